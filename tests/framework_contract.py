@@ -1,0 +1,318 @@
+"""What every framework's service must do, asked over real HTTP. A framework's file says how to run its own.
+
+The service has /open (no token asked for), /any (any token), /read (users:read), /manage (users:read and
+users:manage), /either (users:manage or groups:read) and /cached (any; has caching headers of its own).
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tokenguard import Issuer, ScopeCatalog, SigningKeys, TokenFormat
+from tokenguard.clock import now
+from tokenguard.sqlalchemy import SQLAlchemyStore
+
+from .conftest import KEY, OTHER_KEY
+from .server import Answer, Server, gunicorn
+from .services.common import CATALOG
+
+LOGGING = """
+[loggers]
+keys=root
+[handlers]
+keys=stderr
+[formatters]
+keys=
+[logger_root]
+level=DEBUG
+handlers=stderr
+[handler_stderr]
+class=StreamHandler
+args=()
+"""
+
+
+class Running:
+    """A service under gunicorn, and the other side of its database."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self.server = server
+        self.store = SQLAlchemyStore(url)
+        self.tokens = TokenFormat(SigningKeys(KEY))
+        self.issuer = Issuer(self.store, self.tokens, catalog=ScopeCatalog(CATALOG))
+        self.texts: list[str] = []
+
+    def issue(self, scopes: str = "users:read", *, client: str = "billing") -> tuple[str, str]:
+        if self.store.client(client) is None:
+            self.issuer.register(client, "*", actor="tests")
+        token, text = self.issuer.issue(client, scopes, actor="tests")
+        self.texts.append(text.reveal())
+        return token.id, text.reveal()
+
+
+def same_refusal(answer: Answer, status: int, code: str) -> None:
+    """Everything that a refusal must carry: challenge, problem body, caching headers."""
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Vary"] == "Authorization, X-API-Key"
+    problem = answer.json
+    assert (problem["status"], problem["code"], problem["type"]) == (status, code, "about:blank")
+    assert problem["title"]
+    assert problem["detail"]
+    challenges = answer.headers.get_all("WWW-Authenticate", [])
+    if status == 503:
+        assert challenges == []
+        assert int(answer.headers["Retry-After"]) > 0
+    else:
+        assert len(challenges) == 1
+        assert challenges[0].startswith('Bearer realm="api"')
+
+
+class FrameworkContract:
+    app: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def running(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+        folder: Path = tmp_path_factory.mktemp("service")
+        url = f"sqlite:///{folder / 'tokens.db'}"
+        (folder / "logging.ini").write_text(LOGGING)
+        SQLAlchemyStore(url).upgrade()
+        environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY}
+        with gunicorn(cls.app, environ, options=["--log-config", str(folder / "logging.ini")]) as server:
+            running = Running(server, url)
+            yield running
+            running.store.close()
+
+    def test_no_credential_is_challenged_without_an_error(self, running: Running) -> None:
+        answer = running.server.get("/read")
+        same_refusal(answer, 401, "missing_token")
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+
+    @pytest.mark.parametrize("value", ["Basic dXNlcjpwYXNz", "Digest a=b", "Bearerx", "Token abc", "Bearer\tabc", ""])
+    def test_another_scheme_is_no_credential(self, running: Running, value: str) -> None:
+        answer = running.server.request("GET", "/read", [("Authorization", value)])
+        same_refusal(answer, 401, "missing_token")
+
+    def test_a_valid_token_reaches_the_view_that_sees_its_client(self, running: Running) -> None:
+        _, text = running.issue()
+        answer = running.server.get("/read", text)
+        assert (answer.status, answer.json) == (200, {"client": "billing"})
+        assert answer.headers["Cache-Control"] == "private"
+        assert answer.headers["Vary"] == "Authorization, X-API-Key"
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            "Bearer {}",
+            "bearer {}",
+            "BEARER {}",
+            "bEaReR   {}",
+            "SSWS {}",
+            "SSWS{}",
+            "ssws{}",
+            "Bearer {} ",
+            "\tBearer {}",
+        ],
+    )
+    def test_the_forms_in_which_a_token_may_be_sent(self, running: Running, form: str) -> None:
+        _, text = running.issue()
+        answer = running.server.request("GET", "/read", [("Authorization", form.format(text))])
+        assert answer.status == 200
+
+    def test_a_further_header_carries_the_bare_token(self, running: Running) -> None:
+        _, text = running.issue()
+        assert running.server.request("GET", "/read", [("X-API-Key", text)]).status == 200
+        assert running.server.request("GET", "/read", [("x-api-key", text)]).status == 200
+        both = [("X-API-Key", text), ("Authorization", "Basic dXNlcjpwYXNz")]
+        assert running.server.request("GET", "/read", both).status == 200
+        same_refusal(running.server.request("GET", "/read", [("X-API-Key", "Bearer " + text)]), 400, "invalid_request")
+
+    def test_more_than_one_credential_is_a_bad_request(self, running: Running) -> None:
+        _, text = running.issue()
+        bearer = ("Authorization", f"Bearer {text}")
+        for path, headers in [
+            ("/read", [bearer, bearer]),
+            ("/read", [bearer, ("X-API-Key", text)]),
+            ("/read", [("X-API-Key", text), ("X-API-Key", text)]),
+            ("/read", [("Authorization", f"Bearer {text}, Bearer {text}")]),
+            (f"/read?access_token={text}", [bearer]),
+            ("/read?a=1&access_token=", [bearer]),
+            ("/read?access%5Ftoken=x", [("X-API-Key", text)]),
+        ]:
+            same_refusal(running.server.request("GET", path, headers), 400, "invalid_request")
+        assert running.server.request("GET", "/read?my_access_tokens=1&x=100%25", [bearer]).status == 200
+
+    def test_a_token_in_the_query_or_the_body_is_never_read(self, running: Running) -> None:
+        _, text = running.issue("users:manage")
+        same_refusal(running.server.get(f"/read?access_token={text}"), 401, "missing_token")
+        form = [("Content-Type", "application/x-www-form-urlencoded")]
+        answer = running.server.request("POST", "/manage", form, f"access_token={text}".encode())
+        same_refusal(answer, 401, "missing_token")
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a,b",
+            'Bearer "x"',
+            "Bearer ü".encode("latin-1"),
+            "Bearer ü".encode(),
+            "Bearer a=b",
+            "Bearer =",
+            "SSWS",
+            "SSWS a b",
+            b"Bearer \xa0x",
+        ],
+    )
+    def test_a_malformed_credential_is_a_bad_request(self, running: Running, value: str | bytes) -> None:
+        same_refusal(running.server.request("GET", "/read", [("Authorization", value)]), 400, "invalid_request")
+
+    def test_whatever_is_wrong_with_a_token_the_caller_is_told_the_same(self, running: Running) -> None:
+        revoked_id, revoked = running.issue()
+        running.issuer.revoke(revoked_id, actor="tests")
+        _, disabled = running.issue(client="disabled")
+        running.issuer.disable("disabled", actor="tests")
+        long_ago = Issuer(running.store, running.tokens, clock=lambda: now() - 10**12)
+        expired = long_ago.issue("billing", "users:read", expires_in=60, actor="tests").text.reveal()
+        dropped_key = TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal()
+        unknown = running.tokens.mint().text.reveal()
+        _, valid = running.issue()
+        wrong = [valid[:-1] + other for other in string.ascii_letters[:3] if other != valid[-1]]
+        answers = [
+            running.server.get("/read", text)
+            for text in [
+                revoked,
+                disabled,
+                expired,
+                dropped_key,
+                unknown,
+                "x",
+                "tg_x_y",
+                valid + "=",
+                "a." * 50 + "a",
+                *wrong,
+            ]
+        ]
+        for answer in answers:
+            same_refusal(answer, 401, "invalid_token")
+        said = {(answer.body, tuple((k, v) for k, v in answer.headers.items() if k != "Date")) for answer in answers}
+        assert len(said) == 1
+        assert answers[0].headers["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
+
+    def test_a_scope_that_is_lacking_is_named(self, running: Running) -> None:
+        _, text = running.issue("users:read")
+        answer = running.server.get("/manage", text)
+        same_refusal(answer, 403, "insufficient_scope")
+        assert 'error="insufficient_scope", scope="users:read users:manage"' in answer.headers["WWW-Authenticate"]
+        assert answer.json["scope"] == "users:read users:manage"
+        assert "users:manage" in answer.json["detail"]
+
+    def test_all_of_and_any_of(self, running: Running) -> None:
+        _, manage = running.issue("users:manage")
+        _, groups = running.issue("groups:read")
+        _, everything = running.issue("*")
+        statuses = {
+            path: [running.server.get(path, text).status for text in (manage, groups, everything)]
+            for path in ("/any", "/read", "/manage", "/either")
+        }
+        assert statuses == {
+            "/any": [200, 200, 200],
+            "/read": [200, 403, 200],
+            "/manage": [200, 403, 200],
+            "/either": [200, 200, 200],
+        }
+        _, read = running.issue("users:read")
+        answer = running.server.get("/either", read)
+        same_refusal(answer, 403, "insufficient_scope")
+        assert answer.json["scope"] == "users:manage groups:read"
+
+    def test_a_view_that_asks_for_no_token_refuses_nobody_and_knows_who_is_known(self, running: Running) -> None:
+        token_id, text = running.issue()
+        assert running.server.get("/open", text).json == {"client": "billing"}
+        for headers in ([], [("Authorization", "Bearer x")], [("Authorization", "Bearer a b")]):
+            answer = running.server.request("GET", "/open", headers)
+            assert (answer.status, answer.json) == (200, {"client": None})
+        running.issuer.revoke(token_id, actor="tests")
+        assert running.server.get("/open", text).json == {"client": None}
+
+    def test_a_views_own_caching_headers_stay(self, running: Running) -> None:
+        _, text = running.issue()
+        answer = running.server.get("/cached", text)
+        assert answer.headers["Cache-Control"] == "max-age=60"
+        assert answer.headers["Vary"] == "Accept, authorization, X-API-Key"
+
+    def test_head_is_treated_as_get(self, running: Running) -> None:
+        _, text = running.issue()
+        assert running.server.request("HEAD", "/read", [("Authorization", f"Bearer {text}")]).status == 200
+        refused = running.server.request("HEAD", "/read")
+        assert (refused.status, refused.body) == (401, b"")
+        assert refused.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+
+    @pytest.mark.parametrize("path", ["/read", "/either"])
+    def test_a_preflight_passes_without_running_the_view(self, running: Running, path: str) -> None:
+        preflight = [("Origin", "https://example.com"), ("Access-Control-Request-Method", "GET")]
+        answer = running.server.request("OPTIONS", path, preflight)
+        assert answer.status in (200, 204)
+        assert answer.body == b""
+        for missing in preflight:
+            half = [header for header in preflight if header != missing]
+            refused = running.server.request("OPTIONS", path, half)
+            assert refused.status == 401 or "client" not in refused.body.decode()
+
+    def test_disabling_and_revoking_are_seen_by_every_worker(self, running: Running) -> None:
+        token_id, text = running.issue(client="partner")
+        assert {running.server.get("/read", text).status for _ in range(10)} == {200}
+        running.issuer.disable("partner", actor="tests")
+        assert {running.server.get("/read", text).status for _ in range(10)} == {401}
+        running.issuer.enable("partner", actor="tests")
+        assert {running.server.get("/read", text).status for _ in range(10)} == {200}
+        running.issuer.revoke(token_id, actor="tests")
+        assert {running.server.get("/read", text).status for _ in range(10)} == {401}
+
+    def test_a_store_that_fails_is_503_and_never_a_yes_or_a_no(self, running: Running) -> None:
+        _, text = running.issue()
+        with running.store._writing.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE tokenguard_token RENAME TO elsewhere")
+        try:
+            same_refusal(running.server.get("/read", text), 503, "temporarily_unavailable")
+            assert running.server.get("/open", text).json == {"client": None}
+            same_refusal(running.server.get("/read", "forged"), 401, "invalid_token")
+        finally:
+            with running.store._writing.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO tokenguard_token")
+        assert running.server.get("/read", text).status == 200
+
+    def test_the_log_tells_why_by_the_public_id_and_no_log_ever_holds_a_text(self, running: Running) -> None:
+        token_id, text = running.issue()
+        running.issuer.revoke(token_id, actor="tests")
+        running.server.get("/read", text)
+        running.server.get("/manage", running.issue()[1])
+        # The log arrives through a pipe: an answer to a later request of the same worker says it has been written.
+        log = self._log_with(running, f"revoked (token {token_id}")
+        assert "401 invalid_token: revoked" in log
+        assert "from '127.0.0.1'" in log
+        for sent in running.texts:
+            assert sent[-70:] not in log
+        assert KEY not in log
+
+    @staticmethod
+    def _log_with(running: Running, expected: str) -> str:
+        for _ in range(2000):
+            log = "".join(running.server.log)
+            if expected in log:
+                return log
+            running.server.get("/open")
+        raise AssertionError(f"not in the log: {expected}\n{log[-3000:]}")
+
+    def test_bodies_are_valid_problem_details(self, running: Running) -> None:
+        problem = json.loads(running.server.get("/read").body)
+        assert set(problem) == {"type", "title", "status", "detail", "code"}

@@ -1,0 +1,47 @@
+"""The contract's service on bare WSGI: nothing but tokenguard's middleware and a few plain applications."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from tokenguard import AuthScheme, Guard, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.wsgi import RequestGuard
+
+from .common import CATALOG, HEADERS
+
+
+def create_app() -> Any:
+    store = SQLAlchemyStore(os.environ["TOKENGUARD_DATABASE_URL"])
+    tokens = TokenFormat(SigningKeys(os.environ["TOKENGUARD_SIGNING_KEY"]))
+    guard = Guard(store, tokens, catalog=ScopeCatalog(CATALOG))
+    scheme = AuthScheme(headers=HEADERS)
+
+    def view(environ: Any, start_response: Any) -> list[bytes]:
+        identity = environ.get("tokenguard.identity")
+        body = json.dumps({"client": identity.client_name if identity else None}).encode()
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def cached(environ: Any, start_response: Any) -> list[bytes]:
+        headers = [("Content-Length", "0"), ("Cache-Control", "max-age=60"), ("Vary", "Accept, authorization")]
+        start_response("200 OK", headers)
+        return []
+
+    open_ = RequestGuard(guard, scheme)
+
+    def optional(environ: Any, start_response: Any) -> list[bytes]:
+        open_.identify(environ)
+        return view(environ, start_response)
+
+    routes = {
+        "/open": optional,
+        "/any": TokenGuardMiddleware(view, guard, scheme=scheme),
+        "/read": TokenGuardMiddleware(view, guard, "users:read", scheme=scheme),
+        "/manage": TokenGuardMiddleware(view, guard, "users:read", "users:manage", scheme=scheme),
+        "/either": TokenGuardMiddleware(view, guard, any_of=("users:manage", "groups:read"), scheme=scheme),
+        "/cached": TokenGuardMiddleware(cached, guard, scheme=scheme),
+    }
+    return lambda environ, start_response: routes[environ["PATH_INFO"]](environ, start_response)

@@ -1,0 +1,222 @@
+"""The guard: who is let in, and what a refusal gives away."""
+
+from __future__ import annotations
+
+import string
+import sys
+import traceback
+from dataclasses import replace
+
+import pytest
+
+from tokenguard import (
+    InsufficientScope,
+    InvalidToken,
+    MemoryStore,
+    MissingToken,
+    Requirement,
+    Scopes,
+    Secret,
+    SigningKeys,
+    StoreUnavailable,
+    TemporarilyUnavailable,
+    TokenFormat,
+)
+from tokenguard.store import Change, EventKind, Record
+
+from .conftest import KEY, OTHER_KEY, World
+
+
+class CountingStore(MemoryStore):
+    """Counts how often the guard asks, and fails when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.down = False
+
+    def find(self, token_id: str) -> Record | None:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("the database cannot be used: connection refused")
+        return super().find(token_id)
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore()
+
+
+@pytest.fixture
+def world(store: CountingStore) -> World:
+    return World(store)
+
+
+def refusal(world: World, text: str | Secret | None) -> str:
+    with pytest.raises(InvalidToken) as refused:
+        world.guard.authenticate(Secret(text) if isinstance(text, str) else text)
+    assert refused.value.detail == InvalidToken.detail
+    return refused.value.reason
+
+
+def test_a_valid_token_is_its_client(world: World) -> None:
+    client = world.client()
+    issued = world.issue("users:manage", client=client.id, name="nightly")
+    identity = world.guard.authenticate(issued.text)
+    assert (identity.client_id, identity.client_name) == (client.id, "billing")
+    assert identity.token_id == issued.token.id
+    assert identity.scopes == Scopes(["users:manage", "users:read"])
+    assert identity.issuer == "tokenguard"
+
+
+def test_no_credential(world: World) -> None:
+    with pytest.raises(MissingToken):
+        world.guard.authenticate(None)
+
+
+def test_every_change_of_one_character_is_refused_without_asking_the_store(world: World, store: CountingStore) -> None:
+    text = world.issue().text.reveal()
+    others = [*(string.ascii_letters + string.digits + "_"), "-", " ", "=", "\x00", "é", "А", "\n"]
+    tried = 0
+    for position, character in enumerate(text):
+        for other in others:
+            if other != character:
+                refusal(world, text[:position] + other + text[position + 1 :])
+                tried += 1
+    assert tried > 6000
+    assert store.asked == 0
+
+
+def test_every_truncation_and_extension_is_refused_without_asking_the_store(world: World, store: CountingStore) -> None:
+    text = world.issue().text.reveal()
+    variants = [text[:end] for end in range(len(text))] + [text[start:] for start in range(1, len(text))]
+    for extra in ["=", "==", "a", "0", "_", " ", "\n", "\x00", "é", text, "." + text, "a" * 100_000]:
+        variants += [text + extra, extra + text]
+    for variant in [*variants, text.upper(), text.lower(), text.swapcase(), text[:50] + " " + text[50:]]:
+        refusal(world, variant)
+    assert store.asked == 0
+
+
+def test_a_forged_token_never_reaches_the_store(world: World, store: CountingStore) -> None:
+    forged = TokenFormat(SigningKeys(OTHER_KEY)).mint()
+    assert "signature" in refusal(world, forged.text)
+    assert store.asked == 0
+
+
+def test_the_signing_key_alone_makes_no_token(world: World, store: CountingStore) -> None:
+    real = world.issue()
+    unknown = world.tokens.mint()
+    assert refusal(world, unknown.text) == "unknown"
+    # Even with the id of a token that exists: the secret is random, and its digest is on record.
+    signed = f"tg_{real.token.id}_{'0' * 32}"
+    from tokenguard.tokens import _derive, _tag
+
+    same_id = signed + _tag(_derive(KEY, b"tokenguard.api-token.v1"), signed)
+    assert refusal(world, same_id) == "another text is on record"
+
+
+def test_a_row_written_into_the_database_lets_nobody_in(world: World, store: CountingStore) -> None:
+    """Who can write rows, but has no signed text, gets nowhere: the tag is missing."""
+    real = world.issue()
+    text = "tg_" + "A" * 16 + "_" + "B" * 75
+    from tokenguard.tokens import digest
+
+    planted = replace(real.token, id="A" * 16, digest=digest(text))
+    with store.transaction() as tx:
+        tx.put_token(planted, Change(EventKind.TOKEN_ISSUED, 0, "intruder"))
+    assert "signature" in refusal(world, text)
+
+
+def test_expiry_is_honoured_to_the_second(world: World) -> None:
+    issued = world.issue(expires_in=60)
+    world.clock.move(59)
+    world.guard.authenticate(issued.text)
+    world.clock.move(0.999_999)
+    world.guard.authenticate(issued.text)
+    world.clock.move(0.000_001)
+    assert refusal(world, issued.text) == "expired"
+    world.clock.move(10**9)
+    assert refusal(world, issued.text) == "expired"
+
+
+def test_a_token_without_expiry_lives_on(world: World) -> None:
+    issued = world.issue()
+    world.clock.move(50 * 365 * 86_400)
+    world.guard.authenticate(issued.text)
+
+
+def test_a_revoked_token_is_refused_for_good(world: World) -> None:
+    issued = world.issue()
+    world.issuer.revoke(issued.token.id, actor="tests")
+    assert refusal(world, issued.text) == "revoked"
+    world.clock.move(-1000)
+    assert refusal(world, issued.text) == "revoked"
+
+
+def test_a_disabled_clients_tokens_are_refused_until_it_is_enabled(world: World) -> None:
+    issued, other = world.issue(), world.issue(client=world.client("other").id)
+    world.issuer.disable("billing", actor="tests")
+    assert refusal(world, issued.text) == "client disabled"
+    world.guard.authenticate(other.text)
+    world.issuer.enable("billing", actor="tests")
+    world.guard.authenticate(issued.text)
+
+
+def test_effective_scopes_follow_the_client(world: World) -> None:
+    issued = world.issue("users:manage groups:read")
+    assert world.scopes_of(issued) == Scopes.parse("users:manage users:read groups:read")
+    world.issuer.set_scopes("billing", "users:read", actor="tests")
+    assert world.scopes_of(issued) == Scopes.parse("users:read")
+    world.issuer.set_scopes("billing", "", actor="tests")
+    assert world.scopes_of(issued) == Scopes()
+    world.issuer.set_scopes("billing", "*", actor="tests")
+    assert world.scopes_of(issued) == Scopes.parse("users:manage users:read groups:read")
+
+
+def test_authorize_returns_or_raises_with_the_scopes_named(world: World) -> None:
+    identity = world.guard.authenticate(world.issue("users:read").text)
+    world.guard.authorize(identity, Requirement(("users:read",)))
+    world.guard.authorize(identity, Requirement())
+    with pytest.raises(InsufficientScope) as refused:
+        world.guard.authorize(identity, Requirement.scopes("users:manage", any_of=("groups:read", "x")))
+    assert refused.value.scopes == ("users:manage", "groups:read", "x")
+    assert "users:manage and any of groups:read x" in refused.value.detail
+
+
+def test_a_token_without_effective_scopes_may_do_nothing(world: World) -> None:
+    issued = world.issue()
+    world.issuer.set_scopes("billing", "", actor="tests")
+    identity = world.guard.authenticate(issued.text)
+    for name in world.catalog:
+        with pytest.raises(InsufficientScope):
+            world.guard.authorize(identity, Requirement((name,)))
+
+
+def test_a_store_that_is_down_is_neither_yes_nor_no(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    store.down = True
+    with pytest.raises(TemporarilyUnavailable):
+        world.guard.authenticate(issued.text)
+    # What needs no store is still answered.
+    refusal(world, "tg_garbage")
+
+
+def test_no_text_of_a_token_is_in_a_traceback_with_its_locals(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    text = issued.text.reveal()
+    forged = text[:-1] + ("0" if text[-1] != "0" else "1")
+    store.down = True
+    for canary in (text, forged):
+        try:
+            world.guard.authenticate(Secret(canary))
+        except Exception:
+            frames = traceback.TracebackException(*sys.exc_info(), capture_locals=True)  # type: ignore[arg-type]
+            inside = [
+                frame
+                for frame in frames.stack
+                if "tokenguard/tokenguard" in frame.filename or "/tokenguard/" in frame.filename
+            ]
+            shown = "".join(str(frame.locals) for frame in inside)
+        assert inside
+        assert canary[-60:] not in shown
+        assert KEY not in shown

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import sys
+import traceback
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tokenguard import (
+    ConfigurationError,
+    InvalidValue,
+    IssuanceError,
+    Issuer,
+    MemoryStore,
+    ScopeCatalog,
+    Scopes,
+    StoreUnavailable,
+    UnknownClient,
+    UnknownToken,
+)
+from tokenguard.clock import SECOND, parse_duration
+
+from .conftest import World
+
+
+def kinds(world: World) -> list[str]:
+    return [event.kind for event in world.store.events(100)]
+
+
+def test_registering_and_finding_by_id_or_name(world: World) -> None:
+    client = world.issuer.register("billing", "users:read", actor="me")
+    assert world.store.client(client.id) == world.store.client("billing") == client
+    assert (client.enabled, client.scopes, client.created_at) == (True, Scopes(["users:read"]), world.clock())
+
+
+@pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "\x1b[31mred", "a\u202eb", "x" * 101, None])
+def test_a_name_that_would_break_a_line_is_refused(world: World, name: str) -> None:
+    with pytest.raises(InvalidValue, match="name"):
+        world.issuer.register(name, "users:read", actor="me")
+    assert kinds(world) == []
+
+
+def test_a_name_is_taken_only_once_nor_may_it_be_an_id(world: World) -> None:
+    client = world.client()
+    for taken in ("billing", client.id):
+        with pytest.raises(IssuanceError, match="already a client"):
+            world.issuer.register(taken, "users:read", actor="me")
+    assert kinds(world) == ["client.registered"]
+
+
+@pytest.mark.parametrize("scopes", ["users:write", "users:read users:write", "okta.*"])
+def test_scopes_that_the_catalogue_does_not_know_are_refused_by_name(world: World, scopes: str) -> None:
+    unknown = scopes.split()[-1]
+    client = world.client()
+    for attempt in (
+        lambda: world.issuer.register("other", scopes, actor="me"),
+        lambda: world.issuer.set_scopes(client.id, scopes, actor="me"),
+        lambda: world.issuer.issue(client.id, scopes, actor="me"),
+    ):
+        with pytest.raises(IssuanceError, match=f"no scope '{unknown.replace('*', '.')}'; it has users:read"):
+            attempt()
+    assert kinds(world) == ["client.registered"]
+
+
+def test_issuing_beyond_the_client_or_nothing_is_refused_by_name(world: World) -> None:
+    client = world.client(scopes="users:read")
+    with pytest.raises(IssuanceError, match="'billing' may not have 'users:manage'; it may have 'users:read'"):
+        world.issue("users:read users:manage", client=client.id)
+    with pytest.raises(IssuanceError, match=r"may not have 'users:\*'"):
+        world.issue("users:*", client=client.id)
+    for nothing in ("", " ", []):
+        with pytest.raises(IssuanceError, match="without scopes"):
+            world.issuer.issue(client.id, nothing, actor="me")
+    assert kinds(world) == ["client.registered"]
+
+
+def test_what_the_clients_scopes_imply_may_be_issued(world: World) -> None:
+    client = world.client(scopes="users:manage")
+    assert world.issue("users:read", client=client.id).token.scopes == Scopes(["users:read"])
+
+
+def test_a_token_is_what_was_asked_for(world: World) -> None:
+    client = world.client()
+    token, text = world.issuer.issue("billing", ["users:read"], name="nightly", expires_in=90, actor="me")
+    assert (token.client_id, token.name, token.scopes) == (client.id, "nightly", Scopes(["users:read"]))
+    assert token.expires_at == world.clock() + 90 * SECOND
+    assert token.id in text.reveal()
+    assert world.store.tokens(client.id) == [token]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 10**12, 1.5, "90", True])
+def test_a_lifetime_that_is_none_is_refused(world: World, seconds: Any) -> None:
+    client = world.client()
+    with pytest.raises(InvalidValue, match="duration"):
+        world.issue(client=client.id, expires_in=seconds)
+    assert kinds(world) == ["client.registered"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1s", 1), ("2m", 120), ("24h", 86_400), ("90d", 7_776_000), (" 1w ", 604_800)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "90", "d", "9x", "-1d", "1.5h", "1d1h", "1 d", "٣d", "0s", "99999d", "9" * 40 + "d"]
+)
+def test_malformed_durations(text: str) -> None:
+    with pytest.raises(InvalidValue):
+        parse_duration(text)
+
+
+def test_unknown_and_disabled_clients(world: World) -> None:
+    for attempt in (
+        lambda: world.issuer.disable("nobody", actor="me"),
+        lambda: world.issuer.enable("nobody", actor="me"),
+        lambda: world.issuer.set_scopes("nobody", "users:read", actor="me"),
+        lambda: world.issuer.issue("nobody", "users:read", actor="me"),
+    ):
+        with pytest.raises(UnknownClient, match="no client has the id or name 'nobody'"):
+            attempt()
+    world.client()
+    world.issuer.disable("billing", actor="me")
+    with pytest.raises(IssuanceError, match="'billing' is disabled"):
+        world.issuer.issue("billing", "users:read", actor="me")
+
+
+def test_revoking_many_is_all_or_nothing(world: World) -> None:
+    client = world.client()
+    ids = [world.issue(client=client.id).token.id for _ in range(3)]
+    with pytest.raises(UnknownToken, match="'nowhere'"):
+        world.issuer.revoke(*ids, "nowhere", actor="me")
+    assert all(token.revoked_at is None for token in world.store.tokens())
+    assert len(world.issuer.revoke(*ids, ids[0], actor="me")) == 3
+    assert all(token.revoked_at == world.clock() for token in world.store.tokens())
+
+
+def test_what_changes_nothing_is_no_event(world: World) -> None:
+    client = world.client()
+    token = world.issue(client=client.id).token
+    first = world.issuer.revoke(token.id, actor="me")
+    world.issuer.disable(client.id, actor="me")
+    before = kinds(world)
+    world.clock.move(100)
+    assert world.issuer.revoke(token.id, actor="me") == first
+    world.issuer.disable(client.id, actor="me")
+    world.issuer.set_scopes(client.id, client.scopes, actor="me")
+    assert kinds(world) == before
+
+
+def test_every_change_is_one_event_with_who_what_and_when(world: World) -> None:
+    client = world.issuer.register("billing", "users:manage", actor="ann")
+    token = world.issuer.issue(client.id, "users:read", name="ci", expires_in=60, actor="bob").token
+    world.issuer.set_scopes(client.id, "users:read", actor="cy")
+    world.issuer.disable(client.id, actor="di")
+    world.issuer.enable(client.id, actor="ed")
+    world.issuer.revoke(token.id, actor="flo")
+    events = world.store.events(100)
+    assert [(e.number, e.kind, e.actor, e.client_id, e.token_id) for e in events] == [
+        (1, "client.registered", "ann", client.id, None),
+        (2, "token.issued", "bob", client.id, token.id),
+        (3, "client.scopes_changed", "cy", client.id, None),
+        (4, "client.disabled", "di", client.id, None),
+        (5, "client.enabled", "ed", client.id, None),
+        (6, "token.revoked", "flo", client.id, token.id),
+    ]
+    assert {event.at for event in events} == {world.clock()}
+    assert events[2].data == {"scopes": [["users:manage"], ["users:read"]]}
+    assert events[3].data == {"enabled": [True, False]}
+    assert events[5].data == {"revoked_at": [None, world.clock()]}
+    assert events[1].data["expires_at"] == [None, token.expires_at]
+    assert not any(token.digest in str(event) for event in events)
+    assert len({event.id for event in events}) == 6
+
+
+@pytest.mark.parametrize("actor", ["", "x" * 256, "a\nb", " a", None])
+def test_an_actor_that_is_none_is_refused_and_nothing_is_done(world: World, actor: str) -> None:
+    with pytest.raises(InvalidValue, match="actor"):
+        world.issuer.register("billing", "users:read", actor=actor)
+    assert world.store.clients() == []
+
+
+def test_without_a_key_everything_works_but_issuing() -> None:
+    issuer = Issuer(MemoryStore(), None, catalog=ScopeCatalog())
+    issuer.register("billing", "anything", actor="me")
+    with pytest.raises(ConfigurationError, match="signing key"):
+        issuer.issue("billing", "anything", actor="me")
+
+
+def test_the_new_text_is_not_in_a_traceback_when_the_store_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    minted = []
+    mint = world.tokens.mint
+    monkeypatch.setattr(world.tokens, "mint", lambda: minted.append(mint()) or minted[-1])  # type: ignore[func-returns-value]
+
+    @contextmanager
+    def down():  # type: ignore[no-untyped-def]
+        raise StoreUnavailable("down")
+        yield
+
+    client = world.client()
+    monkeypatch.setattr(world.store, "transaction", down)
+    try:
+        world.issue(client=client.id)
+    except StoreUnavailable:
+        shown = "".join(traceback.TracebackException(*sys.exc_info(), capture_locals=True).format())  # type: ignore[arg-type]
+    assert minted[0].id in shown
+    assert minted[0].text.reveal()[-75:] not in shown

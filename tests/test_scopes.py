@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import pytest
+
+from tokenguard import ConfigurationError, InvalidValue, Requirement, ScopeCatalog, Scopes
+
+CATALOG = ScopeCatalog(
+    {
+        "okta.users.read": "Read users",
+        "okta.users.manage": {"description": "Change users", "implies": ["okta.users.read"]},
+        "okta.admin": {"implies": ["okta.users.*", "okta.logs.read"]},
+        "okta.logs.read": "Read logs",
+    }
+)
+
+
+def test_parses_and_prints_rfc6749s_form_sorted() -> None:
+    assert str(Scopes.parse("b  a a")) == "a b"
+    assert Scopes.parse("a b") == Scopes(["b", "a"])
+    assert hash(Scopes(["a", "b"])) == hash(Scopes(["b", "a"]))
+    assert not Scopes.parse("")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a b",
+        "a\tb",
+        'a"b',
+        "a\\b",
+        "ü",
+        "a\n",
+        "a\x00",
+        "\u2028",
+        "a*",
+        "*a",
+        "a.*.b",
+        "**",
+        ".a*",
+        "a" * 129,
+        "٣",
+    ],
+)
+def test_refuses_a_malformed_scope_and_quotes_it(name: str) -> None:
+    with pytest.raises(InvalidValue):
+        Scopes([name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        "users:read",
+        "okta.users.read",
+        "https://example.com/x",
+        "*",
+        "a.*",
+        "a:*",
+        "a/*",
+        "!#$%&'()+,-./:;<=>?@[]^_`{|}~",
+    ],
+)
+def test_takes_what_rfc6749_allows(name: str) -> None:
+    assert list(Scopes([name])) == [name]
+
+
+def test_one_text_is_not_taken_for_a_list_of_letters() -> None:
+    with pytest.raises(InvalidValue, match=r"Scopes\.parse\('users'\)"):
+        Scopes("users")
+    with pytest.raises(InvalidValue, match="a scope is a text, not 5"):
+        Scopes([5])  # type: ignore[list-item]
+
+
+def test_a_wildcard_grants_whole_segments_below_it() -> None:
+    scopes = Scopes(["okta.users.*"])
+    assert "okta.users.read" in scopes
+    assert "okta.users.factors.read" in scopes
+    assert "okta.users.*" in scopes
+    assert "okta.users" not in scopes
+    assert "okta.usersgroups.read" not in scopes
+    assert "okta.*" not in scopes
+    assert "anything:at.all" in Scopes(["*"])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "both"),
+    [
+        ("a b", "b c", "b"),
+        ("a", "b", ""),
+        ("a.*", "a.b c", "a.b"),
+        ("a.*", "a.b.*", "a.b.*"),
+        ("*", "a b.*", "a b.*"),
+        ("a.*", "b.*", ""),
+        ("", "*", ""),
+        ("a.* a.b", "a.b", "a.b"),
+    ],
+)
+def test_intersection_is_what_both_grant(left: str, right: str, both: str) -> None:
+    assert Scopes.parse(left) & Scopes.parse(right) == Scopes.parse(both)
+    assert Scopes.parse(right) & Scopes.parse(left) == Scopes.parse(both)
+
+
+def test_implications_are_followed_however_far_and_through_wildcards() -> None:
+    assert CATALOG.expand(Scopes(["okta.users.manage"])) == Scopes(["okta.users.manage", "okta.users.read"])
+    assert "okta.users.read" in CATALOG.expand(Scopes(["okta.admin"]))
+    assert "okta.logs.read" in CATALOG.expand(Scopes(["okta.*"]))
+    circle = ScopeCatalog({"a": {"implies": ["b"]}, "b": {"implies": "a"}})
+    assert circle.expand(Scopes(["a"])) == Scopes(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("granted", "ceiling", "effective"),
+    [
+        ("okta.users.manage", "okta.users.manage", "okta.users.manage okta.users.read"),
+        ("okta.users.manage", "okta.users.read", "okta.users.read"),
+        ("okta.users.read", "okta.users.manage", "okta.users.read"),
+        ("okta.users.*", "okta.users.read", "okta.users.read"),
+        ("okta.users.read", "", ""),
+        ("", "*", ""),
+        ("okta.logs.read", "okta.users.*", ""),
+    ],
+)
+def test_effective_scopes_are_the_tokens_cut_to_its_clients(granted: str, ceiling: str, effective: str) -> None:
+    assert CATALOG.effective(Scopes.parse(granted), Scopes.parse(ceiling)) == Scopes.parse(effective)
+
+
+def test_the_catalogue_knows_its_names_and_wildcards_over_them() -> None:
+    assert CATALOG.unknown(Scopes.parse("okta.users.read okta.users.* *")) == []
+    assert CATALOG.unknown(Scopes.parse("okta.users.write okta.groups.*")) == ["okta.groups.*", "okta.users.write"]
+    assert ScopeCatalog().unknown(Scopes.parse("anything goes.*")) == []
+    assert CATALOG.descriptions["okta.logs.read"] == "Read logs"
+
+
+@pytest.mark.parametrize(
+    ("catalog", "message"),
+    [
+        ({"a": {"implies": ["b"]}}, "scope 'a' implies 'b', which is not in the catalogue"),
+        ({"a": {"impllies": ["b"]}}, "scope 'a' needs a description"),
+        ({"a": None}, "scope 'a' needs a description"),
+        ({"a b": "two"}, "'a b' is not a scope"),
+        ({"a.*": "all"}, "wildcard 'a.*' cannot be declared"),
+        ({"a": {"implies": 3}}, "in the scope catalogue"),
+        ({5: "five"}, "not 5"),
+    ],
+)
+def test_a_wrong_catalogue_is_refused_by_name(catalog: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ScopeCatalog(catalog)
+
+
+@pytest.mark.parametrize(
+    ("all_of", "any_of", "held", "met"),
+    [
+        (("a", "b"), (), "a b c", True),
+        (("a", "b"), (), "a", False),
+        ((), ("a", "b"), "b", True),
+        ((), ("a", "b"), "c", False),
+        (("a",), ("b", "c"), "a c", True),
+        (("a",), ("b", "c"), "b c", False),
+        (("a",), ("b", "c"), "a", False),
+        ((), (), "", True),
+        (("a.b",), (), "a.*", True),
+        (("a",), (), "", False),
+    ],
+)
+def test_requirements(all_of: tuple[str, ...], any_of: tuple[str, ...], held: str, met: bool) -> None:
+    assert Requirement(all_of, any_of).met_by(Scopes.parse(held)) is met
+
+
+def test_a_requirement_names_what_it_asks_for() -> None:
+    assert str(Requirement.scopes("a", "b")) == "a b"
+    assert str(Requirement.scopes(any_of=["a", "b"])) == "any of a b"
+    assert str(Requirement.scopes("x", any_of=("a", "b"))) == "x and any of a b"
+    assert str(Requirement()) == "any valid token"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Requirement.scopes(),
+        lambda: Requirement.scopes(any_of=()),
+        lambda: Requirement.scopes("a b"),
+        lambda: Requirement.scopes(["a", "b"]),
+        lambda: Requirement.scopes("a.*"),
+        lambda: Requirement.scopes(any_of="ab"),
+    ],
+)
+def test_a_requirement_that_would_not_mean_what_it_says_is_refused(make) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InvalidValue):
+        make()

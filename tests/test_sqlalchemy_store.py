@@ -1,0 +1,395 @@
+"""The SQLAlchemy store on SQLite and PostgreSQL: the contract, and what only a database can get wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from tokenguard import (
+    ConfigurationError,
+    EventKind,
+    Issuer,
+    SchemaError,
+    SigningKeys,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    TokenFormat,
+    schema,
+)
+from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
+
+from .conftest import KEY, World
+from .store_contract import CLIENT, TOKEN, StoreContract, change
+
+
+class TestSQLAlchemyStore(StoreContract):
+    @pytest.fixture
+    def store(self, database_store: SQLAlchemyStore) -> Store:
+        return database_store
+
+
+WRITER = """
+import sys
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard import Issuer, SigningKeys, TokenFormat
+issuer = Issuer(SQLAlchemyStore(sys.argv[1]), TokenFormat(SigningKeys(sys.argv[2])))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(25):
+    token = issuer.issue("billing", "users:manage", actor="writer " + sys.argv[3]).token
+    issuer.revoke(token.id, actor="writer " + sys.argv[3])
+"""
+
+
+def test_processes_that_write_at_once_keep_revisions_gap_free_in_commit_order(
+    database_store: SQLAlchemyStore, database_url: str
+) -> None:
+    World(database_store).client()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, database_url, KEY, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")  # type: ignore[union-attr]
+        writer.stdin.flush()  # type: ignore[union-attr]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    feed = database_store.feed(0)
+    assert feed.revision == 1 + 4 * 50
+    assert [event.number for event in feed.events] == list(range(1, 202))
+    assert len({event.actor for event in feed.events}) == 5
+    # Each token's end comes after its beginning: the numbers follow the commits.
+    born: set[str] = set()
+    for event in feed.events[1:]:
+        assert event.token_id is not None
+        assert (event.kind == "token.issued") is (event.token_id not in born)
+        born.add(event.token_id)
+
+
+def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
+    database_store: SQLAlchemyStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
+    monkeypatch.setattr("tokenguard.sqlalchemy.store.LOCK_TIMEOUT", 1)
+    impatient = SQLAlchemyStore(database_url)
+    with ExitStack() as held:
+        held.enter_context(database_store.transaction()).put_client(CLIENT, change())
+        with pytest.raises(StoreUnavailable, match="another writer held the database for 1 s"):
+            held.enter_context(impatient.transaction())
+        assert database_store.find(TOKEN.id) is None  # readers do not wait for writers
+    assert impatient.client("billing") == CLIENT
+    impatient.close()
+
+
+def test_the_tables_are_what_the_columns_say(database_store: SQLAlchemyStore, database_url: str) -> None:
+    url = engine.checked_url(database_url)
+    with create_engine(url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"target_metadata": metadata, "compare_type": True})
+        differences = [
+            found for found in compare_metadata(context, metadata) if found[1].name != "tokenguard_alembic_version"
+        ]
+        assert differences == []
+        for table in metadata.sorted_tables:
+            columns = {column["name"]: column for column in inspect(connection).get_columns(table.name)}
+            assert list(columns) == [column.name for column in table.c]
+            assert {name: column["nullable"] for name, column in columns.items()} == {
+                c.name: c.nullable for c in table.c
+            }
+    connection.engine.dispose()
+
+
+def test_a_hosts_autogenerate_does_not_see_the_tables(database_store: SQLAlchemyStore, database_url: str) -> None:
+    from sqlalchemy import MetaData
+
+    with create_engine(engine.checked_url(database_url)).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_name": include_name})
+        assert compare_metadata(context, MetaData()) == []
+    connection.engine.dispose()
+
+
+def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, database_url: str) -> None:
+    """What stands in the rows, for others who read the same tables."""
+    with database_store.transaction() as tx:
+        tx.put_client(CLIENT, change(EventKind.CLIENT_REGISTERED, b=[None, "ü"], a=[1, 2]))
+        tx.put_token(TOKEN, change())
+    with create_engine(engine.checked_url(database_url)).connect() as connection:
+        client = connection.execute(text("SELECT * FROM tokenguard_client")).one()
+        token = connection.execute(text("SELECT * FROM tokenguard_token")).one()
+        event = connection.execute(text("SELECT * FROM tokenguard_event WHERE number = 1")).one()
+        counter = connection.execute(text("SELECT * FROM tokenguard_revision")).one()
+    connection.engine.dispose()
+    assert tuple(client) == ("client-1", "billing", '["a.b","users:*"]', True, 1_900_000_000_123_456)
+    assert tuple(token)[3:] == (
+        '["users:read"]',
+        "0" * 64,
+        "f" * 16,
+        1_900_000_000_123_457,
+        4_000_000_000_000_001,
+        None,
+    )
+    assert (event.kind, event.at, event.data) == (
+        "client.registered",
+        1_900_000_000_000_001,
+        '{"a":[1,2],"b":[null,"\\u00fc"]}',
+    )
+    assert tuple(counter) == (1, 2, schema.latest())
+
+
+def test_finding_a_token_is_one_statement(database_store: SQLAlchemyStore) -> None:
+    from sqlalchemy import event
+
+    issued = World(database_store).issue()
+    statements: list[str] = []
+    event.listen(database_store._reading, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    found = database_store.find(issued.token.id)
+    assert found is not None
+    assert len(statements) == 1
+
+
+# The schema's life
+
+
+def test_two_at_once_set_up_the_tables_once(database_url: str) -> None:
+    results = []
+    stores = [SQLAlchemyStore(database_url) for _ in range(6)]
+    threads = [threading.Thread(target=lambda store=store: results.append(store.upgrade())) for store in stores]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    latest = schema.latest()
+    assert sorted(results) == [(0, latest)] + [(latest, latest)] * 5
+    for store in stores:
+        store.check()
+        store.close()
+
+
+@pytest.fixture
+def newer_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """As if the next version of tokenguard were installed: one more step, with its Alembic revision."""
+    import shutil
+
+    step = schema.latest() + 1
+    folder = tmp_path / "migrations"
+    shutil.copytree(upgrade.MIGRATIONS, folder)
+    (folder / "versions" / "9999_next.py").write_text(
+        "from alembic import op\n"
+        "from tokenguard.sqlalchemy.upgrade import apply_step\n"
+        f'revision = "9999"\ndown_revision = "{step - 1:04d}"\n'
+        f"def upgrade() -> None:\n    apply_step(op.get_bind(), {step})\n"
+    )
+    monkeypatch.setattr(upgrade, "MIGRATIONS", folder)
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, ("ALTER TABLE tokenguard_client ADD COLUMN note TEXT",)))
+    return step
+
+
+def test_an_older_database_is_upgraded_and_keeps_every_row(
+    database_store: SQLAlchemyStore, database_url: str, request: pytest.FixtureRequest
+) -> None:
+    issued = World(database_store).issue()
+    step = request.getfixturevalue("newer_code")
+    newer = SQLAlchemyStore(database_url)
+    with pytest.raises(
+        SchemaError, match=f'schema version {step - 1}, and this tokenguard needs {step}: run "tokenguard init"'
+    ):
+        newer.check()
+    with pytest.raises(SchemaError, match="tokenguard init"):
+        World(newer).client("other")
+    assert newer.upgrade() == (step - 1, step)
+    assert newer.upgrade() == (step, step)
+    newer.check()
+    assert World(newer).guard.authenticate(issued.text).client_name == "billing"
+    assert [event.number for event in newer.events(10)] == [1, 2]
+    newer.close()
+
+
+def test_a_database_newer_than_the_code_is_read_but_not_written(
+    database_url: str, newer_code: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLAlchemyStore(database_url)
+    store.upgrade()
+    issued = World(store).issue()
+    monkeypatch.undo()
+    World(store).guard.authenticate(issued.text)  # while a fleet is upgraded, its older workers go on
+    for attempt in (store.check, store.upgrade, lambda: World(store).client("other")):
+        with pytest.raises(SchemaError, match=f"schema version {newer_code}, newer than this tokenguard knows"):
+            attempt()
+    assert len(store.clients()) == 1
+    store.close()
+
+
+def test_tables_that_somebody_else_made_are_recognised(database_url: str) -> None:
+    """As a Django migration does: the steps are applied without Alembic, which must then find nothing to do."""
+    store = SQLAlchemyStore(database_url)
+    engine.create_file(store.url)
+    with store._writing.begin() as connection:
+        for step in range(1, schema.latest() + 1):
+            upgrade.apply_step(connection, step)
+    issued = World(store).issue()
+    assert store.upgrade() == (schema.latest(), schema.latest())
+    World(store).guard.authenticate(issued.text)
+    store.close()
+
+
+def test_an_upgrade_that_fails_leaves_nothing_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "STEPS", ((*schema.STEPS[0], "CREATE NONSENSE"),))
+    store = SQLAlchemyStore(database_url)
+    with pytest.raises(StoreError):
+        store.upgrade()
+    with store._reading.connect() as connection:
+        assert inspect(connection).get_table_names() == []
+    monkeypatch.undo()
+    assert store.upgrade() == (0, schema.latest())
+    store.close()
+
+
+# What can be wrong with a database, each in one line
+
+
+def test_no_tables(database_url: str, tmp_path: Path) -> None:
+    store = SQLAlchemyStore(database_url)
+    (tmp_path / "tokens.db").touch()
+    for attempt in (store.check, lambda: store.find("x"), lambda: store.feed(0), lambda: World(store).client()):
+        with pytest.raises(SchemaError, match='run "tokenguard init"'):
+            attempt()
+    store.close()
+
+
+def test_no_file_is_made_of_a_mistyped_name(tmp_path: Path) -> None:
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'typo.db'}")
+    with pytest.raises(SchemaError, match=r'there is no database .*typo.db: run "tokenguard init"'):
+        store.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be created: No such file or directory"):
+        SQLAlchemyStore(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}").upgrade()
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "letter.db"
+    path.write_text("Dear Sir or Madam, " * 100)
+    store = SQLAlchemyStore(f"sqlite:///{path}")
+    for attempt in (store.check, store.upgrade):
+        with pytest.raises(StoreUnavailable, match="file is not a database"):
+            attempt()
+    assert path.read_text().startswith("Dear Sir")
+
+
+def test_a_read_only_database_is_read_and_not_written(
+    database_store: SQLAlchemyStore, database_url: str, tmp_path: Path
+) -> None:
+    issued = World(database_store).issue()
+    if database_url.startswith("sqlite"):
+        read_only = f"sqlite:///file:{tmp_path / 'tokens.db'}?mode=ro&uri=true"
+    else:
+        read_only = database_url + "&options=-c%20default_transaction_read_only%3Don"
+    store = SQLAlchemyStore(read_only)
+    World(store).guard.authenticate(issued.text)
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        World(store).client("other")
+    assert len(database_store.clients()) == 1
+    store.close()
+
+
+def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore, database_url: str) -> None:
+    issued = World(database_store).issue()
+    for damage, message in [
+        ("UPDATE tokenguard_token SET scopes = '{}'", "a row in the database is damaged"),
+        ("UPDATE tokenguard_token SET scopes = 'x'", "a row in the database is damaged"),
+        ("DELETE FROM tokenguard_revision", "row of tokenguard_revision is missing"),
+    ]:
+        with database_store._writing.begin() as connection:
+            connection.execute(text(damage))
+        with pytest.raises(StoreError, match=message):
+            database_store.find(issued.token.id)
+
+
+def test_a_server_that_is_not_there() -> None:
+    store = SQLAlchemyStore("postgresql://someone:hunter2secret@127.0.0.1:1/nowhere")
+    with pytest.raises(StoreUnavailable, match="Connection refused") as refused:
+        store.find("x")
+    assert "hunter2secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense hunter2secret", "cannot be read"),
+        ("", "cannot be read"),
+        ("oracel://u:hunter2secret@h/x", "not in oracel"),
+        ("mysql://u:hunter2secret@h/x", "SQLite or PostgreSQL, not in mysql"),
+        ("mysql+pymysql://u:hunter2secret@h/x", "SQLite or PostgreSQL, not in mysql"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
+        ("sqlite+nonsense:///x", "unknown driver 'sqlite+nonsense'"),
+        ("postgresql+asyncpg://u:hunter2secret@h/x", "package 'asyncpg'"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as refused:
+        SQLAlchemyStore(url)
+    assert "hunter2secret" not in str(refused.value)
+
+
+def test_digests_stay_out_of_database_errors(database_store: SQLAlchemyStore) -> None:
+    world = World(database_store)
+    issued = world.issue()
+    with database_store._writing.begin() as connection:
+        connection.execute(text("DROP TABLE tokenguard_event"))
+    try:
+        world.issue(client=issued.token.client_id)
+    except SchemaError:
+        shown = traceback.format_exc()
+    assert "tokenguard_event" in shown
+    assert not re.search(r"[0-9a-f]{64}", shown)
+
+
+def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemyStore) -> None:
+    """gunicorn --preload forks after the application was loaded, perhaps after it has used the database."""
+    world = World(database_store)
+    issued = world.issue()
+    with database_store._reading.connect():  # checked out while forking
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(20):
+                    world.guard.authenticate(issued.text)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        for _ in range(20):
+            world.guard.authenticate(issued.text)
+        _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+def test_a_key_is_told_by_its_fingerprint(database_store: SQLAlchemyStore) -> None:
+    tokens = TokenFormat(SigningKeys(KEY))
+    World(database_store).client()
+    issued = Issuer(database_store, tokens).issue("billing", "users:manage", actor="tests")
+    found = database_store.find(issued.token.id)
+    assert found is not None
+    assert found.token.key_fingerprint == tokens.key_fingerprint

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import copy
+import hashlib
+import pickle
+import string
+
+import pytest
+
+from tokenguard import ConfigurationError, InvalidToken, Secret, SigningKeys, TokenFormat, tokens
+from tokenguard.tokens import BASE62, derive_development_key, fingerprint, generate_key
+
+from .conftest import KEY, OTHER_KEY
+
+# The format, byte for byte: these texts must verify for ever, or every token out there dies with an upgrade.
+PINNED_KEY = "0123456789abcdef0123456789abcdef"
+PINNED = "tg_ABCDEFGHIJKLMNOP_0123456789abcdefghijklmnopqrstuvXoqXANQyZ2MvuQ0YkvTBdooHqSvCkYcz1PbadYC1Vjt"
+
+
+def test_the_texts_of_a_pinned_key_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = iter(["ABCDEFGHIJKLMNOP", "0123456789abcdefghijklmnopqrstuv"])
+    monkeypatch.setattr(tokens, "_random_base62", lambda length: next(parts))
+    minted = TokenFormat(SigningKeys(PINNED_KEY)).mint()
+    assert minted.text.reveal() == PINNED
+    assert minted.id == "ABCDEFGHIJKLMNOP"
+    assert minted.digest == hashlib.sha256(PINNED.encode()).hexdigest()
+    assert minted.key_fingerprint == "1689c31e2124e444"
+    assert TokenFormat(SigningKeys(PINNED_KEY)).read(Secret(PINNED)) == (minted.id, minted.digest)
+
+
+def test_the_tag_is_itsdangerous_hmac_in_base62() -> None:
+    from itsdangerous import Signer
+    from itsdangerous.encoding import base64_decode
+
+    signed, tag = PINNED[:-43], PINNED[-43:]
+    signer = Signer(PINNED_KEY, salt=b"tokenguard.api-token.v1", key_derivation="hmac", digest_method=hashlib.sha256)
+    number = 0
+    for character in tag:
+        number = number * 62 + BASE62.index(character)
+    assert number == int.from_bytes(base64_decode(signer.get_signature(signed)))
+
+
+def test_a_text_has_one_shape_and_is_never_the_same() -> None:
+    format_ = TokenFormat(SigningKeys(KEY), "acme1")
+    texts = {format_.mint().text.reveal() for _ in range(200)}
+    assert len(texts) == 200
+    for text in texts:
+        prefix, token_id, rest = text.split("_")
+        assert (prefix, len(token_id), len(rest)) == ("acme1", 16, 32 + 43)
+        assert set(token_id + rest) <= set(string.ascii_letters + string.digits)
+
+
+def test_a_token_of_an_older_key_is_read_and_of_a_dropped_key_refused() -> None:
+    old = TokenFormat(SigningKeys(OTHER_KEY)).mint()
+    both = TokenFormat(SigningKeys(KEY, old=[generate_key(), OTHER_KEY]))
+    assert both.read(old.text).id == old.id
+    with pytest.raises(InvalidToken) as refused:
+        TokenFormat(SigningKeys(KEY)).read(old.text)
+    assert refused.value.token_id == old.id
+
+
+def test_new_tokens_are_signed_by_the_current_key() -> None:
+    minted = TokenFormat(SigningKeys(KEY, old=[OTHER_KEY])).mint()
+    assert TokenFormat(SigningKeys(KEY)).read(minted.text).id == minted.id
+    assert minted.key_fingerprint == fingerprint(Secret(KEY)) != fingerprint(Secret(OTHER_KEY))
+
+
+def test_another_services_prefix_is_refused_though_the_key_is_the_same() -> None:
+    staging = TokenFormat(SigningKeys(KEY), "staging").mint()
+    with pytest.raises(InvalidToken, match="not a token of this service"):
+        TokenFormat(SigningKeys(KEY), "live").read(staging.text)
+
+
+@pytest.mark.parametrize("key", ["", "short", "x" * 31, "ü" * 15, "\ud800" * 40, None, b"x" * 40])
+def test_a_key_that_is_none_is_refused_with_a_fresh_one_and_never_quoted(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="tokenguard genkey") as refused:
+        SigningKeys(key)
+    fresh = str(refused.value).split()[-1]
+    SigningKeys(fresh)
+    if key:
+        assert str(key) not in str(refused.value)
+
+
+def test_keys_are_named_and_measured_in_bytes() -> None:
+    SigningKeys("ü" * 16)
+    with pytest.raises(ConfigurationError, match="31 bytes and needs at least 32"):
+        SigningKeys(KEY, old=["x" * 31])
+    with pytest.raises(ConfigurationError, match="a list of texts"):
+        SigningKeys(KEY, old=OTHER_KEY)
+
+
+@pytest.mark.parametrize("prefix", ["", "TG", "a_b", "a-b", "ü", "x" * 17, "a\n", None])
+def test_a_prefix_that_would_break_the_text_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="prefix"):
+        TokenFormat(SigningKeys(KEY), prefix)
+
+
+def test_a_secret_shows_itself_only_when_asked() -> None:
+    minted = TokenFormat(SigningKeys(KEY)).mint()
+    text = minted.text.reveal()
+    for shown in (
+        repr(minted.text),
+        str(minted.text),
+        f"{minted.text}",
+        f"{minted!r}",
+        "%s" % minted.text,
+        repr([minted]),
+    ):
+        assert minted.id in shown
+        assert text[-75:] not in shown
+    assert KEY not in repr(SigningKeys(KEY, old=[OTHER_KEY]))
+    for leak in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            leak(minted.text)
+
+
+def test_a_development_key_is_stretched_from_any_secret_key() -> None:
+    assert derive_development_key("dev") == derive_development_key(b"dev") != derive_development_key("dev2")
+    SigningKeys(derive_development_key("dev"))

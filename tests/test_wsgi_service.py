@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from .framework_contract import FrameworkContract
+
+
+class TestWSGI(FrameworkContract):
+    app = "tests.services.wsgi_service:create_app()"

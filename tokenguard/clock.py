@@ -1,0 +1,52 @@
+"""Time: everywhere inside an integer of microseconds since the epoch, UTC; datetimes only at the edges."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from .errors import InvalidValue
+
+#: Returns the present time in epoch microseconds. Guards, issuers and tests pass it in.
+Clock = Callable[[], int]
+
+SECOND = 1_000_000
+#: Nothing lives longer: it keeps every sum of times within BIGINT and within a datetime's years.
+LONGEST = 100 * 366 * 24 * 3600
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now() -> int:
+    """The present time in epoch microseconds."""
+    return time.time_ns() // 1000
+
+
+def to_datetime(micros: int) -> datetime:
+    """Epoch microseconds as an aware datetime in UTC, exact to the microsecond."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def isoformat(micros: int) -> str:
+    """Epoch microseconds as RFC 3339 text in UTC, to the second: ``2026-01-31T12:00:00Z``."""
+    return to_datetime(micros).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_duration(text: str) -> int:
+    """``90d`` as seconds. The units are s, m, h, d and w; raises InvalidValue for anything else."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip(), re.ASCII)
+    if match is None:
+        raise InvalidValue(f"{text!r} is not a duration: write a number and a unit (s, m, h, d, w), as in 90d")
+    return check_duration(int(match[1]) * _UNITS[match[2]])
+
+
+def check_duration(seconds: int) -> int:
+    """``seconds`` itself, if it is a whole number between 1 second and 100 years; else raises InvalidValue."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        raise InvalidValue(f"a duration is a whole number of seconds, not {seconds!r}")
+    if not 1 <= seconds <= LONGEST:
+        raise InvalidValue(f"a duration lies between 1 second and 100 years; this is {seconds} seconds")
+    return seconds

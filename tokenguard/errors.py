@@ -1,0 +1,119 @@
+"""What is refused, and the HTTP status of each refusal.
+
+Two families under one root. :class:`AuthError` is what a *caller* of the API is told; it carries a status, a
+stable ``code`` and a ``detail`` that is safe to send. Everything else is for the *operator* or the developer:
+a wrong option, a store that cannot be reached, a grant that the rules forbid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TokenGuardError(Exception):
+    """Root of every error that tokenguard raises on purpose."""
+
+
+class ConfigurationError(TokenGuardError):
+    """An option is missing, unknown or wrong; the message names it and says what to do."""
+
+
+class InvalidValue(TokenGuardError, ValueError):
+    """A value handed in is malformed: a scope, a name, a duration. The message quotes it."""
+
+
+class StoreError(TokenGuardError):
+    """The store could not do what was asked; nothing was changed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, is locked for too long, or cannot be written."""
+
+
+class SchemaError(StoreError):
+    """The database has no tokenguard tables, older ones, or newer ones than this version knows."""
+
+
+class IssuanceError(TokenGuardError):
+    """The granting side says no: the message names the rule and the value that broke it."""
+
+
+class UnknownClient(IssuanceError):
+    """No client has this id or name."""
+
+    def __init__(self, client: str) -> None:
+        super().__init__(f"no client has the id or name {client!r}")
+
+
+class UnknownToken(IssuanceError):
+    """No token has one of these ids."""
+
+    def __init__(self, token_ids: Iterable[str]) -> None:
+        super().__init__(f"no token has the id {', '.join(repr(token_id) for token_id in token_ids)}")
+
+
+class AuthError(TokenGuardError):
+    """A request is refused.
+
+    ``status``, ``code`` and ``detail`` are what the caller is told. ``reason`` is for the log and for hooks only:
+    telling a caller *why* a token is invalid would tell an attacker which guesses come close.
+    """
+
+    status: int = 401
+    #: Stable name of the refusal, for programs (the ``code`` member of the problem body).
+    code: str = "unauthorized"
+    #: The RFC 6750 section 3.1 error code; None where the challenge must carry none.
+    bearer_error: str | None = None
+    detail: str = "This request is refused."
+
+    def __init__(self, reason: str = "", *, token_id: str | None = None, client_id: str | None = None) -> None:
+        super().__init__(reason or self.detail)
+        self.reason = reason or self.code
+        self.token_id = token_id
+        self.client_id = client_id
+
+
+class MissingToken(AuthError):
+    """No credential, or one of another scheme: a challenge without an error code (RFC 6750 section 3.1)."""
+
+    code = "missing_token"
+    detail = "This resource needs an API token."
+
+
+class InvalidRequest(AuthError):
+    """The credential cannot be read: malformed, or more than one of them (RFC 6750 section 3.1)."""
+
+    status = 400
+    code = bearer_error = "invalid_request"
+    detail = "The credential of this request is malformed, or there is more than one."
+
+
+class InvalidToken(AuthError):
+    """Malformed, unknown, forged, expired or revoked, or of a disabled client: all alike to the caller."""
+
+    code = bearer_error = "invalid_token"
+    detail = "The API token is not valid."
+
+
+class InsufficientScope(AuthError):
+    """The token is valid, but does not hold what this resource asks for."""
+
+    status = 403
+    code = bearer_error = "insufficient_scope"
+
+    def __init__(
+        self, scopes: Iterable[str], needs: str, *, token_id: str | None = None, client_id: str | None = None
+    ) -> None:
+        super().__init__(f"lacks {needs}", token_id=token_id, client_id=client_id)
+        self.scopes = tuple(scopes)
+        self.detail = f"The API token lacks a scope that this resource asks for: {needs}."
+
+
+class TemporarilyUnavailable(AuthError):
+    """The store cannot say: neither yes nor no, so the caller is asked to try again."""
+
+    status = 503
+    code = "temporarily_unavailable"
+    detail = "API tokens cannot be verified at the moment. Try again shortly."
+    #: Seconds after which the caller may try again.
+    retry_after: int = 5

@@ -1,0 +1,148 @@
+"""HTTP's side: the one credential in a WSGI environ, and a refusal as (status, headers, body).
+
+RFC 6750 for the header and the challenge, RFC 9457 for the body, RFC 9110 for what a header may look like.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import Headers
+
+from .errors import AuthError, ConfigurationError, InsufficientScope, InvalidRequest, TemporarilyUnavailable
+from .tokens import Secret
+
+#: No credential is longer. A header beyond it is refused before anything looks at its text.
+MAX_CREDENTIAL_LENGTH = 8192
+
+_TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"  # RFC 9110 section 11.2: what a token in a header may consist of
+_BARE = re.compile(rf"({_TOKEN68})", re.ASCII)
+# At least one space after Bearer. Okta's clients send SSWS both with and without it, and no other scheme starts so.
+_AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({_TOKEN68})", re.ASCII | re.IGNORECASE)
+_OUR_SCHEME = re.compile(r"(?:bearer(?: |$)|ssws)", re.ASCII | re.IGNORECASE)
+_FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
+_REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
+_NOT_FOR_TOKENS = {"authorization", "proxy-authorization", "cookie", "content-type", "content-length", "host"}
+
+
+class Refusal(NamedTuple):
+    """An answer in WSGI's own terms, for any framework to send."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class AuthScheme:
+    """How this service's callers send their token, and how it answers those it refuses.
+
+    ``realm`` is named in challenges. ``headers`` are further header names that may carry a bare token, such as
+    ``X-API-Key``. Raises ConfigurationError for either.
+    """
+
+    def __init__(self, realm: str = "api", headers: Sequence[str] = ()) -> None:
+        if not isinstance(realm, str) or not _REALM.fullmatch(realm):
+            raise ConfigurationError(f"the realm is printable ASCII without quotes and backslashes, not {realm!r}")
+        if isinstance(headers, str):
+            raise ConfigurationError(f"the headers are a list of header names: write [{headers!r}]")
+        self.realm = realm
+        self._environ_keys = list(dict.fromkeys(_environ_key(name) for name in headers))
+        #: What the answer to a request depends on, for the Vary header.
+        self.vary = ("Authorization", *headers)
+
+    def credential(self, environ: Mapping[str, Any]) -> Secret | None:
+        """The request's one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
+        found = [_matched(_BARE, environ[key]) for key in self._environ_keys if environ.get(key)]
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        if _OUR_SCHEME.match(authorization):
+            found.append(_matched(_AUTHORIZATION, authorization))
+        if not found:
+            return None
+        if len(found) > 1 or _in_query(environ.get("QUERY_STRING", "")):
+            raise InvalidRequest("more than one credential")
+        return found[0]
+
+    def refusal(self, error: AuthError) -> Refusal:
+        """The answer to a refused request: the challenge, no caching, and a problem body (RFC 9457)."""
+        body = json.dumps(problem(error)).encode("ascii")
+        headers = [
+            ("Content-Type", "application/problem+json"),
+            ("Content-Length", str(len(body))),
+            *self.refusal_headers(error),
+        ]
+        return Refusal(error.status, headers, body)
+
+    def refusal_headers(self, error: AuthError) -> list[tuple[str, str]]:
+        """What every form of this refusal must carry, however an application words its body."""
+        headers = [("Cache-Control", "no-store"), ("Vary", ", ".join(self.vary))]
+        if isinstance(error, TemporarilyUnavailable):
+            headers.append(("Retry-After", str(error.retry_after)))
+        else:
+            headers.append(("WWW-Authenticate", self.challenge(error)))
+        return headers
+
+    def challenge(self, error: AuthError) -> str:
+        """The Bearer challenge of RFC 6750 section 3. Nothing that the caller sent is repeated in it."""
+        parameters = [f'realm="{self.realm}"']
+        if error.bearer_error:
+            parameters.append(f'error="{error.bearer_error}"')
+        if isinstance(error, InsufficientScope):
+            parameters.append(f'scope="{" ".join(error.scopes)}"')
+        return "Bearer " + ", ".join(parameters)
+
+    def mark(self, headers: Headers) -> None:
+        """Tell caches that an answer depended on the credential; a view's own Cache-Control stays."""
+        if "Cache-Control" not in headers:
+            headers["Cache-Control"] = "private"
+        present = [name.strip() for name in ",".join(headers.getlist("Vary")).split(",") if name.strip()]
+        known = {name.lower() for name in present}
+        if "*" not in known:
+            headers["Vary"] = ", ".join(present + [name for name in self.vary if name.lower() not in known])
+
+
+def problem(error: AuthError) -> dict[str, Any]:
+    """The problem details (RFC 9457) that tell the caller of a refusal."""
+    members: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+    }
+    if isinstance(error, InsufficientScope):
+        members["scope"] = " ".join(error.scopes)
+    return members
+
+
+def is_preflight(environ: Mapping[str, Any]) -> bool:
+    """Whether this is a CORS preflight: browsers send it without any credential, so it cannot be asked for one."""
+    return (
+        environ.get("REQUEST_METHOD") == "OPTIONS"
+        and "HTTP_ORIGIN" in environ
+        and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+    )
+
+
+def _matched(pattern: re.Pattern[str], value: str) -> Secret:
+    # WSGI hands over latin-1 text; two headers of one name arrive joined by a comma, which no token contains.
+    if len(value) <= MAX_CREDENTIAL_LENGTH and (match := pattern.fullmatch(value.strip(" \t"))):
+        return Secret(match[1], "credential")
+    raise InvalidRequest("malformed credential")
+
+
+def _in_query(query: str) -> bool:
+    # RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed.
+    if "access_token" not in query and "%" not in query:
+        return False
+    return any(name == "access_token" for name, _ in parse_qsl(query, keep_blank_values=True))
+
+
+def _environ_key(name: str) -> str:
+    if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name) or name.lower() in _NOT_FOR_TOKENS:
+        raise ConfigurationError(f"{name!r} cannot be a header for tokens: use a name such as X-API-Key")
+    return "HTTP_" + name.upper().replace("-", "_")

@@ -1,0 +1,75 @@
+"""The tables: the one place of their DDL, in numbered steps, understood by SQLite and PostgreSQL alike.
+
+The same tables serve Flask and Django services that share a database, so nothing here depends on a library:
+
+* times are BIGINT, UTC epoch microseconds; NULL means never;
+* sets and mappings are JSON text in the form that ``store.dump_json`` writes;
+* ``tokenguard_revision`` has one row: the event counter, and the version of this schema.
+
+Whoever applies a step (an Alembic revision, a Django migration) does so only if ``schema_version`` is lower, under
+a lock. A released step never changes: what is new goes into a new one.
+"""
+
+from __future__ import annotations
+
+_STEP_1 = (
+    """
+    CREATE TABLE tokenguard_client (
+        id VARCHAR(255) NOT NULL PRIMARY KEY,
+        name VARCHAR(100) NOT NULL,
+        scopes TEXT NOT NULL,
+        enabled BOOLEAN NOT NULL,
+        created_at BIGINT NOT NULL,
+        CONSTRAINT tokenguard_client_name UNIQUE (name)
+    )
+    """,
+    """
+    CREATE TABLE tokenguard_token (
+        id VARCHAR(16) NOT NULL PRIMARY KEY,
+        client_id VARCHAR(255) NOT NULL REFERENCES tokenguard_client (id),
+        name VARCHAR(100) NOT NULL,
+        scopes TEXT NOT NULL,
+        digest VARCHAR(64) NOT NULL,
+        key_fingerprint VARCHAR(16) NOT NULL,
+        created_at BIGINT NOT NULL,
+        expires_at BIGINT,
+        revoked_at BIGINT
+    )
+    """,
+    "CREATE INDEX tokenguard_token_client ON tokenguard_token (client_id, created_at)",
+    """
+    CREATE TABLE tokenguard_event (
+        number BIGINT NOT NULL PRIMARY KEY,
+        id VARCHAR(16) NOT NULL,
+        kind VARCHAR(64) NOT NULL,
+        at BIGINT NOT NULL,
+        actor VARCHAR(255) NOT NULL,
+        client_id VARCHAR(255) NOT NULL,
+        token_id VARCHAR(16),
+        data TEXT NOT NULL,
+        CONSTRAINT tokenguard_event_id UNIQUE (id)
+    )
+    """,
+    "CREATE INDEX tokenguard_event_client ON tokenguard_event (client_id, number)",
+    "CREATE INDEX tokenguard_event_token ON tokenguard_event (token_id, number)",
+    """
+    CREATE TABLE tokenguard_revision (
+        id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+        revision BIGINT NOT NULL,
+        schema_version INTEGER NOT NULL
+    )
+    """,
+    "INSERT INTO tokenguard_revision (id, revision, schema_version) VALUES (1, 0, 0)",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_STEP_1,)
+
+
+def latest() -> int:
+    """The schema version that this version of tokenguard works with."""
+    return len(STEPS)
+
+
+def statements(step: int) -> tuple[str, ...]:
+    """What takes a database from version ``step - 1`` to ``step``, its new version number included."""
+    return (*STEPS[step - 1], f"UPDATE tokenguard_revision SET schema_version = {step:d} WHERE id = 1")  # noqa: S608

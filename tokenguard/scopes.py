@@ -1,0 +1,211 @@
+"""What a token may do: :class:`Scopes`, what a view asks for: :class:`Requirement`, and the service's
+:class:`ScopeCatalog`.
+
+A scope is a name (``users:read``, ``okta.users.read``), or a wildcard that stands for every name below it
+(``okta.users.*``, or ``*`` alone). A wildcard covers whole segments only, so two names either lie one below the
+other or have nothing in common; that makes intersection simple.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigurationError, InvalidValue
+
+MAX_LENGTH = 128
+# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). "*" is kept for wildcards.
+_NAME = re.compile(r"[!#-)+-\[\]-~]+")
+_WILDCARD = re.compile(r"(?:[!#-)+-\[\]-~]*[.:/])?\*")
+
+
+def is_wildcard(name: str) -> bool:
+    """Whether a well-formed scope stands for all names below it."""
+    return name.endswith("*")
+
+
+def covers(scope: str, name: str) -> bool:
+    """Whether holding ``scope`` means holding ``name`` (which may itself be a wildcard)."""
+    return scope == name or (is_wildcard(scope) and name.startswith(scope[:-1]))
+
+
+def check_name(name: str) -> str:
+    """``name`` itself if it is a well-formed scope or wildcard; else raises InvalidValue."""
+    if not isinstance(name, str):
+        raise InvalidValue(f"a scope is a text, not {name!r}")
+    if not (_NAME.fullmatch(name) or _WILDCARD.fullmatch(name)):
+        raise InvalidValue(
+            f"{name[:MAX_LENGTH]!r} is not a scope: use printable ASCII without spaces, quotes and backslashes, "
+            "and * only as the whole last segment, as in users.*"
+        )
+    if len(name) > MAX_LENGTH:
+        raise InvalidValue(f"a scope has at most {MAX_LENGTH} characters; {name[:32]!r}… has {len(name)}")
+    return name
+
+
+class Scopes:
+    """An immutable set of scopes. Empty means nothing may be done.
+
+    ``"users:read" in scopes`` tells whether that is *granted*, by its name or by a wildcard; iterating gives the
+    scopes as written, sorted; ``a & b`` is what both grant.
+    """
+
+    __slots__ = ("_names", "_prefixes")
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """``names`` is an iterable of scopes, not one text: for that there is :meth:`parse`."""
+        if isinstance(names, str):
+            raise InvalidValue(f"Scopes takes a list of scopes; for one text use Scopes.parse({names!r})")
+        self._names = frozenset(check_name(name) for name in names)
+        self._prefixes = tuple(name[:-1] for name in self._names if is_wildcard(name))
+
+    @classmethod
+    def parse(cls, text: str) -> Scopes:
+        """From RFC 6749's form: scopes separated by spaces. Raises InvalidValue."""
+        return cls(name for name in text.split(" ") if name)
+
+    @classmethod
+    def of(cls, scopes: Scopes | str | Iterable[str]) -> Scopes:
+        """From whatever an API caller may hold: Scopes, one text with spaces, or an iterable of names."""
+        if isinstance(scopes, Scopes):
+            return scopes
+        return cls.parse(scopes) if isinstance(scopes, str) else cls(scopes)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names or (bool(self._prefixes) and name.startswith(self._prefixes))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def __eq__(self, other: object) -> bool:
+        return self._names == other._names if isinstance(other, Scopes) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._names)
+
+    def __and__(self, other: Scopes) -> Scopes:
+        return Scopes([name for name in self._names if name in other] + [name for name in other._names if name in self])
+
+    def __or__(self, other: Scopes) -> Scopes:
+        return Scopes(self._names | other._names)
+
+    def __str__(self) -> str:
+        return " ".join(self)
+
+    def __repr__(self) -> str:
+        return f"Scopes({list(self)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a resource asks for: *all* of ``all_of`` and, if ``any_of`` is not empty, at least one of those.
+
+    With neither, any valid token will do. Raises InvalidValue for a malformed name, and for a wildcard: a view
+    asks for what it does, by name.
+    """
+
+    all_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if is_wildcard(check_name(name)):
+                raise InvalidValue(f"a view cannot ask for the wildcard {name!r}: name the scopes it needs")
+
+    @classmethod
+    def scopes(cls, *all_of: str, any_of: Iterable[str] = ()) -> Requirement:
+        """The same, refusing to ask for nothing: a forgotten argument must not open a view."""
+        if isinstance(any_of, str):
+            raise InvalidValue(f"any_of takes several scopes: write any_of=({any_of!r},)")
+        requirement = cls(all_of, tuple(any_of))
+        if not requirement.names:
+            raise InvalidValue("name at least one scope; where any valid token will do, use require_token")
+        return requirement
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every scope that is named, in the order written."""
+        return self.all_of + self.any_of
+
+    def met_by(self, scopes: Scopes) -> bool:
+        """Whether a caller who holds ``scopes`` may pass."""
+        return all(name in scopes for name in self.all_of) and (
+            not self.any_of or any(name in scopes for name in self.any_of)
+        )
+
+    def __str__(self) -> str:
+        parts = [" ".join(self.all_of)] if self.all_of else []
+        if self.any_of:
+            parts.append("any of " + " ".join(self.any_of))
+        return " and ".join(parts) or "any valid token"
+
+
+#: Any valid token will do, whatever its scopes.
+ANY_TOKEN = Requirement()
+
+
+class ScopeCatalog:
+    """The scopes that a service knows, what each means and what it implies.
+
+    ``scopes`` maps a name to its description, or to ``{"description": …, "implies": [names]}``. Without any, every
+    well-formed scope is known. Raises ConfigurationError that names the entry at fault.
+    """
+
+    def __init__(self, scopes: Mapping[str, Any] | None = None) -> None:
+        self.descriptions: dict[str, str] = {}
+        self._implied: dict[str, Scopes] = {}
+        for name, entry in (scopes or {}).items():
+            self._declare(name, entry)
+        for name, implied in self._implied.items():
+            for unknown in self.unknown(implied):
+                raise ConfigurationError(f"scope {name!r} implies {unknown!r}, which is not in the catalogue")
+
+    def _declare(self, name: str, entry: Any) -> None:
+        fields = {"description": entry} if isinstance(entry, str) else entry
+        if not isinstance(fields, Mapping) or not fields.keys() <= {"description", "implies"}:
+            raise ConfigurationError(
+                f"scope {name!r} needs a description, or a mapping with description and implies; got {entry!r}"
+            )
+        implies = fields.get("implies", ())
+        try:
+            if is_wildcard(check_name(name)):
+                raise InvalidValue(f"the wildcard {name!r} cannot be declared: declare the scopes below it")
+            self._implied[name] = Scopes.of(implies)
+        except (InvalidValue, TypeError) as error:
+            raise ConfigurationError(f"in the scope catalogue: {error}") from None
+        self.descriptions[name] = str(fields.get("description", ""))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.descriptions)
+
+    def __len__(self) -> int:
+        return len(self.descriptions)
+
+    def unknown(self, scopes: Iterable[str]) -> list[str]:
+        """Those of ``scopes`` that are not in the catalogue; a wildcard is known if it covers a name that is."""
+        if not self.descriptions:
+            return []
+        return [scope for scope in scopes if not any(covers(scope, name) for name in self.descriptions)]
+
+    def expand(self, scopes: Scopes) -> Scopes:
+        """``scopes`` and everything they imply, however far."""
+        while True:
+            wider = scopes
+            for name, implied in self._implied.items():
+                if name in scopes:
+                    wider = wider | implied
+            if wider == scopes:
+                return scopes
+            scopes = wider
+
+    def effective(self, granted: Scopes, ceiling: Scopes) -> Scopes:
+        """What a token that was given ``granted`` may do while its client may have ``ceiling``."""
+        return self.expand(granted) & self.expand(ceiling)

@@ -1,0 +1,8 @@
+"""The store on SQLAlchemy Core: SQLite by default, PostgreSQL by changing the URL."""
+
+from __future__ import annotations
+
+from .store import SQLAlchemyStore
+from .tables import include_name, metadata
+
+__all__ = ["SQLAlchemyStore", "include_name", "metadata"]

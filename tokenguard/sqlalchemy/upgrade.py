@@ -1,0 +1,68 @@
+"""From any older schema to the present one, and the refusal to work with another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, select, text
+
+from .. import schema
+from ..errors import SchemaError
+from .tables import revision_table
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Any number will do, as long as nobody else takes it: "tokengrd" in ASCII.
+_ADVISORY_LOCK = int.from_bytes(b"tokengrd")
+
+
+def upgrade(connection: Connection) -> tuple[int, int]:
+    """Run what is missing, in the caller's transaction; returns the versions before and after.
+
+    On SQLite that transaction has begun IMMEDIATE, on PostgreSQL this takes a lock: two at once do it once.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+    before = schema_version(connection)
+    if before > schema.latest():
+        check_version(before)
+    _run_migrations(connection)
+    return before, schema_version(connection)
+
+
+def apply_step(connection: Connection, step: int) -> None:
+    """Take the schema to version ``step`` if it is lower. The caller holds the lock and has applied those before."""
+    if schema_version(connection) < step:
+        for statement in schema.statements(step):
+            connection.exec_driver_sql(statement)
+
+
+def schema_version(connection: Connection) -> int:
+    """The version of the schema in the database; 0 where there are no tables yet."""
+    if not inspect(connection).has_table(revision_table.name):
+        return 0
+    return connection.execute(select(revision_table.c.schema_version)).scalar() or 0
+
+
+def check_version(version: int) -> None:
+    """Raises SchemaError for a database that is newer or older than this code."""
+    if version > schema.latest():
+        raise SchemaError(
+            f"the database is of schema version {version}, newer than this tokenguard knows ({schema.latest()}): "
+            "upgrade tokenguard"
+        )
+    if version < schema.latest():
+        raise SchemaError(
+            f"the database is of schema version {version}, and this tokenguard needs {schema.latest()}: "
+            'run "tokenguard init"'
+        )
+
+
+def _run_migrations(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,239 @@
+"""Clients, tokens, and the token's text: mint, read, digest.
+
+The text is ``<prefix>_<id>_<secret><tag>``, all of it ``[A-Za-z0-9_]``, of a fixed length for a service::
+
+    tg_0123456789ABCDEF_0123456789abcdefghijklmnopqrstuv<43 characters of tag>
+
+The tag is an HMAC over everything before it, so a forged text is told without asking the store. The secret is
+random, so the signing key alone makes no token. Of the text only a SHA-256 digest is kept: with 190 bits of
+randomness in it, a slow password hash would add cost and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn
+
+from itsdangerous import Signer
+from itsdangerous.signer import HMACAlgorithm
+
+from .errors import ConfigurationError, InvalidToken, InvalidValue
+from .scopes import Scopes
+
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ID_LENGTH = 16
+SECRET_LENGTH = 32
+TAG_LENGTH = 43  # 62**43 > 2**256: a SHA-256 always fits
+MIN_KEY_BYTES = 32
+MAX_NAME_LENGTH = 100
+
+# One salt per kind and version of what is signed: a signature made for one can never serve as another.
+_TOKEN_SALT = b"tokenguard.api-token.v1"
+_FINGERPRINT_SALT = b"tokenguard.key-fingerprint.v1"
+_DEVELOPMENT_SALT = b"tokenguard.development-key.v1"
+_HMAC_SHA256 = HMACAlgorithm(hashlib.sha256)
+
+
+class Secret:
+    """Text that must not be seen by accident: only :meth:`reveal` gives it; repr, str and format show a label."""
+
+    __slots__ = ("_text", "label")
+
+    def __init__(self, text: str, label: str = "secret") -> None:
+        self._text = text
+        self.label = label
+
+    def reveal(self) -> str:
+        """The text itself. Hand it on at once; do not keep it in a variable, log it or store it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<{self.label}, not shown>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled or copied")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An application that may hold tokens (OAuth's ``client_id``). Times are epoch microseconds."""
+
+    id: str
+    name: str
+    #: The ceiling: what its tokens may ever do.
+    scopes: Scopes
+    enabled: bool
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One credential of a client, without its text. Times are epoch microseconds, None for never."""
+
+    id: str
+    client_id: str
+    #: What the operator calls it; may be empty.
+    name: str
+    scopes: Scopes
+    digest: str = field(repr=False)
+    key_fingerprint: str
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+    def state(self, now: int) -> str:
+        """``active``, ``revoked`` or ``expired`` at ``now`` (epoch microseconds)."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and now >= self.expires_at:
+            return "expired"
+        return "active"
+
+
+class SigningKeys:
+    """The key that signs new tokens, and older ones that still verify.
+
+    Each is a text of at least 32 bytes in UTF-8; raises ConfigurationError otherwise. Named rather than a list,
+    because people disagree about which end of a list is the newest.
+    """
+
+    def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
+        if isinstance(old, str):
+            raise ConfigurationError("old signing keys are a list of texts, not one text")
+        self.current = Secret(_check_key(current), "signing key")
+        self.old = tuple(Secret(_check_key(key), "old signing key") for key in old)
+
+    def __repr__(self) -> str:
+        return f"<SigningKeys: 1 current, {len(self.old)} old, not shown>"
+
+
+def generate_key() -> str:
+    """A new signing key: 43 characters, 256 bits from the operating system."""
+    return secrets.token_urlsafe(32)
+
+
+def derive_development_key(secret_key: str | bytes) -> str:
+    """A signing key from a framework's SECRET_KEY, however short: for debug and testing, never for production."""
+    return _derive(secret_key, _DEVELOPMENT_SALT).hex()
+
+
+def _check_key(key: str) -> str:
+    # The key is never quoted: this message ends up in logs and on screens.
+    advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError(f"a signing key is needed; {advice}")
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"the signing key is not valid text; {advice}") from None
+    if length < MIN_KEY_BYTES:
+        raise ConfigurationError(f"the signing key has {length} bytes and needs at least {MIN_KEY_BYTES}; {advice}")
+    return key
+
+
+class Minted(NamedTuple):
+    """A new token's parts: ``text`` is for the client, the rest for the store."""
+
+    id: str
+    text: Secret
+    digest: str
+    key_fingerprint: str
+
+
+class Read(NamedTuple):
+    """What a correctly signed text says."""
+
+    id: str
+    digest: str
+
+
+class TokenFormat:
+    """Mints and reads the texts of one service: its prefix and its signing keys."""
+
+    def __init__(self, keys: SigningKeys, prefix: str = "tg") -> None:
+        """Raises ConfigurationError for a prefix that is not 1 to 16 lower-case letters and digits."""
+        if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
+            raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
+        self.prefix = prefix
+        self._pattern = re.compile(
+            f"{prefix}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}", re.ASCII
+        )
+        # Derived once: a request only pays for the signature itself.
+        self._derived = tuple(_derive(key.reveal(), _TOKEN_SALT) for key in (keys.current, *keys.old))
+        self.key_fingerprint = fingerprint(keys.current)
+        self.key_fingerprints = frozenset(fingerprint(key) for key in (keys.current, *keys.old))
+
+    def mint(self) -> Minted:
+        """A new token's text, signed with the current key."""
+        token_id = random_id()
+        signed = f"{self.prefix}_{token_id}_{_random_base62(SECRET_LENGTH)}"
+        text = signed + _tag(self._derived[0], signed)
+        return Minted(token_id, Secret(text, f"token {token_id}"), digest(text), self.key_fingerprint)
+
+    def read(self, credential: Secret) -> Read:
+        """The id and digest of a text that one of the keys has signed; raises InvalidToken. Asks no store.
+
+        There is exactly one text for a token: what the pattern lets through is compared whole, so no variant of a
+        text can slip past a revocation or a limit.
+        """
+        read = self._verify(credential.reveal())
+        if isinstance(read, InvalidToken):
+            raise read
+        return read
+
+    def _verify(self, text: str) -> Read | InvalidToken:
+        # Returns its error rather than raising it: a traceback keeps the frames it passed, and this one holds the text.
+        match = self._pattern.fullmatch(text)
+        if match is None:
+            return InvalidToken("not a token of this service")
+        signed, tag = text[:-TAG_LENGTH], text[-TAG_LENGTH:]
+        for key in self._derived:
+            if hmac.compare_digest(_tag(key, signed), tag):
+                return Read(match[1], digest(text))
+        return InvalidToken("signature does not match: forged, or signed by a dropped key", token_id=match[1])
+
+
+def digest(text: str) -> str:
+    """What the store keeps of a token's text: its SHA-256 in hexadecimal."""
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def fingerprint(key: Secret) -> str:
+    """16 hexadecimal characters that tell one signing key from another and reveal nothing of either."""
+    return _HMAC_SHA256.get_signature(_derive(key.reveal(), _FINGERPRINT_SALT), b"").hex()[:16]
+
+
+def random_id() -> str:
+    """16 characters of base62: 95 random bits."""
+    return _random_base62(ID_LENGTH)
+
+
+def check_label(kind: str, text: str, *, max_length: int = MAX_NAME_LENGTH) -> str:
+    """``text`` itself if it can be shown on one line of a terminal; else raises InvalidValue naming ``kind``."""
+    if not isinstance(text, str) or not text.isprintable() or text != text.strip():
+        raise InvalidValue(f"a {kind} is printable text without space around it, not {text!r}")
+    if len(text) > max_length:
+        raise InvalidValue(f"a {kind} has at most {max_length} characters; this one has {len(text)}")
+    return text
+
+
+def _derive(key: str | bytes, salt: bytes) -> bytes:
+    return Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256).derive_key()
+
+
+def _tag(derived_key: bytes, signed: str) -> str:
+    number = int.from_bytes(_HMAC_SHA256.get_signature(derived_key, signed.encode("ascii")))
+    characters = []
+    for _ in range(TAG_LENGTH):
+        number, remainder = divmod(number, 62)
+        characters.append(BASE62[remainder])
+    return "".join(reversed(characters))
+
+
+def _random_base62(length: int) -> str:
+    return "".join(secrets.choice(BASE62) for _ in range(length))
