@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from .framework_contract import FrameworkContract
+
+
+class TestFlask(FrameworkContract):
+    app = "tests.services.flask_service:create_app()"

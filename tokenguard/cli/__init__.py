@@ -1,0 +1,32 @@
+"""The command line: one Click tree, the same as ``tokenguard …`` and ``flask tokenguard …``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from ..backends import open_store
+from ..config import Options, from_environ
+from ..store import Store
+from .commands import COMMANDS, Backend
+
+
+def command_tree(load: Callable[[], tuple[Options, Store]]) -> click.Group:
+    """The whole tree, on the options and the store that ``load`` gives when a command first needs them."""
+    return click.Group(
+        "tokenguard",
+        commands=COMMANDS,
+        help="Manage API clients and their tokens.",
+        context_settings={"obj": Backend(load)},
+    )
+
+
+def main() -> None:
+    """``tokenguard``, set up by the environment variables TOKENGUARD_*."""
+    command_tree(_from_environ)(prog_name="tokenguard")
+
+
+def _from_environ() -> tuple[Options, Store]:
+    options = Options.read(from_environ())
+    return options, open_store(options.database_url)

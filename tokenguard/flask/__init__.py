@@ -1,0 +1,8 @@
+"""tokenguard for Flask: :class:`TokenGuard`, :func:`require_scopes`, :func:`require_token`, ``current_identity``."""
+
+from __future__ import annotations
+
+from .extension import TokenGuard
+from .views import Refused, current_identity, get_identity, require_scopes, require_token
+
+__all__ = ["Refused", "TokenGuard", "current_identity", "get_identity", "require_scopes", "require_token"]

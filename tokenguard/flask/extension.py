@@ -1,0 +1,120 @@
+"""The Flask extension: reads the options, builds the guard, and adds the command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+from flask import Blueprint, Flask, Response, request
+
+from ..backends import open_store
+from ..cli import command_tree
+from ..clock import Clock, now
+from ..config import PREFIX, Options, from_environ
+from ..errors import ConfigurationError
+from ..issuer import Issuer
+from ..scopes import Requirement
+from ..store import Store
+from ..tokens import derive_development_key
+from ..wsgi import RequestGuard
+from .views import check, service
+
+log = logging.getLogger("tokenguard")
+B = TypeVar("B", bound=Blueprint)
+
+
+class _StartError(ConfigurationError, click.ClickException):
+    """So that ``flask …`` says it in one line; without it, an application that cannot be loaded is a traceback."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one application has: kept in ``app.extensions["tokenguard"]``, so an extension serves many."""
+
+    options: Options
+    store: Store
+    requests: RequestGuard
+    issuer: Issuer
+    _known: set[Requirement] = field(default_factory=set)
+
+    def check_known(self, requirement: Requirement) -> None:
+        """Raises ConfigurationError if a view asks for what the catalogue does not have: nobody could ever call it."""
+        if requirement not in self._known:
+            if unknown := self.options.catalog.unknown(requirement.names):
+                raise ConfigurationError(
+                    f"a view asks for the scope {unknown[0]!r}, which {PREFIX}SCOPES does not declare"
+                )
+            self._known.add(requirement)
+
+
+class TokenGuard:
+    """Guards a Flask application: ``TokenGuard(app)``, or ``init_app`` in an application factory.
+
+    Options are read from ``app.config``, and what is not there from the environment: ``TOKENGUARD_SIGNING_KEY``,
+    ``TOKENGUARD_DATABASE_URL``, ``TOKENGUARD_SCOPES`` and the rest of :class:`tokenguard.config.Options`. They are
+    checked at once; ConfigurationError names the one that is wrong. ``store`` and ``clock`` replace those that
+    the options lead to.
+    """
+
+    def __init__(self, app: Flask | None = None, *, store: Store | None = None, clock: Clock = now) -> None:
+        self._store = store
+        self._clock = clock
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Set up ``app``. Raises ConfigurationError, also if it is set up already."""
+        if "tokenguard" in app.extensions:
+            raise ConfigurationError("this application already has a TokenGuard")
+        try:
+            options = Options.read(_given(app))
+            store = self._store if self._store is not None else open_store(options.database_url)
+            requests, issuer = options.request_guard(store, self._clock), options.issuer(store, self._clock)
+        except ConfigurationError as error:
+            raise _StartError(str(error)) from None
+        app.extensions["tokenguard"] = Service(options, store, requests, issuer)
+        app.after_request(_finish)
+        app.cli.add_command(command_tree(lambda: (options, store)))
+
+    def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:
+        """Guard every view of ``blueprint`` and of those nested in it; returns it. Scopes as in require_scopes.
+
+        Call it before the blueprint is registered. A view may ask for more with a decorator of its own.
+        """
+        requirement = Requirement.scopes(*scopes, any_of=any_of)
+        blueprint.before_request(lambda: check(requirement))
+        return blueprint
+
+    @property
+    def issuer(self) -> Issuer:
+        """The granting side of the current application: register clients, issue and revoke tokens."""
+        return service().issuer
+
+
+def _given(app: Flask) -> dict[str, Any]:
+    given: dict[str, Any] = dict(from_environ())
+    configured = {key: value for key, value in app.config.items() if key.startswith(PREFIX) and value is not None}
+    given |= {key.removeprefix(PREFIX): value for key, value in configured.items()}
+    if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
+        given |= _development_keys(app)
+    return given
+
+
+def _development_keys(app: Flask) -> dict[str, Any]:
+    log.warning(
+        "%sSIGNING_KEY is not set: while debugging or testing, tokens are signed with a key made from SECRET_KEY",
+        PREFIX,
+    )
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
+    return {
+        "SIGNING_KEY": derive_development_key(app.config["SECRET_KEY"]),
+        "OLD_SIGNING_KEYS": [derive_development_key(key) for key in fallbacks],
+    }
+
+
+def _finish(response: Response) -> Response:
+    service().requests.finish(request.environ, response.headers)
+    return response

@@ -1,0 +1,117 @@
+"""What views use: the decorators, and the caller's identity."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from flask import Response, current_app, has_request_context, request
+from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.local import LocalProxy
+
+from ..errors import AuthError, ConfigurationError
+from ..http import is_preflight
+from ..identity import Identity
+from ..scopes import ANY_TOKEN, Requirement
+
+if TYPE_CHECKING:
+    from .extension import Service
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Refused(HTTPException):
+    """A refusal on its way through Flask's error handlers: by its status, by HTTPException, or by this class.
+
+    ``error`` is the AuthError. A handler may word the answer as it likes; the challenge and the caching headers
+    are added to whatever it returns.
+    """
+
+    def __init__(self, error: AuthError, response: Response) -> None:
+        super().__init__(error.detail, response)
+        self.error = error
+
+
+@cache
+def _refused(status: int) -> type[Refused]:
+    # Flask finds a handler for 401 by the class that Werkzeug has for 401, so a refusal is one of those too.
+    return type(f"Refused{status}", (Refused, default_exceptions[status]), {})
+
+
+def require_scopes(*scopes: str, any_of: Iterable[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a view be called only with a token that has all of ``scopes`` and, if given, one of ``any_of``.
+
+    For functions, async functions, methods of a class-based view, and a view class's ``decorators``. Put it below
+    the route. Raises InvalidValue at once for a malformed scope or none at all.
+    """
+    return _guarding(Requirement.scopes(*scopes, any_of=any_of))
+
+
+def require_token(view: Callable[P, R]) -> Callable[P, R]:
+    """Let a view be called only with a valid token, whatever its scopes."""
+    return _guarding(ANY_TOKEN)(view)
+
+
+def get_identity() -> Identity | None:
+    """Who is calling, or None when the request carries no valid token. Works in any view, guarded or not."""
+    if not has_request_context():
+        return None
+    return service().requests.identify(request.environ)
+
+
+def _current_identity() -> Identity:
+    identity = get_identity()
+    if identity is None:
+        raise RuntimeError(
+            "there is no current_identity: outside a request, or the request carries no valid token. "
+            "Guard the view with @require_token or @require_scopes, or ask get_identity()."
+        )
+    return identity
+
+
+#: The caller's :class:`Identity`. False without one; touching it then raises RuntimeError.
+current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
+
+
+def service() -> Service:
+    """What the extension set up for the current application."""
+    try:
+        return cast("Service", current_app.extensions["tokenguard"])
+    except KeyError:
+        raise ConfigurationError(
+            "this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)"
+        ) from None
+
+
+def check(requirement: Requirement) -> Response | None:
+    """Refuse the current request unless it meets ``requirement``; a response to send at once for a preflight."""
+    environ = request.environ
+    if is_preflight(environ):
+        return current_app.make_default_options_response()
+    found = service()
+    found.check_known(requirement)
+    try:
+        found.requests.admit(environ, requirement)
+    except AuthError as error:
+        status, headers, body = found.requests.scheme.refusal(error)
+        raise _refused(status)(error, Response(body, status, headers)) from None
+    return None
+
+
+def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isclass(view):
+            raise TypeError(f"guard the class {view.__name__} with decorators = [require_scopes(…)] in its body")
+
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if (answer := check(requirement)) is not None:
+                return answer
+            return current_app.ensure_sync(view)(*args, **kwargs)
+
+        return cast(Callable[P, R], guarded)
+
+    return decorate
