@@ -1,0 +1,127 @@
+"""What a person, a group and a valid profile are. Nothing here knows of HTTP or of the database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import Invalid
+
+#: A user's fields by name. An optional one that is not set is absent.
+Profile = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One person; ``status`` is STAGED, ACTIVE or DEPROVISIONED. Times are epoch milliseconds."""
+
+    id: str
+    status: str
+    profile: Profile
+    created: int
+    activated: int | None
+    status_changed: int | None
+    last_updated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One group of people. Times are epoch milliseconds."""
+
+    id: str
+    name: str
+    description: str
+    created: int
+    last_updated: int
+    last_membership_updated: int
+
+
+# Narrower than RFC 5322 on purpose: a login is a segment of a path, so it has no "/" and no white space,
+# and ASCII alone leaves no two logins that look the same.
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+'-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,63}")
+# Control characters and lone surrogates; the latter arrive as "\ud800" in JSON, and cannot be encoded again.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_BLANK = "The field cannot be left blank"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The rule for one field of a profile."""
+
+    shortest: int = 1
+    longest: int = 100
+    required: bool = False
+    is_address: bool = False
+
+    def fault(self, value: object) -> str | None:
+        """What is wrong with ``value``, or None."""
+        if value is None:
+            return _BLANK if self.required else None
+        if not isinstance(value, str):
+            return "The field must be a string"
+        if not value.strip():
+            return _BLANK
+        if not self.shortest <= len(value) <= self.longest:
+            return f"The field must have {self.shortest} to {self.longest} characters"
+        return self._fault_in_characters(value)
+
+    def _fault_in_characters(self, text: str) -> str | None:
+        if _UNPRINTABLE.search(text):
+            return "The field contains characters that are not allowed"
+        if self.is_address and not _ADDRESS.fullmatch(text):
+            return "The field must have the form of an email address"
+        return None
+
+
+FIELDS = {
+    "firstName": Field(longest=50, required=True),
+    "lastName": Field(longest=50, required=True),
+    "email": Field(shortest=5, required=True, is_address=True),
+    "login": Field(shortest=5, required=True, is_address=True),
+    "mobilePhone": Field(),
+    "department": Field(),
+    "title": Field(),
+}
+
+
+def is_login(text: str) -> bool:
+    """Whether ``text`` can be a login; an id never can."""
+    return FIELDS["login"].fault(text) is None
+
+
+def login_key(login: str) -> str:
+    """What must be unique: logins that differ only in case are the same, as at Okta."""
+    return login.lower()
+
+
+def whole_profile(given: object) -> Profile:
+    """``given`` as a profile, for a new user or one replaced; raises Invalid."""
+    fields = _fields(given)
+    return merge({}, _checked({name: fields.get(name) for name in FIELDS}))
+
+
+def profile_changes(given: object) -> dict[str, str | None]:
+    """``given`` as a part of a profile, None for an optional field to be cleared; raises Invalid."""
+    return _checked(_fields(given))
+
+
+def merge(profile: Profile, changes: Mapping[str, str | None]) -> Profile:
+    """``profile`` with ``changes`` made."""
+    return {name: value for name, value in {**profile, **changes}.items() if value is not None}
+
+
+def _fields(given: object) -> dict[str, object]:
+    if not isinstance(given, dict):
+        raise Invalid({"profile": "The profile must be an object"})
+    if unknown := sorted(given.keys() - FIELDS.keys()):
+        # One of them, and cut: an answer should not be many times as long as the question.
+        raise Invalid({unknown[0][:50]: "The field is not part of a user's profile"})
+    return given
+
+
+def _checked(fields: Mapping[str, object]) -> dict[str, str | None]:
+    faults = {name: fault for name, value in fields.items() if (fault := FIELDS[name].fault(value))}
+    if faults:
+        raise Invalid(faults)
+    return {name: value for name, value in fields.items() if value is None or isinstance(value, str)}

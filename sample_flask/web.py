@@ -1,0 +1,71 @@
+"""What the views share: the directory, a page as an answer, and errors in Okta's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from flask import Flask, Response, current_app, jsonify, request, url_for
+from werkzeug import exceptions
+
+from . import errors, okta
+from .directory import Directory, Item, Page
+
+Show = Callable[[Item], dict[str, Any]]
+
+
+def directory() -> Directory:
+    """The directory of the running application."""
+    return cast(Directory, current_app.extensions["sample_directory"])
+
+
+def body() -> bytes:
+    """The request's body; raises RequestEntityTooLarge."""
+    data = request.get_data()
+    # Of a chunked body Werkzeug gives what is within the limit, and only complains when one reads on.
+    request.stream.read(1)
+    return data
+
+
+def answer_page(endpoint: str, paging: okta.Paging, page: Page[Item], show: Show[Item]) -> Response:
+    """A page of a list, with the links to itself and to the next."""
+    response = jsonify([show(item) for item in page.items])
+    next_after = page.items[-1].id if page.more else None
+    response.headers["Link"] = okta.links(url_for(endpoint, _external=True), paging, next_after)
+    return response
+
+
+def handle_errors(app: Flask) -> None:
+    """Answer errors in Okta's form: the directory's own, and the few that Flask raises on the way to a view.
+
+    Each by its class. A handler for HTTPException or for a status would also get tokenguard's refusals, which
+    say what they must say already.
+    """
+    app.register_error_handler(errors.DirectoryError, _answer)
+    app.register_error_handler(exceptions.NotFound, _no_such_path)
+    app.register_error_handler(exceptions.MethodNotAllowed, _wrong_method)
+    app.register_error_handler(exceptions.RequestEntityTooLarge, lambda _: _answer(errors.TooLarge()))
+    app.register_error_handler(exceptions.ClientDisconnected, lambda _: _answer(errors.NotWellFormed()))
+    app.register_error_handler(exceptions.BadHost, _bad_host)
+    app.register_error_handler(exceptions.SecurityError, _bad_host)
+    app.register_error_handler(exceptions.InternalServerError, lambda _: _answer(errors.Internal()))
+
+
+def _answer(error: errors.DirectoryError) -> Response:
+    response = jsonify(okta.show_error(error))
+    response.status_code = error.status
+    return response
+
+
+def _bad_host(_: exceptions.BadRequest) -> Response:
+    return _answer(errors.Invalid({"host": "The Host header is not valid here"}))
+
+
+def _no_such_path(_: exceptions.NotFound) -> Response:
+    return _answer(errors.NotFound(f"Resource not found: {request.path[:100]}"))
+
+
+def _wrong_method(error: exceptions.MethodNotAllowed) -> Response:
+    response = _answer(errors.WrongMethod())
+    response.allow.update(error.valid_methods or ())
+    return response
