@@ -7,18 +7,20 @@ users:manage), /either (users:manage or groups:read) and /cached (any; has cachi
 from __future__ import annotations
 
 import json
+import os
 import string
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sample_flask.playground import gunicorn
 from tokenguard import Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.clock import now
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .conftest import KEY, OTHER_KEY
-from .server import Answer, Server, gunicorn
+from .server import Answer, Server
 from .services.common import CATALOG
 
 LOGGING = """
@@ -85,8 +87,9 @@ class FrameworkContract:
         (folder / "logging.ini").write_text(LOGGING)
         SQLAlchemyStore(url).upgrade()
         environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY}
-        with gunicorn(cls.app, environ, options=["--log-config", str(folder / "logging.ini")]) as server:
-            running = Running(server, url)
+        options = ["--log-config", str(folder / "logging.ini")]
+        with gunicorn(cls.app, {**os.environ, **environ}, options=options) as serving:
+            running = Running(Server(int(serving.url.rpartition(":")[2]), serving.log), url)
             yield running
             running.store.close()
 

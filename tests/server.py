@@ -1,21 +1,12 @@
-"""A real gunicorn on a free loopback port, and a client that sends exactly what it is told to."""
+"""A client of a real server that sends exactly what it is told to."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import re
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass
@@ -53,40 +44,3 @@ class Server:
 
     def get(self, path: str, token: str | None = None) -> Answer:
         return self.request("GET", path, [] if token is None else [("Authorization", f"Bearer {token}")])
-
-
-@contextmanager
-def gunicorn(
-    app: str, environ: Mapping[str, str], *, workers: int = 2, options: Sequence[str] = ()
-) -> Iterator[Server]:
-    """Runs ``app`` until the block ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", f"--workers={workers}", *options, app],
-        cwd=ROOT,
-        env={**os.environ, **environ},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    log: list[str] = []
-    started = threading.Event()
-    reader = threading.Thread(target=_read, args=(process, workers, log, started))
-    reader.start()
-    try:
-        assert started.wait(timeout=60)
-        port = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", "".join(log))
-        assert port, "gunicorn did not start:\n" + "".join(log)
-        yield Server(int(port[1]), log)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        reader.join()
-
-
-def _read(process: subprocess.Popen[str], workers: int, log: list[str], started: threading.Event) -> None:
-    # To the end, or the server would wait for somebody to take its log.
-    with process.stderr as lines:  # type: ignore[union-attr]
-        for line in lines:
-            log.append(line)
-            if sum("Booting worker" in line for line in log) == workers:
-                started.set()
-    started.set()

@@ -1,0 +1,48 @@
+# Everything runs in a virtual environment of its own, .venv, made when first needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo run test lint docs clean
+
+help:
+	@echo "make demo   see it work: a guarded API, real commands and requests"
+	@echo "make run    keep the sample service running, with a token and lines to try"
+	@echo "make test   run every test"
+	@echo "make lint   style, types and import contracts"
+	@echo "make docs   build the documentation into docs/_build"
+
+demo: .venv/demo
+	@$(BIN)/python -m sample_flask.demo
+
+run: .venv/demo
+	@$(BIN)/python -m sample_flask.run
+
+test: .venv/test
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m coverage report
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+clean:
+	rm -rf .venv build dist docs/_build *.egg-info .coverage*
+
+.venv/demo: setup.cfg pyproject.toml | .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[flask]" "gunicorn >= 23"
+	@touch $@
+
+.venv/test: setup.cfg pyproject.toml | .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,docs]"
+	@touch $@
+
+.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -1,0 +1,156 @@
+"""``make demo``: the sample under gunicorn, real commands, real requests, and what each of them shows.
+
+Exits 0 only if every answer was the one that it must be.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .playground import Playground, PlaygroundError
+
+USERS = "/api/v1/users"
+NEW_USER = {
+    "profile": {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com", "login": "ada@example.com"}
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: ``challenge`` is the WWW-Authenticate header, ``data`` the JSON body."""
+
+    status: int
+    challenge: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request: what it tries, the status that it must have, and what of its answer to show."""
+
+    title: str
+    expected: int
+    shows: Callable[[Answer], str]
+    method: str = "GET"
+    path: str = USERS
+    token: str | None = None
+    body: dict[str, Any] | None = None
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    with tempfile.TemporaryDirectory(prefix="tokenguard-demo-") as folder:
+        playground = Playground(Path(folder))
+        say("A database, a client, and two tokens for it, from the command line:")
+        tokens = set_up(playground)
+        with playground.serve() as url:
+            say(f"\nThe service runs under gunicorn with two workers at {url}. Real requests:")
+            good = [perform(step, url) for step in steps(playground, *tokens)]
+    failed = good.count(False)
+    say(f"\n{len(good)} requests, {failed} of them not answered as they must be." if failed else "\nAll as it must be.")
+    return 1 if failed else 0
+
+
+def set_up(playground: Playground) -> tuple[str, str]:
+    """Create the tables, register a client and issue a token that reads and one that manages."""
+    run = playground.tokenguard
+    commands = [
+        ("init",),
+        ("client", "add", "acme-sync", "--scopes", "okta.users.manage okta.groups.read"),
+        ("issue", "acme-sync", "--name", "reader", "--scopes", "okta.users.read", "--expires-in", "90d"),
+        ("issue", "acme-sync", "--name", "manager", "--scopes", "okta.users.manage"),
+    ]
+    *_, reader, manager = [run(*show_command(command)) for command in commands]
+    return reader, manager
+
+
+def show_command(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Print the command as one would type it, and return it."""
+    quoted = [f'"{word}"' if " " in word else word for word in command]
+    say(f"  $ flask tokenguard {' '.join(quoted)}")
+    return command
+
+
+def steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
+    """The requests, each made when the one before has been answered."""
+    forged = reader[:-1] + ("0" if reader[-1] != "0" else "1")
+
+    def challenge(answer: Answer) -> str:
+        return answer.challenge
+
+    yield Step("the public page", 200, lambda answer: str(answer.data["name"]), path="/")
+    yield Step("no token", 401, challenge)
+    yield Step("garbage", 401, challenge, token="garbage")
+    yield Step("forged: one character changed", 401, challenge, token=forged)
+    yield Step("read with the read token", 200, lambda answer: f"{len(answer.data)} users", token=reader)
+    yield Step("create with the read token", 403, challenge, "POST", token=reader, body=NEW_USER)
+    yield Step("groups with the read token", 403, challenge, path="/api/v1/groups", token=reader)
+    yield Step("create with the manage token", 200, created, "POST", token=manager, body=NEW_USER)
+    yield Step("read with it: manage implies read", 200, found, path=f"{USERS}/ada@example.com", token=manager)
+    playground.tokenguard(*show_command(("client", "disable", "acme-sync")))
+    yield Step("read while the client is disabled", 401, challenge, token=reader)
+    playground.tokenguard(*show_command(("client", "enable", "acme-sync")))
+    yield Step("read when it is enabled again", 200, lambda answer: f"{len(answer.data)} users", token=reader)
+    playground.tokenguard(*show_command(("revoke", reader.split("_")[1])))
+    yield Step("read with the revoked token", 401, challenge, token=reader)
+
+
+def created(answer: Answer) -> str:
+    """What to show of a new user."""
+    return f"user {answer.data['id']}, {answer.data['status']}"
+
+
+def found(answer: Answer) -> str:
+    """What to show of a user."""
+    profile = answer.data["profile"]
+    return f"{profile['firstName']} {profile['lastName']}"
+
+
+def perform(step: Step, url: str) -> bool:
+    """Make the request and print it with its outcome; returns whether that is the one it must have."""
+    answer = request(step, url)
+    good = answer.status == step.expected
+    shown = step.shows(answer) if good else f"must be {step.expected}: {answer.data}"
+    say(f"  {'ok ' if good else 'BAD'} {answer.status}  {step.method:4} {step.path:30} {step.title:34} {shown}")
+    return good
+
+
+def request(step: Step, url: str) -> Answer:
+    """Send it and read the answer, whatever its status."""
+    body = None if step.body is None else json.dumps(step.body).encode()
+    sent = urllib.request.Request(url + step.path, data=body, method=step.method)
+    if step.token is not None:
+        sent.add_header("Authorization", f"Bearer {step.token}")
+    if body is not None:
+        sent.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(sent, timeout=30) as response:
+            return read(response)
+    except urllib.error.HTTPError as response:
+        with response:
+            return read(response)
+
+
+def read(response: Any) -> Answer:
+    """The answer in the parts that the demo looks at."""
+    return Answer(response.status, response.headers.get("WWW-Authenticate", ""), json.load(response))
+
+
+def say(line: str) -> None:
+    """Print it now, also into a pipe."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except PlaygroundError as error:
+        sys.exit(f"Error: {error}")
