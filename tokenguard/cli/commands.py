@@ -223,6 +223,7 @@ def client_set_scopes(backend: Backend, client: str, scopes: str) -> None:
 def issue(backend: Backend, client: str, scopes: str, name: str, expires_in: str | None) -> None:
     """Issue a token to a CLIENT and print its text, this once."""
     lifetime = None if expires_in is None else parse_duration(expires_in)
+    backend.options.token_format()  # without a signing key, this says which option is missing
     token, text = backend.issuer.issue(client, Scopes.parse(scopes), name=name, expires_in=lifetime, actor=_actor())
     until = "does not expire" if token.expires_at is None else f"expires at {isoformat(token.expires_at)}"
     say(f"Token {token.id} {until}. Its text is shown this once:")

@@ -1,0 +1,374 @@
+"""The Flask extension beyond the contract: handlers, classes, blueprints, options."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, Response, jsonify, request, stream_with_context
+from flask.views import MethodView, View
+from werkzeug.exceptions import HTTPException, Unauthorized
+
+from tokenguard import ConfigurationError, InvalidValue, MemoryStore, TokenGuardError
+from tokenguard.clock import SECOND
+from tokenguard.flask import Refused, TokenGuard, current_identity, get_identity, require_scopes, require_token
+
+from .conftest import KEY, OTHER_KEY, StoppedClock
+from .services.common import CATALOG
+
+
+def make_app(guard: TokenGuard | None = None, **config: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update({"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://"})
+    app.config.update({"TOKENGUARD_SCOPES": CATALOG} | config)
+    (guard or TokenGuard()).init_app(app)
+    return app
+
+
+def bearer(app: Flask, scopes: str = "users:read") -> dict[str, str]:
+    issuer = app.extensions["tokenguard"].issuer
+    if not app.extensions["tokenguard"].store.clients():
+        issuer.register("billing", "*", actor="tests")
+    text = issuer.issue("billing", scopes, actor="tests").text
+    return {"Authorization": f"Bearer {text.reveal()}"}
+
+
+@pytest.fixture
+def app() -> Flask:
+    return make_app()
+
+
+# Views
+
+
+def test_class_based_views_and_methods(app: Flask) -> None:
+    class Users(MethodView):
+        decorators = [require_scopes("users:read")]  # noqa: RUF012
+
+        def get(self, name: str) -> str:
+            return f"{name} for {current_identity.client_name}"
+
+        @require_scopes("users:manage")
+        def post(self, name: str) -> str:
+            return "changed"
+
+    class Plain(View):
+        decorators = [require_token]  # noqa: RUF012
+
+        def dispatch_request(self) -> str:
+            return current_identity.client_id
+
+    app.add_url_rule("/users/<name>", view_func=Users.as_view("users"))
+    app.add_url_rule("/plain", view_func=Plain.as_view("plain"))
+    client = app.test_client()
+    assert client.get("/users/ann").status_code == 401
+    assert client.get("/users/ann", headers=bearer(app)).text == "ann for billing"
+    assert client.post("/users/ann", headers=bearer(app)).status_code == 403
+    assert client.post("/users/ann", headers=bearer(app, "users:manage")).text == "changed"
+    assert client.get("/plain").status_code == 401
+    assert client.get("/plain", headers=bearer(app)).status_code == 200
+
+
+def test_async_methods_and_names_are_kept(app: Flask) -> None:
+    class Users(MethodView):
+        @require_scopes("users:read")
+        async def get(self) -> str:
+            """Says who."""
+            return current_identity.client_name
+
+    assert Users.get.__name__ == "get"
+    assert Users.get.__doc__ == "Says who."
+    app.add_url_rule("/users", view_func=Users.as_view("users"))
+    assert app.test_client().get("/users").status_code == 401
+    assert app.test_client().get("/users", headers=bearer(app)).text == "billing"
+
+
+def test_a_class_cannot_be_decorated_by_mistake() -> None:
+    with pytest.raises(TypeError, match=r"decorators = \[require_scopes"):
+        require_scopes("users:read")(type("Users", (MethodView,), {}))
+
+
+def test_a_streamed_answer_is_authorised_before_its_first_byte(app: Flask) -> None:
+    ran = []
+
+    @app.get("/stream")
+    @require_scopes("users:read")
+    def stream() -> Response:
+        def lines() -> Any:
+            ran.append(1)
+            yield current_identity.client_name
+
+        return Response(stream_with_context(lines()))
+
+    assert app.test_client().get("/stream").status_code == 401
+    assert ran == []
+    assert app.test_client().get("/stream", headers=bearer(app)).text == "billing"
+
+
+def test_a_blueprint_is_guarded_whole_with_those_nested_in_it() -> None:
+    guard = TokenGuard()
+    outer, inner = Blueprint("outer", __name__, url_prefix="/outer"), Blueprint("inner", __name__, url_prefix="/inner")
+    assert guard.protect(outer, "users:read") is outer
+    outer.add_url_rule("/", view_func=lambda: "outer")
+    inner.add_url_rule("/", view_func=lambda: "inner")
+    inner.add_url_rule("/more", "more", require_scopes("users:manage")(lambda: "more"))
+    outer.register_blueprint(inner)
+    app = make_app(guard)
+    app.register_blueprint(outer)
+    app.add_url_rule("/", view_func=lambda: "public")
+    client = app.test_client()
+    for path in ("/outer/", "/outer/inner/", "/outer/inner/more"):
+        assert client.get(path).status_code == 401
+        assert client.options(path).status_code == 401
+    assert client.get("/").text == "public"
+    assert client.get("/outer/inner/", headers=bearer(app)).text == "inner"
+    assert client.get("/outer/inner/more", headers=bearer(app)).status_code == 403
+    assert client.get("/outer/inner/more", headers=bearer(app, "users:manage")).text == "more"
+
+
+def test_a_preflight_never_runs_a_view_that_handles_options_itself(app: Flask) -> None:
+    @app.route("/own", methods=["OPTIONS", "GET"])
+    @require_token
+    def own() -> str:
+        return "ran"
+
+    headers = {"Origin": "https://example.com", "Access-Control-Request-Method": "GET"}
+    answer = app.test_client().options("/own", headers=headers)
+    assert (answer.status_code, answer.text) == (200, "")
+    assert "GET" in answer.headers["Allow"]
+    assert app.test_client().options("/own").status_code == 401
+    assert app.test_client().get("/own", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: require_scopes(),
+        lambda: require_scopes("users:*"),
+        lambda: require_scopes("users:read users:manage"),
+        lambda: require_scopes(["users:read"]),  # type: ignore[arg-type]
+        lambda: require_scopes(any_of="users:read"),
+        lambda: TokenGuard().protect(Blueprint("b", __name__)),
+    ],
+)
+def test_a_view_that_asks_for_nonsense_fails_when_it_is_defined(ask: Any) -> None:
+    with pytest.raises(InvalidValue):
+        ask()
+
+
+def test_a_scope_that_the_catalogue_does_not_have_is_the_developers_error(app: Flask) -> None:
+    app.add_url_rule("/typo", view_func=require_scopes("users:raed")(lambda: "never"))
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="asks for the scope 'users:raed', which TOKENGUARD_SCOPES"):
+        app.test_client().get("/typo", headers=bearer(app))
+
+
+# The identity
+
+
+def test_the_identity_outside_a_request_and_without_a_token(app: Flask) -> None:
+    assert not current_identity
+    assert get_identity() is None
+    with pytest.raises(RuntimeError, match="there is no current_identity"):
+        current_identity.client_id  # noqa: B018
+
+    @app.get("/open")
+    def open_() -> str:
+        return current_identity.client_name if current_identity else "nobody"
+
+    client = app.test_client()
+    assert client.get("/open").text == "nobody"
+    assert client.get("/open", headers={"Authorization": "Bearer x"}).text == "nobody"
+    assert client.get("/open", headers=bearer(app)).text == "billing"
+
+
+def test_only_an_answer_that_asked_depends_on_the_credential(app: Flask) -> None:
+    app.add_url_rule("/plain", view_func=lambda: "plain")
+    app.add_url_rule("/who", "who", lambda: str(bool(get_identity())))
+    client = app.test_client()
+    assert "Vary" not in client.get("/plain", headers=bearer(app)).headers
+    assert client.get("/who").headers["Vary"] == "Authorization"
+
+
+def test_applications_do_not_know_each_others_tokens() -> None:
+    guard = TokenGuard()
+    first, second = make_app(guard), make_app(guard)
+    for app in (first, second):
+        app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    headers = bearer(first)
+    assert first.test_client().get("/", headers=headers).status_code == 200
+    assert second.test_client().get("/", headers=headers).status_code == 401
+
+
+def test_without_the_extension_a_guarded_view_is_an_error_and_not_open() -> None:
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    assert app.test_client().get("/").status_code == 500
+
+
+def test_the_issuer_is_at_hand_for_an_applications_own_pages(app: Flask) -> None:
+    guard = TokenGuard()
+    with app.app_context():
+        assert guard.issuer.register("from a page", "users:read", actor="page").enabled
+
+
+# Error handlers
+
+
+def test_a_handler_for_the_status_restyles_and_the_challenge_stays(app: Flask) -> None:
+    app.add_url_rule("/", view_func=require_scopes("users:manage")(lambda: "in"))
+
+    @app.errorhandler(401)
+    def unauthorized(error: Unauthorized) -> Any:
+        return jsonify(ours=True, says=error.description), 401
+
+    @app.errorhandler(403)
+    def forbidden(error: Refused) -> Any:
+        return jsonify(needs=error.error.scopes), 403, {"Cache-Control": "no-cache"}
+
+    refused = app.test_client().get("/")
+    assert refused.json == {"ours": True, "says": "This resource needs an API token."}
+    assert refused.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+    assert refused.headers["Cache-Control"] == "no-store"
+    assert refused.headers["Vary"] == "Authorization"
+    lacking = app.test_client().get("/", headers=bearer(app))
+    assert lacking.json == {"needs": ["users:manage"]}
+    assert 'scope="users:manage"' in lacking.headers["WWW-Authenticate"]
+    assert lacking.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("handled", [Refused, HTTPException, Exception])
+def test_a_handler_by_class_sees_every_refusal(app: Flask, handled: type[Exception]) -> None:
+    app.add_url_rule("/", view_func=require_scopes("users:manage")(lambda: "in"))
+    app.register_error_handler(handled, lambda error: (error.error.code, error.code))
+    client = app.test_client()
+    assert client.get("/").text == "missing_token"
+    assert client.get("/", headers={"Authorization": "Bearer a b"}).text == "invalid_request"
+    assert client.get("/", headers={"Authorization": "Bearer ab"}).text == "invalid_token"
+    assert client.get("/", headers=bearer(app)).text == "insufficient_scope"
+
+
+def test_a_handler_of_the_blueprint_is_asked_first(app: Flask) -> None:
+    blueprint = Blueprint("b", __name__)
+    blueprint.register_error_handler(401, lambda error: ("the blueprint's", 401))
+    blueprint.add_url_rule("/", view_func=require_token(lambda: "in"))
+    app.register_blueprint(blueprint)
+    assert app.test_client().get("/").text == "the blueprint's"
+
+
+# Options
+
+
+def test_a_key_is_needed_and_the_error_has_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKENGUARD_SIGNING_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="TOKENGUARD_SIGNING_KEY: a signing key is needed"):
+        make_app(TOKENGUARD_SIGNING_KEY=None, SECRET_KEY="a secret key of the application, long enough")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"TOKENGUARD_SIGNING_KEY": "short"}, "TOKENGUARD_SIGNING_KEY: the signing key has 5 bytes"),
+        ({"TOKENGUARD_SIGNING_KEY": 7}, "TOKENGUARD_SIGNING_KEY is a text, not int"),
+        ({"TOKENGUARD_OLD_SIGNING_KEYS": ["short"]}, "TOKENGUARD_OLD_SIGNING_KEYS: the signing key has 5 bytes"),
+        ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS is a list of texts"),
+        ({"TOKENGUARD_SIGING_KEY": KEY}, "no option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),
+        ({"TOKENGUARD_XYZ": 1}, "no option TOKENGUARD_XYZ; there are DATABASE_URL, SIGNING_KEY"),
+        ({"TOKENGUARD_SCOPES": ["users:read"]}, "TOKENGUARD_SCOPES maps each scope to its description"),
+        ({"TOKENGUARD_SCOPES": "users:read"}, "TOKENGUARD_SCOPES is not JSON"),
+        ({"TOKENGUARD_SCOPES": {"a b": ""}}, "TOKENGUARD_SCOPES: in the scope catalogue: 'a b' is not a scope"),
+        ({"TOKENGUARD_PREFIX": "T-G"}, "TOKENGUARD_PREFIX: the prefix is"),
+        ({"TOKENGUARD_REALM": 'a"b'}, "TOKENGUARD_REALM: the realm is"),
+        ({"TOKENGUARD_HEADERS": ["Cookie"]}, "TOKENGUARD_HEADERS: 'Cookie' cannot be a header for tokens"),
+        ({"TOKENGUARD_DATABASE_URL": "mysql://h/x"}, "TOKENGUARD_DATABASE_URL: tokenguard keeps its tables in SQLite"),
+        ({"TOKENGUARD_DATABASE_URL": 5}, "TOKENGUARD_DATABASE_URL is a text, not int"),
+    ],
+)
+def test_a_wrong_option_is_named_at_the_start(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make_app(**config)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert KEY not in str(refused.value)
+
+
+def test_the_environment_serves_where_the_configuration_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENGUARD_SIGNING_KEY", OTHER_KEY)
+    monkeypatch.setenv("TOKENGUARD_OLD_SIGNING_KEYS", f" {KEY.replace(' ', '-')}\n{'k' * 32} ")
+    monkeypatch.setenv("TOKENGUARD_HEADERS", "X-API-Key X-Token")
+    monkeypatch.setenv("TOKENGUARD_SCOPES", '{"a": "A"}')
+    monkeypatch.setenv("TOKENGUARD_PORT", "tcp://10.0.0.1:80")  # as Kubernetes sets for a service of that name
+    monkeypatch.setenv("TOKENGUARD_PREFIX", "env")
+    options = (
+        make_app(TOKENGUARD_SIGNING_KEY=None, TOKENGUARD_SCOPES=None, TOKENGUARD_PREFIX="config")
+        .extensions["tokenguard"]
+        .options
+    )
+    assert options.signing_keys.current.reveal() == OTHER_KEY
+    assert len(options.signing_keys.old) == 2
+    assert options.scheme.vary == ("Authorization", "X-API-Key", "X-Token")
+    assert list(options.catalog) == ["a"]
+    assert options.prefix == "config"
+
+
+@pytest.mark.parametrize("mode", ["DEBUG", "TESTING"])
+def test_the_secret_key_serves_while_debugging_or_testing_and_says_so(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"TOKENGUARD_SIGNING_KEY": None, "SECRET_KEY": "dev", mode: True, "SECRET_KEY_FALLBACKS": ["older"]}
+    with caplog.at_level(logging.WARNING, "tokenguard"):
+        app = make_app(**config)
+    (record,) = caplog.records
+    assert "TOKENGUARD_SIGNING_KEY is not set: while debugging or testing" in record.message
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    headers = bearer(app)
+    assert app.test_client().get("/", headers=headers).text == "in"
+    store = app.extensions["tokenguard"].store
+    older = make_app(TokenGuard(store=store), **config | {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": ["dev"]})
+    older.add_url_rule("/", view_func=require_token(lambda: "in"))
+    assert older.test_client().get("/", headers=headers).text == "in"
+
+
+def test_a_real_key_goes_before_the_secret_key(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(SECRET_KEY="dev", TESTING=True)
+    assert app.extensions["tokenguard"].options.signing_keys.current.reveal() == KEY
+    assert caplog.records == []
+
+
+def test_setting_up_twice_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="already has a TokenGuard"):
+        TokenGuard(make_app())
+
+
+def test_the_store_and_the_clock_are_arguments() -> None:
+    store, clock = MemoryStore(), StoppedClock()
+    app = Flask(__name__)
+    app.config["TOKENGUARD_SIGNING_KEY"] = KEY
+    TokenGuard(app, store=store, clock=clock)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    issuer = app.extensions["tokenguard"].issuer
+    issuer.register("billing", "a", actor="tests")
+    token, text = issuer.issue("billing", "a", expires_in=10, actor="tests")
+    assert store.tokens() == [token]
+    assert token.expires_at == clock() + 10 * SECOND
+    headers = {"Authorization": f"Bearer {text.reveal()}"}
+    assert app.test_client().get("/", headers=headers).status_code == 200
+    clock.move(10)
+    assert app.test_client().get("/", headers=headers).status_code == 401
+
+
+def test_errors_have_one_root() -> None:
+    for error in (ConfigurationError, InvalidValue):
+        assert issubclass(error, TokenGuardError)
+
+
+def test_a_mounted_middleware_does_not_stand_in_for_the_extension(app: Flask) -> None:
+    """What another guard's middleware let in is not let in by this one."""
+
+    @app.before_request
+    def pretend() -> None:
+        request.environ["tokenguard.identity"] = object()
+
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    assert app.test_client().get("/").status_code == 401

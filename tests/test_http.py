@@ -1,0 +1,178 @@
+"""What no server lets through, and what only configuration can get wrong."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from werkzeug.datastructures import Headers
+from werkzeug.test import Client, EnvironBuilder, create_environ
+
+from tokenguard import (
+    AuthScheme,
+    ConfigurationError,
+    InsufficientScope,
+    InvalidRequest,
+    InvalidToken,
+    MemoryStore,
+    Requirement,
+    TokenGuardMiddleware,
+)
+from tokenguard.http import MAX_CREDENTIAL_LENGTH
+from tokenguard.wsgi import RequestGuard
+
+from .conftest import World
+
+
+def environ(**values: str) -> dict[str, Any]:
+    return create_environ() | values
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Bearer a\x00b",
+        "Bearer a\rb",
+        "Bearer a\nX: y",
+        "Bearer \xa0abc",
+        "Bearer a\x0bb",
+        "Bearer ſecret",
+        "Bearer " + "x" * MAX_CREDENTIAL_LENGTH,
+        "Bearer " + "x" * 70_000,
+        "Bearer x,Bearer x",
+        "Bearer x;y",
+        "SSWS\x00x",
+    ],
+)
+def test_what_some_servers_let_through_is_malformed(value: str) -> None:
+    with pytest.raises(InvalidRequest):
+        AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
+    with pytest.raises(InvalidRequest):
+        AuthScheme(headers=["X-Key"]).credential(environ(HTTP_X_KEY=value))
+
+
+@pytest.mark.parametrize("value", ["ſSWS abc", "ſſWſ abc", "\xa0Bearer abc", "Bearer\xa0abc", "ＢＥＡＲＥＲ abc"])
+def test_look_alikes_of_a_scheme_are_another_scheme(value: str) -> None:
+    assert AuthScheme().credential(environ(HTTP_AUTHORIZATION=value)) is None
+
+
+def test_a_credential_does_not_show_itself() -> None:
+    credential = AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer hush"))
+    assert credential is not None
+    assert credential.reveal() == "hush"
+    assert "hush" not in repr(credential)
+
+
+def test_a_header_named_twice_is_one_header() -> None:
+    scheme = AuthScheme(headers=["X-API-Key", "x-api-key"])
+    credential = scheme.credential(environ(HTTP_X_API_KEY="abc"))
+    assert credential is not None
+    assert credential.reveal() == "abc"
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "cookie", "X_API_Key", "X API", "", "X:Y", "Content-Type", "Ünicode", "X\r\nY: z", None]
+)
+def test_header_names_that_cannot_carry_tokens(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be a header for tokens"):
+        AuthScheme(headers=[name])
+
+
+def test_one_header_name_is_not_taken_for_a_list() -> None:
+    with pytest.raises(ConfigurationError, match=r"write \['X-API-Key'\]"):
+        AuthScheme(headers="X-API-Key")
+
+
+@pytest.mark.parametrize("realm", ["", 'a"b', "a\\b", "a\r\nb", "ü", "x" * 101, None])
+def test_realms_that_would_break_the_challenge(realm: str) -> None:
+    with pytest.raises(ConfigurationError, match="realm"):
+        AuthScheme(realm)
+
+
+def test_challenges_byte_for_byte() -> None:
+    scheme = AuthScheme("my api")
+    assert scheme.challenge(InvalidToken("revoked")) == 'Bearer realm="my api", error="invalid_token"'
+    lacking = InsufficientScope(("a", "b"), "a b")
+    assert scheme.challenge(lacking) == 'Bearer realm="my api", error="insufficient_scope", scope="a b"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], [("Cache-Control", "private"), ("Vary", "Authorization, X-Key")]),
+        ([("Vary", "*")], [("Vary", "*"), ("Cache-Control", "private")]),
+        (
+            [("Vary", "Cookie"), ("Vary", "x-key")],
+            [("Vary", "Cookie, x-key, Authorization"), ("Cache-Control", "private")],
+        ),
+        ([("cache-control", "public")], [("cache-control", "public"), ("Vary", "Authorization, X-Key")]),
+    ],
+)
+def test_marking_adds_and_takes_nothing_away(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> None:
+    headers = Headers(before)
+    AuthScheme(headers=["X-Key"]).mark(headers)
+    assert sorted(headers) == sorted(after)
+
+
+# The middleware
+
+
+def echo(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [repr(environ["tokenguard.identity"]).encode()]
+
+
+def test_the_middleware_refuses_to_ask_for_nonsense(world: World) -> None:
+    for scopes in (["users:*"], ["a b"], [["users:read"]]):
+        with pytest.raises(ValueError, match=r"scope|wildcard"):
+            TokenGuardMiddleware(echo, world.guard, *scopes)  # type: ignore[arg-type]
+
+
+def test_without_scopes_the_middleware_asks_for_any_token(world: World) -> None:
+    client = Client(TokenGuardMiddleware(echo, world.guard))
+    issued = world.issue()
+    assert client.get("/").status_code == 401
+    answer = client.get("/", headers={"Authorization": f"Bearer {issued.text.reveal()}"})
+    assert issued.token.id in answer.text
+
+
+def test_what_one_guard_found_out_is_not_believed_by_another() -> None:
+    """Two guards with other stores around one application: each asks for itself."""
+    partners, staff = World(MemoryStore()), World(MemoryStore())
+    application = TokenGuardMiddleware(TokenGuardMiddleware(echo, staff.guard), partners.guard)
+    text = partners.issue().text.reveal()
+    answer = Client(application).get("/", headers={"Authorization": f"Bearer {text}"})
+    assert answer.status_code == 401
+    assert answer.headers["Vary"] == "Authorization"
+
+
+def test_a_request_is_verified_once_however_often_it_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    authenticate = world.guard.authenticate
+    monkeypatch.setattr(world.guard, "authenticate", lambda credential: asked.append(1) or authenticate(credential))  # type: ignore[func-returns-value]
+    requests = RequestGuard(world.guard, AuthScheme())
+    given = EnvironBuilder(headers={"Authorization": f"Bearer {world.issue().text.reveal()}"}).get_environ()
+    assert requests.admit(given, Requirement(("users:read",))) is requests.identify(given)
+    requests.admit(given, Requirement())
+    with pytest.raises(InsufficientScope):
+        requests.admit(given, Requirement(("groups:read",)))
+    assert asked == [1]
+
+
+def test_a_client_cannot_name_its_own_identity(world: World) -> None:
+    client = Client(TokenGuardMiddleware(echo, world.guard))
+    for header in ("tokenguard.identity", "tokenguard-identity", "Tokenguard.Outcome"):
+        assert client.get("/", headers={header: "admin"}).status_code == 401
+
+
+def test_the_application_sees_the_body_and_the_middleware_does_not(world: World) -> None:
+    def read(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read(4)]
+
+    client = Client(TokenGuardMiddleware(read, world.guard))
+    headers = {"Authorization": f"Bearer {world.issue().text.reveal()}"}
+    assert client.post("/", headers=headers, input_stream=io.BytesIO(b"data")).data == b"data"

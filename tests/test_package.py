@@ -1,0 +1,121 @@
+"""The package itself: what importing it loads, and the README, followed word by word."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tokenguard
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, text=True, capture_output=True).stdout
+
+
+def test_importing_the_core_loads_no_framework_and_no_database() -> None:
+    loaded = json.loads(python("import sys, json, tokenguard; print(json.dumps(sorted(sys.modules)))"))
+    unwanted = {"flask", "django", "sqlalchemy", "alembic", "click", "rich", "jinja2", "psycopg"}
+    assert unwanted.isdisjoint(name.partition(".")[0] for name in loaded)
+
+
+def test_the_core_works_with_its_two_dependencies_alone() -> None:
+    """As after a plain ``pip install wsgi-tokenguard``: everything else is made impossible to import."""
+    code = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"flask", "sqlalchemy", "alembic", "click", "rich", "psycopg"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocked())
+from tokenguard import Guard, Issuer, MemoryStore, SigningKeys, TokenFormat
+store, tokens = MemoryStore(), TokenFormat(SigningKeys("k" * 32))
+issuer = Issuer(store, tokens)
+issuer.register("billing", "a", actor="me")
+print(Guard(store, tokens).authenticate(issuer.issue("billing", "a", actor="me").text).client_name)
+from tokenguard.backends import open_store
+try:
+    open_store("sqlite:///x.db")
+except Exception as error:
+    print(error)
+sys.argv = ["tokenguard"]
+from tokenguard.__main__ import main
+try:
+    main()
+except SystemExit as error:
+    print(error)
+"""
+    assert python(code).splitlines() == [
+        "billing",
+        'keeping tokens in a database needs sqlalchemy: pip install "wsgi-tokenguard[sqlalchemy]"',
+        'Error: the command line needs click: pip install "wsgi-tokenguard[cli]"',
+    ]
+
+
+def test_all_names_are_there_and_documented() -> None:
+    for name in tokenguard.__all__:
+        assert getattr(tokenguard, name).__doc__, name
+
+
+class Readme:
+    """The README's blocks of code, in order."""
+
+    def __init__(self) -> None:
+        text = (ROOT / "README.md").read_text()
+        self.python = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        consoles = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+        self.commands = [
+            line.removeprefix("$ ") for block in consoles for line in block.splitlines() if line[:2] == "$ "
+        ]
+        self.answers = [line for block in consoles for line in block.splitlines() if line[:2] != "$ "]
+
+
+def test_the_readmes_five_minutes_word_by_word(tmp_path: Path) -> None:
+    """In one shell: the commands as they stand, but for the install and for the port, which may be taken."""
+    readme = Readme()
+    (tmp_path / "app.py").write_text(readme.python[0])
+    lines = [line for line in readme.commands if not line.startswith(("pip ", "make "))]
+    assert "flask run" in lines
+    script = "set -e\n" + "\n".join(lines).replace("$(tokenguard", f"$({sys.executable} -m tokenguard")
+    script = script.replace(
+        "flask run", 'coproc flask run --port 0 2>&1; PORT=$(grep -m1 -oP "127.0.0.1:\\K[0-9]+" <&${COPROC[0]})'
+    )
+    script = script.replace(":5000", ":$PORT").replace("curl ", "curl -sS ") + "\nkill $COPROC_PID\n"
+    flask = f'flask() {{ {sys.executable} -m flask "$@"; }}\n'
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TOKENGUARD_", "FLASK_"))}
+    done = subprocess.run(["bash", "-c", flask + script], cwd=tmp_path, env=environ, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr + done.stdout
+    for answer in readme.answers:
+        pattern = ".*".join(re.escape(part) for part in answer.split("..."))
+        assert re.search(pattern, said), f"{answer!r} is not what was said:\n{said}"
+
+
+def test_the_readmes_wsgi_example() -> None:
+    names: dict[str, object] = {}
+    exec(Readme().python[1], names)
+    guarded = names["guarded"](lambda environ, start_response: [], "k" * 32)  # type: ignore[operator]
+    from werkzeug.test import Client
+
+    assert Client(guarded).get("/").status_code == 401
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE) or target in {"and"}, target
+
+
+def test_the_demo_shows_what_it_must(capfd: pytest.CaptureFixture[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "sample_flask.demo"], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "BAD" not in done.stdout
+    assert done.stdout.endswith("All as it must be.\n")
+    assert 'error="insufficient_scope", scope="okta.users.manage"' in done.stdout
