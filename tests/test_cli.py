@@ -249,6 +249,18 @@ def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
     assert old.returncode == 1
 
 
+@pytest.mark.parametrize(
+    "command", ["show", "revoke", "client show", "issue --scopes users:read", "inspect", "list --client"]
+)
+def test_a_text_given_where_something_else_is_asked_for_is_not_repeated(ready: Run, command: str) -> None:
+    text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
+    done = ready(*command.split(), text)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    assert text[-75:] not in done.stderr
+    assert text.split("_")[1] in done.stderr
+
+
 def test_help_says_what_there_is(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0

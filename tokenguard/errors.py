@@ -7,11 +7,26 @@ a wrong option, a store that cannot be reached, a grant that the rules forbid.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+_TOKEN_TEXT = re.compile(r"([0-9A-Za-z]{16})_[0-9A-Za-z]{75}")
+
+
+def redact(text: str) -> str:
+    """``text`` with only the public id left of any token's text in it."""
+    return _TOKEN_TEXT.sub(r"\1_(not shown)", text)
 
 
 class TokenGuardError(Exception):
-    """Root of every error that tokenguard raises on purpose."""
+    """Root of every error that tokenguard raises on purpose.
+
+    Its message shows no token: people give a token's text where its id or a client's name is asked for, and
+    messages that quote what they gave end up in logs.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class ConfigurationError(TokenGuardError):

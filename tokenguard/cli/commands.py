@@ -13,7 +13,7 @@ import click
 
 from ..clock import isoformat, now, parse_duration
 from ..config import Options
-from ..errors import InvalidToken, InvalidValue, TokenGuardError, UnknownClient, UnknownToken
+from ..errors import InvalidToken, InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..issuer import Issuer
 from ..scopes import Scopes
 from ..store import Record, Store
@@ -109,6 +109,13 @@ class _Misuse(_Failure):
 
 
 class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            # Click quotes what it cannot place, and that may be a token's text.
+            raise click.UsageError(redact(error.format_message()), ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

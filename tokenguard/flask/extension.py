@@ -26,7 +26,7 @@ log = logging.getLogger("tokenguard")
 B = TypeVar("B", bound=Blueprint)
 
 
-class _StartError(ConfigurationError, click.ClickException):
+class _StartError(click.ClickException, ConfigurationError):
     """So that ``flask …`` says it in one line; without it, an application that cannot be loaded is a traceback."""
 
 
