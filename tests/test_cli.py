@@ -188,15 +188,21 @@ def test_wrong_usage_exits_with_2(run: Run, command: str) -> None:
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"TOKENGUARD_SIGNING_KEY": None}, "TOKENGUARD_SIGNING_KEY: a signing key is needed"),
-        ({"TOKENGUARD_SIGNING_KEY": "hunter2"}, "TOKENGUARD_SIGNING_KEY: the signing key has 7 bytes"),
-        ({"TOKENGUARD_OLD_SIGNING_KEYS": f"{'k' * 32} hunter2"}, "TOKENGUARD_OLD_SIGNING_KEYS: the signing key has 7"),
+        ({"TOKENGUARD_SIGNING_KEY": None}, "TOKENGUARD_SIGNING_KEY: the signing key is missing"),
+        (
+            {"TOKENGUARD_SIGNING_KEY": "hunter2"},
+            "TOKENGUARD_SIGNING_KEY: the signing key has 7 bytes and needs at least 32",
+        ),
+        (
+            {"TOKENGUARD_OLD_SIGNING_KEYS": f"{'k' * 32} hunter2"},
+            "TOKENGUARD_OLD_SIGNING_KEYS: the old signing key has 7",
+        ),
         (
             {"TOKENGUARD_DATABASE_URL": "mysql://h/hunter2"},
             "tokenguard keeps its tables in SQLite",
         ),
         ({"TOKENGUARD_DATABASE_URL": "hunter2"}, "the database URL cannot be read"),
-        ({"TOKENGUARD_DATABASE_URL": "sqlite:///nowhere.db"}, 'no database nowhere.db: run "tokenguard init"'),
+        ({"TOKENGUARD_DATABASE_URL": "sqlite:///nowhere.db"}, 'nowhere.db: run "tokenguard init"'),
         ({"TOKENGUARD_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "Connection refused"),
         ({"TOKENGUARD_PREFIX": "No"}, "TOKENGUARD_PREFIX"),
     ],
@@ -224,7 +230,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
     for arguments in (["init"], ["client", "add", "x", "--scopes", "a"], ["list"], ["events"]):
         assert tokenguard(*arguments).returncode == 0
     assert (tmp_path / "tokenguard.db").exists()
-    refused(tokenguard("issue", "x", "--scopes", "a"), "TOKENGUARD_SIGNING_KEY: a signing key is needed")
+    refused(tokenguard("issue", "x", "--scopes", "a"), "TOKENGUARD_SIGNING_KEY: the signing key is missing")
     refused(tokenguard("list", TOKENGUARD_DATABASE_URL="nonsense"), "TOKENGUARD_DATABASE_URL: the database URL cannot")
 
 

@@ -194,10 +194,9 @@ def newer_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     folder = tmp_path / "migrations"
     shutil.copytree(upgrade.MIGRATIONS, folder)
     (folder / "versions" / "9999_next.py").write_text(
-        "from alembic import op\n"
         "from tokenguard.sqlalchemy.upgrade import apply_step\n"
-        f'revision = "9999"\ndown_revision = "{step - 1:04d}"\n'
-        f"def upgrade() -> None:\n    apply_step(op.get_bind(), {step})\n"
+        f'revision = "9999"\ndown_revision = "tokenguard_{step - 1:04d}"\n'
+        f"def upgrade(connection) -> None:\n    apply_step(connection, {step})\n"
     )
     monkeypatch.setattr(upgrade, "MIGRATIONS", folder)
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, ("ALTER TABLE tokenguard_client ADD COLUMN note TEXT",)))
@@ -317,8 +316,8 @@ def test_a_read_only_database_is_read_and_not_written(
 def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore, database_url: str) -> None:
     issued = World(database_store).issue()
     for damage, message in [
-        ("UPDATE tokenguard_token SET scopes = '{}'", "a row in the database is damaged"),
-        ("UPDATE tokenguard_token SET scopes = 'x'", "a row in the database is damaged"),
+        ("UPDATE tokenguard_token SET scopes = '{}'", "a row of tokenguard_token is damaged"),
+        ("UPDATE tokenguard_token SET scopes = 'x'", "a row of tokenguard_token is damaged"),
         ("DELETE FROM tokenguard_revision", "row of tokenguard_revision is missing"),
     ]:
         with database_store._writing.begin() as connection:

@@ -83,7 +83,7 @@ def test_a_key_that_is_none_is_refused_with_a_fresh_one_and_never_quoted(key: st
 
 def test_keys_are_named_and_measured_in_bytes() -> None:
     SigningKeys("ü" * 16)
-    with pytest.raises(ConfigurationError, match="31 bytes and needs at least 32"):
+    with pytest.raises(ConfigurationError, match="the old signing key has 31 bytes and needs at least 32"):
         SigningKeys(KEY, old=["x" * 31])
     with pytest.raises(ConfigurationError, match="a list of texts"):
         SigningKeys(KEY, old=OTHER_KEY)

@@ -26,7 +26,7 @@ from .issuer import Issued, Issuer
 from .scopes import Requirement, ScopeCatalog, Scopes
 from .store import Event, EventKind, MemoryStore, Store
 from .tokens import Client, Secret, SigningKeys, Token, TokenFormat
-from .wsgi import TokenGuardMiddleware
+from .wsgi import RequestGuard, TokenGuardMiddleware
 
 __version__ = "0.1.0"
 
@@ -48,6 +48,7 @@ __all__ = [
     "Issuer",
     "MemoryStore",
     "MissingToken",
+    "RequestGuard",
     "Requirement",
     "SchemaError",
     "ScopeCatalog",

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_TOKEN_TEXT = re.compile(r"([0-9A-Za-z]{16})_[0-9A-Za-z]{75}")
+# Longer than an id, shorter than what of a token's text would help anybody to guess the rest.
+_SECRET = re.compile(r"[0-9A-Za-z]{24,}")
 
 
 def redact(text: str) -> str:
-    """``text`` with only the public id left of any token's text in it."""
-    return _TOKEN_TEXT.sub(r"\1_(not shown)", text)
+    """``text`` without anything that could be the secret part of a token or key; public ids stay."""
+    return _SECRET.sub("(not shown)", text)
 
 
 class TokenGuardError(Exception):
@@ -38,7 +39,7 @@ class InvalidValue(TokenGuardError, ValueError):
 
 
 class StoreError(TokenGuardError):
-    """The store could not do what was asked; nothing was changed."""
+    """The store could not do what was asked; nothing was changed, unless the connection broke in the very commit."""
 
 
 class StoreUnavailable(StoreError):

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import Headers
 
@@ -24,7 +23,14 @@ _TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"  # RFC 9110 section 11.2: what a token in a 
 _BARE = re.compile(rf"({_TOKEN68})", re.ASCII)
 # At least one space after Bearer. Okta's clients send SSWS both with and without it, and no other scheme starts so.
 _AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({_TOKEN68})", re.ASCII | re.IGNORECASE)
-_OUR_SCHEME = re.compile(r"(?:bearer(?: |$)|ssws)", re.ASCII | re.IGNORECASE)
+# Anywhere: servers join two headers of one name with a comma, and a hidden second credential is one too many.
+_OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?: |$)|ssws)", re.ASCII | re.IGNORECASE)
+# RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed, however its
+# name is encoded.
+_IN_QUERY = re.compile(
+    "(?:^|&)" + "".join(f"(?:{character}|%{ord(character):02x})" for character in "access_token") + "(?:[=&]|$)",
+    re.ASCII | re.IGNORECASE,
+)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _NOT_FOR_TOKENS = {"authorization", "proxy-authorization", "cookie", "content-type", "content-length", "host"}
@@ -59,13 +65,18 @@ class AuthScheme:
         """The request's one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
         found = [_matched(_BARE, environ[key]) for key in self._environ_keys if environ.get(key)]
         authorization = environ.get("HTTP_AUTHORIZATION", "")
-        if _OUR_SCHEME.match(authorization):
+        if _OUR_SCHEME.search(authorization):
             found.append(_matched(_AUTHORIZATION, authorization))
         if not found:
             return None
-        if len(found) > 1 or _in_query(environ.get("QUERY_STRING", "")):
+        if len(found) > 1 or _IN_QUERY.search(environ.get("QUERY_STRING", "")):
             raise InvalidRequest("more than one credential")
         return found[0]
+
+    def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:
+        """All that :meth:`credential` looks at: the same sources give the same credential."""
+        keys = ("HTTP_AUTHORIZATION", "QUERY_STRING", *self._environ_keys)
+        return tuple([environ.get(key) for key in keys])
 
     def refusal(self, error: AuthError) -> Refusal:
         """The answer to a refused request: the challenge, no caching, and a problem body (RFC 9457)."""
@@ -133,13 +144,6 @@ def _matched(pattern: re.Pattern[str], value: str) -> Secret:
     if len(value) <= MAX_CREDENTIAL_LENGTH and (match := pattern.fullmatch(value.strip(" \t"))):
         return Secret(match[1], "credential")
     raise InvalidRequest("malformed credential")
-
-
-def _in_query(query: str) -> bool:
-    # RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed.
-    if "access_token" not in query and "%" not in query:
-        return False
-    return any(name == "access_token" for name, _ in parse_qsl(query, keep_blank_values=True))
 
 
 def _environ_key(name: str) -> str:

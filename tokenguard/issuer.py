@@ -46,7 +46,8 @@ class Issuer:
         Raises InvalidValue for a malformed name or scope, IssuanceError if the name is taken or the catalogue does
         not know a scope.
         """
-        if not check_label("client's name", name):
+        _check_actor(actor)
+        if not check_label("a client's name", name):
             raise InvalidValue("a client needs a name")
         ceiling = self._known(Scopes.of(scopes))
         with self.store.transaction() as tx:
@@ -83,10 +84,11 @@ class Issuer:
         ``expires_in`` is in seconds; without it the token does not expire. Raises InvalidValue for malformed
         values, UnknownClient, and IssuanceError naming a scope that is unknown or beyond the client's.
         """
+        _check_actor(actor)
         granted = self._known(Scopes.of(scopes))
         if not granted:
             raise IssuanceError("a token without scopes could do nothing: name at least one")
-        check_label("token's name", name)
+        check_label("a token's name", name)
         lifetime = None if expires_in is None else check_duration(expires_in)
         if self.tokens is None:
             raise ConfigurationError("a signing key is needed to issue tokens")
@@ -112,6 +114,7 @@ class Issuer:
 
         A token that is already revoked stays as it is: the time of its end does not change.
         """
+        _check_actor(actor)
         with self.store.transaction() as tx:
             found = {token_id: tx.token(token_id) for token_id in token_ids}
             if unknown := [token_id for token_id, token in found.items() if token is None]:
@@ -146,12 +149,18 @@ class Issuer:
         return client
 
     def _change_client(self, ref: str, kind: EventKind, actor: str, **changes: Any) -> Client:
+        _check_actor(actor)
         with self.store.transaction() as tx:
             client = _existing(tx, ref)
             changed = replace(client, **changes)
             if changed != client:
                 tx.put_client(changed, _change(kind, self.clock(), actor, client, changed))
         return changed
+
+
+def _check_actor(actor: str) -> None:
+    if not check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH):
+        raise InvalidValue("say who does this: the actor is empty")
 
 
 def _existing(tx: Transaction, ref: str) -> Client:
@@ -166,8 +175,6 @@ _NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
 
 
 def _change(kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token) -> Change:
-    if not check_label("actor", actor, max_length=MAX_ACTOR_LENGTH):
-        raise InvalidValue("say who does this: the actor is empty")
     before, after = _recorded(old), _recorded(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
     return Change(kind, at, actor, data)

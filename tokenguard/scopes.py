@@ -62,6 +62,14 @@ class Scopes:
         self._prefixes = tuple(name[:-1] for name in self._names if is_wildcard(name))
 
     @classmethod
+    def _checked(cls, names: Iterable[str]) -> Scopes:
+        # For names that are scopes already: checking them again would cost every request.
+        scopes = cls()
+        scopes._names = frozenset(names)
+        scopes._prefixes = tuple(name[:-1] for name in scopes._names if is_wildcard(name))
+        return scopes
+
+    @classmethod
     def parse(cls, text: str) -> Scopes:
         """From RFC 6749's form: scopes separated by spaces. Raises InvalidValue."""
         return cls(name for name in text.split(" ") if name)
@@ -73,7 +81,9 @@ class Scopes:
             return scopes
         return cls.parse(scopes) if isinstance(scopes, str) else cls(scopes)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
         return name in self._names or (bool(self._prefixes) and name.startswith(self._prefixes))
 
     def __iter__(self) -> Iterator[str]:
@@ -92,10 +102,10 @@ class Scopes:
         return hash(self._names)
 
     def __and__(self, other: Scopes) -> Scopes:
-        return Scopes([name for name in self._names if name in other] + [name for name in other._names if name in self])
+        return Scopes._checked({name for name in self if name in other} | {name for name in other if name in self})
 
     def __or__(self, other: Scopes) -> Scopes:
-        return Scopes(self._names | other._names)
+        return Scopes._checked(self._names | other._names)
 
     def __str__(self) -> str:
         return " ".join(self)
@@ -116,6 +126,8 @@ class Requirement:
     any_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.all_of, tuple) and isinstance(self.any_of, tuple)):
+            raise InvalidValue('a requirement takes tuples of scopes: write Requirement(("users:read",))')
         for name in self.names:
             if is_wildcard(check_name(name)):
                 raise InvalidValue(f"a view cannot ask for the wildcard {name!r}: name the scopes it needs")
@@ -167,6 +179,8 @@ class ScopeCatalog:
         for name, implied in self._implied.items():
             for unknown in self.unknown(implied):
                 raise ConfigurationError(f"scope {name!r} implies {unknown!r}, which is not in the catalogue")
+        # Followed to the end once, here: a request only looks up what the scopes that it holds imply.
+        self._implied = {name: self._follow(implied) for name, implied in self._implied.items() if implied}
 
     def _declare(self, name: str, entry: Any) -> None:
         fields = {"description": entry} if isinstance(entry, str) else entry
@@ -189,22 +203,28 @@ class ScopeCatalog:
     def __len__(self) -> int:
         return len(self.descriptions)
 
+    def _follow(self, scopes: Scopes) -> Scopes:
+        while (wider := self.expand(scopes)) != scopes:
+            scopes = wider
+        return scopes
+
     def unknown(self, scopes: Iterable[str]) -> list[str]:
         """Those of ``scopes`` that are not in the catalogue; a wildcard is known if it covers a name that is."""
         if not self.descriptions:
             return []
         return [scope for scope in scopes if not any(covers(scope, name) for name in self.descriptions)]
 
+    def check(self, requirement: Requirement) -> None:
+        """Raises ConfigurationError if a resource asks for a scope that is not here: nobody could ever hold it."""
+        if unknown := self.unknown(requirement.names):
+            raise ConfigurationError(
+                f"a scope is asked for that the catalogue does not have: {unknown[0]!r}; it has {', '.join(self)}"
+            )
+
     def expand(self, scopes: Scopes) -> Scopes:
         """``scopes`` and everything they imply, however far."""
-        while True:
-            wider = scopes
-            for name, implied in self._implied.items():
-                if name in scopes:
-                    wider = wider | implied
-            if wider == scopes:
-                return scopes
-            scopes = wider
+        implied = [more for name, more in self._implied.items() if name in scopes]
+        return Scopes._checked({name for held in (scopes, *implied) for name in held._names}) if implied else scopes
 
     def effective(self, granted: Scopes, ceiling: Scopes) -> Scopes:
         """What a token that was given ``granted`` may do while its client may have ``ceiling``."""

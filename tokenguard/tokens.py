@@ -31,6 +31,8 @@ SECRET_LENGTH = 32
 TAG_LENGTH = 43  # 62**43 > 2**256: a SHA-256 always fits
 MIN_KEY_BYTES = 32
 MAX_NAME_LENGTH = 100
+#: What any service's tokens look like, whatever their prefix and tag.
+TOKEN_SHAPED = re.compile(rf"[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}")
 
 # One salt per kind and version of what is signed: a signature made for one can never serve as another.
 _TOKEN_SALT = b"tokenguard.api-token.v1"
@@ -55,7 +57,10 @@ class Secret:
     def __repr__(self) -> str:
         return f"<{self.label}, not shown>"
 
-    def __reduce__(self) -> NoReturn:
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled or copied")
+
+    def __getstate__(self) -> NoReturn:
         raise TypeError("a secret is not pickled or copied")
 
 
@@ -105,35 +110,65 @@ class SigningKeys:
     def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
         if isinstance(old, str):
             raise ConfigurationError("old signing keys are a list of texts, not one text")
-        self.current = Secret(_check_key(current), "signing key")
-        self.old = tuple(Secret(_check_key(key), "old signing key") for key in old)
+        self.current = _check_key(current, "signing key")
+        self.old = tuple(_check_key(key, "old signing key") for key in old)
 
     def __repr__(self) -> str:
-        return f"<SigningKeys: 1 current, {len(self.old)} old, not shown>"
+        return "<SigningKeys, not shown>"
 
 
 def generate_key() -> str:
-    """A new signing key: 43 characters, 256 bits from the operating system."""
-    return secrets.token_urlsafe(32)
+    """A new signing key: 262 random bits, in groups so short that none is taken for a token's secret."""
+    return "-".join(_random_base62(11) for _ in range(4))
 
 
 def derive_development_key(secret_key: str | bytes) -> str:
     """A signing key from a framework's SECRET_KEY, however short: for debug and testing, never for production."""
+    if not isinstance(secret_key, (str, bytes)):
+        raise ConfigurationError(f"a SECRET_KEY is text or bytes, not {type(secret_key).__name__}")
     return _derive(secret_key, _DEVELOPMENT_SALT).hex()
 
 
-def _check_key(key: str) -> str:
+def _check_key(key: str, kind: str) -> Secret:
+    if isinstance(key, str) and (wrong := _wrong_with(key)) is None:
+        return Secret(key, kind)
     # The key is never quoted: this message ends up in logs and on screens.
-    advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
-    if not isinstance(key, str) or not key:
-        raise ConfigurationError(f"a signing key is needed; {advice}")
+    if kind == "signing key":
+        advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
+    else:
+        advice = "write one that was the signing key before, or leave it out"
+    raise ConfigurationError(f"the {kind} {wrong if isinstance(key, str) else 'is not text'}; {advice}")
+
+
+def _wrong_with(key: str) -> str | None:
+    if not key:
+        return "is missing"
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        raise ConfigurationError(f"the signing key is not valid text; {advice}") from None
-    if length < MIN_KEY_BYTES:
-        raise ConfigurationError(f"the signing key has {length} bytes and needs at least {MIN_KEY_BYTES}; {advice}")
-    return key
+        return "is not valid text"
+    return None if length >= MIN_KEY_BYTES else f"has {length} bytes and needs at least {MIN_KEY_BYTES}"
+
+
+class Tagger:
+    """Makes the tags of one signing key. The key is derived once, and shown nowhere."""
+
+    __slots__ = ("_derived",)
+
+    def __init__(self, key: Secret) -> None:
+        self._derived = _derive(key.reveal(), _TOKEN_SALT)
+
+    def tag(self, signed: str) -> str:
+        """The signature of ``signed`` as 43 characters of base62."""
+        number = int.from_bytes(_HMAC_SHA256.get_signature(self._derived, signed.encode("ascii")))
+        characters = []
+        for _ in range(TAG_LENGTH):
+            number, remainder = divmod(number, 62)
+            characters.append(BASE62[remainder])
+        return "".join(reversed(characters))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a signing key is not pickled or copied")
 
 
 class Minted(NamedTuple):
@@ -164,7 +199,7 @@ class TokenFormat:
             f"{prefix}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}", re.ASCII
         )
         # Derived once: a request only pays for the signature itself.
-        self._derived = tuple(_derive(key.reveal(), _TOKEN_SALT) for key in (keys.current, *keys.old))
+        self._taggers = tuple(Tagger(key) for key in (keys.current, *keys.old))
         self.key_fingerprint = fingerprint(keys.current)
         self.key_fingerprints = frozenset(fingerprint(key) for key in (keys.current, *keys.old))
 
@@ -172,7 +207,7 @@ class TokenFormat:
         """A new token's text, signed with the current key."""
         token_id = random_id()
         signed = f"{self.prefix}_{token_id}_{_random_base62(SECRET_LENGTH)}"
-        text = signed + _tag(self._derived[0], signed)
+        text = signed + self._taggers[0].tag(signed)
         return Minted(token_id, Secret(text, f"token {token_id}"), digest(text), self.key_fingerprint)
 
     def read(self, credential: Secret) -> Read:
@@ -192,8 +227,8 @@ class TokenFormat:
         if match is None:
             return InvalidToken("not a token of this service")
         signed, tag = text[:-TAG_LENGTH], text[-TAG_LENGTH:]
-        for key in self._derived:
-            if hmac.compare_digest(_tag(key, signed), tag):
+        for tagger in self._taggers:
+            if hmac.compare_digest(tagger.tag(signed), tag):
                 return Read(match[1], digest(text))
         return InvalidToken("signature does not match: forged, or signed by a dropped key", token_id=match[1])
 
@@ -216,23 +251,16 @@ def random_id() -> str:
 def check_label(kind: str, text: str, *, max_length: int = MAX_NAME_LENGTH) -> str:
     """``text`` itself if it can be shown on one line of a terminal; else raises InvalidValue naming ``kind``."""
     if not isinstance(text, str) or not text.isprintable() or text != text.strip():
-        raise InvalidValue(f"a {kind} is printable text without space around it, not {text!r}")
+        raise InvalidValue(f"{kind} is printable text without space around it, not {text!r}")
+    if TOKEN_SHAPED.search(text):
+        raise InvalidValue(f"{kind} cannot be the text of a token: that is kept nowhere")
     if len(text) > max_length:
-        raise InvalidValue(f"a {kind} has at most {max_length} characters; this one has {len(text)}")
+        raise InvalidValue(f"{kind} has at most {max_length} characters; this one has {len(text)}")
     return text
 
 
 def _derive(key: str | bytes, salt: bytes) -> bytes:
     return Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256).derive_key()
-
-
-def _tag(derived_key: bytes, signed: str) -> str:
-    number = int.from_bytes(_HMAC_SHA256.get_signature(derived_key, signed.encode("ascii")))
-    characters = []
-    for _ in range(TAG_LENGTH):
-        number, remainder = divmod(number, 62)
-        characters.append(BASE62[remainder])
-    return "".join(reversed(characters))
 
 
 def _random_base62(length: int) -> str:

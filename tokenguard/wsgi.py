@@ -6,8 +6,8 @@ Frameworks call :class:`RequestGuard` and translate its refusals; they decide no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
@@ -42,7 +42,8 @@ class RequestGuard:
                 raise result
             self.guard.authorize(result, requirement)
         except AuthError as error:
-            environ[_OUTCOME].refusal = error
+            # A new outcome, not a changed one: a copy of this environ may be another request's by now.
+            environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), error, refused=True)
             _log_refusal(error, environ.get("REMOTE_ADDR"))
             raise
         return result
@@ -57,15 +58,15 @@ class RequestGuard:
         outcome = self._remembered(environ)
         if outcome is None:
             return
-        if outcome.refusal is not None:
-            for name, value in self.scheme.refusal_headers(outcome.refusal):
-                headers.setdefault(name, value)
-        self.scheme.mark(headers)
+        if outcome.refused and isinstance(outcome.result, AuthError):
+            headers.update(self.scheme.refusal_headers(outcome.result))
+        else:
+            self.scheme.mark(headers)
 
     def _authenticate(self, environ: WSGIEnvironment) -> Identity | AuthError:
         outcome = self._remembered(environ)
         if outcome is None:
-            outcome = environ[_OUTCOME] = _Outcome(self, self._verify(environ))
+            outcome = environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), self._verify(environ))
             environ[IDENTITY] = outcome.result if isinstance(outcome.result, Identity) else None
         return outcome.result
 
@@ -76,19 +77,24 @@ class RequestGuard:
             return error.with_traceback(None)
 
     def _remembered(self, environ: WSGIEnvironment) -> _Outcome | None:
-        # Only what this very guard found out: another one may stand before the same application with other keys.
+        # Only what this very guard found out, since another one may stand before the same application with other
+        # keys; and only of this credential, since an application may make a request of its own from a copy.
         outcome: _Outcome | None = environ.get(_OUTCOME)
-        return outcome if outcome is not None and outcome.owner is self else None
+        if outcome is None or outcome.owner is not self or outcome.sources != self.scheme.sources(environ):
+            return None
+        return outcome
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What became of a request's credential, remembered in its environ."""
 
     owner: RequestGuard
+    #: Where the credential was looked for, and what was there.
+    sources: tuple[str | None, ...] = field(repr=False)
     result: Identity | AuthError
-    #: Set when the request was refused, be it for its credential or for its scopes.
-    refusal: AuthError | None = None
+    #: Whether the request was refused; a bad credential alone does not refuse one.
+    refused: bool = False
 
 
 def _log_refusal(error: AuthError, address: str | None) -> None:
@@ -111,7 +117,8 @@ class TokenGuardMiddleware:
 
     ``TokenGuardMiddleware(app, guard, "users:read")`` asks for all the scopes that are named, ``any_of=(…)`` for
     one of those; with neither, any valid token will do. The application finds the caller in
-    ``environ["tokenguard.identity"]``.
+    ``environ["tokenguard.identity"]``. Raises InvalidValue for a malformed scope or an empty ``any_of``, and
+    ConfigurationError for a scope that the guard's catalogue does not have.
 
     A CORS preflight is answered here, empty, and does not reach the application: put what speaks CORS around this.
     """
@@ -121,11 +128,13 @@ class TokenGuardMiddleware:
         app: WSGIApplication,
         guard: Guard,
         *scopes: str,
-        any_of: Collection[str] = (),
+        any_of: Iterable[str] | None = None,
         scheme: AuthScheme | None = None,
     ) -> None:
         self.app = app
-        self.requirement = Requirement.scopes(*scopes, any_of=any_of) if scopes or any_of else ANY_TOKEN
+        asked = scopes or any_of is not None
+        self.requirement = Requirement.scopes(*scopes, any_of=any_of or ()) if asked else ANY_TOKEN
+        guard.catalog.check(self.requirement)
         self.requests = RequestGuard(guard, scheme or AuthScheme())
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -134,6 +143,7 @@ class TokenGuardMiddleware:
         try:
             self.requests.admit(environ, self.requirement)
         except AuthError as error:
+            error.__traceback__ = None  # it leads to the environ, which remembers the error
             status, headers, body = self.requests.scheme.refusal(error)
             return Response(body, status, headers)(environ, start_response)
         return self.app(environ, self._marking(start_response))

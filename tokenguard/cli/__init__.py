@@ -9,14 +9,14 @@ import click
 from ..backends import open_store
 from ..config import Options, from_environ
 from ..store import Store
-from .commands import COMMANDS, Backend
+from .commands import COMMANDS, Backend, Group
 
 
 def command_tree(load: Callable[[], tuple[Options, Store]]) -> click.Group:
     """The whole tree, on the options and the store that ``load`` gives when a command first needs them."""
-    return click.Group(
+    return Group(
         "tokenguard",
-        commands=COMMANDS,
+        commands=dict(COMMANDS),
         help="Manage API clients and their tokens.",
         context_settings={"obj": Backend(load)},
     )

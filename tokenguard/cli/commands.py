@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -13,7 +14,7 @@ import click
 
 from ..clock import isoformat, now, parse_duration
 from ..config import Options
-from ..errors import InvalidToken, InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
+from ..errors import InvalidToken, InvalidValue, StoreError, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..issuer import Issuer
 from ..scopes import Scopes
 from ..store import Record, Store
@@ -100,35 +101,52 @@ class Backend:
 class _Failure(click.ClickException):
     """One line on standard error, and the exit status."""
 
-    def __init__(self, error: TokenGuardError) -> None:
-        super().__init__(" ".join(str(error).split()))
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class _Misuse(_Failure):
     exit_code = 2
 
 
-class _Command(click.Command):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+class _Redacting(click.Command):
+    """Click quotes what it cannot place, and that may be a token's text."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
         try:
-            return super().parse_args(ctx, args)
+            return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            # Click quotes what it cannot place, and that may be a token's text.
-            raise click.UsageError(redact(error.format_message()), ctx) from None
+            raise click.UsageError(redact(error.format_message()), error.ctx) from None
+
+
+class Command(_Redacting):
+    """A command whose refusals are one line on standard error and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except TokenGuardError as error:
-            raise (_Misuse if isinstance(error, InvalidValue) else _Failure)(error) from None
+            raise (_Misuse if isinstance(error, InvalidValue) else _Failure)(str(error)) from None
+        except BrokenPipeError:
+            raise  # Click ends quietly when nobody reads on
+        except (OSError, UnicodeError) as error:
+            raise _Failure(f"cannot read or write here: {error}") from None
 
 
-class _Group(click.Group):
-    command_class = _Command
+class Group(_Redacting, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(redact(error.format_message()), error.ctx) from None
 
 
-_tree = _Group()
-_client = _Group("client", help="Manage the applications that may hold tokens.")
+_tree = Group()
+_client = Group("client", help="Manage the applications that may hold tokens.")
 _tree.add_command(_client)
 #: All commands by name, for a tree of any frame.
 COMMANDS = _tree.commands
@@ -138,9 +156,10 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for
 
 
 def _actor() -> str:
+    # Who the system says it is: an environment variable such as LOGNAME says whatever its user likes.
     try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):  # a container's user may have no name
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # a container's user may have no name
         return f"cli:{os.getuid()}"
 
 
@@ -234,7 +253,12 @@ def issue(backend: Backend, client: str, scopes: str, name: str, expires_in: str
     token, text = backend.issuer.issue(client, Scopes.parse(scopes), name=name, expires_in=lifetime, actor=_actor())
     until = "does not expire" if token.expires_at is None else f"expires at {isoformat(token.expires_at)}"
     say(f"Token {token.id} {until}. Its text is shown this once:")
-    click.echo(text.reveal())
+    try:
+        _show_text(text)
+    except OSError as error:
+        # A token that nobody has seen is nobody's, and must not stay alive.
+        backend.issuer.revoke(token.id, actor=_actor())
+        raise _Failure(f"the text could not be written ({error}): the token is revoked again") from None
 
 
 @_tree.command("list")
@@ -243,8 +267,10 @@ def issue(backend: Backend, client: str, scopes: str, name: str, expires_in: str
 @_pass
 def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
     """List tokens, oldest first."""
-    clients = {found.id: found for found in ([backend.client(client)] if client else backend.store.clients())}
     tokens = backend.store.tokens(backend.client(client).id if client else None)
+    clients = {found.id: found for found in backend.store.clients()}  # read later, so the clients of all are there
+    if any(token.client_id not in clients for token in tokens):
+        raise StoreError("a row of tokenguard_client is missing: restore the database from a backup")
     rows = [_fields(Record(token, clients[token.client_id], 0)) for token in tokens]
     print_json(rows) if as_json else print_rows(rows, _TOKEN_COLUMNS)
 
@@ -275,10 +301,10 @@ def inspect(backend: Backend, as_json: bool) -> None:
     try:
         read = backend.options.token_format().read(_token_on_stdin())
     except InvalidToken as error:
-        raise click.ClickException(f"this text is no valid token: {error.reason}") from None
+        raise _Failure(f"this text is no valid token: {error.reason}") from None
     record = backend.record(read.id)
     if record.token.digest != read.digest:
-        raise click.ClickException(f"this text is signed, but it is not the one on record for token {read.id}")
+        raise _Failure(f"this text is signed, but it is not the one on record for token {read.id}")
     _show(backend, record, as_json)
 
 
@@ -297,9 +323,18 @@ def events(backend: Backend, limit: int, as_json: bool) -> None:
 
 
 def _token_on_stdin() -> Secret:
+    if sys.stdin is None:
+        raise _Failure("there is no standard input to read the text from")
     if sys.stdin.isatty():
         return Secret(getpass.getpass("Token: ").strip())
-    return Secret(sys.stdin.read(MAX_INPUT).strip())
+    return Secret(sys.stdin.buffer.read(MAX_INPUT).decode("ascii", "replace").strip())
+
+
+def _show_text(text: Secret) -> None:
+    if sys.stdout is None:
+        raise OSError("there is no standard output")
+    click.echo(text.reveal())
+    sys.stdout.flush()
 
 
 def _show(backend: Backend, record: Record, as_json: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -20,7 +21,7 @@ from ..scopes import Requirement
 from ..store import Store
 from ..tokens import derive_development_key
 from ..wsgi import RequestGuard
-from .views import check, service
+from .views import check, check_views, service
 
 log = logging.getLogger("tokenguard")
 B = TypeVar("B", bound=Blueprint)
@@ -30,7 +31,7 @@ class _StartError(click.ClickException, ConfigurationError):
     """So that ``flask …`` says it in one line; without it, an application that cannot be loaded is a traceback."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Service:
     """What one application has: kept in ``app.extensions["tokenguard"]``, so an extension serves many."""
 
@@ -38,16 +39,6 @@ class Service:
     store: Store
     requests: RequestGuard
     issuer: Issuer
-    _known: set[Requirement] = field(default_factory=set)
-
-    def check_known(self, requirement: Requirement) -> None:
-        """Raises ConfigurationError if a view asks for what the catalogue does not have: nobody could ever call it."""
-        if requirement not in self._known:
-            if unknown := self.options.catalog.unknown(requirement.names):
-                raise ConfigurationError(
-                    f"a view asks for the scope {unknown[0]!r}, which {PREFIX}SCOPES does not declare"
-                )
-            self._known.add(requirement)
 
 
 class TokenGuard:
@@ -76,6 +67,7 @@ class TokenGuard:
         except ConfigurationError as error:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = Service(options, store, requests, issuer)
+        app.before_request(_FirstRequest(app))
         app.after_request(_finish)
         app.cli.add_command(command_tree(lambda: (options, store)))
 
@@ -85,13 +77,31 @@ class TokenGuard:
         Call it before the blueprint is registered. A view may ask for more with a decorator of its own.
         """
         requirement = Requirement.scopes(*scopes, any_of=any_of)
-        blueprint.before_request(lambda: check(requirement))
+        guarding = partial(check, requirement)
+        blueprint.before_request(guarding)
         return blueprint
+
+    @property
+    def store(self) -> Store:
+        """Where the current application's clients, tokens and events are kept."""
+        return service().store
 
     @property
     def issuer(self) -> Issuer:
         """The granting side of the current application: register clients, issue and revoke tokens."""
         return service().issuer
+
+
+class _FirstRequest:
+    """Checks how the views are guarded, once all of them are there and before the first of them is called."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app: Flask | None = app
+
+    def __call__(self) -> None:
+        if self._app is not None:
+            check_views(self._app)
+            self._app = None
 
 
 def _given(app: Flask) -> dict[str, Any]:
@@ -109,6 +119,8 @@ def _development_keys(app: Flask) -> dict[str, Any]:
         PREFIX,
     )
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
+    if not isinstance(fallbacks, (list, tuple)):
+        raise ConfigurationError("SECRET_KEY_FALLBACKS is a list of keys")
     return {
         "SIGNING_KEY": derive_development_key(app.config["SECRET_KEY"]),
         "OLD_SIGNING_KEYS": [derive_development_key(key) for key in fallbacks],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from flask import Response, current_app, has_request_context, request
+from flask import Flask, Response, current_app, has_request_context, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
@@ -18,6 +19,10 @@ from ..scopes import ANY_TOKEN, Requirement
 
 if TYPE_CHECKING:
     from .extension import Service
+
+# Where check_views finds what a function asks for, and the guarded functions that were made of it.
+_REQUIREMENT = "__tokenguard_requirement__"
+_GUARDED_FORMS = "__tokenguard_guarded_forms__"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,13 +97,32 @@ def check(requirement: Requirement) -> Response | None:
     if is_preflight(environ):
         return current_app.make_default_options_response()
     found = service()
-    found.check_known(requirement)
+    found.options.catalog.check(requirement)
     try:
         found.requests.admit(environ, requirement)
     except AuthError as error:
+        error.__traceback__ = None  # it leads to the environ, which remembers the error
         status, headers, body = found.requests.scheme.refusal(error)
         raise _refused(status)(error, Response(body, status, headers)) from None
     return None
+
+
+def check_views(app: Flask) -> None:
+    """Raises ConfigurationError for a view that is open by mistake, or that asks for a scope that nobody could hold.
+
+    ``@require_scopes`` above the route guards nothing: the route has taken the bare function already. That is told by
+    a bare function that is a view, while none of its guarded forms is.
+    """
+    views = set(app.view_functions.values())
+    for endpoint, view in app.view_functions.items():
+        guarded_forms = getattr(view, _GUARDED_FORMS, ())
+        if guarded_forms and views.isdisjoint(guarded_forms):
+            raise ConfigurationError(
+                f"the view {endpoint!r} is open although it was to be guarded: put @require_scopes or @require_token "
+                "below the route"
+            )
+        if (requirement := getattr(view, _REQUIREMENT, None)) is not None:
+            service().options.catalog.check(requirement)
 
 
 def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -112,6 +136,16 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
                 return answer
             return current_app.ensure_sync(view)(*args, **kwargs)
 
+        # wraps() has copied what another guard said of its own function.
+        vars(guarded).pop(_GUARDED_FORMS, None)
+        setattr(guarded, _REQUIREMENT, requirement)
+        _remember_form(view, guarded)
         return cast(Callable[P, R], guarded)
 
     return decorate
+
+
+def _remember_form(view: Callable[..., Any], guarded: Callable[..., Any]) -> None:
+    # Not every callable takes attributes; what does not is not checked.
+    with suppress(AttributeError, TypeError):
+        vars(view).setdefault(_GUARDED_FORMS, []).append(guarded)

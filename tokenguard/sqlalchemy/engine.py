@@ -26,9 +26,10 @@ def checked_url(url: str | URL) -> URL:
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
         raise ConfigurationError("the database URL cannot be read: write it as sqlite:///tokenguard.db") from None
+    in_memory = ":memory:" in (parsed.database or ":memory:") or parsed.query.get("mode") == "memory"
     if backend in {"postgres", "postgresql"} and "+" not in parsed.drivername:
         parsed = parsed.set(drivername="postgresql+psycopg")
-    elif backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
+    elif backend == "sqlite" and in_memory:
         raise ConfigurationError("an in-memory SQLite database is another one for each connection; name a file")
     elif backend not in {"sqlite", "postgresql"}:
         raise ConfigurationError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {backend}")
@@ -39,7 +40,9 @@ def make_engines(url: URL) -> tuple[Engine, Engine]:
     """One pool of connections in two modes: for reading in autocommit, for writing in transactions."""
     try:
         # Parameters hold digests: they stay out of every message.
-        engine = create_engine(url, hide_parameters=True, pool_timeout=LOCK_TIMEOUT)
+        engine = create_engine(url, hide_parameters=True, pool_timeout=LOCK_TIMEOUT, connect_args=_connect_args(url))
+    except (TypeError, ValueError):
+        raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
     except NoSuchModuleError:
         raise ConfigurationError(f"the database URL names the unknown driver {url.drivername!r}") from None
     except ModuleNotFoundError as error:
@@ -49,13 +52,23 @@ def make_engines(url: URL) -> tuple[Engine, Engine]:
         ) from None
     _forget_in_children(engine)
     if url.get_backend_name() == "postgresql":
-        return engine.execution_options(isolation_level="AUTOCOMMIT"), engine
+        # Not what the server defaults to: under SERIALIZABLE, writers that queue up would be refused.
+        writing = engine.execution_options(isolation_level="READ COMMITTED")
+        return engine.execution_options(isolation_level="AUTOCOMMIT"), writing
     writing = engine.execution_options()
     event.listen(engine, "do_connect", lambda *_: _refuse_missing_file(url))
     event.listen(engine, "connect", _set_up_sqlite)
     # The driver would begin transactions by itself, and DEFERRED; it is told not to, so this is the only BEGIN.
     event.listen(writing, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine, writing
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    # A database that does not answer must not hold up every worker. What the URL sets itself goes before.
+    if url.get_backend_name() != "postgresql":
+        return {}
+    timeouts = {"connect_timeout": LOCK_TIMEOUT, "options": f"-c statement_timeout={LOCK_TIMEOUT}s"}
+    return {name: value for name, value in timeouts.items() if name not in url.query}
 
 
 def create_file(url: URL) -> None:
@@ -83,8 +96,8 @@ def _sqlite_file(url: URL) -> Path | None:
 
 def _refuse_missing_file(url: URL) -> None:
     # SQLite would make an empty file of any mistyped name.
-    if (path := _sqlite_file(url)) is not None and not path.exists():
-        raise SchemaError(f'there is no database {path}: run "tokenguard init" to create it')
+    if (path := _sqlite_file(url)) is not None and not os.path.exists(path):
+        raise SchemaError(f'there is no database {path.absolute()}: run "tokenguard init" to create it')
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
@@ -107,6 +120,7 @@ def _forget_in_children(engine: Engine) -> None:
 # What drivers say, in words of what to do. Both drivers' wordings and PostgreSQL's SQLSTATEs are stable.
 _MISSING = ("no such table", "no such column", "42P01", "42703")
 _LOCKED = ("database is locked", "55P03")
+_TOO_SLOW = ("57014",)
 _READ_ONLY = ("readonly database", "25006")
 
 
@@ -121,6 +135,8 @@ def _store_error(error: SQLAlchemyError) -> StoreError:
         return StoreUnavailable(
             f"another writer held the database for {LOCK_TIMEOUT} s: nothing was changed, try again"
         )
+    if any(sign in symptoms for sign in _TOO_SLOW):
+        return StoreUnavailable(f"the database did not answer within {LOCK_TIMEOUT} s")
     if any(sign in symptoms for sign in _READ_ONLY):
         return StoreUnavailable(f"the database cannot be written ({said}): nothing was changed")
     return StoreUnavailable(f"the database cannot be used: {said}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
 from sqlalchemy.engine import URL
 
 from ..errors import SchemaError
@@ -26,6 +26,14 @@ from .tables import (
 from .upgrade import check_version, schema_version, upgrade
 
 _TOKEN_END = 1 + len(token_table.c)
+# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+_FIND = (
+    select(revision_table.c.revision, *token_table.c, *client_table.c)
+    .select_from(revision_table)
+    .outerjoin(token_table, token_table.c.id == bindparam("token_id"))
+    .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
+    .where(revision_table.c.id == 1)
+)
 
 
 class SQLAlchemyStore:
@@ -42,16 +50,8 @@ class SQLAlchemyStore:
     # Reading: each is one statement in autocommit, so it sees one state and holds nothing.
 
     def find(self, token_id: str) -> Record | None:
-        # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-        query = (
-            select(revision_table.c.revision, *token_table.c, *client_table.c)
-            .select_from(revision_table)
-            .outerjoin(token_table, token_table.c.id == token_id)
-            .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
-            .where(revision_table.c.id == 1)
-        )
         with self._connection() as connection:
-            row = _first(connection.execute(query).all())
+            row = _first(connection.execute(_FIND, {"token_id": _askable(token_id)}).all())
         if row[1] is None:
             return None
         return Record(load_token(row[1:_TOKEN_END]), load_client(row[_TOKEN_END:]), row[0])
@@ -101,6 +101,7 @@ class SQLAlchemyStore:
         with translated(), self._writing.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+                connection.execute(text(f"SET LOCAL statement_timeout = '{LOCK_TIMEOUT * 2}s'"))
             # Every writer locks this row first, and on SQLite has begun IMMEDIATE: they queue, and never deadlock.
             counter = select(revision_table.c.revision, revision_table.c.schema_version).with_for_update()
             revision, version = _first(connection.execute(counter).all())
@@ -143,7 +144,8 @@ class _Transaction:
         return _find_client(self._connection, ref)
 
     def token(self, token_id: str) -> Token | None:
-        row = self._connection.execute(select(token_table).where(token_table.c.id == token_id)).one_or_none()
+        query = select(token_table).where(token_table.c.id == _askable(token_id))
+        row = self._connection.execute(query).one_or_none()
         return load_token(row) if row else None
 
     def put_client(self, client: Client, change: Change) -> Event:
@@ -168,11 +170,18 @@ class _Transaction:
 
 
 def _find_client(connection: Connection, ref: str) -> Client | None:
+    if not ref.isprintable():
+        return None  # no id or name; and not every database could even be asked for it
     for column in (client_table.c.id, client_table.c.name):
         row = connection.execute(select(client_table).where(column == ref)).one_or_none()
         if row:
             return load_client(row)
     return None
+
+
+def _askable(token_id: str) -> str:
+    """``token_id`` itself, or a text that is no token's id: not every database could be asked for any text."""
+    return token_id if token_id.isalnum() and token_id.isascii() else ""
 
 
 def _first(rows: Sequence[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -83,25 +83,45 @@ def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | 
 
 
 def load_client(row: Sequence[Any]) -> Client:
-    client_id, name, scopes, enabled, created_at = row
-    return Client(client_id, name, _load(load_scopes, scopes), bool(enabled), created_at)
+    return Client(*_load(client_table, row))
 
 
 def load_token(row: Sequence[Any]) -> Token:
-    token_id, client_id, name, scopes, *rest = row
-    return Token(token_id, client_id, name, _load(load_scopes, scopes), *rest)
+    return Token(*_load(token_table, row))
 
 
 def load_event(row: Sequence[Any]) -> Event:
-    number, event_id, kind, at, actor, client_id, token_id, data = row
-    return Event(number, event_id, kind, at, actor, client_id, token_id, _load(json.loads, data))
+    return Event(*_load(event_table, row))
 
 
-def _load(read: Any, stored: str) -> Any:
+def _load(table: Table, row: Sequence[Any]) -> list[Any]:
+    # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
     try:
-        return read(stored)
-    except ValueError as error:
-        raise StoreError(f"a row in the database is damaged: {error}") from None
+        return [read(value) for read, value in zip(_READERS[table.name], row, strict=True)]
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"a row of {table.name} is damaged: {type(error).__name__}: {error}") from None
+
+
+def _reader(column: Column[Any]) -> Callable[[Any], Any]:
+    special: dict[str, Callable[[Any], Any]] = {"scopes": load_scopes, "data": json.loads}
+    read = special.get(column.name) or _BY_TYPE[column.type.python_type]
+    return (lambda value: None if value is None else read(value)) if column.nullable else read
+
+
+def _whole_number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("what is there is not text")
+    return value
+
+
+_BY_TYPE: dict[type, Callable[[Any], Any]] = {int: _whole_number, str: _text, bool: {0: False, 1: True}.__getitem__}
+_READERS = {table.name: [_reader(column) for column in table.c] for table in metadata.sorted_tables}
 
 
 def dump_row(table: Table, item: Client | Token | Event) -> dict[str, Any]:

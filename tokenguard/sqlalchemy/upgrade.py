@@ -8,7 +8,8 @@ from sqlalchemy import Connection, inspect, select, text
 
 from .. import schema
 from ..errors import SchemaError
-from .tables import revision_table
+from .engine import LOCK_TIMEOUT
+from .tables import VERSION_TABLE, revision_table
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number will do, as long as nobody else takes it: "tokengrd" in ASCII.
@@ -21,12 +22,16 @@ def upgrade(connection: Connection) -> tuple[int, int]:
     On SQLite that transaction has begun IMMEDIATE, on PostgreSQL this takes a lock: two at once do it once.
     """
     if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # a large table takes what it takes
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
     before = schema_version(connection)
     if before > schema.latest():
         check_version(before)
     _run_migrations(connection)
-    return before, schema_version(connection)
+    after = schema_version(connection)
+    check_version(after)
+    return before, after
 
 
 def apply_step(connection: Connection, step: int) -> None:
@@ -58,11 +63,13 @@ def check_version(version: int) -> None:
 
 
 def _run_migrations(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
+    # Without Alembic's environment, which is one for the whole process: this may run in a host's own migration, and
+    # in several threads. Every revision is asked; whether it has something to do, the schema's version decides.
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    script = ScriptDirectory(str(MIGRATIONS))
+    for revision in reversed(list(script.walk_revisions())):
+        revision.module.upgrade(connection)
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    context.stamp(script, "head")

@@ -1,12 +1,13 @@
 """Clients, tokens, and the events that record every change of them."""
 
 from alembic import op
+from sqlalchemy import Connection
 
 from tokenguard.sqlalchemy.upgrade import apply_step
 
-revision = "0001"
+revision = "tokenguard_0001"
 down_revision = None
 
 
-def upgrade() -> None:
-    apply_step(op.get_bind(), 1)
+def upgrade(connection: Connection | None = None) -> None:
+    apply_step(connection or op.get_bind(), 1)

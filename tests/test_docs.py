@@ -1,0 +1,224 @@
+"""The documentation: its examples do what they say, it names all that there is, and it builds without a warning."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from sybil import Document, Example, Region
+from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+import tokenguard
+import tokenguard.flask
+import tokenguard.sqlalchemy
+from tokenguard import MemoryStore, config
+from tokenguard.cli import command_tree
+
+from .conftest import KEY
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+# Where a page says this, the server of the test listens.
+ADDRESS = "127.0.0.1:5000"
+
+# What a reader's environment does not have, and what would change how answers look.
+FOREIGN = r"TOKENGUARD_|FLASK_|PYTEST_ADDOPTS|PY_COLORS|FORCE_COLOR|TTY_"
+
+# What differs from run to run. A page shows such a value as it looked once, and may use it in later commands.
+NAMED = {
+    "token": r"[a-z0-9]{1,16}_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}",
+    "key": r"\b(?:[0-9A-Za-z]{11}-){3}[0-9A-Za-z]{11}\b",
+    "id": r"\b[0-9A-Za-z]{16}\b",
+}
+FREE = {
+    "time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+    "date": r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",
+    "version": r"(?:Werkzeug|Python)/[\d.]+",
+    "rule": r"─+",
+    "actor": r"\bcli:[\w.-]+",
+    "seconds": r"\b\d+\.\d\ds\b",
+}
+PIECES = re.compile(
+    "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in {**NAMED, **FREE, "any": r"\.\.\.", "space": r"\s+"}.items())
+)
+
+
+class Shell:
+    """Runs a page's commands in order, as its reader would, and compares what they print with what the page says.
+
+    Each sees the environment that the one before it left; standard output and standard error are one text, as in a
+    terminal. ``flask run`` stays up until the page's end or the next one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = {name: value for name, value in os.environ.items() if not re.match(FOREIGN, name)}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environ |= {"PATH": path, "HOME": str(folder), "no_proxy": "127.0.0.1"}
+        (folder / ".curlrc").write_text("silent\n")
+        self.status = 0
+        self.known: dict[str, str] = {}
+        self.server: subprocess.Popen[str] | None = None
+        self.address = ADDRESS
+
+    def __call__(self, example: Example) -> str | None:
+        """Sybil's evaluator of a block: None if it is right, or what is wrong with it."""
+        for command, expected in commands(str(example.parsed)):
+            if command.startswith("pip install "):
+                continue
+            printed = self._run(command).strip()
+            match = self._pattern(expected.strip()).fullmatch(printed)
+            if match is None or not self._same(expected, match):
+                return f"$ {command}\n--- the page says:\n{expected}\n--- it printed:\n{printed}"
+        return None
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate()
+
+    def _run(self, command: str) -> str:
+        for shown in sorted(self.known, key=len, reverse=True):
+            command = command.replace(shown, self.known[shown])
+        command = command.replace(ADDRESS, self.address)
+        if re.match(r"flask\b.* run\b", command):
+            return self._serve(shlex.split(command))
+        after = self.folder / ".environ"
+        script = f"(exit {self.status})\n{command}\nstatus=$?\nenv -0 > {after}\nexit $status"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        self.status = done.returncode
+        self.environ = dict(line.split("=", 1) for line in after.read_text().split("\0") if line)
+        return done.stdout.replace(self.address, ADDRESS)
+
+    def _serve(self, command: list[str]) -> str:
+        self.close()
+        self.server = subprocess.Popen(
+            [*command, "--port", "0"],
+            cwd=self.folder,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.server.stdout is not None
+        printed = ""
+        for line in self.server.stdout:
+            printed += re.sub(r"\x1b\[\d+m", "", line)
+            if "CTRL+C" in line:
+                break
+        if running := re.search(r"Running on http://(127\.0\.0\.1:\d+)", printed):
+            self.address = running[1]
+        return printed.replace(self.address, ADDRESS)
+
+    @staticmethod
+    def _pattern(expected: str) -> re.Pattern[str]:
+        parts, end = [], 0
+        for piece in PIECES.finditer(expected):
+            kind = str(piece.lastgroup)
+            varying = {"any": ".*?", "space": r"\s+"} | FREE | {name: f"({shown})" for name, shown in NAMED.items()}
+            parts += [re.escape(expected[end : piece.start()]), varying[kind]]
+            end = piece.end()
+        return re.compile("".join(parts) + re.escape(expected[end:]), re.DOTALL)
+
+    def _same(self, expected: str, match: re.Match[str]) -> bool:
+        """Whether one value on the page is one value here; remembers which."""
+        shown = [piece[0] for piece in PIECES.finditer(expected) if piece.lastgroup in NAMED]
+        return all(self.known.setdefault(name, real) == real for name, real in zip(shown, match.groups(), strict=True))
+
+
+def commands(block: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with the output that follows it."""
+    for part in re.split(r"^\$ ", block.replace("\\\n", ""), flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def python_blocks(document: Document) -> Iterable[Region]:
+    """Python is run here, but a block that begins with the name of a file becomes that file."""
+    parser = PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for region in parser(document):
+        if isinstance(region.parsed, str) and re.match(r"# \w+\.py\n", region.parsed):
+            region.evaluator = write_file
+        yield region
+
+
+def write_file(example: Example) -> None:
+    name = str(example.parsed).partition("\n")[0].removeprefix("# ")
+    Path(name).write_text(str(example.parsed))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands begin with none of the options set; Python begins with a signing key, and keeps tokens in memory."""
+    monkeypatch.chdir(tmp_path)
+    shell = Shell(tmp_path)
+    monkeypatch.setenv("TOKENGUARD_SIGNING_KEY", KEY)
+    monkeypatch.setenv("TOKENGUARD_DATABASE_URL", "memory://")
+    document = Document.parse(str(page), python_blocks, CodeBlockParser("console", shell), SkipParser())
+    document.namespace |= {"__name__": "example", "page": page}
+    try:
+        for example in document.examples():
+            example.evaluate()
+    finally:
+        shell.close()
+
+
+def test_every_option_is_described() -> None:
+    page = (DOCS / "configuration.md").read_text()
+    for word in config._READERS:
+        assert f"\n## `{config.PREFIX}{word}`\n" in page
+
+
+def test_every_command_is_described_and_run() -> None:
+    page = (DOCS / "cli.md").read_text()
+    tree = command_tree(lambda: (config.Options(), MemoryStore()))
+    for path, command in leaves(tree, "tokenguard"):
+        assert re.search(rf"^## `{path}\b", page, re.MULTILINE), path
+        assert re.search(rf"^\$ (.*[ |(])?{path}\b", page, re.MULTILINE), path
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.opts[0] in page, (path, option.opts)
+
+
+def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from leaves(below, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize("module", [tokenguard, tokenguard.flask, tokenguard.sqlalchemy])
+def test_every_public_name_is_in_the_api(module: object) -> None:
+    page = (DOCS / "api.md").read_text()
+    section = page.partition(f".. module:: {module.__name__}\n")[2].partition(".. module::")[0]  # type: ignore[attr-defined]
+    named = re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)$", section, re.MULTILINE)
+    assert sorted(named) == sorted(module.__all__)  # type: ignore[attr-defined]
+
+
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", str(DOCS), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert built.returncode == 0, built.stdout
+    assert built.stdout == ""
