@@ -267,6 +267,50 @@ def test_a_text_given_where_something_else_is_asked_for_is_not_repeated(ready: R
     assert text.split("_")[1] in done.stderr
 
 
+@pytest.mark.parametrize("command", ["{}", "client {}", "--{}", "list --{}", "show {}x", "client add {} --scopes a"])
+def test_no_part_of_a_text_is_repeated_wherever_it_was_put(ready: Run, command: str) -> None:
+    text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
+    for given in (text, text[:-1], text[6:]):
+        done = ready(*command.format(given).split())
+        assert done.returncode in (1, 2)
+        assert text[30:60] not in done.stdout + done.stderr
+    assert text[30:60] not in ready("events", "--json").stdout
+
+
+@pytest.mark.parametrize("command", ["show", "revoke", "client show", "client disable"])
+def test_bytes_that_are_no_text_are_unknown(ready: Run, command: str) -> None:
+    refused(ready(*command.split(), "\udcff"), "no ")
+
+
+def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
+
+    def bash(script: str) -> subprocess.CompletedProcess[str]:
+        command = f'tokenguard() {{ {sys.executable} -m tokenguard "$@"; }}; {script}'
+        environ["TOKENGUARD_SIGNING_KEY"] = KEY
+        return subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ, text=True, capture_output=True)
+
+    assert bash("tokenguard init && tokenguard client add x --scopes a").returncode == 0
+    for nowhere in (">&-", ">/dev/full"):
+        done = bash(f"tokenguard issue x --scopes a {nowhere}")
+        assert done.returncode == 1
+        assert "the text could not be written" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert [token["state"] for token in json.loads(bash("tokenguard list --json").stdout)] == ["revoked", "revoked"]
+    for odd in ("inspect <&-", "inspect <<< $'\\xff'", "list >/dev/full", "client list --json >/dev/full"):
+        done = bash(f"tokenguard {odd}")
+        assert done.returncode == 1, odd
+        assert done.stderr.startswith("Error: ")
+        assert done.stderr.count("\n") == 1
+    assert bash("tokenguard client list --json >&-").returncode == 0
+
+
+def test_the_actor_is_whom_the_system_knows(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "mallory")
+    ready("client", "disable", "billing")
+    assert "mallory" not in ready("events", "--json").stdout
+
+
 def test_help_says_what_there_is(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0

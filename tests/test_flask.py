@@ -380,3 +380,72 @@ def test_a_mounted_middleware_does_not_stand_in_for_the_extension(app: Flask) ->
 
     app.add_url_rule("/", view_func=require_token(lambda: "in"))
     assert app.test_client().get("/").status_code == 401
+
+
+def test_a_decorator_above_its_route_is_told_and_not_silently_open(app: Flask) -> None:
+    @require_scopes("users:read")
+    @app.get("/open-by-mistake")
+    def view() -> str:
+        return "open"
+
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+        app.test_client().get("/")
+    app.testing = False
+    assert app.test_client().get("/open-by-mistake").status_code == 500
+
+
+def test_one_function_may_be_open_here_and_guarded_there(app: Flask) -> None:
+    def view() -> str:
+        return "here"
+
+    app.add_url_rule("/open", "open", view)
+    app.add_url_rule("/guarded", "guarded", require_token(view))
+    assert app.test_client().get("/open").text == "here"
+    assert app.test_client().get("/guarded").status_code == 401
+
+
+def test_a_scope_that_nobody_could_hold_is_told_with_the_first_request(app: Flask) -> None:
+    app.add_url_rule("/typo", view_func=require_scopes("users:raed")(lambda: "never"))
+    app.add_url_rule("/", "index", lambda: "public")
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="'users:raed'"):
+        app.test_client().get("/")
+
+
+def test_a_refusal_is_cached_nowhere_whatever_the_application_says(app: Flask) -> None:
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+
+    @app.after_request
+    def cache_everything(response: Response) -> Response:
+        response.headers["Cache-Control"] = "public, max-age=600"
+        return response
+
+    assert app.test_client().get("/").headers["Cache-Control"] == "no-store"
+
+
+def test_a_batch_view_makes_requests_with_credentials_of_their_own(app: Flask) -> None:
+    app.add_url_rule("/strong", view_func=require_scopes("users:manage")(lambda: "done"))
+    weak = bearer(app)["Authorization"]
+
+    @app.get("/batch")
+    @require_token
+    def batch() -> Any:
+        answer = Response.from_app(app.wsgi_app, request.environ | {"PATH_INFO": "/strong", "HTTP_AUTHORIZATION": weak})
+        return {"inner": answer.status_code}
+
+    answer = app.test_client().get("/batch", headers=bearer(app, "users:manage"))
+    assert answer.json == {"inner": 403}
+    assert answer.headers["Cache-Control"] == "private"
+    assert "WWW-Authenticate" not in answer.headers
+
+
+def test_fallbacks_are_a_list_and_a_secret_key_is_text() -> None:
+    for config in ({"SECRET_KEY": "dev", "SECRET_KEY_FALLBACKS": "older"}, {"SECRET_KEY": 5}):
+        with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+            make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, **config)
+
+
+def test_the_store_is_at_hand(app: Flask) -> None:
+    with app.app_context():
+        assert TokenGuard().store is app.extensions["tokenguard"].store

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tokenguard import (
     InsufficientScope,
     InvalidRequest,
     InvalidToken,
+    InvalidValue,
     MemoryStore,
     Requirement,
     TokenGuardMiddleware,
@@ -176,3 +179,70 @@ def test_the_application_sees_the_body_and_the_middleware_does_not(world: World)
     client = Client(TokenGuardMiddleware(read, world.guard))
     headers = {"Authorization": f"Bearer {world.issue().text.reveal()}"}
     assert client.post("/", headers=headers, input_stream=io.BytesIO(b"data")).data == b"data"
+
+
+def test_a_copy_of_the_environ_with_another_credential_is_another_request(world: World) -> None:
+    """As a batch endpoint makes requests of its own; what becomes of one does not touch the other."""
+    strong = world.issue("users:manage")
+    weak = world.issue("groups:read", client=strong.token.client_id)
+    requests = RequestGuard(world.guard, AuthScheme(headers=["X-API-Key"]))
+    outer = environ(HTTP_AUTHORIZATION=f"Bearer {strong.text.reveal()}")
+    assert requests.admit(outer, Requirement(("users:manage",))).token_id == strong.token.id
+    inner = outer | {"HTTP_AUTHORIZATION": f"Bearer {weak.text.reveal()}"}
+    with pytest.raises(InsufficientScope):
+        requests.admit(inner, Requirement(("users:manage",)))
+    assert requests.identify(inner | {"HTTP_AUTHORIZATION": "Basic x"}) is None
+    with pytest.raises(InvalidRequest):
+        requests.admit(outer | {"HTTP_X_API_KEY": weak.text.reveal()}, Requirement())
+    headers = Headers()
+    requests.finish(outer, headers)
+    assert headers.to_wsgi_list() == [("Cache-Control", "private"), ("Vary", "Authorization, X-API-Key")]
+
+
+@pytest.mark.parametrize("value", ["Basic x,Bearer y", "Basic x, bearer y", "Digest a=b,SSWSy", "Bearer x,Basic y"])
+def test_a_second_credential_behind_another_scheme_is_one_too_many(value: str) -> None:
+    with pytest.raises(InvalidRequest):
+        AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
+
+
+@pytest.mark.parametrize("query", ["access_token=x", "a&access_token", "%61ccess%5Ftoke%6e=x", "a=b&access%5ftoken=&c"])
+def test_a_token_in_the_query_is_noticed_however_it_is_spelt(query: str) -> None:
+    with pytest.raises(InvalidRequest):
+        AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer x", QUERY_STRING=query))
+    assert AuthScheme().credential(environ(QUERY_STRING=query)) is None
+
+
+@pytest.mark.parametrize(
+    "query", ["", "my_access_token=x", "access_tokens=x", "a=access_token", "%" * 9, "a=%61&b=100%25"]
+)
+def test_other_queries_are_the_applications_own(query: str) -> None:
+    assert AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer x", QUERY_STRING=query)) is not None
+
+
+def test_an_empty_any_of_does_not_open_the_middleware(world: World) -> None:
+    computed: list[str] = []
+    with pytest.raises(InvalidValue, match="at least one scope"):
+        TokenGuardMiddleware(echo, world.guard, any_of=computed)
+
+
+def test_the_middleware_asks_for_what_the_catalogue_has(world: World) -> None:
+    with pytest.raises(ConfigurationError, match="'users:raed'; it has users:read"):
+        TokenGuardMiddleware(echo, world.guard, "users:raed")
+
+
+def test_a_refused_request_is_not_kept_alive(world: World) -> None:
+    """A flood of refusals must not hold bodies and credentials in memory until the collector comes by."""
+
+    class Body(io.BytesIO):
+        pass
+
+    body = Body(b"x")
+    alive = weakref.ref(body)
+    given = environ(HTTP_AUTHORIZATION="Bearer x") | {"wsgi.input": body}
+    gc.disable()
+    try:
+        b"".join(TokenGuardMiddleware(echo, world.guard)(given, lambda *args: lambda data: None))  # type: ignore[arg-type]
+        del given, body
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -207,3 +207,31 @@ def test_the_new_text_is_not_in_a_traceback_when_the_store_fails(world: World, m
         shown = "".join(traceback.TracebackException(*sys.exc_info(), capture_locals=True).format())  # type: ignore[arg-type]
     assert minted[0].id in shown
     assert minted[0].text.reveal()[-75:] not in shown
+
+
+def test_a_tokens_text_is_not_kept_under_another_name(world: World) -> None:
+    issued = world.issue()
+    text = issued.text.reveal()
+    for attempt in (
+        lambda: world.issuer.register(text, "users:read", actor="me"),
+        lambda: world.issuer.issue("billing", "users:read", name=text, actor="me"),
+        lambda: world.issuer.disable("billing", actor=f"by {text}"),
+    ):
+        with pytest.raises(InvalidValue, match="cannot be the text of a token") as refused:
+            attempt()
+        assert text[-75:] not in str(refused.value)
+    assert kinds(world) == ["client.registered", "token.issued"]
+
+
+def test_the_actor_is_checked_even_where_nothing_changes(world: World) -> None:
+    world.client()
+    with pytest.raises(InvalidValue, match="actor"):
+        world.issuer.enable("billing", actor="")
+
+
+def test_many_scopes_cost_little() -> None:
+    """Every name held and implying another: what follows from them was found when the catalogue was made."""
+    names = [f"s{number}" for number in range(400)]
+    catalog = ScopeCatalog({name: {"implies": [names[n - 1]] if n else []} for n, name in enumerate(names)})
+    assert catalog.effective(Scopes([names[-1]]), Scopes(names)) == Scopes(names)
+    assert catalog.effective(Scopes(names), Scopes([names[10]])) == Scopes(names[:11])

@@ -190,3 +190,10 @@ def test_a_requirement_names_what_it_asks_for() -> None:
 def test_a_requirement_that_would_not_mean_what_it_says_is_refused(make) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InvalidValue):
         make()
+
+
+def test_a_requirement_is_made_of_tuples() -> None:
+    for wrong in ("users:read", ["users:read"]):
+        with pytest.raises(InvalidValue, match="takes tuples"):
+            Requirement(wrong)  # type: ignore[arg-type]
+    assert 5 not in Scopes(["*"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -25,7 +26,10 @@ from tokenguard import (
     Store,
     StoreError,
     StoreUnavailable,
+    TemporarilyUnavailable,
     TokenFormat,
+    UnknownClient,
+    UnknownToken,
     schema,
 )
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
@@ -392,3 +396,143 @@ def test_a_key_is_told_by_its_fingerprint(database_store: SQLAlchemyStore) -> No
     found = database_store.find(issued.token.id)
     assert found is not None
     assert found.token.key_fingerprint == tokens.key_fingerprint
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE tokenguard_client SET enabled = 'false'",
+        "UPDATE tokenguard_client SET enabled = 2",
+        "UPDATE tokenguard_token SET expires_at = 'soon'",
+        "UPDATE tokenguard_token SET digest = 5.5, created_at = x'00'",
+        "DELETE FROM tokenguard_client",
+    ],
+)
+def test_what_sqlite_lets_stand_in_a_row_is_not_taken_on_trust(sqlite_url: str, damage: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    issued = World(store).issue()
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+        connection.execute(damage)
+    connection.close()
+    with pytest.raises(TemporarilyUnavailable):
+        World(store).guard.authenticate(issued.text)
+    store.close()
+
+
+def test_a_folder_that_may_not_be_searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "stat", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError(13, "denied")))
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'x.db'}")
+    with pytest.raises(StoreError):
+        store.find("A" * 16)
+
+
+@pytest.mark.parametrize("ref", ["\ud800", "a\x00b", "\udcff", "\n", "x" * 100_000])
+def test_what_no_database_could_be_asked_for_is_unknown(database_store: SQLAlchemyStore, ref: str) -> None:
+    world = World(database_store)
+    assert database_store.find(ref) is None
+    assert database_store.client(ref) is None
+    with pytest.raises(UnknownToken):
+        world.issuer.revoke(ref, actor="tests")
+    with pytest.raises(UnknownClient):
+        world.issuer.disable(ref, actor="tests")
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///x.db?timeout=abc", "sqlite:///x?mode=memory&uri=true", "sqlite:///file::memory:?uri=true"]
+)
+def test_options_of_a_url_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"option after its|name a file"):
+        SQLAlchemyStore(url)
+
+
+def test_tables_that_were_dropped_are_made_again(database_store: SQLAlchemyStore) -> None:
+    """Alembic's table says that there is nothing to do; the schema itself says otherwise."""
+    with database_store._writing.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(text(f"DROP TABLE {table.name}"))
+    assert database_store.upgrade() == (0, schema.latest())
+    database_store.check()
+
+
+def test_databases_are_set_up_at_once_each_by_a_thread(tmp_path: Path) -> None:
+    stores = [SQLAlchemyStore(f"sqlite:///{tmp_path / str(number)}.db") for number in range(8)]
+    results: list[object] = []
+    threads = [threading.Thread(target=lambda store=store: results.append(store.upgrade())) for store in stores]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [(0, schema.latest())] * 8
+    for store in stores:
+        store.check()
+        store.close()
+
+
+def test_a_hosts_migration_may_set_the_tables_up(tmp_path: Path) -> None:
+    """From within an Alembic run of the host's own, whose environment is one for the whole process."""
+    from alembic import command
+    from alembic.config import Config
+
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "script.py.mako").touch()
+    (tmp_path / "env.py").write_text(
+        "from alembic import context\nfrom sqlalchemy import create_engine\n"
+        f"engine = create_engine('sqlite:///{tmp_path}/host.db')\n"
+        "with engine.connect() as connection:\n"
+        "    context.configure(connection=connection)\n"
+        "    with context.begin_transaction():\n"
+        "        context.run_migrations()\n"
+        "engine.dispose()\n"
+    )
+    (tmp_path / "versions" / "1_host.py").write_text(
+        "from alembic import op\nfrom tokenguard.sqlalchemy import SQLAlchemyStore\n"
+        "revision, down_revision = '1', None\n"
+        "def upgrade():\n"
+        f"    store = SQLAlchemyStore('sqlite:///{tmp_path}/tokens.db')\n"
+        "    store.upgrade()\n    store.close()\n"
+        "    op.execute('CREATE TABLE host (id INTEGER)')\n"
+    )
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/tokens.db")
+    store.check()
+    store.close()
+
+
+def test_a_database_that_hangs_is_given_up(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
+    store = SQLAlchemyStore(postgresql_url)
+    store.upgrade()
+    issued = World(store).issue()
+    with store._writing.begin() as connection:
+        connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(TemporarilyUnavailable):
+            World(store).guard.authenticate(issued.text)
+    World(store).guard.authenticate(issued.text)
+    store.close()
+
+
+def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: str) -> None:
+    store = SQLAlchemyStore(postgresql_url + "&options=-c%20default_transaction_isolation%3Dserializable")
+    store.upgrade()
+    client = World(store).client()
+    failed: list[Exception] = []
+
+    def issue() -> None:
+        for _ in range(5):
+            try:
+                World(store).issue(client=client.id)
+            except StoreError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=issue) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert store.feed(31).revision == 31
+    store.close()

@@ -3,11 +3,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
+import re
 import string
 
 import pytest
 
-from tokenguard import ConfigurationError, InvalidToken, Secret, SigningKeys, TokenFormat, tokens
+from tokenguard import ConfigurationError, InvalidToken, Secret, SigningKeys, TokenFormat, TokenGuardError, tokens
+from tokenguard.errors import redact
 from tokenguard.tokens import BASE62, derive_development_key, fingerprint, generate_key
 
 from .conftest import KEY, OTHER_KEY
@@ -117,3 +119,33 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 def test_a_development_key_is_stretched_from_any_secret_key() -> None:
     assert derive_development_key("dev") == derive_development_key(b"dev") != derive_development_key("dev2")
     SigningKeys(derive_development_key("dev"))
+
+
+def test_nothing_that_holds_a_key_can_be_pickled() -> None:
+    keys = SigningKeys(KEY)
+    for holder in (TokenFormat(keys), keys, keys.current, tokens.Tagger(keys.current)):
+        with pytest.raises(TypeError):
+            pickle.dumps(holder)
+        with pytest.raises(TypeError):
+            copy.deepcopy(holder)
+    with pytest.raises(TypeError):
+        keys.current.__getstate__()
+
+
+def test_a_generated_key_is_long_and_is_not_redacted_from_the_error_that_offers_it() -> None:
+    keys = {generate_key() for _ in range(50)}
+    assert len(keys) == 50
+    assert all(redact(key) == key and len(key) == 47 for key in keys)
+
+
+@pytest.mark.parametrize("cut", [slice(None), slice(None, -1), slice(5, None), slice(20, -20), slice(30, 60)])
+def test_no_error_shows_a_token_or_much_of_one(cut: slice) -> None:
+    text = TokenFormat(SigningKeys(KEY)).mint().text.reveal()
+    message = str(TokenGuardError(f"what is {text[cut]!r}?"))
+    assert "(not shown)" in message
+    assert not re.search("[0-9A-Za-z]{17}", message)
+
+
+def test_a_development_key_needs_a_secret_key_that_is_text() -> None:
+    with pytest.raises(ConfigurationError, match="SECRET_KEY is text or bytes, not int"):
+        derive_development_key(5)  # type: ignore[arg-type]

@@ -18,12 +18,25 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 
 from ..errors import StoreError
 from ..store import Event, dump_json, dump_scopes, load_scopes
 from ..tokens import Client, Token
+
+
+class _AsStored(TypeDecorator[bool]):
+    """A boolean as it is in the row: on SQLite, SQLAlchemy itself would take any text for true."""
+
+    impl = Boolean
+    cache_ok = True
+    python_type = bool
+
+    def result_processor(self, dialect: Any, coltype: Any) -> None:
+        return None
+
 
 VERSION_TABLE = "tokenguard_alembic_version"
 
@@ -35,7 +48,7 @@ client_table = Table(
     Column("id", String(255), primary_key=True),
     Column("name", String(100), nullable=False),
     Column("scopes", Text, nullable=False),
-    Column("enabled", Boolean, nullable=False),
+    Column("enabled", _AsStored, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("name", name="tokenguard_client_name"),
 )
