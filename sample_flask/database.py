@@ -43,9 +43,11 @@ def open_database(url: str) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"isolation_level": None, "timeout": 30})
     sa.event.listen(engine, "connect", _use_wal)
     sa.event.listen(engine, "begin", _begin)
-    _fill(writing(engine))
-    # A connection must not be carried over a fork, which gunicorn --preload does after this.
-    engine.dispose()
+    try:
+        _fill(writing(engine))
+    finally:
+        # A connection must not be carried over a fork, which gunicorn --preload does after this.
+        engine.dispose()
     return engine
 
 

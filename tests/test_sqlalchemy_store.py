@@ -427,7 +427,7 @@ def test_a_folder_that_may_not_be_searched(monkeypatch: pytest.MonkeyPatch, tmp_
         store.find("A" * 16)
 
 
-@pytest.mark.parametrize("ref", ["\ud800", "a\x00b", "\udcff", "\n", "x" * 100_000])
+@pytest.mark.parametrize("ref", ["\ud800", "a\x00b", "\n", "x" * 100_000])
 def test_what_no_database_could_be_asked_for_is_unknown(database_store: SQLAlchemyStore, ref: str) -> None:
     world = World(database_store)
     assert database_store.find(ref) is None

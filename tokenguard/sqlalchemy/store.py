@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,8 @@ class SQLAlchemyStore:
     def __init__(self, url: str | URL) -> None:
         self.url = checked_url(url)
         self._reading, self._writing = make_engines(self.url)
+        # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
+        weakref.finalize(self, self._reading.dispose)
 
     # Reading: each is one statement in autocommit, so it sees one state and holds nothing.
 
