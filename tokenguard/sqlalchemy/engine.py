@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
@@ -78,6 +78,21 @@ def create_file(url: URL) -> None:
             path.touch()
         except OSError as error:
             raise StoreUnavailable(f"the database {path} cannot be created: {error.strerror}") from None
+
+
+def use_wal(reading: Engine, writing: Engine) -> None:
+    """Put a SQLite file into write-ahead mode: readers and the writer do not block each other then. It stays so."""
+    for attempt in range(10):
+        try:
+            with reading.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                return
+        except OperationalError:
+            # This one statement does not wait for another process that does the same: a transaction does.
+            if attempt == 9:
+                raise
+            with writing.begin():
+                pass
 
 
 @contextmanager

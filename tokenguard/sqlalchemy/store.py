@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from ..errors import SchemaError
 from ..store import FEED_LIMIT, Change, Event, Feed, Record, Transaction, number_event
 from ..tokens import Client, Token
-from .engine import LOCK_TIMEOUT, checked_url, create_file, make_engines, translated
+from .engine import LOCK_TIMEOUT, checked_url, create_file, make_engines, translated, use_wal
 from .tables import (
     client_table,
     dump_row,
@@ -120,9 +120,7 @@ class SQLAlchemyStore:
         create_file(self.url)
         with translated():
             if self.url.get_backend_name() == "sqlite":
-                # Readers and the writer then do not block each other; the setting stays with the file.
-                with self._reading.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                use_wal(self._reading, self._writing)
             with self._writing.begin() as connection:
                 return upgrade(connection)
 
