@@ -13,7 +13,7 @@ release = version = tokenguard.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
-myst_heading_anchors = 2
+myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"tokenguard {release}"
@@ -29,7 +29,7 @@ python_use_unqualified_type_names = True
 # Every reference must lead somewhere, but for what others document; nothing is fetched to build these pages.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|contextlib|enum|flask|sqlalchemy|werkzeug)\..+"),
+    ("py:.*", r"(collections|contextlib|enum|flask|ipaddress|sqlalchemy|werkzeug)\..+"),
     ("py:class", r"WSGI\w+|Headers|(tokenguard\.flask\.\w+\.)?[BPR]"),
 ]
 

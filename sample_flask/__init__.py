@@ -37,6 +37,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     # Many times a profile, and too little to keep the JSON parser busy.
     app.config["MAX_CONTENT_LENGTH"] = 16 * 1024
     app.config["TOKENGUARD_SCOPES"] = SCOPES
+    # As Okta has it: a token that nobody has used for 30 days ends.
+    app.config["TOKENGUARD_IDLE_TIMEOUT"] = "30d"
     app.config.update(config or {})
 
     guard.init_app(app)

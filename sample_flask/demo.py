@@ -10,12 +10,12 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .playground import Playground, PlaygroundError
+from .playground import WORKERS, Playground, PlaygroundError
 
 USERS = "/api/v1/users"
 NEW_USER = {
@@ -25,10 +25,10 @@ NEW_USER = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: ``challenge`` is the WWW-Authenticate header, ``data`` the JSON body."""
+    """What came back; ``data`` is the JSON body."""
 
     status: int
-    challenge: str
+    headers: Mapping[str, str]
     data: Any
 
 
@@ -43,6 +43,8 @@ class Step:
     path: str = USERS
     token: str | None = None
     body: dict[str, Any] | None = None
+    #: How often to send it at most, until the status is the expected one; those before it must be answered with 200.
+    tries: int = 1
 
 
 def main() -> int:
@@ -52,8 +54,8 @@ def main() -> int:
         say("A database, a client, and two tokens for it, from the command line:")
         tokens = set_up(playground)
         with playground.serve() as url:
-            say(f"\nThe service runs under gunicorn with two workers at {url}. Real requests:")
-            good = [perform(step, url) for step in steps(playground, *tokens)]
+            say(f"\nThe service runs under gunicorn with {WORKERS} workers at {url}. Real requests:")
+            good = [perform(step, url) for step in all_steps(playground, *tokens)]
     failed = good.count(False)
     say(f"\n{len(good)} requests, {failed} of them not answered as they must be." if failed else "\nAll as it must be.")
     return 1 if failed else 0
@@ -79,28 +81,88 @@ def show_command(command: tuple[str, ...]) -> tuple[str, ...]:
     return command
 
 
-def steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
+def all_steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
     """The requests, each made when the one before has been answered."""
+    yield from scopes_steps(reader, manager)
+    yield from ending_steps(playground, reader)
+    yield from rotation_steps(playground)
+    yield from condition_steps(playground)
+
+
+def scopes_steps(reader: str, manager: str) -> Iterator[Step]:
+    """Who may do what."""
     forged = reader[:-1] + ("0" if reader[-1] != "0" else "1")
-
-    def challenge(answer: Answer) -> str:
-        return answer.challenge
-
     yield Step("the public page", 200, lambda answer: str(answer.data["name"]), path="/")
     yield Step("no token", 401, challenge)
     yield Step("garbage", 401, challenge, token="garbage")
     yield Step("forged: one character changed", 401, challenge, token=forged)
-    yield Step("read with the read token", 200, lambda answer: f"{len(answer.data)} users", token=reader)
+    yield Step("read with the read token", 200, users, token=reader)
     yield Step("create with the read token", 403, challenge, "POST", token=reader, body=NEW_USER)
     yield Step("groups with the read token", 403, challenge, path="/api/v1/groups", token=reader)
     yield Step("create with the manage token", 200, created, "POST", token=manager, body=NEW_USER)
     yield Step("read with it: manage implies read", 200, found, path=f"{USERS}/ada@example.com", token=manager)
-    playground.tokenguard(*show_command(("client", "disable", "acme-sync")))
+
+
+def ending_steps(playground: Playground, reader: str) -> Iterator[Step]:
+    """What ends a token, for a while or for good."""
+    run = playground.tokenguard
+    run(*show_command(("client", "disable", "acme-sync")))
     yield Step("read while the client is disabled", 401, challenge, token=reader)
-    playground.tokenguard(*show_command(("client", "enable", "acme-sync")))
-    yield Step("read when it is enabled again", 200, lambda answer: f"{len(answer.data)} users", token=reader)
-    playground.tokenguard(*show_command(("revoke", reader.split("_")[1])))
+    run(*show_command(("client", "enable", "acme-sync")))
+    yield Step("read when it is enabled again", 200, users, token=reader)
+    run(*show_command(("revoke", token_id(reader))))
     yield Step("read with the revoked token", 401, challenge, token=reader)
+
+
+def rotation_steps(playground: Playground) -> Iterator[Step]:
+    """A token is replaced while its client goes on working."""
+    run = playground.tokenguard
+    old = run(*show_command(("issue", "acme-sync", "--name", "nightly", "--scopes", "okta.users.read")))
+    new = run(*show_command(("rotate", token_id(old), "--overlap", "1h")))
+    yield Step("read with the new token", 200, users, token=new)
+    yield Step("the old one in the overlap", 200, users, token=old)
+    say_use(run(*show_command(("show", token_id(old)))))
+    run(*show_command(("revoke", token_id(old))))
+    yield Step("the old one, ended early", 401, challenge, token=old)
+    yield Step("the new one goes on", 200, users, token=new)
+
+
+def condition_steps(playground: Playground) -> Iterator[Step]:
+    """From where, and how often, a token may be used."""
+    issue = ("issue", "acme-sync", "--scopes", "okta.users.read")
+    inside = playground.tokenguard(*show_command((*issue, "--network", "10.0.0.0/8")))
+    yield Step("from outside its network", 403, code, token=inside)
+    limited = playground.tokenguard(*show_command((*issue, "--rate", "3/minute")))
+    for number in range(1, 4):
+        yield Step(f"3/minute: request {number}", 200, users, token=limited)
+    # Without Redis each worker counts for itself, so it may take as many again for every further worker.
+    tries = 3 * (WORKERS - 1) + 1
+    yield Step("3/minute: on, until it is enough", 429, retry_after, token=limited, tries=tries)
+
+
+def token_id(text: str) -> str:
+    """The public id in a token's text."""
+    return text.split("_")[1]
+
+
+def challenge(answer: Answer) -> str:
+    """What to show of a refusal."""
+    return answer.headers["WWW-Authenticate"]
+
+
+def code(answer: Answer) -> str:
+    """What to show of a refusal whose challenge says no more than that it is one."""
+    return str(answer.data["code"])
+
+
+def retry_after(answer: Answer) -> str:
+    """What to show of a refusal for a while."""
+    return f"Retry-After: {answer.headers['Retry-After']} (without Redis each worker counts for itself)"
+
+
+def users(answer: Answer) -> str:
+    """What to show of a list."""
+    return f"{len(answer.data)} users"
 
 
 def created(answer: Answer) -> str:
@@ -114,9 +176,22 @@ def found(answer: Answer) -> str:
     return f"{profile['firstName']} {profile['lastName']}"
 
 
+def say_use(table: str) -> None:
+    """Print what ``show`` tells of a token in overlap; raises PlaygroundError if that is not that it was just used."""
+    lines = [line.strip() for line in table.splitlines()]
+    for line in lines:
+        if line.startswith(("successor id", "overlap ends at", "last address", "still used")):
+            say(f"      {line}")
+    if not any(line.startswith("still used") and " yes, " in line for line in lines):
+        raise PlaygroundError(f"show does not tell that the old token is still used:\n{table}")
+
+
 def perform(step: Step, url: str) -> bool:
     """Make the request and print it with its outcome; returns whether that is the one it must have."""
     answer = request(step, url)
+    for _ in range(step.tries - 1):
+        if answer.status == 200:
+            answer = request(step, url)
     good = answer.status == step.expected
     shown = step.shows(answer) if good else f"must be {step.expected}: {answer.data}"
     say(f"  {'ok ' if good else 'BAD'} {answer.status}  {step.method:4} {step.path:30} {step.title:34} {shown}")
@@ -141,7 +216,7 @@ def request(step: Step, url: str) -> Answer:
 
 def read(response: Any) -> Answer:
     """The answer in the parts that the demo looks at."""
-    return Answer(response.status, response.headers.get("WWW-Authenticate", ""), json.load(response))
+    return Answer(response.status, response.headers, json.load(response))
 
 
 def say(line: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SECONDS_TO_START = 60
+WORKERS = 2
 
 
 class PlaygroundError(Exception):
@@ -42,7 +43,7 @@ class Playground:
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[str]:
-        """The service under gunicorn with two workers; its URL, on a free port unless one is named."""
+        """The service under gunicorn with WORKERS workers; its URL, on a free port unless one is named."""
         with gunicorn("sample_flask:app", self.environ, port=port) as serving:
             yield serving.url
 
@@ -91,7 +92,7 @@ class Serving:
 
 @contextmanager
 def gunicorn(
-    app: str, environ: dict[str, str], *, port: int = 0, workers: int = 2, options: Sequence[str] = ()
+    app: str, environ: dict[str, str], *, port: int = 0, workers: int = WORKERS, options: Sequence[str] = ()
 ) -> Iterator[Serving]:
     """``app`` under gunicorn on a loopback port (0: a free one), until the block ends."""
     where = ["--bind", f"127.0.0.1:{port}", "--workers", str(workers)]

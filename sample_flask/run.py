@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import threading
@@ -33,6 +34,8 @@ Ctrl-C stops the service and removes what it has stored.
 
 def main() -> None:
     """Run until interrupted, on the port that the environment variable PORT names, or a free one."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)  # however it is ended, nothing is left behind
     with tempfile.TemporaryDirectory(prefix="tokenguard-run-") as folder:
         playground = Playground(Path(folder))
         reader, manager = set_up(playground)

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
-from tokenguard import Client, Guard, Issued, Issuer, MemoryStore, ScopeCatalog, Scopes, SigningKeys, Store, TokenFormat
+from tokenguard import (
+    Client,
+    Event,
+    Guard,
+    Hooks,
+    Issued,
+    Issuer,
+    MemoryStore,
+    Policy,
+    ScopeCatalog,
+    Scopes,
+    SigningKeys,
+    Store,
+    Token,
+    TokenFormat,
+    UsageLog,
+)
 from tokenguard.clock import SECOND
+from tokenguard.conditions import Limiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .services.common import CATALOG
+
+# No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
+hypothesis.settings.register_profile("tests", deadline=None, database=None)
+hypothesis.settings.load_profile("tests")
 
 KEY = "a signing key that only the tests know, 1"
 OTHER_KEY = "a signing key that only the tests know, 2"
@@ -41,10 +64,23 @@ class World:
     clock: StoppedClock = field(default_factory=StoppedClock)
     tokens: TokenFormat = field(default_factory=lambda: TokenFormat(SigningKeys(KEY)))
     catalog: ScopeCatalog = field(default_factory=lambda: ScopeCatalog(CATALOG))
+    policy: Policy = field(default_factory=Policy)
+    hooks: Hooks = field(default_factory=Hooks)
+    limiter: Limiter | None = None
 
     def __post_init__(self) -> None:
-        self.guard = Guard(self.store, self.tokens, catalog=self.catalog, clock=self.clock)
-        self.issuer = Issuer(self.store, self.tokens, catalog=self.catalog, clock=self.clock)
+        self.usage = UsageLog(self.store, clock=self.clock)
+        self.guard = Guard(
+            self.store,
+            self.tokens,
+            catalog=self.catalog,
+            clock=self.clock,
+            limiter=self.limiter,
+            usage=self.usage,
+        )
+        self.issuer = Issuer(
+            self.store, self.tokens, catalog=self.catalog, policy=self.policy, hooks=self.hooks, clock=self.clock
+        )
 
     def client(self, name: str = "billing", scopes: str = "users:manage groups:read") -> Client:
         return self.issuer.register(name, scopes, actor="tests")
@@ -53,8 +89,60 @@ class World:
         owner = client or self.client().id
         return self.issuer.issue(owner, scopes, actor="tests", **kwargs)
 
+    def rotate(self, token_id: str, overlap: int = 3600) -> Issued:
+        return self.issuer.rotate(token_id, actor="tests", overlap=overlap)
+
+    def use(self, issued: Issued, *scopes: str, address: str = "192.0.2.1", write: bool = True) -> None:
+        """As a request that was let in and, with ``write``, answered."""
+        record = self.guard.admit(issued.text, address).record
+        self.usage.note(record, scopes, address)
+        if write and self.usage.due:
+            self.usage.write()
+
     def scopes_of(self, issued: Issued) -> Scopes:
         return self.guard.authenticate(issued.text).scopes
+
+
+def run_together(jobs: Iterable[Callable[[], object]]) -> None:
+    """Each in a thread of its own, until all are done."""
+    threads = [threading.Thread(target=job, daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def replayed(events: Iterable[Event]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The clients and tokens that these events tell of, field by field. Each must start from what is there."""
+    clients: dict[str, Any] = {}
+    tokens: dict[str, Any] = {}
+    for event in events:
+        if event.kind.startswith("token."):
+            assert event.token_id is not None
+            item = tokens.setdefault(event.token_id, {"client_id": event.client_id, "created_at": event.at})
+        elif event.kind.startswith("client."):
+            item = clients.setdefault(event.client_id, {"created_at": event.at})
+        else:
+            continue
+        for name, (old, new) in event.data.items():
+            assert item.get(name) == old, (event.number, name)
+            item[name] = new
+    return clients, tokens
+
+
+def present(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The clients and tokens that the store holds, in the same form: all but digests, and without what is not set."""
+    return (
+        {client.id: _plain(client) for client in store.clients()},
+        {record.token.id: _plain(record.token) for record in store.records()},
+    )
+
+
+def _plain(item: Client | Token) -> dict[str, Any]:
+    values = {f.name: getattr(item, f.name) for f in fields(item)}
+    values |= {"scopes": list(item.scopes), "conditions": item.conditions.dump()}
+    return {name: value for name, value in values.items() if name not in {"id", "digest"} and value is not None}
 
 
 @pytest.fixture
@@ -106,6 +194,23 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database_store(database_url: str) -> Iterator[SQLAlchemyStore]:
     store = SQLAlchemyStore(database_url)
+    store.upgrade()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[Store]:
+    """An empty store of each kind, whose own clock is the stopped one."""
+    if request.param == "memory":
+        yield MemoryStore(clock)
+        return
+    store = SQLAlchemyStore(request.getfixturevalue(f"{request.param}_url"), clock=clock)
     store.upgrade()
     yield store
     store.close()

@@ -11,11 +11,12 @@ import os
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sample_flask.playground import gunicorn
-from tokenguard import Issuer, ScopeCatalog, SigningKeys, TokenFormat
+from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.clock import now
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
@@ -49,10 +50,10 @@ class Running:
         self.issuer = Issuer(self.store, self.tokens, catalog=ScopeCatalog(CATALOG))
         self.texts: list[str] = []
 
-    def issue(self, scopes: str = "users:read", *, client: str = "billing") -> tuple[str, str]:
+    def issue(self, scopes: str = "users:read", *, client: str = "billing", **more: Any) -> tuple[str, str]:
         if self.store.client(client) is None:
             self.issuer.register(client, "*", actor="tests")
-        token, text = self.issuer.issue(client, scopes, actor="tests")
+        token, text = self.issuer.issue(client, scopes, actor="tests", **more)
         self.texts.append(text.reveal())
         return token.id, text.reveal()
 
@@ -68,7 +69,7 @@ def same_refusal(answer: Answer, status: int, code: str) -> None:
     assert problem["title"]
     assert problem["detail"]
     challenges = answer.headers.get_all("WWW-Authenticate", [])
-    if status == 503:
+    if status in (429, 503):
         assert challenges == []
         assert int(answer.headers["Retry-After"]) > 0
     else:
@@ -280,6 +281,47 @@ class FrameworkContract:
         assert {running.server.get("/read", text).status for _ in range(10)} == {200}
         running.issuer.revoke(token_id, actor="tests")
         assert {running.server.get("/read", text).status for _ in range(10)} == {401}
+
+    def test_a_token_is_used_where_it_may_be(self, running: Running) -> None:
+        _, elsewhere = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))
+        same_refusal(running.server.get("/read", elsewhere), 403, "network_not_allowed")
+        assert running.server.get("/open", elsewhere).json == {"client": None}
+        _, here = running.issue(conditions=Conditions.parse(["127.0.0.0/8"]))
+        forged = [("Authorization", f"Bearer {elsewhere}"), ("X-Forwarded-For", "10.0.0.1")]
+        assert running.server.get("/read", here).status == 200
+        assert running.server.request("GET", "/read", forged).status == 403
+
+    def test_a_token_is_used_as_often_as_it_may_be(self, running: Running) -> None:
+        _, text = running.issue(conditions=Conditions.parse(rate="2/day"))
+        # Each of the two workers counts for itself here.
+        answers = [running.server.get("/read", text) for _ in range(5)]
+        assert answers[0].headers["RateLimit-Policy"] == '"tokenguard";q=2;w=86400'
+        assert answers[0].headers["RateLimit"].startswith('"tokenguard";r=1;t=')
+        limited = next(answer for answer in answers if answer.status != 200)
+        same_refusal(limited, 429, "rate_limited")
+        assert "2/day" in limited.json["detail"]
+        assert limited.headers["RateLimit"].startswith('"tokenguard";r=0;t=')
+
+    def test_a_use_is_written_down_after_the_answer(self, running: Running) -> None:
+        token_id, text = running.issue("users:manage groups:read")
+        before = now()
+        for _ in range(200):
+            assert running.server.get("/read", text).status == 200
+            record = running.store.find(token_id)
+            if record is not None and record.use is not None:
+                break
+        assert record is not None
+        assert record.use is not None
+        assert (record.use.address, list(record.use.scopes)) == ("127.0.0.1", ["users:read"])
+        assert before <= record.use.last_used_at <= now()
+        assert sum(running.store.use_by_day(token_id).values()) >= 1
+
+    def test_both_texts_work_while_a_rotation_overlaps(self, running: Running) -> None:
+        token_id, old = running.issue()
+        _, text = running.issuer.rotate(token_id, overlap=3600, actor="tests")
+        assert [running.server.get("/read", given).status for given in (old, text.reveal())] == [200, 200]
+        running.issuer.revoke(token_id, actor="tests")
+        assert [running.server.get("/read", given).status for given in (old, text.reveal())] == [401, 200]
 
     def test_a_store_that_fails_is_503_and_never_a_yes_or_a_no(self, running: Running) -> None:
         _, text = running.issue()

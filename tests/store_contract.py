@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tokenguard import Client, Scopes, Store, Token
-from tokenguard.store import FEED_LIMIT, Change, EventKind
+from tokenguard import Client, Conditions, Scopes, Store, Token, Use
+from tokenguard.clock import SECOND, now
+from tokenguard.store import FEED_LIMIT, Change, EventFilter, EventKind, NewUse
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -20,11 +21,17 @@ TOKEN = Token(
     key_fingerprint="f" * 16,
     created_at=1_900_000_000_123_457,
     expires_at=4_000_000_000_000_001,
+    conditions=Conditions.parse(["10.0.0.0/8", "2001:db8::/32"], ["10.1.0.0/16"], "100/minute"),
+    idle_timeout=2_592_000_000_000,
 )
 
 
 def change(kind: EventKind = EventKind.TOKEN_ISSUED, **data: object) -> Change:
     return Change(kind, 1_900_000_000_000_001, "tests", data)
+
+
+def new_use(at: int, address: str = "192.0.2.1", *scopes: str, **days: int) -> NewUse:
+    return NewUse(TOKEN.id, at, address, frozenset(scopes), {int(day[1:]): count for day, count in days.items()})
 
 
 class StoreContract:
@@ -43,15 +50,15 @@ class StoreContract:
         store.check()
         assert store.find("A" * 16) is None
         assert store.client("billing") is None
-        assert (store.clients(), store.tokens(), store.events(10)) == ([], [], [])
+        assert (store.clients(), store.records(), store.events(10)) == ([], [], [])
         assert store.feed(0) == (0, ())
 
     def test_what_was_put_is_found_unchanged(self, filled: Store) -> None:
-        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2)
+        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
         assert filled.client(CLIENT.id) == filled.client(CLIENT.name) == CLIENT
         assert filled.clients() == [CLIENT]
-        assert filled.tokens() == filled.tokens(CLIENT.id) == [TOKEN]
-        assert filled.tokens("another") == []
+        assert filled.records() == filled.records(CLIENT.id) == [(TOKEN, CLIENT, 2, None)]
+        assert filled.records("another") == []
 
     @pytest.mark.parametrize(
         "near", ["", "a" * 16, "A" * 15, "A" * 17, "A" * 16 + " ", "%", "' OR 1=1 --", "\u0410" * 16]
@@ -72,17 +79,17 @@ class StoreContract:
         with filled.transaction() as tx:
             tx.put_token(revoked, change(EventKind.TOKEN_REVOKED))
             tx.put_client(disabled, change(EventKind.CLIENT_DISABLED))
-        assert filled.find(TOKEN.id) == (revoked, disabled, 4)
-        assert len(filled.tokens()) == len(filled.clients()) == 1
+        assert filled.find(TOKEN.id) == (revoked, disabled, 4, None)
+        assert len(filled.records()) == len(filled.clients()) == 1
 
     def test_a_transaction_sees_what_it_did(self, store: Store) -> None:
         with store.transaction() as tx:
             assert tx.client("billing") is None
             tx.put_client(CLIENT, change())
             assert tx.client("billing") == CLIENT
-            assert tx.token(TOKEN.id) is None
+            assert tx.record(TOKEN.id) is None
             tx.put_token(TOKEN, change())
-            assert tx.token(TOKEN.id) == TOKEN
+            assert tx.record(TOKEN.id) == (TOKEN, CLIENT, 2, None)
 
     def test_a_transaction_that_fails_leaves_nothing_behind(self, filled: Store) -> None:
         def fail() -> None:
@@ -93,7 +100,7 @@ class StoreContract:
 
         with pytest.raises(RuntimeError, match="half way"):
             fail()
-        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2)
+        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
         assert filled.clients() == [CLIENT]
         with filled.transaction() as tx:
             event = tx.put_token(TOKEN, change())
@@ -132,8 +139,8 @@ class StoreContract:
             tx.put_client(other, change())
             tx.put_token(older, change())
         assert filled.clients() == [other, CLIENT]
-        assert filled.tokens() == [older, TOKEN]
-        assert filled.tokens(other.id) == [older]
+        assert [record.token for record in filled.records()] == [older, TOKEN]
+        assert [record.token for record in filled.records(other.id)] == [older]
 
     def test_threads_that_write_at_once_keep_the_count_whole(self, filled: Store) -> None:
         def write() -> None:
@@ -152,4 +159,170 @@ class StoreContract:
     def test_upgrading_again_changes_nothing(self, filled: Store) -> None:
         before, after = filled.upgrade()
         assert before == after
-        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2)
+        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
+
+    # Use
+
+    def test_a_use_is_found_with_the_token_and_changes_nothing_else(self, filled: Store) -> None:
+        assert filled.record_uses([new_use(500, "2001:db8::1", "users:read", d7=3)]) == set()
+        use = Use(TOKEN.id, 500, "2001:db8::1", Scopes(["users:read"]))
+        assert filled.find(TOKEN.id) == filled.records()[0] == (TOKEN, CLIENT, 2, use)
+        with filled.transaction() as tx:
+            assert tx.record(TOKEN.id) == tx.records(CLIENT.id)[0] == (TOKEN, CLIENT, 2, use)
+        assert filled.use_by_day(TOKEN.id) == {7: 3}
+        assert len(filled.events(10)) == 2
+
+    def test_uses_add_up(self, filled: Store) -> None:
+        filled.record_uses([new_use(500, "192.0.2.1", "users:read", d7=3)])
+        filled.record_uses([new_use(600, "192.0.2.2", "a.b", d7=2, d8=1)])
+        filled.record_uses([new_use(700, "192.0.2.3", d6=9)])
+        found = filled.find(TOKEN.id)
+        assert found is not None
+        assert found.use == Use(TOKEN.id, 700, "192.0.2.3", Scopes(["a.b", "users:read"]))
+        assert list(filled.use_by_day(TOKEN.id).items()) == [(6, 9), (7, 5), (8, 1)]
+
+    @pytest.mark.parametrize("late", [599, 600])
+    def test_a_use_that_arrives_late_counts_but_turns_nothing_back(self, filled: Store, late: int) -> None:
+        filled.record_uses([new_use(600, "192.0.2.2", d7=1)])
+        filled.record_uses([new_use(late, "192.0.2.1", "users:read", d7=1)])
+        found = filled.find(TOKEN.id)
+        assert found is not None
+        assert found.use == Use(TOKEN.id, 600, "192.0.2.2", Scopes(["users:read"]))
+        assert filled.use_by_day(TOKEN.id) == {7: 2}
+
+    def test_uses_of_unknown_tokens_are_passed_over(self, filled: Store) -> None:
+        unknown = new_use(500, d7=1)._replace(token_id="B" * 16)
+        assert filled.record_uses([unknown, new_use(500, d7=1)]) == set()
+        assert filled.record_uses([]) == set()
+        assert filled.use_by_day("B" * 16) == {}
+        assert filled.use_by_day(TOKEN.id) == {7: 1}
+
+    def test_threads_that_write_uses_at_once_lose_none(self, filled: Store) -> None:
+        def write(number: int) -> None:
+            for turn in range(10):
+                uses = [new_use(1000 * turn + number, f"192.0.2.{number}", f"s{number}", d7=1, d8=2)]
+                while filled.record_uses(uses):
+                    pass
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = filled.find(TOKEN.id)
+        assert found is not None
+        assert found.use == Use(TOKEN.id, 9005, "192.0.2.5", Scopes([f"s{number}" for number in range(6)]))
+        assert filled.use_by_day(TOKEN.id) == {7: 60, 8: 120}
+
+    # The trail, and pruning it
+
+    @pytest.mark.parametrize(
+        ("which", "numbers"),
+        [
+            (EventFilter(), [1, 2, 3, 4, 5]),
+            (EventFilter(client_id=CLIENT.id), [1, 2, 3, 4]),
+            (EventFilter(client_id="nobody"), []),
+            (EventFilter(token_id=TOKEN.id), [2, 3]),
+            (EventFilter(kind="token.revoked"), [3]),
+            (EventFilter(since=300), [1, 2, 3, 5]),
+            (EventFilter(since=301), [1, 2, 5]),
+            (EventFilter(after=3), [4, 5]),
+            (EventFilter(after=5), []),
+            (EventFilter(CLIENT.id, TOKEN.id, "token.issued", 300, 1), [2]),
+            (EventFilter(CLIENT.id, TOKEN.id, "token.issued", 300, 2), []),
+        ],
+    )
+    def test_events_are_chosen_by_every_condition(self, filled: Store, which: EventFilter, numbers: list[int]) -> None:
+        with filled.transaction() as tx:
+            tx.put_token(TOKEN, Change(EventKind.TOKEN_REVOKED, 300, "tests"))
+            tx.note(Change(EventKind.POLICY_REFUSED, 200, "tests"), CLIENT.id)
+            tx.note(Change(EventKind.PRUNED, 400, "tests"))
+        found = filled.events(10, which)
+        assert [event.number for event in found] == numbers
+        assert filled.events(1, which) == found[-1:]
+
+    def test_a_note_speaks_of_a_client_or_of_nobody(self, filled: Store) -> None:
+        with filled.transaction() as tx:
+            tx.note(change(EventKind.POLICY_REFUSED, rule=[None, "x"]), CLIENT.id)
+            noted = tx.note(change(EventKind.PRUNED))
+        assert (noted.number, noted.client_id, noted.token_id) == (4, "", None)
+        assert filled.events(2)[0].client_id == CLIENT.id
+        assert filled.events(1) == [noted]
+
+    def test_tokens_are_deleted_with_their_use_and_leave_their_events(self, filled: Store) -> None:
+        other = replace(TOKEN, id="B" * 16)
+        with filled.transaction() as tx:
+            tx.put_token(other, change())
+        filled.record_uses([new_use(500, d7=1), new_use(600, d8=1)._replace(token_id=other.id)])
+        with filled.transaction() as tx:
+            tx.delete_tokens([TOKEN.id, "C" * 16])
+            tx.delete_tokens([])
+        assert filled.find(TOKEN.id) is None
+        assert [record.token for record in filled.records()] == [other]
+        assert (filled.use_by_day(TOKEN.id), filled.use_by_day(other.id)) == ({}, {8: 1})
+        assert len(filled.events(10)) == 3
+        with filled.transaction() as tx:
+            tx.put_token(TOKEN, change())
+        assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 4, None)
+
+    @pytest.mark.parametrize(
+        ("before", "limit", "left"),
+        [
+            (100, 10, [1, 2, 3, 4, 5]),
+            (101, 10, [2, 3, 4, 5]),
+            (301, 1, [2, 3, 4, 5]),
+            (301, 0, [1, 2, 3, 4, 5]),
+            # The third is too young, and the fourth stays behind it although it is old: no gaps.
+            (301, 10, [3, 4, 5]),
+            (9999, 10, [5]),
+            (9999, 4, [5]),
+        ],
+    )
+    def test_old_events_are_deleted_without_gaps_and_never_the_newest(
+        self, store: Store, before: int, limit: int, left: list[int]
+    ) -> None:
+        with store.transaction() as tx:
+            for at in (100, 200, 400, 300, 500):
+                tx.note(Change(EventKind.PRUNED, at, "tests"))
+        with store.transaction() as tx:
+            assert tx.delete_events(before, limit) == 5 - len(left)
+        assert [event.number for event in store.events(10)] == left
+        feed = store.feed(5)
+        assert (feed.revision, [event.number for event in feed.events]) == (5, [5])
+        with store.transaction() as tx:
+            assert tx.note(change(EventKind.PRUNED)).number == 6
+
+    def test_an_empty_store_has_nothing_to_delete(self, store: Store) -> None:
+        with store.transaction() as tx:
+            assert (tx.delete_events(9999, 10), tx.delete_days(9999, 10)) == (0, 0)
+
+    def test_old_days_are_deleted_some_at_a_time(self, filled: Store) -> None:
+        filled.record_uses([new_use(500, d1=1, d2=1, d3=1, d4=1)])
+        with filled.transaction() as tx:
+            assert tx.delete_days(4, 2) == 2
+        with filled.transaction() as tx:
+            assert tx.delete_days(4, 10) == 1
+            assert tx.delete_days(4, 10) == 0
+        assert filled.use_by_day(TOKEN.id) == {4: 1}
+        found = filled.find(TOKEN.id)
+        assert found is not None
+        assert found.use is not None
+
+    def test_what_was_deleted_in_a_transaction_that_fails_is_still_there(self, filled: Store) -> None:
+        filled.record_uses([new_use(500, d7=1)])
+        before = (filled.records(), filled.use_by_day(TOKEN.id), filled.events(10))
+
+        def fail() -> None:
+            with filled.transaction() as tx:
+                tx.delete_days(9999, 10)
+                tx.delete_tokens([TOKEN.id])
+                tx.delete_events(9_999_999_999_999_999, 10)
+                raise RuntimeError("half way")
+
+        with pytest.raises(RuntimeError, match="half way"):
+            fail()
+        assert (filled.records(), filled.use_by_day(TOKEN.id), filled.events(10)) == before
+
+    def test_the_store_has_a_clock(self, store: Store) -> None:
+        with store.transaction() as tx:
+            assert abs(tx.now() - now()) < 5 * SECOND

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from tokenguard import SigningKeys, Store
-from tokenguard.cli import command_tree
+from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable
+from tokenguard.cli import audit, command_tree, tokens
+from tokenguard.clock import DAY, isoformat, now
 from tokenguard.config import Options, from_environ
 from tokenguard.flask import TokenGuard
 from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import FEED_LIMIT, Event, EventFilter, NewUse
 
-from .conftest import KEY, OTHER_KEY
+from .conftest import KEY, OTHER_KEY, World
 
 SCOPES = '{"users:read": "Read", "users:manage": {"description": "Change", "implies": ["users:read"]}}'
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -82,8 +85,8 @@ def table(done: subprocess.CompletedProcess[str]) -> Any:
 
 def test_from_nothing_to_a_token_and_its_end(run: Run, tmp_path: Path) -> None:
     done = run("init")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Schema version 1 is set up.\n")
-    assert run("init").stderr == "The tables are up to date (schema version 1).\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Schema version 2 is set up.\n")
+    assert run("init").stderr == "The tables are up to date (schema version 2).\n"
     assert (tmp_path / "tokenguard.db").exists()
     done = run("client", "add", "billing", "--scopes", "users:manage")
     assert (done.returncode, done.stdout) == (0, "")
@@ -103,7 +106,8 @@ def test_from_nothing_to_a_token_and_its_end(run: Run, tmp_path: Path) -> None:
         "nightly",
     )
     shown = table(run("show", token_id, "--json"))
-    assert shown == listed | {"effective_scopes": ["users:read"]}
+    assert shown.items() >= listed.items()
+    assert (shown["effective_scopes"], shown["unused_scopes"], shown["key"]) == (["users:read"],) * 2 + ("current",)
     assert table(run("inspect", "--json", stdin=f"  {text}\n")) == shown
 
     run("client", "disable", "billing")
@@ -168,6 +172,21 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("client add  --scopes users:read", "a client needs a name", 2),
         ("issue billing --scopes users:read --expires-in 90", "'90' is not a duration: write a number and a unit", 2),
         ("issue billing --scopes users:read --expires-in 0d", "a duration lies between", 2),
+        ("issue billing --scopes users:read --idle 60s", "an idle timeout is longer than the 60 seconds", 2),
+        ("issue billing --scopes users:read --idle soon", "'soon' is not a duration", 2),
+        ("issue billing --scopes users:read --network 10.0.0.1/8", "'10.0.0.1/8' is not a network", 2),
+        ("issue billing --scopes users:read --rate 0/minute", "a rate lies between 1 and", 2),
+        ("client add other --scopes users:read --rate 5/week", "'5/week' is not a rate: write it as 100/minute", 2),
+        ("client set-conditions billing --deny-network x", "'x' is not a network", 2),
+        ("client set-conditions nobody", "no client has the id or name 'nobody'", 1),
+        ("rotate nowhere", "no token has the id 'nowhere'", 1),
+        ("rotate nowhere --overlap 24", "'24' is not a duration", 2),
+        ("events --kind token.eaten", "there is no kind of event 'token.eaten'; there are client.registered,", 2),
+        ("events --since yesterday", "'yesterday' is not a time: write 2026-01-31, 2026-01-31T12:00:00Z or", 2),
+        ("events --since 2026-02-30", "'2026-02-30' is not a time", 2),
+        ("events --client nobody", "no client has the id or name 'nobody'", 1),
+        ("prune --older-than 90", "'90' is not a duration", 2),
+        ("prune --older-than 23h", "what is younger than 1 day is not pruned", 2),
     ],
 )
 def test_what_is_refused_is_one_clear_line(ready: Run, command: str, message: str, status: int) -> None:
@@ -256,7 +275,8 @@ def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["show", "revoke", "client show", "issue --scopes users:read", "inspect", "list --client"]
+    "command",
+    ["show", "revoke", "rotate", "client show", "issue --scopes users:read", "inspect", "list --client"],
 )
 def test_a_text_given_where_something_else_is_asked_for_is_not_repeated(ready: Run, command: str) -> None:
     text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
@@ -297,12 +317,35 @@ def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Pat
         assert "the text could not be written" in done.stderr
         assert "Traceback" not in done.stderr
     assert [token["state"] for token in json.loads(bash("tokenguard list --json").stdout)] == ["revoked", "revoked"]
+    rotated = bash("tokenguard issue x --scopes a").stdout.split("_")[1]
+    done = bash(f"tokenguard rotate {rotated} >&-")
+    assert "there is no standard output to write the successor's text to: nothing was changed" in done.stderr
+    done = bash(f"tokenguard rotate {rotated} --overlap 1h >/dev/full")
+    assert done.returncode == 1
+    assert f"the successor is revoked again, but token {rotated} stays rotated and ends at 20" in done.stderr
+    states = [token["state"] for token in json.loads(bash("tokenguard list --json").stdout)]
+    assert states == ["revoked", "revoked", "active", "revoked"]
     for odd in ("inspect <&-", "inspect <<< $'\\xff'", "list >/dev/full", "client list --json >/dev/full"):
         done = bash(f"tokenguard {odd}")
         assert done.returncode == 1, odd
         assert done.stderr.startswith("Error: ")
         assert done.stderr.count("\n") == 1
     assert bash("tokenguard client list --json >&-").returncode == 0
+
+
+def test_a_token_that_could_not_be_revoked_again_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    token_id = world.issue().token.id
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise StoreUnavailable("the database is away")
+
+    monkeypatch.setattr(Issuer, "revoke", fail)
+    monkeypatch.setattr(tokens, "_show_text", lambda text: Path("/nowhere/at all").write_text("no"))
+    options = Options.read({"SIGNING_KEY": KEY, "SCOPES": SCOPES})
+    done = CliRunner().invoke(command_tree(lambda: (options, world.store)), ["rotate", token_id])
+    successor = next(record.token.id for record in world.store.records() if record.token.id != token_id)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"token {successor} could not be revoked (the database is away): revoke it" in done.stderr
 
 
 def test_the_actor_is_whom_the_system_knows(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,8 +357,207 @@ def test_the_actor_is_whom_the_system_knows(ready: Run, monkeypatch: pytest.Monk
 def test_help_says_what_there_is(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    for command in ("genkey", "init", "client", "issue", "list", "show", "revoke", "inspect", "events"):
+    for command in (
+        "genkey", "init", "client", "issue", "list", "show", "rotate", "revoke", "inspect", "events", "prune", "doctor",
+    ):  # fmt: skip
         assert f"  {command} " in done.stdout
     commands = run("client", "--help").stdout
-    for command in ("add", "list", "show", "disable", "enable", "set-scopes"):
+    for command in ("add", "list", "show", "disable", "enable", "set-scopes", "set-conditions"):
         assert f"  {command} " in commands
+
+
+def use(tmp_path: Path, token_id: str, at: int, **days: int) -> None:
+    """As a service writes it down; ``days`` are counts by how many days ago."""
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'tokenguard.db'}")
+    requests = {at // DAY - int(ago.removeprefix("ago_")): count for ago, count in days.items()}
+    store.record_uses([NewUse(token_id, at, "10.0.0.7", frozenset({"users:read"}), requests)])
+    store.close()
+
+
+def test_rotation_and_whether_the_old_token_is_still_used(ready: Run, tmp_path: Path) -> None:
+    old = ready("issue", "billing", "--scopes", "users:read", "--idle", "30d", "--rate", "9/hour").stdout.split("_")[1]
+    assert table(ready("show", old, "--json"))["used_since_rotation"] is None
+    use(tmp_path, old, now())
+    done = ready("rotate", old)
+    text = done.stdout.strip()
+    new = text.split("_")[1]
+    assert (done.returncode, done.stdout) == (0, text + "\n")
+    assert done.stderr.startswith(f"Token {old} is rotated and ends at 20")
+    assert f"Its successor {new} does not expire." in done.stderr
+    assert text not in done.stderr
+
+    shown = table(ready("show", old, "--json"))
+    assert (shown["state"], shown["successor_id"], shown["used_since_rotation"]) == ("active", new, False)
+    assert shown["overlap_ends_at"] > shown["rotated_at"] >= shown["last_used_at"]
+    assert f"no, last at {shown['last_used_at']}" in ready("show", old).stdout
+    at = now()
+    use(tmp_path, old, at)
+    assert table(ready("show", old, "--json"))["used_since_rotation"] is True
+    assert f"yes, last at {isoformat(at)}" in ready("show", old).stdout
+
+    successor = table(ready("show", new, "--json"))
+    assert (successor["replaces"], successor["idle_timeout"]) == (old, "30d")
+    assert successor["conditions"] == {"rate": "9/hour"}
+    assert old in ready("show", new).stdout
+    assert "still used" not in ready("show", new).stdout
+    refused(ready("rotate", old), f"token {old} is rotated already: its successor is {new}")
+
+
+def test_a_rotation_at_once_and_one_that_cannot_be(ready: Run) -> None:
+    old = ready("issue", "billing", "--scopes", "users:read", "--expires-in", "12h").stdout.split("_")[1]
+    refused(ready("rotate", old), "before the overlap would end: shorten it")
+    refused(ready("rotate", old, TOKENGUARD_SIGNING_KEY=None), "TOKENGUARD_SIGNING_KEY")
+    assert ready("rotate", old, "--overlap", "0").returncode == 0
+    assert [token["state"] for token in table(ready("list", "--json"))] == ["rotated", "active"]
+    shown = ready("show", old).stdout
+    assert "no, never" in shown
+    refused(ready("rotate", old, "--overlap", "0"), "is rotated already")
+
+
+def test_the_time_of_a_rotation_is_known_without_its_event(ready: Run, tmp_path: Path) -> None:
+    old = ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    ready("rotate", old)
+    before = table(ready("show", old, "--json"))
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'tokenguard.db'}")
+    with store.transaction() as tx:
+        assert tx.delete_events(now(), 1000) == 3
+    store.close()
+    assert table(ready("show", old, "--json")) == before
+
+
+def test_what_is_known_of_a_tokens_use(ready: Run, tmp_path: Path) -> None:
+    token_id = ready("issue", "billing", "--scopes", "users:manage", "--idle", "36h").stdout.split("_")[1]
+    fresh = table(ready("show", token_id, "--json"))
+    assert (fresh["last_used_at"], fresh["last_address"], fresh["requests_by_day"]) == (None, None, {})
+    assert fresh["unused_scopes"] == ["users:read", "users:manage"]
+    at = now()
+    use(tmp_path, token_id, at, ago_0=5, ago_29=2, ago_30=7)
+    shown = table(ready("show", token_id, "--json"))
+    assert (shown["last_used_at"], shown["last_address"]) == (isoformat(at), "10.0.0.7")
+    assert list(shown["requests_by_day"].values()) == [2, 5]
+    assert list(shown["requests_by_day"])[1] == isoformat(at)[:10]
+    assert shown["unused_scopes"] == ["users:manage"]
+    assert (shown["idle_timeout"], shown["idle_ends_at"]) == ("36h", isoformat(at + DAY * 3 // 2 + 60_000_000))
+    (listed,) = table(ready("list", "--json"))
+    assert listed["last_used_at"] == isoformat(at)
+    assert isoformat(at) in ready("list").stdout
+    assert f"{isoformat(at)[:10]}: 5" in ready("show", token_id).stdout
+
+
+def test_which_key_signed_a_token(ready: Run) -> None:
+    token_id = ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    assert table(ready("show", token_id, "--json"))["key"] == "current"
+    assert table(ready("show", token_id, "--json", TOKENGUARD_SIGNING_KEY=OTHER_KEY))["key"] == "dropped"
+    key = KEY.replace(" ", "-")
+    token_id = ready("issue", "billing", "--scopes", "users:read", TOKENGUARD_SIGNING_KEY=key).stdout.split("_")[1]
+    assert table(ready("show", token_id, "--json", TOKENGUARD_OLD_SIGNING_KEYS=key))["key"] == "old"
+
+
+def test_without_a_key_a_tokens_key_is_unknown(world: World) -> None:
+    token_id = world.issue().token.id
+    done = CliRunner().invoke(command_tree(lambda: (Options(), world.store)), ["show", token_id, "--json"])
+    assert json.loads(done.stdout)["key"] == "unknown"
+
+
+def test_conditions_are_set_whole_and_told(ready: Run) -> None:
+    networks = ["--network", "10.0.0.0/8", "--network", "2001:db8::/32", "--deny-network", "10.1.0.0/16"]
+    given = [*networks, "--rate", "5/day"]
+    words = "only from 10.0.0.0/8, 2001:db8::/32; not from 10.1.0.0/16; at most 5/day"
+    conditions = {"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.1.0.0/16"], "rate": "5/day"}
+    assert words in ready("client", "add", "other", "--scopes", "users:read", *given).stderr
+    assert table(ready("client", "show", "other", "--json"))["conditions"] == conditions
+    assert words in ready("client", "show", "other").stdout
+    done = ready("client", "set-conditions", "other", "--rate", "7/minute")
+    assert (done.stdout, done.stderr) == ("", "Conditions for all tokens of client other together: at most 7/minute.\n")
+    done = ready("client", "set-conditions", "other")
+    assert done.stderr == "Conditions for all tokens of client other together: none.\n"
+    assert table(ready("client", "show", "other", "--json"))["conditions"] == {}
+    token_id = ready("issue", "other", "--scopes", "users:read", *given).stdout.split("_")[1]
+    assert table(ready("show", token_id, "--json"))["conditions"] == conditions
+    for shown in (ready("show", token_id), ready("events", "--token", token_id)):
+        assert words in shown.stdout
+    assert "at most 7/minute → none" in ready("events", "--kind", "client.conditions_changed").stdout
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_events_are_chosen(ready: Run) -> None:
+    token_id = ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    ready("client", "add", "other", "--scopes", "users:read")
+    ready("issue", "other", "--scopes", "users:read")
+
+    def numbers(*options: str) -> list[int]:
+        return [event["number"] for event in lines(ready("events", "--json", *options))]
+
+    assert numbers() == [1, 2, 3, 4]
+    assert numbers("--client", "other") == [3, 4]
+    assert numbers("--token", token_id) == [2]
+    assert numbers("--kind", "token.issued") == [2, 4]
+    assert numbers("--kind", "token.issued", "--limit", "1") == [4]
+    assert numbers("--client", "billing", "--kind", "token.issued", "--since", "1h") == [2]
+    for since in ("2020-01-31", "2020-01-31T12:00:00Z", "2020-01-31T12:00:00+02:00", "24h"):
+        assert numbers("--since", since) == [1, 2, 3, 4]
+    assert numbers("--since", isoformat(now() + DAY)) == numbers("--since", isoformat(now() + DAY)[:10]) == []
+    assert numbers("--token", "nowhere") == []
+
+
+def test_events_are_followed_until_ctrl_c(ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter([["disable", "billing"], ["enable", "billing"]])
+
+    def wait() -> None:
+        try:
+            ready("client", *next(steps))
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(audit, "_wait", wait)
+    events = lines(ready("events", "--json", "--follow"))
+    assert [event["kind"] for event in events] == ["client.registered", "client.disabled", "client.enabled"]
+    steps = iter([["disable", "billing"], ["enable", "billing"]])
+    done = ready("events", "--follow", "--kind", "client.enabled", "--limit", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == ["3", "5"]
+    assert "enabled no → yes" in done.stdout
+
+
+class _Enough(Exception):
+    pass
+
+
+def followed(store: Store, which: EventFilter, *steps: Callable[[], object]) -> list[Event]:
+    """What is seen while one step after the other is made."""
+    waiting, seen = iter(steps), []
+
+    def wait() -> None:
+        step = next(waiting, None)
+        if step is None:
+            raise _Enough
+        step()
+
+    with suppress(_Enough):
+        for event in audit.new_events(store, which, wait):
+            seen.append(event)
+    return seen
+
+
+def test_following_misses_nothing_and_repeats_nothing(world: World) -> None:
+    def toggle(times: int) -> None:
+        for _ in range(times):
+            world.issuer.disable("billing", actor="tests")
+            world.issuer.enable("billing", actor="tests")
+
+    world.client()
+    seen = followed(world.store, EventFilter(after=1), lambda: toggle(1), lambda: None, lambda: toggle(FEED_LIMIT))
+    assert [event.number for event in seen] == list(range(2, 2 * FEED_LIMIT + 4))
+    only = EventFilter(kind="client.enabled", after=2 * FEED_LIMIT)
+    assert [event.number for event in followed(world.store, only)] == [2 * FEED_LIMIT + 1, 2 * FEED_LIMIT + 3]
+
+
+def test_following_goes_on_after_a_backup_was_restored() -> None:
+    world = World(MemoryStore())
+    world.client()
+    seen = followed(world.store, EventFilter(after=50), lambda: world.issuer.disable("billing", actor="tests"))
+    assert [event.number for event in seen] == [2]

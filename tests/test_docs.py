@@ -19,10 +19,14 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParse
 import tokenguard
 import tokenguard.flask
 import tokenguard.sqlalchemy
-from tokenguard import MemoryStore, config
+from tokenguard import Guard, Issuer, MemoryStore, SigningKeys, TokenFormat, UsageLog, config
 from tokenguard.cli import command_tree
+from tokenguard.clock import DAY
+from tokenguard.prune import prune
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.usage import end_if_idle
 
-from .conftest import KEY
+from .conftest import KEY, StoppedClock
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -40,11 +44,13 @@ NAMED = {
 }
 FREE = {
     "time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+    "day": r"\d{4}-\d\d-\d\d(?!T)",
     "date": r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",
     "version": r"(?:Werkzeug|Python)/[\d.]+",
     "rule": r"─+",
     "actor": r"\bcli:[\w.-]+",
     "seconds": r"\b\d+\.\d\ds\b",
+    "wait": r"(?:(?<=Retry-After: )|(?<=again in ))\d+",
 }
 PIECES = re.compile(
     "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in {**NAMED, **FREE, "any": r"\.\.\.", "space": r"\s+"}.items())
@@ -211,6 +217,44 @@ def test_every_public_name_is_in_the_api(module: object) -> None:
     section = page.partition(f".. module:: {module.__name__}\n")[2].partition(".. module::")[0]  # type: ignore[attr-defined]
     named = re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)$", section, re.MULTILINE)
     assert sorted(named) == sorted(module.__all__)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def roles(postgresql_url: str) -> Iterator[list[SQLAlchemyStore]]:
+    """The same store as each of the two roles to which the page on databases grants rights."""
+    import psycopg
+
+    store = SQLAlchemyStore(postgresql_url)
+    store.upgrade()
+    rights = re.findall(r"```sql\n(.*?)```", (DOCS / "databases.md").read_text(), re.DOTALL)[0]
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        for role in ("issuing", "checking"):
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        connection.execute(rights)
+        stores = [SQLAlchemyStore(store.url.set(username=role, password="x")) for role in ("issuing", "checking")]
+        yield stores
+        for each in (store, *stores):
+            each.close()
+        connection.execute("DROP OWNED BY issuing, checking; DROP ROLE issuing, checking")
+
+
+def test_the_rights_on_the_page_are_enough(roles: list[SQLAlchemyStore]) -> None:
+    issuing, checking = roles
+    tokens, clock = TokenFormat(SigningKeys(KEY)), StoppedClock()
+    clock.micros -= 10 * 366 * DAY  # long ago by the database's clock
+    issuer = Issuer(issuing, tokens, clock=clock)
+    issuer.register("billing", "a", actor="me")
+    issued = issuer.issue("billing", "a", idle_timeout=61, actor="me")
+    usage = UsageLog(checking, clock=clock)
+    guard = Guard(checking, tokens, clock=clock)
+    for uses in (1, 2):
+        usage.note(guard.admit(issued.text, None).record, ["a"], "192.0.2.7")
+        usage.write(everything=True)
+        assert sum(checking.use_by_day(issued.token.id).values()) == uses
+    end_if_idle(checking, issued.token.id)
+    assert checking.records()[0].token.idle_ended_at is not None
+    issuer.revoke(issued.token.id, actor="me")
+    assert prune(issuing, 86_400, actor="me").tokens == 1
 
 
 def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -10,9 +11,30 @@ from flask import Blueprint, Flask, Response, jsonify, request, stream_with_cont
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
 
-from tokenguard import ConfigurationError, InvalidValue, MemoryStore, TokenGuardError
+from tokenguard import (
+    AuthError,
+    Conditions,
+    ConfigurationError,
+    Identity,
+    InvalidValue,
+    MemoryStore,
+    PolicyViolation,
+    TokenGuardError,
+)
 from tokenguard.clock import SECOND
-from tokenguard.flask import Refused, TokenGuard, current_identity, get_identity, require_scopes, require_token
+from tokenguard.flask import (
+    Refused,
+    TokenGuard,
+    current_identity,
+    get_identity,
+    require_scopes,
+    require_token,
+    token_authenticated,
+    token_issued,
+    token_refused,
+    token_revoked,
+    token_rotated,
+)
 
 from .conftest import KEY, OTHER_KEY, StoppedClock
 from .services.common import CATALOG
@@ -358,7 +380,7 @@ def test_the_store_and_the_clock_are_arguments() -> None:
     issuer = app.extensions["tokenguard"].issuer
     issuer.register("billing", "a", actor="tests")
     token, text = issuer.issue("billing", "a", expires_in=10, actor="tests")
-    assert store.tokens() == [token]
+    assert [record.token for record in store.records()] == [token]
     assert token.expires_at == clock() + 10 * SECOND
     headers = {"Authorization": f"Bearer {text.reveal()}"}
     assert app.test_client().get("/", headers=headers).status_code == 200
@@ -449,3 +471,135 @@ def test_fallbacks_are_a_list_and_a_secret_key_is_text() -> None:
 def test_the_store_is_at_hand(app: Flask) -> None:
     with app.app_context():
         assert TokenGuard().store is app.extensions["tokenguard"].store
+
+
+# The life of a token
+
+
+def test_signals_tell_what_happens_and_a_failing_receiver_breaks_nothing(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    def authenticated(sender: Flask, identity: Identity, environ: Any) -> None:
+        heard.append((sender, "authenticated", identity.client_name, environ["PATH_INFO"]))
+
+    def refused(sender: Flask, error: AuthError, environ: Any) -> None:
+        heard.append((sender, "refused", error.reason))
+        raise ValueError("a receiver's own trouble")
+
+    app.add_url_rule("/", view_func=require_scopes("users:manage")(lambda: "in"))
+    with token_authenticated.connected_to(authenticated), token_refused.connected_to(refused):
+        assert app.test_client().get("/").status_code == 401
+        assert app.test_client().get("/", headers=bearer(app)).status_code == 403
+        assert app.test_client().get("/", headers=bearer(app, "users:manage")).status_code == 200
+    assert heard == [
+        (app, "refused", "missing_token"),
+        (app, "refused", "lacks users:manage"),
+        (app, "authenticated", "billing", "/"),
+    ]
+    assert "a receiver failed" in caplog.text
+
+
+def test_signals_of_the_granting_side(app: Flask) -> None:
+    heard: list[tuple[str, str]] = []
+
+    def hear(kind: str) -> Any:
+        return lambda sender, token, **more: heard.append((kind, token.id))
+
+    receivers = [(token_issued, hear("issued")), (token_rotated, hear("rotated")), (token_revoked, hear("revoked"))]
+    issuer = app.extensions["tokenguard"].issuer
+    issuer.register("billing", "*", actor="tests")
+    with ExitStack() as connected:
+        for signal, receiver in receivers:
+            connected.enter_context(signal.connected_to(receiver))
+        first = issuer.issue("billing", "users:read", actor="tests").token.id
+        second = issuer.rotate(first, actor="tests").token.id
+        issuer.revoke(first, second, actor="tests")
+        issuer.revoke(first, actor="tests")
+    assert heard == [("issued", first), ("rotated", first), ("revoked", first), ("revoked", second)]
+
+
+def test_hooks_are_plain_callables(app: Flask) -> None:
+    guard, heard = TokenGuard(), []
+    guard.hooks.refused.append(lambda error, environ: heard.append(error.code))
+    guarded = make_app(guard)
+    guarded.add_url_rule("/", view_func=require_token(lambda: "in"))
+    guarded.test_client().get("/")
+    assert heard == ["missing_token"]
+
+
+def test_the_policys_options_bind_every_way_of_issuing() -> None:
+    guard = TokenGuard()
+    app = make_app(guard, TOKENGUARD_MAX_LIFETIME="30d", TOKENGUARD_IDLE_TIMEOUT=3600, TOKENGUARD_REQUIRE_NAME=True)
+    with app.app_context():
+        guard.issuer.register("billing", "*", actor="tests")
+        for wrong in ({"name": "x"}, {"name": "x", "expires_in": 31 * 86_400}, {"expires_in": 60}):
+            with pytest.raises(PolicyViolation, match=r"require_expiry|max_lifetime|require_name"):
+                guard.issuer.issue("billing", "users:read", actor="tests", **wrong)
+        token = guard.issuer.issue("billing", "users:read", actor="tests", name="x", expires_in=60).token
+    assert token.idle_timeout == 3600 * SECOND
+
+
+def test_rates_and_networks_behind_a_proxy() -> None:
+    guard = TokenGuard()
+    app = make_app(guard, TOKENGUARD_PROXIES=1, TOKENGUARD_RATE_HEADERS="okta")
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    conditions = Conditions.parse(["192.0.2.0/24"], rate="2/day")
+    with app.app_context():
+        guard.issuer.register("billing", "*", actor="tests")
+        text = guard.issuer.issue("billing", "users:read", actor="tests", conditions=conditions).text
+
+    def get(forwarded: str) -> Any:
+        headers = {"Authorization": f"Bearer {text.reveal()}", "X-Forwarded-For": forwarded}
+        return app.test_client().get("/", headers=headers)
+
+    assert [get(given).status_code for given in ("", "198.51.100.1", "192.0.2.1, 198.51.100.1", "nonsense")] == [
+        403
+    ] * 4
+    first, second, third = get("192.0.2.1"), get("spoofed, 192.0.2.1"), get("192.0.2.1")
+    assert [answer.status_code for answer in (first, second, third)] == [200, 200, 429]
+    assert (first.headers["X-Rate-Limit-Limit"], first.headers["X-Rate-Limit-Remaining"]) == ("2", "1")
+    assert third.headers["X-Rate-Limit-Remaining"] == "0"
+    assert int(third.headers["X-Rate-Limit-Reset"]) >= int(third.headers["Retry-After"])
+
+
+def test_a_use_is_written_when_the_answer_is_closed(app: Flask) -> None:
+    app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "in"))
+    headers = bearer(app, "users:manage groups:read")
+    store = app.extensions["tokenguard"].store
+    answer = app.test_client().get("/", headers=headers, environ_base={"REMOTE_ADDR": "::ffff:192.0.2.7"})
+    assert answer.text == "in"
+    answer.close()
+    (record,) = store.records()
+    assert (record.use.address, list(record.use.scopes)) == ("192.0.2.7", ["users:read"])
+
+
+def test_a_request_that_is_asked_twice_is_one_request() -> None:
+    """A guarded blueprint, and a view in it with a decorator of its own."""
+    guard, heard = TokenGuard(), []
+    guard.hooks.authenticated.append(lambda identity, environ: heard.append(identity.client_name))
+    blueprint = guard.protect(Blueprint("b", __name__), "users:read")
+    blueprint.add_url_rule("/", "more", require_scopes("users:manage")(lambda: "in"))
+    app = make_app(guard)
+    app.register_blueprint(blueprint)
+    assert app.test_client().get("/", headers=bearer(app, "users:manage")).text == "in"
+    store = app.extensions["tokenguard"].store
+    app.extensions["tokenguard"].requests.guard.usage.write(everything=True)
+    (record,) = store.records()
+    assert heard == ["billing"]
+    assert list(record.use.scopes) == ["users:manage", "users:read"]
+    assert sum(store.use_by_day(record.token.id).values()) == 1
+
+
+def test_a_token_that_was_not_asked_for_is_used_all_the_same(app: Flask) -> None:
+    @app.get("/open")
+    def open_() -> str:
+        return f"{current_identity.client_name} {current_identity.client_id[:0]}{bool(get_identity())}"
+
+    assert app.test_client().get("/open", headers=bearer(app)).text == "billing True"
+    requests, store = app.extensions["tokenguard"].requests, app.extensions["tokenguard"].store
+    requests.guard.usage.write(everything=True)
+    (record,) = store.records()
+    assert list(record.use.scopes) == []
+    assert sum(store.use_by_day(record.token.id).values()) == 1

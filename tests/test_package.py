@@ -119,3 +119,8 @@ def test_the_demo_shows_what_it_must(capfd: pytest.CaptureFixture[str]) -> None:
     assert "BAD" not in done.stdout
     assert done.stdout.endswith("All as it must be.\n")
     assert 'error="insufficient_scope", scope="okta.users.manage"' in done.stdout
+    assert re.search(r"ok  200 .* the old one in the overlap ", done.stdout)
+    assert re.search(r"still used +yes, last at ", done.stdout)
+    assert re.search(r"ok  401 .* the old one, ended early ", done.stdout)
+    assert re.search(r"ok  403 .* network_not_allowed\n", done.stdout)
+    assert re.search(r"ok  429 .* Retry-After: [0-9]+ ", done.stdout)

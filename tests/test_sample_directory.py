@@ -120,6 +120,12 @@ class TestGuarding:
         assert client.delete(f"{USERS}/nobody@example.com").status_code == writing
         assert client.get(GROUPS).status_code == groups
 
+    def test_an_unused_token_ends_after_thirty_days_as_at_okta(self, app: Flask) -> None:
+        issuer = app.extensions["tokenguard"].issuer
+        owner = issuer.register("tests", "okta.users.read", actor="test")
+        token = issuer.issue(owner.id, "okta.users.read", actor="test").token
+        assert token.idle_timeout == 30 * 86_400 * 1_000_000
+
     def test_refusals_of_a_token_keep_the_form_that_tokenguard_gives_them(self, app: Flask) -> None:
         assert app.test_client().get(USERS).content_type == "application/problem+json"
         refused = client_with(app, "okta.groups.read").get(USERS)

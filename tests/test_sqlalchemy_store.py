@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,13 @@ from tokenguard import (
     EventKind,
     Issuer,
     SchemaError,
+    Scopes,
     SigningKeys,
     Store,
     StoreError,
     StoreUnavailable,
     TemporarilyUnavailable,
+    Token,
     TokenFormat,
     UnknownClient,
     UnknownToken,
@@ -35,7 +38,7 @@ from tokenguard import (
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
 
 from .conftest import KEY, World
-from .store_contract import CLIENT, TOKEN, StoreContract, change
+from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
 class TestSQLAlchemyStore(StoreContract):
@@ -136,14 +139,19 @@ def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, databas
     """What stands in the rows, for others who read the same tables."""
     with database_store.transaction() as tx:
         tx.put_client(CLIENT, change(EventKind.CLIENT_REGISTERED, b=[None, "ü"], a=[1, 2]))
-        tx.put_token(TOKEN, change())
+        tx.put_token(replace(TOKEN, idle_ended_at=3, successor_id="B" * 16, overlap_ends_at=4), change())
+    database_store.record_uses([new_use(500, "2001:db8::1", "users:read", "a.b", d7=3)])
     with create_engine(engine.checked_url(database_url)).connect() as connection:
+        use = connection.execute(text("SELECT * FROM tokenguard_use")).one()
+        day = connection.execute(text("SELECT * FROM tokenguard_use_day")).one()
         client = connection.execute(text("SELECT * FROM tokenguard_client")).one()
         token = connection.execute(text("SELECT * FROM tokenguard_token")).one()
         event = connection.execute(text("SELECT * FROM tokenguard_event WHERE number = 1")).one()
         counter = connection.execute(text("SELECT * FROM tokenguard_revision")).one()
     connection.engine.dispose()
-    assert tuple(client) == ("client-1", "billing", '["a.b","users:*"]', True, 1_900_000_000_123_456)
+    assert tuple(client) == ("client-1", "billing", '["a.b","users:*"]', True, 1_900_000_000_123_456, "{}")
+    assert tuple(use) == (TOKEN.id, 500, "2001:db8::1", '["a.b","users:read"]')
+    assert tuple(day) == (TOKEN.id, 7, 3)
     assert tuple(token)[3:] == (
         '["users:read"]',
         "0" * 64,
@@ -151,6 +159,11 @@ def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, databas
         1_900_000_000_123_457,
         4_000_000_000_000_001,
         None,
+        '{"allow":["10.0.0.0/8","2001:db8::/32"],"deny":["10.1.0.0/16"],"rate":"100/minute"}',
+        2_592_000_000_000,
+        3,
+        "B" * 16,
+        4,
     )
     assert (event.kind, event.at, event.data) == (
         "client.registered",
@@ -535,4 +548,91 @@ def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: st
         thread.join()
     assert failed == []
     assert store.feed(31).revision == 31
+    store.close()
+
+
+# Writing down uses
+
+
+def test_a_use_that_another_is_writing_is_not_waited_for_and_not_lost(postgresql_url: str) -> None:
+    store = SQLAlchemyStore(postgresql_url)
+    store.upgrade()
+    other = replace(TOKEN, id="B" * 16)
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        tx.put_token(TOKEN, change())
+        tx.put_token(other, change())
+    uses = [new_use(500, d7=1), new_use(500, d7=1)._replace(token_id=other.id)]
+    assert store.record_uses(uses) == set()
+    with store._writing.begin() as connection:
+        connection.execute(text("SELECT * FROM tokenguard_use WHERE token_id = :id FOR UPDATE"), {"id": TOKEN.id})
+        connection.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        assert store.record_uses(uses) == {TOKEN.id}
+        assert (store.use_by_day(TOKEN.id), store.use_by_day(other.id)) == ({7: 1}, {7: 2})
+    assert store.record_uses(uses[:1]) == set()
+    assert store.use_by_day(TOKEN.id) == {7: 2}
+    store.close()
+
+
+USER = """
+import sys
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import NewUse
+store = SQLAlchemyStore(sys.argv[1])
+ids = sorted(record.token.id for record in store.records())
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(20):
+    scopes = frozenset(["s" + sys.argv[2]])
+    waiting = {token_id: NewUse(token_id, turn, sys.argv[2], scopes, {7: 1}) for token_id in ids}
+    while waiting:
+        again = store.record_uses(list(waiting.values()))
+        waiting = {token_id: waiting[token_id] for token_id in again}
+store.close()
+"""
+
+
+def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemyStore, database_url: str) -> None:
+    """From the very first use on, and many tokens in one batch: nobody may wait for the other in a circle."""
+    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
+    with database_store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        for token in tokens:
+            tx.put_token(token, change())
+    command = [sys.executable, "-c", USER, database_url]
+    users = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(3)
+    ]
+    for user in users:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "ready\n"
+    for user in users:
+        user.stdin.write("go\n")  # type: ignore[union-attr]
+        user.stdin.flush()  # type: ignore[union-attr]
+    for user in users:
+        user.communicate()
+        assert user.returncode == 0
+    assert [database_store.use_by_day(token.id) for token in tokens] == [{7: 60}] * 20
+    for record in database_store.records():
+        assert record.use is not None
+        assert list(record.use.scopes) == ["s0", "s1", "s2"]
+
+
+def test_a_database_of_the_first_version_keeps_every_row(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written before there were conditions, idle timeouts and rotations means what it meant."""
+    store = SQLAlchemyStore(database_url)
+    engine.create_file(store.url)
+    with store._writing.begin() as connection:
+        upgrade.apply_step(connection, 1)
+        connection.execute(
+            text("INSERT INTO tokenguard_client VALUES ('client-1', 'billing', :scopes, true, :at)"),
+            {"scopes": '["a.b","users:*"]', "at": CLIENT.created_at},
+        )
+        connection.execute(
+            text("INSERT INTO tokenguard_token VALUES (:id, 'client-1', '', '[]', 'd', 'f', 1, NULL, NULL)"),
+            {"id": TOKEN.id},
+        )
+    assert store.upgrade() == (1, schema.latest())
+    assert store.find(TOKEN.id) == (Token(TOKEN.id, "client-1", "", Scopes(), "d", "f", 1), CLIENT, 0, None)
     store.close()

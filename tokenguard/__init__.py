@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .conditions import Conditions
 from .errors import (
     AuthError,
     ConfigurationError,
@@ -11,6 +12,9 @@ from .errors import (
     InvalidValue,
     IssuanceError,
     MissingToken,
+    NetworkNotAllowed,
+    PolicyViolation,
+    RateLimited,
     SchemaError,
     StoreError,
     StoreUnavailable,
@@ -20,12 +24,15 @@ from .errors import (
     UnknownToken,
 )
 from .guard import Guard
+from .hooks import Hooks
 from .http import AuthScheme
 from .identity import Identity
 from .issuer import Issued, Issuer
+from .policy import Policy
 from .scopes import Requirement, ScopeCatalog, Scopes
 from .store import Event, EventKind, MemoryStore, Store
-from .tokens import Client, Secret, SigningKeys, Token, TokenFormat
+from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
+from .usage import UsageLog
 from .wsgi import RequestGuard, TokenGuardMiddleware
 
 __version__ = "0.1.0"
@@ -34,10 +41,12 @@ __all__ = [
     "AuthError",
     "AuthScheme",
     "Client",
+    "Conditions",
     "ConfigurationError",
     "Event",
     "EventKind",
     "Guard",
+    "Hooks",
     "Identity",
     "InsufficientScope",
     "InvalidRequest",
@@ -48,6 +57,10 @@ __all__ = [
     "Issuer",
     "MemoryStore",
     "MissingToken",
+    "NetworkNotAllowed",
+    "Policy",
+    "PolicyViolation",
+    "RateLimited",
     "RequestGuard",
     "Requirement",
     "SchemaError",
@@ -65,4 +78,6 @@ __all__ = [
     "TokenGuardMiddleware",
     "UnknownClient",
     "UnknownToken",
+    "UsageLog",
+    "Use",
 ]

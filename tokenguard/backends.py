@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .config import named
+from .conditions import Limiter
+from .config import Options, named
 from .errors import ConfigurationError
 from .store import MemoryStore, Store
 
@@ -21,3 +22,14 @@ def open_store(url: str) -> Store:
             f'keeping tokens in a database needs {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
         ) from None
     return named("DATABASE_URL", SQLAlchemyStore, url)
+
+
+def open_limiter(options: Options) -> Limiter | None:
+    """What counts requests that have a rate; None where the package for it is missing and no URL asks for it."""
+    try:
+        from .ratelimits import RateLimiter
+    except ModuleNotFoundError as error:
+        if options.rate_limit_url == "memory://":
+            return None
+        raise ConfigurationError(f'rate limits need {error.name}: pip install "wsgi-tokenguard[limits]"') from None
+    return named("RATE_LIMIT_URL", RateLimiter, options.rate_limit_url, fail_open=options.rate_limit_fail_open)

@@ -13,11 +13,25 @@ from .errors import InvalidValue
 Clock = Callable[[], int]
 
 SECOND = 1_000_000
+DAY = 86_400 * SECOND
 #: Nothing lives longer: it keeps every sum of times within BIGINT and within a datetime's years.
 LONGEST = 100 * 366 * 24 * 3600
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class NeverBack:
+    """A clock that stands still where the one behind it steps back: what has ended stays ended in this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latest = 0
+
+    def __call__(self) -> int:
+        # Threads may overwrite each other's value with one a moment older, which changes nothing that matters.
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
 
 def now() -> int:

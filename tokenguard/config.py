@@ -6,20 +6,25 @@ import difflib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from .clock import Clock, now
-from .errors import ConfigurationError
+from .clock import Clock, check_duration, now, parse_duration
+from .conditions import Limiter
+from .errors import ConfigurationError, InvalidValue
 from .guard import Guard
+from .hooks import Hooks
 from .http import AuthScheme
 from .issuer import Issuer
+from .policy import Policy
 from .scopes import ScopeCatalog
 from .store import Store
 from .tokens import SigningKeys, TokenFormat
+from .usage import UsageLog
 from .wsgi import RequestGuard
 
 PREFIX = "TOKENGUARD_"
+POLICY_RULES = [rule.name for rule in fields(Policy)]
 DEFAULT_DATABASE_URL = "sqlite:///tokenguard.db"
 
 T = TypeVar("T")
@@ -37,6 +42,12 @@ class Options:
     #: What every token's text begins with.
     prefix: str = "tg"
     scheme: AuthScheme = field(default_factory=AuthScheme)
+    #: The rules for issuing.
+    policy: Policy = field(default_factory=Policy)
+    #: Where requests are counted that have a rate: ``memory://``, or ``redis://host:6379`` for a fleet.
+    rate_limit_url: str = field(default="memory://", repr=False)
+    #: Whether requests are let through when the counts cannot be reached.
+    rate_limit_fail_open: bool = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
@@ -51,7 +62,10 @@ class Options:
             signing_keys=keys,
             catalog=named("SCOPES", ScopeCatalog, values.get("SCOPES")),
             prefix=values.get("PREFIX", "tg"),
-            scheme=_scheme(values.get("REALM", "api"), values.get("HEADERS", [])),
+            scheme=_scheme(values),
+            policy=_policy(values),
+            rate_limit_url=values.get("RATE_LIMIT_URL", "memory://"),
+            rate_limit_fail_open=values.get("RATE_LIMIT_FAIL_OPEN", True),
         )
 
     def token_format(self) -> TokenFormat:
@@ -60,14 +74,24 @@ class Options:
         keys = self.signing_keys or named("SIGNING_KEY", SigningKeys, "")
         return named("PREFIX", TokenFormat, keys, self.prefix)
 
-    def request_guard(self, store: Store, clock: Clock = now) -> RequestGuard:
+    def request_guard(
+        self, store: Store, *, limiter: Limiter | None = None, hooks: Hooks | None = None, clock: Clock = now
+    ) -> RequestGuard:
         """The verifying side on ``store``."""
-        return RequestGuard(Guard(store, self.token_format(), catalog=self.catalog, clock=clock), self.scheme)
+        guard = Guard(
+            store,
+            self.token_format(),
+            catalog=self.catalog,
+            clock=clock,
+            limiter=limiter,
+            usage=UsageLog(store, clock=clock),
+        )
+        return RequestGuard(guard, self.scheme, hooks=hooks)
 
-    def issuer(self, store: Store, clock: Clock = now) -> Issuer:
+    def issuer(self, store: Store, *, hooks: Hooks | None = None, clock: Clock = now) -> Issuer:
         """The granting side on ``store``; without a signing key it can do everything but issue."""
         tokens = self.token_format() if self.signing_keys else None
-        return Issuer(store, tokens, catalog=self.catalog, clock=clock)
+        return Issuer(store, tokens, catalog=self.catalog, policy=self.policy, hooks=hooks, clock=clock)
 
 
 def from_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -75,10 +99,10 @@ def from_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {word: environ[PREFIX + word] for word in _READERS if environ.get(PREFIX + word)}
 
 
-def named(word: str, make: Callable[..., T], *args: Any) -> T:
-    """``make(*args)``, naming the option that a ConfigurationError is about."""
+def named(word: str, make: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """``make(*args, **kwargs)``, naming the option that a ConfigurationError is about."""
     try:
-        return make(*args)
+        return make(*args, **kwargs)
     except ConfigurationError as error:
         raise ConfigurationError(f"{PREFIX}{word}: {error}") from None
 
@@ -113,6 +137,38 @@ def _scopes(value: Any) -> Any:
     return value
 
 
+def _number(word: str) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigurationError(f"{PREFIX}{word} is a whole number, not {value!r}")
+        return value
+
+    return read
+
+
+def _flag(word: str) -> Callable[[Any], bool]:
+    def read(value: Any) -> bool:
+        known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+        found = value if isinstance(value, bool) else known.get(str(value).lower())
+        if found is None:
+            raise ConfigurationError(f"{PREFIX}{word} is true or false, not {value!r}")
+        return found
+
+    return read
+
+
+def _duration(word: str) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        try:
+            return parse_duration(value) if isinstance(value, str) else check_duration(value)
+        except InvalidValue as error:
+            raise ConfigurationError(f"{PREFIX}{word}: {error}") from None
+
+    return read
+
+
 # Every option there is, and how its value is read.
 _READERS: dict[str, Callable[[Any], Any]] = {
     "DATABASE_URL": _text("DATABASE_URL"),
@@ -122,6 +178,15 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "PREFIX": _text("PREFIX"),
     "REALM": _text("REALM"),
     "HEADERS": _words("HEADERS"),
+    "PROXIES": _number("PROXIES"),
+    "RATE_HEADERS": _text("RATE_HEADERS"),
+    "RATE_LIMIT_URL": _text("RATE_LIMIT_URL"),
+    "RATE_LIMIT_FAIL_OPEN": _flag("RATE_LIMIT_FAIL_OPEN"),
+    "MAX_LIFETIME": _duration("MAX_LIFETIME"),
+    "REQUIRE_EXPIRY": _flag("REQUIRE_EXPIRY"),
+    "MAX_ACTIVE_TOKENS": _number("MAX_ACTIVE_TOKENS"),
+    "IDLE_TIMEOUT": _duration("IDLE_TIMEOUT"),
+    "REQUIRE_NAME": _flag("REQUIRE_NAME"),
 }
 
 
@@ -134,9 +199,22 @@ def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
     return named("OLD_SIGNING_KEYS", lambda: SigningKeys(current, old=old))
 
 
-def _scheme(realm: str, headers: list[str]) -> AuthScheme:
+def _scheme(values: Mapping[str, Any]) -> AuthScheme:
+    realm, proxies = values.get("REALM", "api"), values.get("PROXIES", 0)
+    rate_headers = values.get("RATE_HEADERS", "none")
+    # One after the other, so that an error names the option that it is about.
     named("REALM", AuthScheme, realm)
-    return named("HEADERS", AuthScheme, realm, headers)
+    named("PROXIES", lambda: AuthScheme(proxies=proxies))
+    named("RATE_HEADERS", lambda: AuthScheme(rate_headers=rate_headers))
+    headers = values.get("HEADERS", [])
+    return named("HEADERS", lambda: AuthScheme(realm, headers, proxies=proxies, rate_headers=rate_headers))
+
+
+def _policy(values: Mapping[str, Any]) -> Policy:
+    rules = {rule: values[rule.upper()] for rule in POLICY_RULES if rule.upper() in values}
+    for rule, value in rules.items():
+        named(rule.upper(), Policy, **{rule: value})
+    return Policy(**rules)
 
 
 def _suggestion(word: str) -> str:

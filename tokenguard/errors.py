@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .conditions import Allowance
 
 # Longer than an id, shorter than what of a token's text would help anybody to guess the rest.
 _SECRET = re.compile(r"[0-9A-Za-z]{24,}")
@@ -52,6 +56,15 @@ class SchemaError(StoreError):
 
 class IssuanceError(TokenGuardError):
     """The granting side says no: the message names the rule and the value that broke it."""
+
+
+class PolicyViolation(IssuanceError):
+    """A rule for issuing forbids it; ``rule`` is its name."""
+
+    def __init__(self, rule: str, message: str, client_id: str) -> None:
+        super().__init__(f"{rule}: {message}")
+        self.rule = rule
+        self.client_id = client_id
 
 
 class UnknownClient(IssuanceError):
@@ -123,6 +136,28 @@ class InsufficientScope(AuthError):
         super().__init__(f"lacks {needs}", token_id=token_id, client_id=client_id)
         self.scopes = tuple(scopes)
         self.detail = f"The API token lacks a scope that this resource asks for: {needs}."
+
+
+class NetworkNotAllowed(AuthError):
+    """The token is valid, but not where the request comes from."""
+
+    status = 403
+    code = "network_not_allowed"
+    detail = "The API token may not be used from this network."
+
+
+class RateLimited(AuthError):
+    """The token, or its client, has made as many requests as it may for now."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, allowance: Allowance, *, token_id: str | None = None, client_id: str | None = None) -> None:
+        super().__init__(f"over {allowance.rate}", token_id=token_id, client_id=client_id)
+        self.allowance = allowance
+        #: Seconds after which the caller may try again.
+        self.retry_after = allowance.reset
+        self.detail = f"Too many requests: the limit is {allowance.rate}. Try again in {allowance.reset} seconds."
 
 
 class TemporarilyUnavailable(AuthError):

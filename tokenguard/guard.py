@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import hmac
 import logging
+from typing import NamedTuple
 
-from .clock import Clock, now
-from .errors import InsufficientScope, InvalidToken, MissingToken, StoreError, TemporarilyUnavailable
+from .clock import Clock, NeverBack, now
+from .conditions import Allowance, Limiter, LimiterUnavailable, read_address
+from .errors import (
+    InsufficientScope,
+    InvalidToken,
+    MissingToken,
+    NetworkNotAllowed,
+    RateLimited,
+    StoreError,
+    TemporarilyUnavailable,
+)
 from .identity import Identity
 from .scopes import Requirement, ScopeCatalog
-from .store import Record, Store
+from .store import Record, State, Store
 from .tokens import Read, Secret, TokenFormat
+from .usage import UsageLog, end_if_idle
 
 log = logging.getLogger("tokenguard")
+
+
+class Admitted(NamedTuple):
+    """Who was let in, and what else is known of that."""
+
+    identity: Identity
+    record: Record
+    #: What is left of the scarcest rate, if there is one.
+    allowance: Allowance | None
 
 
 class Guard:
@@ -22,21 +42,41 @@ class Guard:
     """
 
     def __init__(
-        self, store: Store, tokens: TokenFormat, *, catalog: ScopeCatalog | None = None, clock: Clock = now
+        self,
+        store: Store,
+        tokens: TokenFormat,
+        *,
+        catalog: ScopeCatalog | None = None,
+        clock: Clock = now,
+        limiter: Limiter | None = None,
+        usage: UsageLog | None = None,
     ) -> None:
+        """``limiter`` counts requests where tokens or clients have a rate; ``usage`` writes down what is used."""
         self.store = store
         self.tokens = tokens
         self.catalog = catalog or ScopeCatalog()
-        self.clock = clock
+        self.clock = NeverBack(clock)
+        self.limiter = limiter
+        self.usage = usage
 
-    def authenticate(self, credential: Secret | None) -> Identity:
-        """Who presents ``credential`` (None: the request has none).
+    def authenticate(self, credential: Secret | None, address: str | None = None) -> Identity:
+        """Who presents ``credential`` (None: the request has none), from ``address``.
 
-        Raises MissingToken, InvalidToken, or TemporarilyUnavailable when the store cannot say.
+        Raises MissingToken, InvalidToken, NetworkNotAllowed, RateLimited, or TemporarilyUnavailable when the store
+        cannot say.
         """
+        return self.admit(credential, address).identity
+
+    def admit(self, credential: Secret | None, address: str | None) -> Admitted:
+        """The same, with what else is known of the caller."""
         if credential is None:
             raise MissingToken
-        return self._identity(self._find(self.tokens.read(credential)))
+        record = self._alive(self._find(self.tokens.read(credential)))
+        _check_network(record, address)
+        allowance = self._check_rate(record)
+        token, client = record.token, record.client
+        identity = Identity(client.id, client.name, token.id, self.catalog.effective(token.scopes, client.scopes))
+        return Admitted(identity, record, allowance)
 
     def authorize(self, identity: Identity, requirement: Requirement) -> None:
         """Let ``identity`` pass if it meets ``requirement``; raises InsufficientScope otherwise."""
@@ -57,11 +97,37 @@ class Guard:
             raise InvalidToken("another text is on record", token_id=read.id, client_id=record.client.id)
         return record
 
-    def _identity(self, record: Record) -> Identity:
-        token, client, _ = record
-        state = token.state(self.clock())
-        if state != "active":
-            raise InvalidToken(state, token_id=token.id, client_id=client.id)
-        if not client.enabled:
-            raise InvalidToken("client disabled", token_id=token.id, client_id=client.id)
-        return Identity(client.id, client.name, token.id, self.catalog.effective(token.scopes, client.scopes))
+    def _alive(self, record: Record) -> Record:
+        state = record.state(self.clock())
+        if state == State.IDLE and record.token.idle_ended_at is None:
+            end_if_idle(self.store, record.token.id)
+        if state != State.ACTIVE:
+            raise InvalidToken(state.value, token_id=record.token.id, client_id=record.client.id)
+        return record
+
+    def _check_rate(self, record: Record) -> Allowance | None:
+        rates = [
+            (kind, item_id, conditions.rate)
+            for kind, item_id, conditions in (
+                ("token", record.token.id, record.token.conditions),
+                ("client", record.client.id, record.client.conditions),
+            )
+            if conditions.rate is not None
+        ]
+        if not rates:
+            return None
+        if self.limiter is None:
+            raise TemporarilyUnavailable("there is a rate limit, and nothing that counts: set RATE_LIMIT_URL")
+        try:
+            allowance = self.limiter.hit(rates)
+        except LimiterUnavailable as error:
+            raise TemporarilyUnavailable(f"rate limits: {error}", token_id=record.token.id) from error
+        if allowance is not None and allowance.exceeded:
+            raise RateLimited(allowance, token_id=record.token.id, client_id=record.client.id)
+        return allowance
+
+
+def _check_network(record: Record, address: str | None) -> None:
+    for conditions in (record.token.conditions, record.client.conditions):
+        if not conditions.admit(read_address(address)):
+            raise NetworkNotAllowed(f"network: {address!a}", token_id=record.token.id, client_id=record.client.id)

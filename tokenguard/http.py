@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from werkzeug.datastructures import Headers
+from werkzeug.http import parse_list_header
 
-from .errors import AuthError, ConfigurationError, InsufficientScope, InvalidRequest, TemporarilyUnavailable
+from .conditions import Allowance
+from .errors import (
+    AuthError,
+    ConfigurationError,
+    InsufficientScope,
+    InvalidRequest,
+    RateLimited,
+    TemporarilyUnavailable,
+)
 from .tokens import Secret
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
@@ -33,6 +43,7 @@ _IN_QUERY = re.compile(
 )
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
+_RATE_HEADERS = ("none", "draft", "okta")
 _NOT_FOR_TOKENS = {"authorization", "proxy-authorization", "cookie", "content-type", "content-length", "host"}
 
 
@@ -48,15 +59,25 @@ class AuthScheme:
     """How this service's callers send their token, and how it answers those it refuses.
 
     ``realm`` is named in challenges. ``headers`` are further header names that may carry a bare token, such as
-    ``X-API-Key``. Raises ConfigurationError for either.
+    ``X-API-Key``. ``proxies`` is how many trusted proxies stand before the service, each of which adds the address
+    that it sees to ``X-Forwarded-For``. ``rate_headers`` is ``none``, ``draft`` (the IETF's RateLimit fields) or
+    ``okta``. Raises ConfigurationError for a value that cannot be used.
     """
 
-    def __init__(self, realm: str = "api", headers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, realm: str = "api", headers: Sequence[str] = (), *, proxies: int = 0, rate_headers: str = "none"
+    ) -> None:
         if not isinstance(realm, str) or not _REALM.fullmatch(realm):
             raise ConfigurationError(f"the realm is printable ASCII without quotes and backslashes, not {realm!r}")
         if isinstance(headers, str):
             raise ConfigurationError(f"the headers are a list of header names: write [{headers!r}]")
+        if isinstance(proxies, bool) or not isinstance(proxies, int) or not 0 <= proxies <= 20:
+            raise ConfigurationError(f"the number of proxies lies between 0 and 20, not {proxies!r}")
+        if rate_headers not in _RATE_HEADERS:
+            raise ConfigurationError(f"the rate headers are one of {', '.join(_RATE_HEADERS)}, not {rate_headers!r}")
         self.realm = realm
+        self.proxies = proxies
+        self.rate_headers = rate_headers
         self._environ_keys = list(dict.fromkeys(_environ_key(name) for name in headers))
         #: What the answer to a request depends on, for the Vary header.
         self.vary = ("Authorization", *headers)
@@ -78,6 +99,31 @@ class AuthScheme:
         keys = ("HTTP_AUTHORIZATION", "QUERY_STRING", *self._environ_keys)
         return tuple([environ.get(key) for key in keys])
 
+    def address(self, environ: Mapping[str, Any]) -> str | None:
+        """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
+        if not self.proxies:
+            return environ.get("REMOTE_ADDR")
+        hops = parse_list_header(environ.get("HTTP_X_FORWARDED_FOR", ""))
+        return hops[-self.proxies] if len(hops) >= self.proxies else None
+
+    def rate_fields(self, allowance: Allowance) -> list[tuple[str, str]]:
+        """What is left of a rate, in the form that was chosen."""
+        limit, left, reset = allowance.rate.count, max(0, allowance.remaining), allowance.reset
+        if self.rate_headers == "draft":
+            window = allowance.rate.seconds
+            return [
+                ("RateLimit-Policy", f'"tokenguard";q={limit};w={window}'),
+                ("RateLimit", f'"tokenguard";r={left};t={reset}'),
+            ]
+        if self.rate_headers == "okta":
+            at = int(time.time()) + reset
+            return [
+                ("X-Rate-Limit-Limit", str(limit)),
+                ("X-Rate-Limit-Remaining", str(left)),
+                ("X-Rate-Limit-Reset", str(at)),
+            ]
+        return []
+
     def refusal(self, error: AuthError) -> Refusal:
         """The answer to a refused request: the challenge, no caching, and a problem body (RFC 9457)."""
         body = json.dumps(problem(error)).encode("ascii")
@@ -91,9 +137,11 @@ class AuthScheme:
     def refusal_headers(self, error: AuthError) -> list[tuple[str, str]]:
         """What every form of this refusal must carry, however an application words its body."""
         headers = [("Cache-Control", "no-store"), ("Vary", ", ".join(self.vary))]
-        if isinstance(error, TemporarilyUnavailable):
+        if isinstance(error, (RateLimited, TemporarilyUnavailable)):
             headers.append(("Retry-After", str(error.retry_after)))
-        else:
+        if isinstance(error, RateLimited):
+            headers += self.rate_fields(error.allowance)
+        if error.status in {400, 401, 403}:
             headers.append(("WWW-Authenticate", self.challenge(error)))
         return headers
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from .clock import SECOND, Clock, check_duration, now
-from .errors import ConfigurationError, InvalidValue, IssuanceError, UnknownClient, UnknownToken
+from .clock import SECOND, Clock, check_duration, isoformat, now
+from .conditions import Conditions
+from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
+from .hooks import Hooks, call
+from .policy import Policy, check_idle_timeout
 from .scopes import ScopeCatalog, Scopes
-from .store import MAX_ACTOR_LENGTH, Change, EventKind, Store, Transaction
-from .tokens import Client, Secret, Token, TokenFormat, check_label, random_id
+from .store import MAX_ACTOR_LENGTH, Change, EventKind, Record, State, Store, Transaction
+from .tokens import Client, Minted, Secret, Token, TokenFormat, check_label, random_id
+
+#: Seconds that a rotated token goes on working, if nothing else is said.
+DEFAULT_OVERLAP = 24 * 3600
 
 
 class Issued(NamedTuple):
@@ -32,15 +39,26 @@ class Issuer:
         tokens: TokenFormat | None,
         *,
         catalog: ScopeCatalog | None = None,
+        policy: Policy | None = None,
+        hooks: Hooks | None = None,
         clock: Clock = now,
     ) -> None:
         """``tokens`` may be None where nothing is issued: managing clients needs no signing key."""
         self.store = store
         self.tokens = tokens
         self.catalog = catalog or ScopeCatalog()
+        self.policy = policy or Policy()
+        self.hooks = hooks or Hooks()
         self.clock = clock
 
-    def register(self, name: str, scopes: Scopes | str | Iterable[str], *, actor: str) -> Client:
+    def register(
+        self,
+        name: str,
+        scopes: Scopes | str | Iterable[str],
+        *,
+        actor: str,
+        conditions: Conditions | None = None,
+    ) -> Client:
         """A new client whose tokens may have ``scopes`` at most.
 
         Raises InvalidValue for a malformed name or scope, IssuanceError if the name is taken or the catalogue does
@@ -53,7 +71,7 @@ class Issuer:
         with self.store.transaction() as tx:
             if tx.client(name) is not None:
                 raise IssuanceError(f"there is already a client {name!r}")
-            client = Client(random_id(), name, ceiling, enabled=True, created_at=self.clock())
+            client = Client(random_id(), name, ceiling, True, self.clock(), conditions or Conditions())
             tx.put_client(client, _change(EventKind.CLIENT_REGISTERED, client.created_at, actor, None, client))
         return client
 
@@ -70,6 +88,10 @@ class Issuer:
         ceiling = self._known(Scopes.of(scopes))
         return self._change_client(client, EventKind.CLIENT_SCOPES_CHANGED, actor, scopes=ceiling)
 
+    def set_conditions(self, client: str, conditions: Conditions, *, actor: str) -> Client:
+        """Change from where, and how often, all tokens of the client together may be used. Raises UnknownClient."""
+        return self._change_client(client, EventKind.CLIENT_CONDITIONS_CHANGED, actor, conditions=conditions)
+
     def issue(
         self,
         client: str,
@@ -78,11 +100,14 @@ class Issuer:
         actor: str,
         name: str = "",
         expires_in: int | None = None,
+        idle_timeout: int | None = None,
+        conditions: Conditions | None = None,
     ) -> Issued:
         """A new token for ``client``, with its text: the only time that it can be seen.
 
-        ``expires_in`` is in seconds; without it the token does not expire. Raises InvalidValue for malformed
-        values, UnknownClient, and IssuanceError naming a scope that is unknown or beyond the client's.
+        ``expires_in`` and ``idle_timeout`` are in seconds; without the first the token has no end, without the second
+        it has the policy's. Raises InvalidValue for malformed values, UnknownClient, IssuanceError naming a scope
+        that is unknown or beyond the client's, and PolicyViolation naming the rule.
         """
         _check_actor(actor)
         granted = self._known(Scopes.of(scopes))
@@ -90,10 +115,9 @@ class Issuer:
             raise IssuanceError("a token without scopes could do nothing: name at least one")
         check_label("a token's name", name)
         lifetime = None if expires_in is None else check_duration(expires_in)
-        if self.tokens is None:
-            raise ConfigurationError("a signing key is needed to issue tokens")
-        minted = self.tokens.mint()
-        with self.store.transaction() as tx:
+        idle = self.policy.idle_timeout if idle_timeout is None else check_idle_timeout(idle_timeout)
+        minted = self._mint()
+        with self._audited(actor) as tx:
             owner = self._may_hold(tx, client, granted)
             issued_at = self.clock()
             token = Token(
@@ -105,9 +129,37 @@ class Issuer:
                 key_fingerprint=minted.key_fingerprint,
                 created_at=issued_at,
                 expires_at=None if lifetime is None else issued_at + lifetime * SECOND,
+                conditions=conditions or Conditions(),
+                idle_timeout=None if idle is None else idle * SECOND,
             )
-            tx.put_token(token, _change(EventKind.TOKEN_ISSUED, issued_at, actor, None, token))
+            self._put_new(tx, token, actor)
+        call(self.hooks.issued, token=token, client=owner)
         return Issued(token, minted.text)
+
+    def rotate(self, token_id: str, *, actor: str, overlap: int = DEFAULT_OVERLAP) -> Issued:
+        """A successor with the same client, name, scopes, conditions and length of life; both work for a while.
+
+        The old token ends when ``overlap`` (seconds) is over, with 0 at once; revoke it to end it earlier. Raises
+        UnknownToken, InvalidValue for a malformed overlap, IssuanceError if the token has ended, is rotated already
+        or ends before the overlap would, and whatever :meth:`issue` raises.
+        """
+        _check_actor(actor)
+        if overlap != 0:
+            check_duration(overlap)
+        minted = self._mint()
+        with self._audited(actor) as tx:
+            record = tx.record(token_id)
+            if record is None:
+                raise UnknownToken([token_id])
+            at = self.clock()
+            _check_rotatable(record, at, at + overlap * SECOND)
+            self._may_hold(tx, record.client.id, record.token.scopes)
+            old = replace(record.token, successor_id=minted.id, overlap_ends_at=at + overlap * SECOND)
+            successor = _successor(record.token, minted, at)
+            tx.put_token(old, _change(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
+            self._put_new(tx, successor, actor)
+        call(self.hooks.rotated, token=old, successor=successor)
+        return Issued(successor, minted.text)
 
     def revoke(self, *token_ids: str, actor: str) -> list[Token]:
         """End these tokens for good, all of them or, if one is unknown, none (UnknownToken).
@@ -116,18 +168,39 @@ class Issuer:
         """
         _check_actor(actor)
         with self.store.transaction() as tx:
-            found = {token_id: tx.token(token_id) for token_id in token_ids}
-            if unknown := [token_id for token_id, token in found.items() if token is None]:
+            found = {token_id: tx.record(token_id) for token_id in token_ids}
+            if unknown := [token_id for token_id, record in found.items() if record is None]:
                 raise UnknownToken(unknown)
             at = self.clock()
-            return [self._revoke(tx, token, at, actor) for token in found.values() if token]
+            alive = [record.token for record in found.values() if record and record.token.revoked_at is None]
+            revoked = {token.id: replace(token, revoked_at=at) for token in alive}
+            for token in alive:
+                tx.put_token(revoked[token.id], _change(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id]))
+        for token in revoked.values():
+            call(self.hooks.revoked, token=token)
+        return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
-    def _revoke(self, tx: Transaction, token: Token, at: int, actor: str) -> Token:
-        if token.revoked_at is not None:
-            return token
-        revoked = replace(token, revoked_at=at)
-        tx.put_token(revoked, _change(EventKind.TOKEN_REVOKED, at, actor, token, revoked))
-        return revoked
+    def _mint(self) -> Minted:
+        if self.tokens is None:
+            raise ConfigurationError("a signing key is needed to issue tokens")
+        return self.tokens.mint()
+
+    def _put_new(self, tx: Transaction, token: Token, actor: str) -> None:
+        others = [] if self.policy.max_active_tokens is None else tx.records(token.client_id)
+        self.policy.check(token, others, token.created_at)
+        tx.put_token(token, _change(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
+
+    @contextmanager
+    def _audited(self, actor: str) -> Iterator[Transaction]:
+        """A transaction; what the policy refuses in it is recorded in one of its own, as this one is undone."""
+        try:
+            with self.store.transaction() as tx:
+                yield tx
+        except PolicyViolation as violation:
+            data = {"rule": [None, violation.rule]}
+            with self.store.transaction() as tx:
+                tx.note(Change(EventKind.POLICY_REFUSED, self.clock(), actor, data), violation.client_id)
+            raise
 
     def _known(self, scopes: Scopes) -> Scopes:
         if unknown := self.catalog.unknown(scopes):
@@ -174,6 +247,29 @@ def _existing(tx: Transaction, ref: str) -> Client:
 _NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
 
 
+def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
+    token, state = record.token, record.state(at)
+    if token.successor_id is not None:
+        raise IssuanceError(f"token {token.id} is rotated already: its successor is {token.successor_id}")
+    if state not in {State.ACTIVE, State.CLIENT_DISABLED}:
+        raise IssuanceError(f"token {token.id} is {state}: what has ended is not rotated, issue a new one")
+    if token.expires_at is not None and overlap_end > token.expires_at:
+        raise IssuanceError(
+            f"token {token.id} expires at {isoformat(token.expires_at)}, before the overlap would end: shorten it"
+        )
+
+
+def _successor(token: Token, minted: Minted, at: int) -> Token:
+    return replace(
+        token,
+        id=minted.id,
+        digest=minted.digest,
+        key_fingerprint=minted.key_fingerprint,
+        created_at=at,
+        expires_at=None if token.expires_at is None else at + token.expires_at - token.created_at,
+    )
+
+
 def _change(kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token) -> Change:
     before, after = _recorded(old), _recorded(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
@@ -184,4 +280,10 @@ def _recorded(item: Client | Token | None) -> dict[str, Any]:
     if item is None:
         return {}
     values = {f.name: getattr(item, f.name) for f in fields(item) if f.name not in _NOT_RECORDED}
-    return {key: list(value) if isinstance(value, Scopes) else value for key, value in values.items()}
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scopes):
+        return list(value)
+    return value.dump() if isinstance(value, Conditions) else value

@@ -4,6 +4,7 @@ The same tables serve Flask and Django services that share a database, so nothin
 
 * times are BIGINT, UTC epoch microseconds; NULL means never;
 * sets and mappings are JSON text in the form that ``store.dump_json`` writes;
+* a length of time is a BIGINT of microseconds, a day an INTEGER of days since the epoch, UTC;
 * ``tokenguard_revision`` has one row: the event counter, and the version of this schema.
 
 Whoever applies a step (an Alembic revision, a Django migration) does so only if ``schema_version`` is lower, under
@@ -62,7 +63,34 @@ _STEP_1 = (
     "INSERT INTO tokenguard_revision (id, revision, schema_version) VALUES (1, 0, 0)",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_STEP_1,)
+# Idle expiry, rotation, conditions, and what is known of a token's use. Use stands in tables of its own, so that
+# writing it down neither changes nor locks the row of the token.
+_STEP_2 = (
+    "ALTER TABLE tokenguard_client ADD COLUMN conditions TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE tokenguard_token ADD COLUMN conditions TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE tokenguard_token ADD COLUMN idle_timeout BIGINT",
+    "ALTER TABLE tokenguard_token ADD COLUMN idle_ended_at BIGINT",
+    "ALTER TABLE tokenguard_token ADD COLUMN successor_id VARCHAR(16)",
+    "ALTER TABLE tokenguard_token ADD COLUMN overlap_ends_at BIGINT",
+    """
+    CREATE TABLE tokenguard_use (
+        token_id VARCHAR(16) NOT NULL PRIMARY KEY,
+        last_used_at BIGINT NOT NULL,
+        address VARCHAR(64) NOT NULL,
+        scopes TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE tokenguard_use_day (
+        token_id VARCHAR(16) NOT NULL,
+        day INTEGER NOT NULL,
+        requests BIGINT NOT NULL,
+        PRIMARY KEY (token_id, day)
+    )
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2)
 
 
 def latest() -> int:

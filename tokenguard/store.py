@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from . import schema
+from .clock import SECOND, Clock, now
+from .conditions import Conditions
 from .scopes import Scopes
-from .tokens import Client, Token, random_id
+from .tokens import Client, Token, Use, random_id
 
 MAX_ACTOR_LENGTH = 255
 #: A process that is further behind than this clears what it remembers instead of catching up.
 FEED_LIMIT = 1000
+#: A token's use is written down at most this often, and may be on record as much too late.
+USE_INTERVAL = 60 * SECOND
 
 
 class EventKind(StrEnum):
@@ -34,6 +38,11 @@ class EventKind(StrEnum):
     CLIENT_SCOPES_CHANGED = "client.scopes_changed"
     TOKEN_ISSUED = "token.issued"  # noqa: S105 - the name of an event
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    TOKEN_ROTATED = "token.rotated"  # noqa: S105
+    TOKEN_IDLE_ENDED = "token.idle_ended"  # noqa: S105
+    CLIENT_CONDITIONS_CHANGED = "client.conditions_changed"
+    POLICY_REFUSED = "policy.refused"
+    PRUNED = "store.pruned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +75,71 @@ class Event:
     data: Mapping[str, Any]
 
 
+class State(StrEnum):
+    """What a token is worth at a moment."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    #: Replaced by another, and the time in which both worked is over.
+    ROTATED = "rotated"
+    IDLE = "idle"
+    CLIENT_DISABLED = "client disabled"
+
+
 class Record(NamedTuple):
-    """A token with its client, and the counter's value in the same statement that read them."""
+    """A token with its client and its use, and the counter's value in the same statement that read them."""
 
     token: Token
     client: Client
     revision: int
+    use: Use | None = None
+
+    @property
+    def last_used_at(self) -> int | None:
+        """When the token was last used, to the minute; None for never."""
+        return self.use.last_used_at if self.use else None
+
+    @property
+    def idle_end(self) -> int | None:
+        """When the token ends unless it is used before: a use may be on record a minute late."""
+        if self.token.idle_timeout is None:
+            return None
+        # A host whose clock is behind may have used it before it was made: no use shortens a life.
+        begun = max(self.last_used_at or 0, self.token.created_at)
+        return begun + self.token.idle_timeout + USE_INTERVAL
+
+    def state(self, now: int) -> State:
+        """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""
+        token = self.token
+        if token.revoked_at is not None:
+            return State.REVOKED
+        if token.idle_ended_at is not None:
+            return State.IDLE
+        if _past(token.overlap_ends_at, now):
+            return State.ROTATED
+        if _past(token.expires_at, now):
+            return State.EXPIRED
+        if _past(self.idle_end, now):
+            return State.IDLE
+        return State.ACTIVE if self.client.enabled else State.CLIENT_DISABLED
+
+    def ended_at(self, now: int) -> int | None:
+        """When it ended for good, if it has by ``now``; a disabled client's token may come back."""
+        token = self.token
+        ends = [token.revoked_at, token.idle_ended_at, token.overlap_ends_at, token.expires_at]
+        return min((end for end in ends if end is not None and end <= now), default=None)
+
+
+class NewUse(NamedTuple):
+    """What one process has seen of a token since it last wrote that down."""
+
+    token_id: str
+    last_used_at: int
+    address: str
+    scopes: frozenset[str]
+    #: Day (days since the epoch, UTC) to number of requests.
+    requests: Mapping[int, int]
 
 
 class Feed(NamedTuple):
@@ -81,14 +149,45 @@ class Feed(NamedTuple):
     events: tuple[Event, ...]
 
 
+class EventFilter(NamedTuple):
+    """Which events are asked for: all that meet every condition that is set."""
+
+    client_id: str | None = None
+    token_id: str | None = None
+    kind: str | None = None
+    #: Not before this time, in epoch microseconds.
+    since: int | None = None
+    #: Only those numbered above this.
+    after: int = 0
+
+    def takes(self, event: Event) -> bool:
+        """Whether the event is one of those."""
+        return (
+            (self.client_id is None or event.client_id == self.client_id)
+            and (self.token_id is None or event.token_id == self.token_id)
+            and (self.kind is None or event.kind == self.kind)
+            and (self.since is None or event.at >= self.since)
+            and event.number > self.after
+        )
+
+
+ALL_EVENTS = EventFilter()
+
+
 class Transaction(Protocol):
-    """One transaction that holds the counter's lock. What it reads cannot change before it ends."""
+    """One transaction that holds the counter's lock. What it reads cannot change before it ends, but for use."""
+
+    def now(self) -> int:
+        """The store's own clock, in epoch microseconds: the same for all that share it."""
 
     def client(self, ref: str) -> Client | None:
         """The client with this id, or else with this name."""
 
-    def token(self, token_id: str) -> Token | None:
-        """The token with this id."""
+    def record(self, token_id: str) -> Record | None:
+        """The token with this id, with its client and its use."""
+
+    def records(self, client_id: str) -> list[Record]:
+        """The client's tokens, oldest first."""
 
     def put_client(self, client: Client, change: Change) -> Event:
         """Insert or replace a client, and record the change."""
@@ -96,12 +195,24 @@ class Transaction(Protocol):
     def put_token(self, token: Token, change: Change) -> Event:
         """Insert or replace a token, and record the change."""
 
+    def note(self, change: Change, client_id: str = "") -> Event:
+        """Record what changed neither a client nor a token."""
+
+    def delete_tokens(self, token_ids: Collection[str]) -> None:
+        """Remove tokens that have ended, with all that is known of their use."""
+
+    def delete_events(self, before: int, limit: int) -> int:
+        """Remove the oldest events, older than ``before``, at most ``limit``, never the newest; returns how many."""
+
+    def delete_days(self, before: int, limit: int) -> int:
+        """Remove at most ``limit`` counts of days before ``before`` (days since the epoch); returns how many."""
+
 
 class Store(Protocol):
     """Everything that tokenguard keeps. Any method may raise StoreError; then nothing was changed."""
 
     def find(self, token_id: str) -> Record | None:
-        """The token with its client, in one statement; None if there is no such token."""
+        """The token with its client and its use, in one statement; None if there is no such token."""
 
     def feed(self, since: int) -> Feed:
         """The counter and the events numbered ``since`` and up, oldest first, at most FEED_LIMIT of them."""
@@ -109,17 +220,26 @@ class Store(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Begin to write: locks the counter first; commits at the end of the block, or undoes it all if it raises."""
 
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        """Write down uses, waiting for nobody; returns the ids of those that have to be tried again.
+
+        Takes no part in the counter: a use changes no answer, but for putting off the end of an idle token.
+        """
+
+    def use_by_day(self, token_id: str) -> dict[int, int]:
+        """Days (since the epoch, UTC) to the number of requests, oldest first."""
+
     def client(self, ref: str) -> Client | None:
         """The client with this id, or else with this name."""
 
     def clients(self) -> list[Client]:
         """All clients by name."""
 
-    def tokens(self, client_id: str | None = None) -> list[Token]:
+    def records(self, client_id: str | None = None) -> list[Record]:
         """All tokens, or those of one client, oldest first."""
 
-    def events(self, limit: int) -> list[Event]:
-        """The newest ``limit`` events, oldest first."""
+    def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
+        """The newest ``limit`` events of those asked for, oldest first."""
 
     def upgrade(self) -> tuple[int, int]:
         """Make the store ready for this version of tokenguard; returns the schema versions before and after.
@@ -149,48 +269,64 @@ def load_scopes(text: str) -> Scopes:
     return Scopes(names)
 
 
+def load_conditions(text: str) -> Conditions:
+    """The inverse of ``dump_json(conditions.dump())``; raises ValueError for anything else."""
+    members = json.loads(text)
+    if not isinstance(members, dict):
+        raise ValueError("the stored conditions are not a mapping")
+    return Conditions.load(members)
+
+
 class MemoryStore:
     """Keeps everything in this process: for tests, and to try things out. Threads may share it."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._clients: dict[str, Client] = {}
-        self._tokens: dict[str, Token] = {}
-        self._events: list[Event] = []
+    def __init__(self, clock: Clock = now) -> None:
+        self._lock = threading.RLock()
+        self._clock = clock
+        self._data = _Data()
 
     def find(self, token_id: str) -> Record | None:
         with self._lock:
-            token = self._tokens.get(token_id)
-            return Record(token, self._clients[token.client_id], len(self._events)) if token else None
+            return self._data.record(token_id)
 
     def feed(self, since: int) -> Feed:
         with self._lock:
-            start = max(since, 1) - 1
-            return Feed(len(self._events), tuple(self._events[start : start + FEED_LIMIT]))
+            events = [event for event in self._data.events if event.number >= since]
+            return Feed(self._data.revision, tuple(events[:FEED_LIMIT]))
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         with self._lock:
-            draft = _MemoryTransaction(self._clients.copy(), self._tokens.copy(), self._events.copy())
+            draft = _MemoryTransaction(self._data.copy(), self._clock)
             yield draft
-            self._clients, self._tokens, self._events = draft.clients, draft.tokens, draft.events
+            self._data = draft.data
+
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        with self._lock:
+            for use in uses:
+                self._data.add_use(use)
+        return set()
+
+    def use_by_day(self, token_id: str) -> dict[int, int]:
+        with self._lock:
+            return dict(sorted(self._data.days.get(token_id, {}).items()))
 
     def client(self, ref: str) -> Client | None:
         with self._lock:
-            return _by_id_or_name(self._clients, ref)
+            return self._data.client(ref)
 
     def clients(self) -> list[Client]:
         with self._lock:
-            return sorted(self._clients.values(), key=lambda client: client.name)
+            return sorted(self._data.clients.values(), key=lambda client: client.name)
 
-    def tokens(self, client_id: str | None = None) -> list[Token]:
+    def records(self, client_id: str | None = None) -> list[Record]:
         with self._lock:
-            chosen = [token for token in self._tokens.values() if client_id in (None, token.client_id)]
-            return sorted(chosen, key=lambda token: (token.created_at, token.id))
+            return self._data.records(client_id)
 
-    def events(self, limit: int) -> list[Event]:
+    def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         with self._lock:
-            return self._events[max(0, len(self._events) - limit) :]
+            chosen = [event for event in self._data.events if which.takes(event)]
+            return chosen[max(0, len(chosen) - limit) :]
 
     def upgrade(self) -> tuple[int, int]:
         return schema.latest(), schema.latest()
@@ -199,30 +335,100 @@ class MemoryStore:
         """Always ready."""
 
 
-class _MemoryTransaction:
-    """Works on copies, which take the originals' place only if the block ends well."""
+@dataclass
+class _Data:
+    """What a MemoryStore keeps."""
 
-    def __init__(self, clients: dict[str, Client], tokens: dict[str, Token], events: list[Event]) -> None:
-        self.clients, self.tokens, self.events = clients, tokens, events
+    clients: dict[str, Client] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    uses: dict[str, Use] = field(default_factory=dict)
+    days: dict[str, dict[int, int]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    revision: int = 0
+
+    def copy(self) -> _Data:
+        # Everything in it is immutable but for the containers.
+        days = {token_id: dict(counts) for token_id, counts in self.days.items()}
+        return _Data(dict(self.clients), dict(self.tokens), dict(self.uses), days, list(self.events), self.revision)
 
     def client(self, ref: str) -> Client | None:
-        return _by_id_or_name(self.clients, ref)
+        return self.clients.get(ref) or next((found for found in self.clients.values() if found.name == ref), None)
 
-    def token(self, token_id: str) -> Token | None:
-        return self.tokens.get(token_id)
+    def record(self, token_id: str) -> Record | None:
+        token = self.tokens.get(token_id)
+        if token is None:
+            return None
+        return Record(token, self.clients[token.client_id], self.revision, self.uses.get(token_id))
+
+    def records(self, client_id: str | None) -> list[Record]:
+        found = [self.record(token.id) for token in self.tokens.values() if client_id in (None, token.client_id)]
+        return sorted(filter(None, found), key=lambda record: (record.token.created_at, record.token.id))
+
+    def add_use(self, new: NewUse) -> None:
+        if new.token_id not in self.tokens:
+            return
+        known = self.uses.get(new.token_id)
+        self.uses[new.token_id] = merge_use(known, new)
+        counts = self.days.setdefault(new.token_id, {})
+        for day, requests in new.requests.items():
+            counts[day] = counts.get(day, 0) + requests
+
+
+class _MemoryTransaction:
+    """Works on a copy, which takes the original's place only if the block ends well."""
+
+    def __init__(self, data: _Data, clock: Clock) -> None:
+        self.data = data
+        self.now = clock
+        self.client = data.client
+        self.record = data.record
+        self.records = data.records
 
     def put_client(self, client: Client, change: Change) -> Event:
-        self.clients[client.id] = client
+        self.data.clients[client.id] = client
         return self._record(change, client.id, None)
 
     def put_token(self, token: Token, change: Change) -> Event:
-        self.tokens[token.id] = token
+        self.data.tokens[token.id] = token
         return self._record(change, token.client_id, token.id)
 
+    def note(self, change: Change, client_id: str = "") -> Event:
+        return self._record(change, client_id, None)
+
+    def delete_tokens(self, token_ids: Collection[str]) -> None:
+        for token_id in token_ids:
+            self.data.tokens.pop(token_id, None)
+            self.data.uses.pop(token_id, None)
+            self.data.days.pop(token_id, None)
+
+    def delete_events(self, before: int, limit: int) -> int:
+        events, count = self.data.events, 0
+        while count < min(limit, len(events) - 1) and events[count].at < before:
+            count += 1
+        del events[:count]
+        return count
+
+    def delete_days(self, before: int, limit: int) -> int:
+        old = [(counts, day) for counts in self.data.days.values() for day in counts if day < before][:limit]
+        for counts, day in old:
+            del counts[day]
+        return len(old)
+
     def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
-        event = number_event(change, len(self.events) + 1, client_id, token_id)
-        self.events.append(event)
+        self.data.revision += 1
+        event = number_event(change, self.data.revision, client_id, token_id)
+        self.data.events.append(event)
         return event
+
+
+def merge_use(known: Use | None, new: NewUse) -> Use:
+    """What is known of a token's use once ``new`` is added; an older use changes neither time nor address."""
+    if known is None:
+        return Use(new.token_id, new.last_used_at, new.address, Scopes(new.scopes))
+    scopes = known.scopes | Scopes(new.scopes)
+    if new.last_used_at <= known.last_used_at:
+        return replace(known, scopes=scopes)
+    return Use(new.token_id, new.last_used_at, new.address, scopes)
 
 
 def number_event(change: Change, number: int, client_id: str, token_id: str | None) -> Event:
@@ -230,5 +436,5 @@ def number_event(change: Change, number: int, client_id: str, token_id: str | No
     return Event(number, random_id(), change.kind.value, change.at, change.actor, client_id, token_id, change.data)
 
 
-def _by_id_or_name(clients: dict[str, Client], ref: str) -> Client | None:
-    return clients.get(ref) or next((client for client in clients.values() if client.name == ref), None)
+def _past(end: int | None, now: int) -> bool:
+    return end is not None and now >= end

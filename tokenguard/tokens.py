@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 from itsdangerous import Signer
 from itsdangerous.signer import HMACAlgorithm
 
+from .conditions import UNCONDITIONAL, Conditions
 from .errors import ConfigurationError, InvalidToken, InvalidValue
 from .scopes import Scopes
 
@@ -74,6 +75,8 @@ class Client:
     scopes: Scopes
     enabled: bool
     created_at: int
+    #: For all its tokens together.
+    conditions: Conditions = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,24 @@ class Token:
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    conditions: Conditions = UNCONDITIONAL
+    #: Microseconds without a use after which it ends for good.
+    idle_timeout: int | None = None
+    #: When it was found to have been idle for too long.
+    idle_ended_at: int | None = None
+    #: The token that replaces it, and until when both work.
+    successor_id: str | None = None
+    overlap_ends_at: int | None = None
 
-    def state(self, now: int) -> str:
-        """``active``, ``revoked`` or ``expired`` at ``now`` (epoch microseconds)."""
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.expires_at is not None and now >= self.expires_at:
-            return "expired"
-        return "active"
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is known of a token's use, to the minute: when last, from where, and which scopes it was asked for."""
+
+    token_id: str
+    last_used_at: int
+    address: str
+    scopes: Scopes
 
 
 class SigningKeys:

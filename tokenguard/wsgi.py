@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
 
+from .conditions import read_address
 from .errors import AuthError
-from .guard import Guard, log
+from .guard import Admitted, Guard, log
+from .hooks import Hooks, call
 from .http import AuthScheme, is_preflight
 from .identity import Identity
 from .scopes import ANY_TOKEN, Requirement
@@ -30,28 +33,35 @@ _OUTCOME = "tokenguard.outcome"
 class RequestGuard:
     """A guard and the way that tokens are sent: all that stands between a request and a view."""
 
-    def __init__(self, guard: Guard, scheme: AuthScheme) -> None:
+    def __init__(self, guard: Guard, scheme: AuthScheme, *, hooks: Hooks | None = None) -> None:
         self.guard = guard
         self.scheme = scheme
+        self.hooks = hooks or Hooks()
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
         """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
         try:
-            result = self._authenticate(environ)
-            if isinstance(result, AuthError):
-                raise result
-            self.guard.authorize(result, requirement)
+            admitted = self._authenticate(environ)
+            if isinstance(admitted, AuthError):
+                raise admitted
+            self.guard.authorize(admitted.identity, requirement)
         except AuthError as error:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
             environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), error, refused=True)
-            _log_refusal(error, environ.get("REMOTE_ADDR"))
+            _log_refusal(error, self.scheme.address(environ))
+            call(self.hooks.refused, error=error, environ=environ)
             raise
-        return result
+        self._let_in(admitted, requirement, environ)
+        return admitted.identity
 
     def identify(self, environ: WSGIEnvironment) -> Identity | None:
         """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
         result = self._authenticate(environ)
-        return None if isinstance(result, AuthError) else result
+        if isinstance(result, AuthError):
+            return None
+        if not environ[_OUTCOME].let_in:
+            self._let_in(result, ANY_TOKEN, environ)  # also this is a use of the token
+        return result.identity
 
     def finish(self, environ: WSGIEnvironment, headers: Headers) -> None:
         """Add to an answer's headers what caches must know, and to a refusal, however worded, its challenge."""
@@ -62,17 +72,36 @@ class RequestGuard:
             headers.update(self.scheme.refusal_headers(outcome.result))
         else:
             self.scheme.mark(headers)
+        if isinstance(outcome.result, Admitted) and outcome.result.allowance is not None:
+            headers.update(self.scheme.rate_fields(outcome.result.allowance))
 
-    def _authenticate(self, environ: WSGIEnvironment) -> Identity | AuthError:
+    def after_response(self) -> None:
+        """To be called when an answer has been sent: writes down what is due of the tokens' use."""
+        usage = self.guard.usage
+        if usage is not None and usage.due:
+            usage.write()
+
+    def _let_in(self, admitted: Admitted, requirement: Requirement, environ: WSGIEnvironment) -> None:
+        # A view of a guarded blueprint may ask for more: that is still one request.
+        outcome: _Outcome = environ[_OUTCOME]
+        if self.guard.usage is not None:
+            asked = [name for name in requirement.names if name in admitted.identity.scopes]
+            address = str(read_address(self.scheme.address(environ)) or "")
+            self.guard.usage.note(admitted.record, asked, address, requests=0 if outcome.let_in else 1)
+        if not outcome.let_in:
+            environ[_OUTCOME] = replace(outcome, let_in=True)
+            call(self.hooks.authenticated, identity=admitted.identity, environ=environ)
+
+    def _authenticate(self, environ: WSGIEnvironment) -> Admitted | AuthError:
         outcome = self._remembered(environ)
         if outcome is None:
             outcome = environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), self._verify(environ))
-            environ[IDENTITY] = outcome.result if isinstance(outcome.result, Identity) else None
+            environ[IDENTITY] = outcome.result.identity if isinstance(outcome.result, Admitted) else None
         return outcome.result
 
-    def _verify(self, environ: WSGIEnvironment) -> Identity | AuthError:
+    def _verify(self, environ: WSGIEnvironment) -> Admitted | AuthError:
         try:
-            return self.guard.authenticate(self.scheme.credential(environ))
+            return self.guard.admit(self.scheme.credential(environ), self.scheme.address(environ))
         except AuthError as error:
             return error.with_traceback(None)
 
@@ -92,9 +121,11 @@ class _Outcome:
     owner: RequestGuard
     #: Where the credential was looked for, and what was there.
     sources: tuple[str | None, ...] = field(repr=False)
-    result: Identity | AuthError
+    result: Admitted | AuthError
     #: Whether the request was refused; a bad credential alone does not refuse one.
     refused: bool = False
+    #: Whether it was let in before, with a view that asks in more than one place.
+    let_in: bool = False
 
 
 def _log_refusal(error: AuthError, address: str | None) -> None:
@@ -130,12 +161,13 @@ class TokenGuardMiddleware:
         *scopes: str,
         any_of: Iterable[str] | None = None,
         scheme: AuthScheme | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.app = app
         asked = scopes or any_of is not None
         self.requirement = Requirement.scopes(*scopes, any_of=any_of or ()) if asked else ANY_TOKEN
         guard.catalog.check(self.requirement)
-        self.requests = RequestGuard(guard, scheme or AuthScheme())
+        self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if is_preflight(environ):
@@ -146,12 +178,14 @@ class TokenGuardMiddleware:
             error.__traceback__ = None  # it leads to the environ, which remembers the error
             status, headers, body = self.requests.scheme.refusal(error)
             return Response(body, status, headers)(environ, start_response)
-        return self.app(environ, self._marking(start_response))
+        answer = self.app(environ, self._marking(environ, start_response))
+        return ClosingIterator(answer, [self.requests.after_response])
 
-    def _marking(self, start_response: StartResponse) -> StartResponse:
+    def _marking(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             marked = Headers(headers)
-            self.requests.scheme.mark(marked)
+            self.requests.finish(environ, marked)
+            self.requests.scheme.mark(marked)  # also where a guard within has the last word
             return start_response(status, marked.to_wsgi_list(), exc_info)
 
         return start

@@ -13,7 +13,7 @@ from .common import CATALOG, HEADERS
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    app.config.update(TOKENGUARD_SCOPES=CATALOG, TOKENGUARD_HEADERS=HEADERS)
+    app.config.update(TOKENGUARD_SCOPES=CATALOG, TOKENGUARD_HEADERS=HEADERS, TOKENGUARD_RATE_HEADERS="draft")
     guard = TokenGuard(app)
 
     @app.get("/open")

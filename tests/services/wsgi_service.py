@@ -6,7 +6,8 @@ import json
 import os
 from typing import Any
 
-from tokenguard import AuthScheme, Guard, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware
+from tokenguard import AuthScheme, Guard, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware, UsageLog
+from tokenguard.ratelimits import RateLimiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.wsgi import RequestGuard
 
@@ -16,8 +17,9 @@ from .common import CATALOG, HEADERS
 def create_app() -> Any:
     store = SQLAlchemyStore(os.environ["TOKENGUARD_DATABASE_URL"])
     tokens = TokenFormat(SigningKeys(os.environ["TOKENGUARD_SIGNING_KEY"]))
-    guard = Guard(store, tokens, catalog=ScopeCatalog(CATALOG))
-    scheme = AuthScheme(headers=HEADERS)
+    catalog = ScopeCatalog(CATALOG)
+    guard = Guard(store, tokens, catalog=catalog, limiter=RateLimiter(), usage=UsageLog(store))
+    scheme = AuthScheme(headers=HEADERS, rate_headers="draft")
 
     def view(environ: Any, start_response: Any) -> list[bytes]:
         identity = environ.get("tokenguard.identity")

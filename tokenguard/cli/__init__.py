@@ -9,7 +9,8 @@ import click
 from ..backends import open_store
 from ..config import Options, from_environ
 from ..store import Store
-from .commands import COMMANDS, Backend, Group
+from .commands import COMMANDS
+from .frame import Backend, Group
 
 
 def command_tree(load: Callable[[], tuple[Options, Store]]) -> click.Group:

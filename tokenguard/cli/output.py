@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from ..clock import isoformat
+from ..clock import SECOND, isoformat
+from ..conditions import Conditions
 from ..scopes import Scopes
-from ..store import Event
-from ..tokens import Client, Token
+from ..store import Event, Record
+from ..tokens import Client
+
+EVENT_COLUMNS = {
+    "number": "No.",
+    "at": "At",
+    "kind": "Event",
+    "client_id": "Client",
+    "token_id": "Token",
+    "actor": "By",
+    "data": "Changed",
+}
+_ONLY_IF_ROTATED = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"}
+_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 def say(message: str) -> None:
@@ -28,22 +42,30 @@ def client_fields(client: Client) -> dict[str, Any]:
         "scopes": list(client.scopes),
         "enabled": client.enabled,
         "created_at": isoformat(client.created_at),
+        "conditions": client.conditions.dump(),
     }
 
 
-def token_fields(token: Token, client: Client, now: int) -> dict[str, Any]:
+def token_fields(record: Record, now: int) -> dict[str, Any]:
     """A token as JSON members: never its digest."""
-    state = token.state(now)
+    token, client = record.token, record.client
     return {
         "id": token.id,
         "client_id": client.id,
         "client": client.name,
         "name": token.name,
         "scopes": list(token.scopes),
-        "state": "client disabled" if state == "active" and not client.enabled else state,
+        "state": record.state(now).value,
         "created_at": isoformat(token.created_at),
         "expires_at": _time(token.expires_at),
         "revoked_at": _time(token.revoked_at),
+        "idle_timeout": _duration(token.idle_timeout),
+        "idle_ends_at": _time(token.idle_ended_at or record.idle_end),
+        "last_used_at": _time(record.last_used_at),
+        "last_address": record.use.address if record.use else None,
+        "conditions": token.conditions.dump(),
+        "successor_id": token.successor_id,
+        "overlap_ends_at": _time(token.overlap_ends_at),
     }
 
 
@@ -59,6 +81,33 @@ def event_fields(event: Event) -> dict[str, Any]:
         "token_id": event.token_id,
         "data": {key: [_change(key, value) for value in values] for key, values in event.data.items()},
     }
+
+
+def event_line(event: Event) -> str:
+    """An event on one line, for people who watch them come."""
+    fields = event_fields(event)
+    return "  ".join(_cell(fields[key]).plain for key in EVENT_COLUMNS)
+
+
+def conditions_text(conditions: Conditions) -> str:
+    """From where and how often, in words."""
+    parts = [
+        conditions.allow and "only from " + ", ".join(map(str, conditions.allow)),
+        conditions.deny and "not from " + ", ".join(map(str, conditions.deny)),
+        conditions.rate and f"at most {conditions.rate}",
+    ]
+    return "; ".join(str(part) for part in parts if part) or "none"
+
+
+def readable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON members of one client or token as a person reads them; what does not apply to it is left out."""
+    shown = {key: value for key, value in fields.items() if value is not None or key not in _ONLY_IF_ROTATED}
+    if "requests_by_day" in shown:
+        shown["requests_by_day"] = ", ".join(f"{day}: {count}" for day, count in shown["requests_by_day"].items())
+    if (used := shown.pop("used_since_rotation", None)) is not None:
+        last = f"last at {shown['last_used_at']}" if shown["last_used_at"] else "never"
+        shown["still_used"] = f"yes, {last}" if used else f"no, {last}"
+    return shown | {"conditions": conditions_text(Conditions.load(fields["conditions"]))}
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -82,8 +131,36 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     _print(table)
 
 
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int], object]]:
+    """A function to call with the number of rows just done, which moves a bar if somebody sits before a terminal."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda rows: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn(label), BarColumn(), TextColumn("{task.completed} rows"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda rows: bar.advance(task, rows)
+
+
 def _change(key: str, value: Any) -> Any:
-    return isoformat(value) if key.endswith("_at") and value is not None else value
+    if value is None:
+        return None
+    if key.endswith("_at"):
+        return isoformat(value)
+    return _duration(value) if key == "idle_timeout" else value
+
+
+def _duration(micros: int | None) -> str | None:
+    # In the form in which it was given: the largest unit that says it exactly.
+    if micros is None:
+        return None
+    seconds = micros // SECOND
+    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
 
 
 def _time(micros: int | None) -> str | None:
@@ -117,8 +194,11 @@ def _cell(value: Any) -> Any:
 
 
 def _changed(key: str, old: Any, new: Any) -> str:
-    name, after = key.replace("_", " "), _cell(new).plain
-    return f"{name} {after}" if old is None else f"{name} {_cell(old).plain} → {after}"
+    before, after = (
+        conditions_text(Conditions.load(v)) if key == "conditions" and v is not None else v for v in (old, new)
+    )
+    name, after = key.replace("_", " "), _cell(after).plain
+    return f"{name} {after}" if old is None else f"{name} {_cell(before).plain} → {after}"
 
 
 def _print(table: Any) -> None:

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from .extension import TokenGuard
+from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
 from .views import Refused, current_identity, get_identity, require_scopes, require_token
 
-__all__ = ["Refused", "TokenGuard", "current_identity", "get_identity", "require_scopes", "require_token"]
+__all__ = [
+    "Refused",
+    "TokenGuard",
+    "current_identity",
+    "get_identity",
+    "require_scopes",
+    "require_token",
+    "token_authenticated",
+    "token_issued",
+    "token_refused",
+    "token_revoked",
+    "token_rotated",
+]

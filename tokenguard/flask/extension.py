@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from flask import Blueprint, Flask, Response, request
 
-from ..backends import open_store
+from ..backends import open_limiter, open_store
 from ..cli import command_tree
 from ..clock import Clock, now
 from ..config import PREFIX, Options, from_environ
@@ -21,6 +21,7 @@ from ..scopes import Requirement
 from ..store import Store
 from ..tokens import derive_development_key
 from ..wsgi import RequestGuard
+from .signals import signalling_hooks
 from .views import check, check_views, service
 
 log = logging.getLogger("tokenguard")
@@ -53,6 +54,8 @@ class TokenGuard:
     def __init__(self, app: Flask | None = None, *, store: Store | None = None, clock: Clock = now) -> None:
         self._store = store
         self._clock = clock
+        #: Plain callables that are told what happens; the signals of this package are sent by them.
+        self.hooks = signalling_hooks()
         if app is not None:
             self.init_app(app)
 
@@ -63,7 +66,8 @@ class TokenGuard:
         try:
             options = Options.read(_given(app))
             store = self._store if self._store is not None else open_store(options.database_url)
-            requests, issuer = options.request_guard(store, self._clock), options.issuer(store, self._clock)
+            requests = options.request_guard(store, limiter=open_limiter(options), hooks=self.hooks, clock=self._clock)
+            issuer = options.issuer(store, hooks=self.hooks, clock=self._clock)
         except ConfigurationError as error:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = Service(options, store, requests, issuer)
@@ -128,5 +132,7 @@ def _development_keys(app: Flask) -> dict[str, Any]:
 
 
 def _finish(response: Response) -> Response:
-    service().requests.finish(request.environ, response.headers)
+    requests = service().requests
+    requests.finish(request.environ, response.headers)
+    response.call_on_close(requests.after_response)
     return response

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text, true, update
 from sqlalchemy.engine import URL
 
+from ..clock import Clock
 from ..errors import SchemaError
-from ..store import FEED_LIMIT, Change, Event, Feed, Record, Transaction, number_event
+from ..store import ALL_EVENTS, FEED_LIMIT, Change, Event, EventFilter, Feed, NewUse, Record, Transaction, number_event
 from ..tokens import Client, Token
 from .engine import LOCK_TIMEOUT, checked_url, create_file, make_engines, translated, use_wal
 from .tables import (
@@ -21,19 +22,27 @@ from .tables import (
     load_client,
     load_event,
     load_token,
+    load_use,
     revision_table,
     token_table,
+    use_day_table,
+    use_table,
 )
 from .upgrade import check_version, schema_version, upgrade
+from .uses import write_uses
 
 _TOKEN_END = 1 + len(token_table.c)
+_CLIENT_END = _TOKEN_END + len(client_table.c)
+_RECORDS = (
+    select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c)
+    .select_from(revision_table)
+    .where(revision_table.c.id == 1)
+)
 # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
 _FIND = (
-    select(revision_table.c.revision, *token_table.c, *client_table.c)
-    .select_from(revision_table)
-    .outerjoin(token_table, token_table.c.id == bindparam("token_id"))
+    _RECORDS.outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
     .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
-    .where(revision_table.c.id == 1)
+    .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
 )
 
 
@@ -41,11 +50,13 @@ class SQLAlchemyStore:
     """Clients, tokens and events in SQLite or PostgreSQL, on connections of its own.
 
     Raises ConfigurationError for a URL that names neither. Any number of threads and processes may share the
-    database; after a fork, the child opens connections of its own.
+    database; after a fork, the child opens connections of its own. ``clock`` takes the place of the database's own
+    clock, which decides when an idle token ends for good: for tests.
     """
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(self, url: str | URL, *, clock: Clock | None = None) -> None:
         self.url = checked_url(url)
+        self._clock = clock
         self._reading, self._writing = make_engines(self.url)
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
         weakref.finalize(self, self._reading.dispose)
@@ -54,10 +65,7 @@ class SQLAlchemyStore:
 
     def find(self, token_id: str) -> Record | None:
         with self._connection() as connection:
-            row = _first(connection.execute(_FIND, {"token_id": _askable(token_id)}).all())
-        if row[1] is None:
-            return None
-        return Record(load_token(row[1:_TOKEN_END]), load_client(row[_TOKEN_END:]), row[0])
+            return _find(connection, token_id)
 
     def feed(self, since: int) -> Feed:
         query = (
@@ -72,6 +80,12 @@ class SQLAlchemyStore:
             rows = connection.execute(query).all()
         return Feed(_first(rows)[0], tuple(load_event(row[1:]) for row in rows if row[1] is not None))
 
+    def use_by_day(self, token_id: str) -> dict[int, int]:
+        days = use_day_table.c
+        query = select(days.day, days.requests).where(days.token_id == token_id).order_by(days.day)
+        with self._connection() as connection:
+            return {day: count for day, count in connection.execute(query)}  # noqa: C416
+
     def client(self, ref: str) -> Client | None:
         with self._connection() as connection:
             return _find_client(connection, ref)
@@ -81,15 +95,12 @@ class SQLAlchemyStore:
         with self._connection() as connection:
             return [load_client(row) for row in connection.execute(query)]
 
-    def tokens(self, client_id: str | None = None) -> list[Token]:
-        query = select(token_table).order_by(token_table.c.created_at, token_table.c.id)
-        if client_id is not None:
-            query = query.where(token_table.c.client_id == client_id)
+    def records(self, client_id: str | None = None) -> list[Record]:
         with self._connection() as connection:
-            return [load_token(row) for row in connection.execute(query)]
+            return _find_records(connection, client_id)
 
-    def events(self, limit: int) -> list[Event]:
-        query = select(event_table).order_by(event_table.c.number.desc()).limit(limit)
+    def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
+        query = _chosen(which).order_by(event_table.c.number.desc()).limit(limit)
         with self._connection() as connection:
             return [load_event(row) for row in connection.execute(query)][::-1]
 
@@ -109,7 +120,11 @@ class SQLAlchemyStore:
             counter = select(revision_table.c.revision, revision_table.c.schema_version).with_for_update()
             revision, version = _first(connection.execute(counter).all())
             check_version(version)
-            yield _Transaction(connection, revision)
+            yield _Transaction(connection, revision, self._clock)
+
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        with translated(), self._writing.begin() as connection:
+            return write_uses(connection, uses)
 
     def upgrade(self) -> tuple[int, int]:
         """Create the tables, or bring older ones up to date; returns the schema versions before and after.
@@ -137,17 +152,22 @@ class SQLAlchemyStore:
 class _Transaction:
     """Writes while the counter is locked, each write with its event."""
 
-    def __init__(self, connection: Connection, revision: int) -> None:
+    def __init__(self, connection: Connection, revision: int, clock: Clock | None) -> None:
         self._connection = connection
         self._revision = revision
+        self._clock = clock
+
+    def now(self) -> int:
+        return self._clock() if self._clock else _database_time(self._connection)
 
     def client(self, ref: str) -> Client | None:
         return _find_client(self._connection, ref)
 
-    def token(self, token_id: str) -> Token | None:
-        query = select(token_table).where(token_table.c.id == _askable(token_id))
-        row = self._connection.execute(query).one_or_none()
-        return load_token(row) if row else None
+    def record(self, token_id: str) -> Record | None:
+        return _find(self._connection, token_id)
+
+    def records(self, client_id: str) -> list[Record]:
+        return _find_records(self._connection, client_id)
 
     def put_client(self, client: Client, change: Change) -> Event:
         self._put(client_table, client)
@@ -156,6 +176,37 @@ class _Transaction:
     def put_token(self, token: Token, change: Change) -> Event:
         self._put(token_table, token)
         return self._record(change, token.client_id, token.id)
+
+    def note(self, change: Change, client_id: str = "") -> Event:
+        return self._record(change, client_id, None)
+
+    def delete_tokens(self, token_ids: Collection[str]) -> None:
+        # In the order in which uses are written, so that nobody waits for the other in a circle.
+        for table, column in (
+            (use_table, use_table.c.token_id),
+            (use_day_table, use_day_table.c.token_id),
+            (token_table, token_table.c.id),
+        ):
+            self._connection.execute(delete(table).where(column.in_(token_ids)))
+
+    def delete_events(self, before: int, limit: int) -> int:
+        # The oldest up to the first that is young enough, so that what remains is numbered without gaps.
+        number = event_table.c.number
+        query = select(number, event_table.c.at).where(number < self._revision).order_by(number).limit(limit)
+        count, last = 0, 0
+        for last_seen, at in self._connection.execute(query).all():
+            if at >= before:
+                break
+            count, last = count + 1, last_seen
+        self._connection.execute(delete(event_table).where(number <= last))
+        return count
+
+    def delete_days(self, before: int, limit: int) -> int:
+        days = use_day_table.c
+        old = self._connection.execute(select(days.token_id, days.day).where(days.day < before).limit(limit)).all()
+        for token_id, day in old:
+            self._connection.execute(delete(use_day_table).where(days.token_id == token_id, days.day == day))
+        return len(old)
 
     def _put(self, table: Table, item: Client | Token) -> None:
         values = dump_row(table, item)
@@ -170,6 +221,26 @@ class _Transaction:
         return event
 
 
+def _find(connection: Connection, token_id: str) -> Record | None:
+    row = _first(connection.execute(_FIND, {"wanted_id": _askable(token_id)}).all())
+    return None if row[1] is None else _load_record(row)
+
+
+def _find_records(connection: Connection, client_id: str | None) -> list[Record]:
+    query = (
+        _RECORDS.join(token_table, true() if client_id is None else token_table.c.client_id == client_id)
+        .join(client_table, client_table.c.id == token_table.c.client_id)
+        .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
+        .order_by(token_table.c.created_at, token_table.c.id)
+    )
+    return [_load_record(row) for row in connection.execute(query)]
+
+
+def _load_record(row: Sequence[Any]) -> Record:
+    token, client = load_token(row[1:_TOKEN_END]), load_client(row[_TOKEN_END:_CLIENT_END])
+    return Record(token, client, row[0], load_use(row[_CLIENT_END:]))
+
+
 def _find_client(connection: Connection, ref: str) -> Client | None:
     if not ref.isprintable():
         return None  # no id or name; and not every database could even be asked for it
@@ -178,6 +249,27 @@ def _find_client(connection: Connection, ref: str) -> Client | None:
         if row:
             return load_client(row)
     return None
+
+
+def _chosen(which: EventFilter) -> Select[Any]:
+    events = event_table.c
+    query = select(event_table).where(events.number > which.after)
+    for column, value in (
+        (events.client_id, which.client_id),
+        (events.token_id, which.token_id),
+        (events.kind, which.kind),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return query if which.since is None else query.where(events.at >= which.since)
+
+
+def _database_time(connection: Connection) -> int:
+    if connection.dialect.name == "postgresql":
+        query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    else:
+        query = "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+    return int(connection.execute(text(query)).scalar_one())
 
 
 def _askable(token_id: str) -> str:

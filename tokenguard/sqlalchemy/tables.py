@@ -23,8 +23,8 @@ from sqlalchemy import (
 )
 
 from ..errors import StoreError
-from ..store import Event, dump_json, dump_scopes, load_scopes
-from ..tokens import Client, Token
+from ..store import Event, dump_json, dump_scopes, load_conditions, load_scopes
+from ..tokens import Client, Token, Use
 
 
 class _AsStored(TypeDecorator[bool]):
@@ -50,6 +50,7 @@ client_table = Table(
     Column("scopes", Text, nullable=False),
     Column("enabled", _AsStored, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("conditions", Text, nullable=False),
     UniqueConstraint("name", name="tokenguard_client_name"),
 )
 token_table = Table(
@@ -64,7 +65,27 @@ token_table = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
+    Column("conditions", Text, nullable=False),
+    Column("idle_timeout", BigInteger),
+    Column("idle_ended_at", BigInteger),
+    Column("successor_id", String(16)),
+    Column("overlap_ends_at", BigInteger),
     Index("tokenguard_token_client", "client_id", "created_at"),
+)
+use_table = Table(
+    "tokenguard_use",
+    metadata,
+    Column("token_id", String(16), primary_key=True),
+    Column("last_used_at", BigInteger, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+)
+use_day_table = Table(
+    "tokenguard_use_day",
+    metadata,
+    Column("token_id", String(16), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
 )
 event_table = Table(
     "tokenguard_event",
@@ -103,6 +124,11 @@ def load_token(row: Sequence[Any]) -> Token:
     return Token(*_load(token_table, row))
 
 
+def load_use(row: Sequence[Any]) -> Use | None:
+    """None where an outer join found no use."""
+    return None if row[0] is None else Use(*_load(use_table, row))
+
+
 def load_event(row: Sequence[Any]) -> Event:
     return Event(*_load(event_table, row))
 
@@ -116,7 +142,11 @@ def _load(table: Table, row: Sequence[Any]) -> list[Any]:
 
 
 def _reader(column: Column[Any]) -> Callable[[Any], Any]:
-    special: dict[str, Callable[[Any], Any]] = {"scopes": load_scopes, "data": json.loads}
+    special: dict[str, Callable[[Any], Any]] = {
+        "scopes": load_scopes,
+        "conditions": load_conditions,
+        "data": json.loads,
+    }
     read = special.get(column.name) or _BY_TYPE[column.type.python_type]
     return (lambda value: None if value is None else read(value)) if column.nullable else read
 
@@ -137,11 +167,13 @@ _BY_TYPE: dict[type, Callable[[Any], Any]] = {int: _whole_number, str: _text, bo
 _READERS = {table.name: [_reader(column) for column in table.c] for table in metadata.sorted_tables}
 
 
-def dump_row(table: Table, item: Client | Token | Event) -> dict[str, Any]:
+def dump_row(table: Table, item: Client | Token | Use | Event) -> dict[str, Any]:
     """The values of the row that keeps ``item``."""
     values = {column.name: getattr(item, column.name) for column in table.c}
     if isinstance(item, Event):
         values["data"] = dump_json(item.data)
     else:
         values["scopes"] = dump_scopes(item.scopes)
+    if isinstance(item, (Client, Token)):
+        values["conditions"] = dump_json(item.conditions.dump())
     return values

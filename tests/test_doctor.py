@@ -1,0 +1,256 @@
+"""The doctor: it finds each thing that is wrong, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tokenguard import MemoryStore, Policy, ScopeCatalog, Scopes, SigningKeys, TokenFormat
+from tokenguard.cli import command_tree
+from tokenguard.clock import DAY
+from tokenguard.config import Options
+from tokenguard.doctor import Finding, Level, examine, unused_scopes
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import NewUse
+from tokenguard.usage import end_if_idle
+
+from .conftest import KEY, OTHER_KEY, StoppedClock, World
+
+DAY_SECONDS = 86_400
+OLD_ENOUGH = 30 * DAY_SECONDS
+
+
+@pytest.fixture
+def world() -> World:
+    """A world whose store goes by the stopped clock, too."""
+    clock = StoppedClock()
+    world = World(MemoryStore(clock), clock=clock)
+    world.client()
+    return world
+
+
+def findings(
+    world: World,
+    *,
+    tokens: TokenFormat | None = None,
+    policy: Policy | None = None,
+    catalog: ScopeCatalog | None = None,
+    clock: Callable[[], int] | None = None,
+) -> dict[str, Finding]:
+    found = examine(
+        world.store,
+        tokens=tokens or world.tokens,
+        catalog=catalog or world.catalog,
+        policy=policy or Policy(),
+        clock=clock or world.clock,
+    )
+    return {finding.code: finding for finding in found}
+
+
+def used(world: World, token_id: str, *scopes: str) -> None:
+    at = world.clock()
+    world.store.record_uses([NewUse(token_id, at, "", frozenset(scopes), {at // DAY: 1})])
+
+
+def test_nothing_is_found_where_nothing_is_wrong(world: World) -> None:
+    issued = world.issue(client="billing", expires_in=400 * DAY_SECONDS)
+    used(world, issued.token.id, "users:read")
+    world.clock.move(OLD_ENOUGH)
+    assert findings(world) == {}
+
+
+def test_a_key_that_is_dropped_while_tokens_of_it_are_in_use(world: World) -> None:
+    tokens = [world.issue(client="billing", expires_in=DAY_SECONDS).token.id for _ in range(5)]
+    world.issuer.revoke(tokens.pop(), actor="tests")
+    found = findings(world, tokens=TokenFormat(SigningKeys(OTHER_KEY)))
+    assert found.keys() == {"key_dropped"}
+    finding = found["key_dropped"]
+    assert (finding.level, finding.needs_action, set(finding.ids)) == (Level.ERROR, True, set(tokens))
+    assert finding.message.startswith("4 tokens are signed by a key that is no longer configured")
+    assert finding.message.endswith(": " + ", ".join(sorted(tokens)[:3]) + ", …")
+    assert "TOKENGUARD_OLD_SIGNING_KEYS" in finding.advice
+    assert findings(world, tokens=TokenFormat(SigningKeys(OTHER_KEY, old=[KEY]))) == {}
+
+
+def test_without_a_key_it_says_that_keys_cannot_be_checked(world: World) -> None:
+    (finding,) = examine(world.store, tokens=None, catalog=world.catalog, policy=Policy(), clock=world.clock)
+    assert (finding.level, finding.code, finding.needs_action) == (Level.WARNING, "keys_not_checked", False)
+    assert "TOKENGUARD_SIGNING_KEY" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("policy", "urgent"),
+    [(Policy(), False), (Policy(require_expiry=True), True), (Policy(max_lifetime=60), True)],
+)
+def test_tokens_without_expiry_need_a_hand_only_if_the_policy_forbids_them(
+    world: World, policy: Policy, urgent: bool
+) -> None:
+    token_id = world.issue(client="billing").token.id
+    finding = findings(world, policy=policy)["no_expiry"]
+    assert (finding.level, finding.needs_action, finding.ids) == (Level.WARNING, urgent, (token_id,))
+    assert f"1 token is without expiry{', against the policy' * urgent}: {token_id}" == finding.message
+
+
+def test_a_token_in_overlap_has_an_end(world: World) -> None:
+    token_id = world.issue(client="billing").token.id
+    successor = world.issuer.rotate(token_id, actor="tests").token.id
+    assert findings(world)["no_expiry"].ids == (successor,)
+
+
+def test_idle_tokens_until_that_is_recorded(world: World) -> None:
+    token_id = world.issue(client="billing", expires_in=DAY_SECONDS, idle_timeout=3600).token.id
+    world.clock.move(3659)
+    assert findings(world) == {}
+    world.clock.move(1)
+    finding = findings(world)["idle"]
+    assert (finding.needs_action, finding.ids) == (False, (token_id,))
+    end_if_idle(world.store, token_id)
+    assert findings(world) == {}
+
+
+def test_scopes_that_nobody_uses_are_told_after_thirty_days(world: World) -> None:
+    token_id = world.issue("users:manage groups:read", client="billing", expires_in=400 * DAY_SECONDS).token.id
+    used(world, token_id, "users:manage")
+    world.clock.move(OLD_ENOUGH - 1)
+    assert findings(world) == {}
+    world.clock.move(1)
+    finding = findings(world)["unused_scopes"]
+    assert (finding.needs_action, finding.ids) == (False, (token_id,))
+    used(world, token_id, "groups:read")
+    assert findings(world) == {}
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked", "unused"),
+    [
+        ("users:manage", [], ["users:read", "users:manage"]),
+        ("users:manage", ["users:read"], ["users:manage"]),
+        ("users:manage", ["users:manage"], []),  # what it implies cannot be taken away without it
+        ("users:*", ["users:read"], ["users:manage"]),
+        ("groups:*", ["groups:read"], []),
+    ],
+)
+def test_unused_scopes_by_the_catalogue(world: World, granted: str, asked: list[str], unused: list[str]) -> None:
+    world.issuer.set_scopes("billing", "users:* groups:*", actor="tests")
+    token_id = world.issue(granted, client="billing").token.id
+    if asked:
+        used(world, token_id, *asked)
+    record = world.store.find(token_id)
+    assert record is not None
+    assert unused_scopes(record, world.catalog) == unused
+    narrowed = record._replace(client=replace(record.client, scopes=Scopes()))
+    assert unused_scopes(narrowed, world.catalog) == []
+
+
+def test_unused_scopes_as_written_without_a_catalogue() -> None:
+    world = World(MemoryStore(), catalog=ScopeCatalog())
+    world.client(scopes="*")
+    token_id = world.issue("a.* b c.*", client="billing").token.id
+    used(world, token_id, "a.read", "b")
+    record = world.store.find(token_id)
+    assert record is not None
+    assert unused_scopes(record, world.catalog) == ["c.*"]
+
+
+def test_a_client_whose_tokens_exceed_what_it_may_have_now(world: World) -> None:
+    world.issue("users:read", client="billing", expires_in=DAY_SECONDS)
+    gone = world.issue("groups:read", client="billing", expires_in=DAY_SECONDS)
+    world.issuer.set_scopes("billing", "users:manage", actor="tests")
+    finding = findings(world)["beyond_client"]
+    client = world.store.clients()[0]
+    assert (finding.level, finding.needs_action, finding.ids) == (Level.WARNING, True, (client.id,))
+    assert finding.message.startswith("1 client has active tokens with scopes beyond")
+    world.issuer.revoke(gone.token.id, actor="tests")
+    assert findings(world) == {}
+
+
+@pytest.mark.parametrize(("apart", "words"), [(6, "6 seconds ahead of"), (-60, "60 seconds behind")])
+def test_clocks_that_disagree(world: World, apart: int, words: str) -> None:
+    for seconds in (-5, 5):
+        assert findings(world, clock=lambda at=seconds: world.clock() + at * 1_000_000) == {}  # type: ignore[misc]
+    finding = findings(world, clock=lambda: world.clock() + apart * 1_000_000)["clocks"]
+    assert (finding.level, finding.needs_action) == (Level.ERROR, True)
+    assert words in finding.message
+
+
+def test_no_catalogue(world: World) -> None:
+    found = examine(world.store, tokens=world.tokens, catalog=ScopeCatalog(), policy=Policy(), clock=world.clock)
+    assert [(finding.code, finding.needs_action) for finding in found] == [("no_catalog", False)]
+
+
+def test_the_worst_comes_first(world: World) -> None:
+    world.issue("groups:read", client="billing")
+    world.issuer.set_scopes("billing", "", actor="tests")
+    found = findings(world, tokens=TokenFormat(SigningKeys(OTHER_KEY)))
+    assert list(found) == ["key_dropped", "beyond_client", "no_expiry"]
+
+
+def test_it_changes_nothing(world: World) -> None:
+    world.issue(client="billing", idle_timeout=3600)
+    world.clock.move(OLD_ENOUGH)
+    before = world.store.feed(0), world.store.records()
+    assert findings(world)
+    assert (world.store.feed(0), world.store.records()) == before
+
+
+# From the command line
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Iterator[Callable[..., Result]]:
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'tokens.db'}")
+
+    def run(*arguments: str, **options: str) -> Result:
+        scopes = '{"users:read": "Read users"}'
+        read = Options.read({"SIGNING_KEY": KEY, "SCOPES": scopes} | options)
+        return CliRunner().invoke(command_tree(lambda: (read, store)), list(arguments) or ["doctor"])
+
+    yield run
+    store.close()
+
+
+def test_all_is_well(doctor: Callable[..., Result]) -> None:
+    doctor("init")
+    assert (doctor().exit_code, doctor().stdout, doctor().stderr) == (0, "", "All is well.\n")
+    done = doctor("doctor", "--json")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_what_needs_no_hand_is_listed_and_exits_with_0(doctor: Callable[..., Result]) -> None:
+    doctor("init")
+    doctor("client", "add", "billing", "--scopes", "users:read")
+    token_id = doctor("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    done = doctor()
+    assert (done.exit_code, done.stderr) == (0, "All is well; what is listed needs no hand.\n")
+    assert f"1 token is without expiry: {token_id}" in done.stdout
+    (finding,) = json.loads(doctor("doctor", "--json").stdout)
+    assert (finding["level"], finding["code"], finding["ids"]) == ("warning", "no_expiry", [token_id])
+
+
+def test_what_needs_a_hand_exits_with_1(doctor: Callable[..., Result]) -> None:
+    doctor("init")
+    doctor("client", "add", "billing", "--scopes", "users:read")
+    doctor("issue", "billing", "--scopes", "users:read")
+    for arguments in (["doctor"], ["doctor", "--json"]):
+        done = doctor(*arguments, SIGNING_KEY=OTHER_KEY)
+        assert (done.exit_code, done.stderr) == (1, "Error: 1 of 2 findings needs a hand\n")
+        assert "no longer configured" in done.stdout
+
+
+def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:
+    done = doctor()
+    assert (done.exit_code, done.stderr) == (1, "Error: 1 of 1 findings needs a hand\n")
+    assert 'run "tokenguard init"' in done.stdout
+    doctor("init")
+    with sqlite3.connect(tmp_path / "tokens.db") as connection:
+        connection.execute("UPDATE tokenguard_revision SET schema_version = 99")
+    connection.close()
+    (finding,) = json.loads(doctor("doctor", "--json").stdout)
+    assert (finding["level"], finding["code"]) == ("error", "schema")
+    assert "schema version 99, newer than this tokenguard knows" in finding["message"]

@@ -1,0 +1,326 @@
+"""The life of a token at its edges: expiry, idle end, rotation; who tells of it, and what is left on record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tokenguard import (
+    Conditions,
+    Guard,
+    InvalidToken,
+    InvalidValue,
+    IssuanceError,
+    Issued,
+    MemoryStore,
+    Store,
+    StoreUnavailable,
+    UnknownToken,
+)
+from tokenguard.clock import LONGEST, SECOND
+
+from .conftest import StoppedClock, World, run_together
+
+MINUTE = 60 * SECOND
+# A second and a microsecond on either side of an end, and the end itself: works there or not.
+EDGES = [(-SECOND, True), (-1, True), (0, False), (1, False), (SECOND, False)]
+
+
+@pytest.fixture
+def world(any_store: Store, clock: StoppedClock) -> World:
+    return World(any_store, clock)
+
+
+def works(world: World, issued: Issued) -> bool:
+    return why_not(world, issued) == ""
+
+
+def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
+    try:
+        (guard or world.guard).authenticate(issued.text)
+    except InvalidToken as refused:
+        return refused.reason
+    return ""
+
+
+def kinds(store: Store) -> list[str]:
+    return [event.kind for event in store.events(1000)]
+
+
+# Edges
+
+
+def at_the_edges(world: World, issued: Issued, end: int) -> list[str]:
+    """Why the token is refused beside its end and at it, asked of a process each that was just started."""
+    refused = []
+    for beside, _ in EDGES:
+        world.clock.micros = end + beside
+        refused.append(why_not(World(world.store, world.clock), issued))
+    return refused
+
+
+def ended_as(state: str) -> list[str]:
+    return ["" if alive else state for _, alive in EDGES]
+
+
+def test_the_edge_of_expiry(world: World) -> None:
+    issued = world.issue(expires_in=3600)
+    assert at_the_edges(world, issued, world.clock() + 3600 * SECOND) == ended_as("expired")
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_the_edge_of_idleness(world: World, used: bool) -> None:
+    """A use is on record a minute late at most, so the end is that minute later than the timeout."""
+    issued = world.issue(idle_timeout=3600)
+    if used:
+        world.clock.move(3000)
+        world.use(issued)
+    assert at_the_edges(world, issued, world.clock() + 3600 * SECOND + MINUTE) == ended_as("idle")
+
+
+def test_the_edge_of_an_overlap(world: World) -> None:
+    old = world.issue()
+    successor = world.rotate(old.token.id, 3600)
+    assert at_the_edges(world, old, world.clock() + 3600 * SECOND) == ended_as("rotated")
+    assert works(world, successor)
+
+
+def test_expiry_is_a_hard_cap_beside_idleness(world: World) -> None:
+    issued = world.issue(idle_timeout=3600, expires_in=7200)
+    for _ in range(3):
+        world.use(issued)
+        world.clock.move(2400)
+    assert why_not(world, issued) == "expired"
+    assert "token.idle_ended" not in kinds(world.store)
+
+
+def test_every_use_renews_an_idle_token(world: World) -> None:
+    issued = world.issue(idle_timeout=120)
+    for _ in range(20):
+        world.use(issued)
+        world.clock.move(119)
+    assert works(world, issued)
+
+
+def test_a_use_just_short_of_being_written_still_counts(world: World) -> None:
+    """Within the minute after a write nothing is written; the token lives as long as its timeout after that, too."""
+    issued = world.issue(idle_timeout=120)
+    world.use(issued)
+    world.clock.micros += MINUTE - 1
+    world.use(issued)
+    world.clock.move(120)
+    assert works(world, issued)
+
+
+# What has ended stays ended
+
+
+def test_the_end_of_an_idle_token_is_recorded_by_the_stores_clock(world: World) -> None:
+    issued = world.issue(idle_timeout=3600)
+    world.clock.move(3600 + 60)
+    for _ in range(3):
+        assert why_not(world, issued) == "idle"
+    event = world.store.events(1)[0]
+    assert kinds(world.store) == ["client.registered", "token.issued", "token.idle_ended"]
+    assert (event.at, event.actor, event.token_id) == (world.clock(), "tokenguard", issued.token.id)
+    assert dict(event.data) == {"idle_ended_at": [None, world.clock()]}
+
+
+def test_a_clock_that_steps_back_revives_nothing_in_this_process(world: World) -> None:
+    client = world.client()
+    expired = world.issue(client=client.id, expires_in=10)
+    rotated = world.issue(client=client.id)
+    world.rotate(rotated.token.id, 10)
+    world.clock.move(10)
+    before = [why_not(world, issued) for issued in (expired, rotated)]
+    world.clock.move(-10)
+    assert [why_not(world, issued) for issued in (expired, rotated)] == before == ["expired", "rotated"]
+
+
+def test_what_is_recorded_is_not_revived_by_a_restart_with_an_earlier_clock(world: World) -> None:
+    client = world.client()
+    idle, revoked = world.issue(client=client.id, idle_timeout=3600), world.issue(client=client.id)
+    world.clock.move(10_000)
+    assert why_not(world, idle) == "idle"
+    world.issuer.revoke(revoked.token.id, actor="tests")
+    world.clock.move(-20_000)
+    restarted = World(world.store, world.clock)
+    assert [why_not(restarted, issued) for issued in (idle, revoked)] == ["idle", "revoked"]
+    for issued in (idle, revoked):
+        with pytest.raises(IssuanceError, match="what has ended is not rotated"):
+            restarted.rotate(issued.token.id)
+
+
+def test_one_hosts_fast_clock_ends_nobodys_token_for_good(world: World) -> None:
+    issued = world.issue(idle_timeout=3600)
+    fast = StoppedClock()
+    fast.move(10_000)
+    hasty = World(world.store, fast)
+    assert why_not(hasty, issued) == "idle"  # the host itself refuses
+    assert works(world, issued)
+    assert kinds(world.store) == ["client.registered", "token.issued"]
+    world.clock.move(3660)
+    assert why_not(hasty, issued) == "idle"
+    assert kinds(world.store)[2:] == ["token.idle_ended"]  # now the store's clock says so, too
+    assert why_not(world, issued) == "idle"
+
+
+def test_a_use_by_a_slow_clock_shortens_no_life(world: World) -> None:
+    issued = world.issue(idle_timeout=3600)
+    world.clock.move(-3600)
+    world.use(issued)
+    world.clock.move(3600 + 3600)
+    assert works(world, issued)
+
+
+def test_what_one_host_uses_another_does_not_find_idle(world: World) -> None:
+    other = World(world.store, world.clock)
+    issued = world.issue(idle_timeout=120)
+    for turn in range(10):
+        (world, other)[turn % 2].use(issued)
+        world.clock.move(100)
+    assert works(world, issued)
+    assert works(other, issued)
+
+
+def test_idle_tokens_of_two_hosts_end_once(world: World) -> None:
+    other = World(world.store, world.clock)
+    issued = world.issue(idle_timeout=120)
+    world.clock.move(180)
+    assert why_not(world, issued) == why_not(other, issued) == "idle"
+    assert kinds(world.store).count("token.idle_ended") == 1
+
+
+def test_while_the_end_cannot_be_recorded_an_idle_token_is_refused_all_the_same(clock: StoppedClock) -> None:
+    class ReadOnly(MemoryStore):
+        def transaction(self) -> Any:
+            raise StoreUnavailable("the database cannot be written")
+
+    store = MemoryStore(clock)
+    issued = World(store, clock).issue(idle_timeout=120)
+    clock.move(180)
+    broken = ReadOnly(clock)
+    broken._data = store._data
+    assert why_not(World(broken, clock), issued) == "idle"
+
+
+# Rotation
+
+
+def test_a_successor_is_the_same_but_for_its_secret(world: World) -> None:
+    conditions = Conditions.parse(["10.0.0.0/8"], rate="100/minute")
+    old = world.issue(
+        "users:read groups:read", name="nightly", expires_in=7200, idle_timeout=600, conditions=conditions
+    )
+    world.clock.move(600)
+    successor = world.rotate(old.token.id, 3600)
+    new = successor.token
+    assert (new.id, new.digest, successor.text.reveal()) != (old.token.id, old.token.digest, old.text.reveal())
+    assert new == replace(
+        old.token, id=new.id, digest=new.digest, created_at=world.clock(), expires_at=world.clock() + 7200 * SECOND
+    )
+    record = world.store.find(old.token.id)
+    assert record is not None
+    ends = world.clock() + 3600 * SECOND
+    assert record.token == replace(old.token, successor_id=new.id, overlap_ends_at=ends)
+    rotated, issued = world.store.events(2)
+    assert (rotated.kind, rotated.token_id) == ("token.rotated", old.token.id)
+    assert dict(rotated.data) == {"successor_id": [None, new.id], "overlap_ends_at": [None, ends]}
+    assert (issued.kind, issued.token_id) == ("token.issued", new.id)
+
+
+def test_both_work_in_the_overlap_and_the_old_one_may_be_ended_early(world: World) -> None:
+    old = world.issue()
+    successor = world.rotate(old.token.id)
+    assert works(world, old)
+    assert works(world, successor)
+    world.issuer.revoke(old.token.id, actor="tests")
+    assert why_not(world, old) == "revoked"
+    assert works(world, successor)
+
+
+def test_without_overlap_the_old_one_ends_at_once(world: World) -> None:
+    old = world.issue()
+    successor = world.rotate(old.token.id, 0)
+    assert why_not(world, old) == "rotated"
+    assert works(world, successor)
+
+
+def test_a_successor_can_be_rotated_again(world: World) -> None:
+    chain = [world.issue()]
+    for _ in range(3):
+        chain.append(world.rotate(chain[-1].token.id, 0))
+    assert [why_not(world, issued) for issued in chain] == ["rotated"] * 3 + [""]
+
+
+@pytest.mark.parametrize(("state", "message"), [
+    ("revoked", "is revoked: what has ended is not rotated, issue a new one"),
+    ("expired", "is expired: what has ended is not rotated"),
+    ("idle", "is idle: what has ended is not rotated"),
+    ("rotated", "is rotated already: its successor is "),
+    ("in overlap", "is rotated already: its successor is "),
+    ("disabled", "the client 'billing' is disabled: enable it first"),
+    ("beyond", "the client 'billing' may not have 'users:read'; it may have 'groups:read'"),
+])  # fmt: skip
+def test_what_cannot_be_rotated_is_refused_and_stays_as_it_is(world: World, state: str, message: str) -> None:
+    issued = world.issue(expires_in=10_000 if state == "expired" else None, idle_timeout=600)
+    end(world, issued, state)
+    before = (world.store.records(), world.store.events(100))
+    with pytest.raises(IssuanceError, match=message):
+        world.rotate(issued.token.id, 0)
+    assert (world.store.records(), world.store.events(100)) == before
+
+
+def end(world: World, issued: Issued, state: str) -> None:
+    if state == "revoked":
+        world.issuer.revoke(issued.token.id, actor="tests")
+    elif state in {"rotated", "in overlap"}:
+        world.rotate(issued.token.id, 0 if state == "rotated" else 3600)
+    elif state == "disabled":
+        world.issuer.disable(issued.token.client_id, actor="tests")
+    elif state == "beyond":
+        world.issuer.set_scopes(issued.token.client_id, "groups:read", actor="tests")
+    else:
+        world.clock.move(10_000 if state == "expired" else 660)
+
+
+def test_an_unknown_token_cannot_be_rotated(world: World) -> None:
+    with pytest.raises(UnknownToken, match="no token has the id 'nobody'"):
+        world.rotate("nobody")
+
+
+@pytest.mark.parametrize(("overlap", "fits"), [(3599, True), (3600, True), (3601, False), (LONGEST, False)])
+def test_an_overlap_ends_before_the_token_does(world: World, overlap: int, fits: bool) -> None:
+    issued = world.issue(expires_in=3600)
+    if fits:
+        world.rotate(issued.token.id, overlap)
+        return
+    with pytest.raises(IssuanceError, match=r"expires at 20.*Z, before the overlap would end: shorten it"):
+        world.rotate(issued.token.id, overlap)
+    assert [record.token for record in world.store.records()] == [issued.token]
+
+
+def test_what_is_no_overlap_is_refused(world: World) -> None:
+    issued = world.issue()
+    for overlap in (-1, LONGEST + 1, 1.5, "24h", True, None):
+        with pytest.raises(InvalidValue, match="duration"):
+            world.rotate(issued.token.id, overlap)  # type: ignore[arg-type]
+    assert [record.token for record in world.store.records()] == [issued.token]
+
+
+def test_two_who_rotate_at_once_make_one_successor(world: World) -> None:
+    issued = world.issue()
+    outcomes: list[str] = []
+
+    def rotate() -> None:
+        try:
+            world.rotate(issued.token.id)
+            outcomes.append("done")
+        except IssuanceError:
+            outcomes.append("refused")
+
+    run_together([rotate] * 6)
+    assert sorted(outcomes) == ["done"] + ["refused"] * 5
+    assert len(world.store.records()) == 2

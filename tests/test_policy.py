@@ -1,0 +1,182 @@
+"""The rules for issuing: each, its edge, and what breaks it; and what cannot be a rule."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from tokenguard import ConfigurationError, InvalidValue, MemoryStore, Policy, PolicyViolation
+from tokenguard.config import Options, from_environ
+from tokenguard.policy import MIN_IDLE_TIMEOUT
+
+from .conftest import World
+
+DAY = 86_400
+
+
+def world_with(**rules: Any) -> World:
+    world = World(MemoryStore(), policy=Policy(**rules))
+    world.client()
+    return world
+
+
+def refused(world: World, rule: str, **kwargs: Any) -> str:
+    before = [record.token for record in world.store.records()]
+    with pytest.raises(PolicyViolation) as violation:
+        world.issue(client="billing", **kwargs)
+    assert violation.value.rule == rule
+    assert str(violation.value).startswith(f"{rule}: ")
+    assert [record.token for record in world.store.records()] == before
+    return str(violation.value)
+
+
+def test_without_rules_anything_goes() -> None:
+    world = world_with()
+    for _ in range(3):
+        token = world.issue(client="billing").token
+        assert (token.name, token.expires_at, token.idle_timeout) == ("", None, None)
+
+
+def test_an_expiry_may_be_asked_for() -> None:
+    world = world_with(require_expiry=True)
+    assert refused(world, "require_expiry") == "require_expiry: a token must have an expiry here"
+    world.issue(client="billing", expires_in=1)
+
+
+def test_the_longest_lifetime_to_the_second() -> None:
+    world = world_with(max_lifetime=90 * DAY)
+    world.issue(client="billing", expires_in=90 * DAY)
+    message = refused(world, "max_lifetime", expires_in=90 * DAY + 1)
+    assert message == "max_lifetime: a token may live 7776000 seconds at most here, and this one would 7776001"
+    # A token without an end lives longer than any limit.
+    refused(world, "require_expiry")
+
+
+def test_a_name_may_be_asked_for() -> None:
+    world = world_with(require_name=True)
+    assert refused(world, "require_name") == "require_name: a token must have a name here"
+    world.issue(client="billing", name="nightly")
+
+
+def test_the_most_active_tokens_of_a_client() -> None:
+    world = world_with(max_active_tokens=2)
+    first = world.issue(client="billing", expires_in=10)
+    world.issue(client="billing")
+    message = refused(world, "max_active_tokens")
+    assert message == "max_active_tokens: a client may have 2 active tokens here, and it has 2"
+    world.client("reports")
+    world.issue(client="reports")  # another client's count for themselves
+    world.issuer.revoke(first.token.id, actor="tests")
+    world.issue(client="billing", expires_in=10)
+    refused(world, "max_active_tokens")
+    world.clock.move(10)  # what has expired counts no more
+    world.issue(client="billing")
+    refused(world, "max_active_tokens")
+
+
+def test_a_rotation_takes_the_place_of_its_token() -> None:
+    world = world_with(max_active_tokens=1)
+    issued = world.issue(client="billing")
+    for _ in range(3):
+        issued = world.rotate(issued.token.id)
+    refused(world, "max_active_tokens")
+
+
+def test_rules_that_became_stricter_hold_for_a_rotation() -> None:
+    world = world_with()
+    issued = world.issue(client="billing")
+    stricter = World(world.store, world.clock, policy=Policy(require_expiry=True))
+    with pytest.raises(PolicyViolation, match=r"^require_expiry: "):
+        stricter.rotate(issued.token.id)
+    assert [record.token for record in world.store.records()] == [issued.token]
+    world.scopes_of(issued)
+
+
+def test_the_default_idle_timeout() -> None:
+    world = world_with(idle_timeout=30 * DAY)
+    assert world.issue(client="billing").token.idle_timeout == 30 * DAY * 1_000_000
+    assert world.issue(client="billing", idle_timeout=DAY).token.idle_timeout == DAY * 1_000_000
+
+
+def test_a_refusal_is_recorded_and_nothing_else_is() -> None:
+    world = world_with(require_name=True)
+    refused(world, "require_name")
+    event = world.store.events(10)[-1]
+    client = world.store.client("billing")
+    assert client is not None
+    assert (event.number, event.kind, event.actor, event.at) == (2, "policy.refused", "tests", world.clock())
+    assert (event.client_id, event.token_id, dict(event.data)) == (client.id, None, {"rule": [None, "require_name"]})
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 0, -1, True, 90.0, "90d", 10**12])
+def test_an_idle_timeout_that_uses_are_too_rarely_written_for(world: World, seconds: Any) -> None:
+    client = world.client()
+    with pytest.raises(InvalidValue, match=r"idle timeout|duration"):
+        world.issue(client=client.id, idle_timeout=seconds)
+    with pytest.raises(ConfigurationError, match=r"idle timeout|duration"):
+        Policy(idle_timeout=seconds)
+    assert world.store.records() == []
+    assert len(world.store.events(10)) == 1
+
+
+def test_the_shortest_idle_timeout(world: World) -> None:
+    assert MIN_IDLE_TIMEOUT == 61
+    assert world.issue(idle_timeout=61).token.idle_timeout == 61_000_000
+    assert Policy(idle_timeout=61).idle_timeout == 61
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"max_lifetime": 0}, {"max_lifetime": -5}, {"max_lifetime": 10**12}, {"max_lifetime": "90d"},
+        {"max_lifetime": True}, {"max_lifetime": 1.5}, {"max_active_tokens": 0}, {"max_active_tokens": -1},
+        {"max_active_tokens": "3"}, {"max_active_tokens": True}, {"max_active_tokens": 1.5},
+    ],
+)  # fmt: skip
+def test_a_rule_that_no_token_could_keep_is_refused(rules: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"duration|active tokens"):
+        Policy(**rules)
+
+
+# The same as options
+
+
+def options(**words: Any) -> Options:
+    return Options.read(words)
+
+
+def test_every_rule_is_an_option() -> None:
+    given = {"MAX_LIFETIME": "90d", "REQUIRE_EXPIRY": "yes", "MAX_ACTIVE_TOKENS": "3", "REQUIRE_NAME": "1"}
+    environ = {f"TOKENGUARD_{word}": text for word, text in (given | {"IDLE_TIMEOUT": "30d"}).items()}
+    from_texts = options(**from_environ(environ)).policy
+    assert from_texts == Policy(90 * DAY, True, 3, 30 * DAY, True)
+    values = {rule.name.upper(): getattr(from_texts, rule.name) for rule in fields(Policy)}
+    assert options(**values).policy == from_texts
+    assert options().policy == options(**from_environ({"TOKENGUARD_MAX_LIFETIME": ""})).policy == Policy()
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("MAX_LIFETIME", "soon"), ("MAX_LIFETIME", "0d"), ("MAX_LIFETIME", "90"), ("MAX_LIFETIME", "-1d"),
+        ("MAX_LIFETIME", "999999999w"), ("MAX_LIFETIME", 0), ("MAX_LIFETIME", -1), ("MAX_LIFETIME", 1.5),
+        ("MAX_LIFETIME", True), ("MAX_LIFETIME", []), ("MAX_LIFETIME", "٩d"),
+        ("IDLE_TIMEOUT", "60s"), ("IDLE_TIMEOUT", "1m"), ("IDLE_TIMEOUT", 60), ("IDLE_TIMEOUT", "x"),
+        ("MAX_ACTIVE_TOKENS", "0"), ("MAX_ACTIVE_TOKENS", 0), ("MAX_ACTIVE_TOKENS", "-1"),
+        ("MAX_ACTIVE_TOKENS", "three"), ("MAX_ACTIVE_TOKENS", 2.0), ("MAX_ACTIVE_TOKENS", "9" * 5000),
+        ("MAX_ACTIVE_TOKENS", "٣"), ("MAX_ACTIVE_TOKENS", False),
+        ("REQUIRE_EXPIRY", "maybe"), ("REQUIRE_EXPIRY", 2), ("REQUIRE_EXPIRY", "truee"), ("REQUIRE_EXPIRY", []),
+        ("REQUIRE_NAME", "on purpose"), ("REQUIRE_NAME", "2"),
+        ("PROXIES", "-1"), ("PROXIES", "21"), ("PROXIES", "one"), ("PROXIES", "9" * 5000), ("PROXIES", True),
+        ("RATE_HEADERS", "both"), ("RATE_HEADERS", ""), ("RATE_HEADERS", 1),
+        ("RATE_LIMIT_FAIL_OPEN", "open"), ("RATE_LIMIT_URL", 5),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_and_the_option_named(word: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^TOKENGUARD_{word}\\b"):
+        options(**{word: value})
+    if isinstance(value, str) and value:
+        with pytest.raises(ConfigurationError, match=f"^TOKENGUARD_{word}\\b"):
+            options(**from_environ({f"TOKENGUARD_{word}": value}))

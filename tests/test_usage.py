@@ -1,0 +1,345 @@
+"""Writing down what tokens are used for: seldom, whole, and at nobody's cost."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from werkzeug.test import create_environ
+
+from tokenguard import (
+    AuthScheme,
+    Conditions,
+    InsufficientScope,
+    InvalidToken,
+    Issued,
+    MemoryStore,
+    RequestGuard,
+    Requirement,
+    Scopes,
+    Store,
+    StoreUnavailable,
+    TokenGuardMiddleware,
+    Use,
+)
+from tokenguard import usage as usage_module
+from tokenguard.clock import DAY, SECOND
+from tokenguard.scopes import ANY_TOKEN
+from tokenguard.store import NewUse
+
+from .conftest import KEY, StoppedClock, World
+
+
+class CountingStore(MemoryStore):
+    """Counts the writes, and fails or passes over what it is told to."""
+
+    def __init__(self, clock: StoppedClock) -> None:
+        super().__init__(clock)
+        self.writes: list[list[str]] = []
+        self.down = False
+        self.busy: set[str] = set()
+        self.meanwhile: Callable[[], object] = list
+
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        self.writes.append([use.token_id for use in uses])
+        self.meanwhile()
+        if self.down:
+            raise StoreUnavailable("the database cannot be used: connection refused")
+        return super().record_uses([use for use in uses if use.token_id not in self.busy]) | (
+            self.busy & {use.token_id for use in uses}
+        )
+
+
+@pytest.fixture
+def store(clock: StoppedClock) -> CountingStore:
+    return CountingStore(clock)
+
+
+@pytest.fixture
+def world(store: CountingStore, clock: StoppedClock) -> World:
+    return World(store, clock)
+
+
+def last_use(store: Store, issued: Issued) -> Use | None:
+    record = store.find(issued.token.id)
+    assert record is not None
+    return record.use
+
+
+def requests(store: Store, issued: Issued) -> int:
+    return sum(store.use_by_day(issued.token.id).values())
+
+
+def test_the_first_use_is_written_at_once(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    assert last_use(store, issued) is None
+    world.use(issued, "users:read", address="2001:db8::1")
+    assert last_use(store, issued) == Use(issued.token.id, world.clock(), "2001:db8::1", Scopes(["users:read"]))
+
+
+def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    for _ in range(601):  # ten minutes, a request a second
+        world.use(issued)
+        world.clock.move(1)
+    assert len(store.writes) == 11
+    assert requests(store, issued) == 601
+    use = last_use(store, issued)
+    assert use is not None
+    assert use.last_used_at == world.clock() - SECOND
+
+
+@pytest.mark.parametrize(("after", "writes"), [(59.999999, 1), (60, 2)])
+def test_the_minute_to_the_microsecond(world: World, store: CountingStore, after: float, writes: int) -> None:
+    issued = world.issue()
+    world.use(issued)
+    world.clock.move(after)
+    world.use(issued)
+    assert len(store.writes) == writes
+
+
+def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: CountingStore) -> None:
+    client = world.client()
+    quiet, busy = world.issue(client=client.id), world.issue(client=client.id)
+    for _ in range(2):
+        world.use(quiet)
+        world.use(busy)
+    assert requests(store, quiet) == 1
+    world.clock.move(60)
+    world.use(busy)
+    assert sorted(store.writes[-1]) == sorted([quiet.token.id, busy.token.id])
+    assert (requests(store, quiet), requests(store, busy)) == (2, 3)
+
+
+def test_two_workers_write_once_a_minute_each(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    other = World(store, world.clock)
+    for _ in range(181):
+        world.use(issued)
+        other.use(issued)
+        world.clock.move(1)
+    assert len(store.writes) <= 2 * 4
+    for each in (world, other):
+        each.usage.write(everything=True)
+    assert requests(store, issued) == 362
+
+
+def test_what_a_token_was_asked_for_adds_up(world: World, store: CountingStore) -> None:
+    issued = world.issue("users:manage groups:read")
+    world.use(issued, "users:read", address="192.0.2.1")
+    world.use(issued, "groups:read", address="192.0.2.2")
+    world.clock.move(1)
+    world.use(issued, address="192.0.2.3")
+    world.usage.write(everything=True)
+    use = last_use(store, issued)
+    assert use is not None
+    assert (use.scopes, use.address) == (Scopes(["groups:read", "users:read"]), "192.0.2.3")
+
+
+def test_days_are_counted_apart_across_midnight(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    day = world.clock() // DAY + 1
+    world.clock.micros = day * DAY - 1
+    world.use(issued)
+    world.use(issued)
+    world.clock.micros += 1
+    world.use(issued)
+    world.usage.write(everything=True)
+    assert store.use_by_day(issued.token.id) == {day - 1: 2, day: 1}
+
+
+def test_a_clock_that_steps_back_turns_no_use_back(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    world.use(issued, address="192.0.2.1")
+    before = last_use(store, issued)
+    world.clock.move(-3600)
+    world.use(issued, address="192.0.2.2")
+    world.usage.write(everything=True)
+    assert last_use(store, issued) == before
+    assert requests(store, issued) == 2
+
+
+def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_time(
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = world.client()
+    issued, other = world.issue(client=client.id), world.issue(client=client.id)
+    store.down = True
+    for _ in range(180):
+        world.use(issued, "users:read")
+        world.use(other)
+        world.clock.move(1)
+    assert 3 <= len(store.writes) <= 8
+    assert "could not be written down yet: the database cannot be used: connection refused" in caplog.text
+    store.down = False
+    world.clock.move(60)
+    world.use(issued)
+    assert (requests(store, issued), requests(store, other)) == (181, 180)
+    use = last_use(store, issued)
+    assert use is not None
+    assert (use.last_used_at, list(use.scopes)) == (world.clock(), ["users:read"])
+
+
+def test_a_use_during_a_write_that_fails_waits_with_the_others(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    store.down = True
+    store.meanwhile = lambda: world.use(issued, write=False)
+    world.use(issued)
+    world.clock.move(1)
+    world.use(issued)
+    world.use(issued)
+    assert len(store.writes) == 1
+    store.down, store.meanwhile = False, list
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 4
+
+
+def test_what_another_process_is_writing_waits(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    store.busy = {issued.token.id}
+    world.use(issued)
+    world.use(issued)
+    assert (len(store.writes), requests(store, issued)) == (1, 0)
+    store.busy = set()
+    world.clock.move(60)
+    world.use(issued)
+    assert (len(store.writes), requests(store, issued)) == (2, 3)
+
+
+def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(3)]
+    for issued in many * 2:
+        world.use(issued)
+    assert [requests(store, issued) for issued in many] == [2, 2, 2]
+
+
+def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+
+    def use(number: int) -> None:
+        for _ in range(200):
+            world.use(issued, f"s{number}")
+            world.clock.move(1)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 1600
+    use_ = last_use(store, issued)
+    assert use_ is not None
+    assert len(use_.scopes) == 8
+
+
+def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None:
+    """What the parent holds is the parent's to write: written by both, it would count twice."""
+    issued = world.issue()
+    world.use(issued)
+    world.use(issued)
+    child = os.fork()
+    if child == 0:
+        world.usage.write(everything=True)
+        os._exit(len(store.writes))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 2
+
+
+EXITING = """
+import sys
+from tokenguard import Guard, SigningKeys, TokenFormat, UsageLog
+from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.tokens import Secret
+store = SQLAlchemyStore(sys.argv[1])
+usage = UsageLog(store)
+guard = Guard(store, TokenFormat(SigningKeys(sys.argv[2])), usage=usage)
+for _ in range(5):
+    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None).record, ["users:read"], "192.0.2.1")
+"""
+
+
+def test_what_waits_is_written_at_exit(database_url: str, database_store: Store) -> None:
+    issued = World(database_store).issue()
+    text = f"{issued.text.reveal()}\n" * 5
+    done = subprocess.run(
+        [sys.executable, "-c", EXITING, database_url, KEY], input=text, text=True, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert requests(database_store, issued) == 5
+
+
+def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:
+    log = usage_module.UsageLog(world.store)
+    alive = weakref.ref(log)
+    del log
+    gc.collect()
+    assert alive() is None
+
+
+# By the way of a request
+
+
+def environ(issued: Issued, address: str = "192.0.2.1", **values: str) -> dict[str, Any]:
+    credential = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": address}
+    return create_environ() | credential | values
+
+
+def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: CountingStore) -> None:
+    issued = world.issue("users:manage")
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert store.writes == []  # after the response, not before it
+        start_response("200 OK", [])
+        return [b""]
+
+    guarded = TokenGuardMiddleware(app, world.guard, any_of=["users:read", "groups:read"])
+    answer = guarded(environ(issued, "::ffff:192.0.2.9"), lambda *args: print)  # type: ignore[arg-type]
+    list(answer)
+    answer.close()  # type: ignore[attr-defined]
+    use = last_use(store, issued)
+    assert use is not None
+    # Of those asked for, the ones that it was let in by.
+    assert (list(use.scopes), use.address) == (["users:read"], "192.0.2.9")
+    assert requests(store, issued) == 1
+
+
+def test_refused_requests_are_no_use(world: World, store: CountingStore) -> None:
+    client = world.client()
+    issued = world.issue(client=client.id, conditions=Conditions.parse(["10.0.0.0/8"]))
+    guard = RequestGuard(world.guard, AuthScheme())
+    world.issuer.disable(client.id, actor="tests")
+    with pytest.raises(InvalidToken):
+        guard.admit(environ(issued, "10.0.0.1"), ANY_TOKEN)
+    world.issuer.enable(client.id, actor="tests")
+    with pytest.raises(InsufficientScope):
+        guard.admit(environ(issued, "10.0.0.1"), Requirement.scopes("groups:read"))
+    with pytest.raises(Exception, match="network"):
+        guard.admit(environ(issued, "11.0.0.1"), ANY_TOKEN)
+    guard.after_response()
+    world.usage.write(everything=True)
+    assert store.writes == []
+
+
+def test_a_use_that_cannot_be_written_breaks_no_request(
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    issued = world.issue()
+    store.down = True
+    guard = RequestGuard(world.guard, AuthScheme())
+    guard.admit(environ(issued), ANY_TOKEN)
+    guard.after_response()
+    assert issued.text.reveal() not in caplog.text

@@ -1,0 +1,58 @@
+"""Options that several commands have, and how times are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any
+
+import click
+
+from ..clock import SECOND, now, parse_duration, to_datetime
+from ..conditions import Conditions
+from ..errors import InvalidValue
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def with_conditions(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--network``, ``--deny-network`` and ``--rate``, which the command gets as one ``conditions``."""
+
+    @click.option("--network", "allow", multiple=True, metavar="CIDR", help="Let in from here only; repeatable.")
+    @click.option("--deny-network", "deny", multiple=True, metavar="CIDR", help="Never let in from here; repeatable.")
+    @click.option("--rate", metavar="N/PERIOD", help="So many requests at most: 100/minute (second, hour, day).")
+    @wraps(command)
+    def with_options(*args: Any, allow: tuple[str, ...], deny: tuple[str, ...], rate: str | None, **rest: Any) -> Any:
+        return command(*args, conditions=Conditions.parse(allow, deny, rate), **rest)
+
+    return with_options
+
+
+def duration(text: str | None) -> int | None:
+    """Seconds, of an option that may be missing; raises InvalidValue."""
+    return None if text is None else parse_duration(text)
+
+
+def overlap_seconds(text: str) -> int:
+    """Seconds, where 0 needs no unit; raises InvalidValue."""
+    return 0 if text.strip() == "0" else parse_duration(text)
+
+
+def moment(text: str | None) -> int | None:
+    """Epoch microseconds of a date, of a time (UTC, unless it says otherwise), or of so long ago.
+
+    Raises InvalidValue.
+    """
+    if text is None:
+        return None
+    if re.fullmatch(r"[0-9]+[smhdw]", text, re.ASCII):
+        return now() - parse_duration(text) * SECOND
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidValue(
+            f"{text!r} is not a time: write 2026-01-31, 2026-01-31T12:00:00Z or, for that long ago, 24h"
+        ) from None
+    return ((read if read.tzinfo else read.replace(tzinfo=UTC)) - to_datetime(0)) // timedelta(microseconds=1)

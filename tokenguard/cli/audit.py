@@ -1,0 +1,136 @@
+"""What happened, what can go, and what is wrong: ``events``, ``prune``, ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import click
+
+from ..clock import parse_duration
+from ..doctor import examine
+from ..errors import InvalidValue
+from ..prune import prune as remove
+from ..store import FEED_LIMIT, Event, EventFilter, EventKind, Store
+from .arguments import as_json, moment
+from .frame import Backend, Failure, Group, actor, pass_backend
+from .output import EVENT_COLUMNS, event_fields, event_line, print_json, print_rows, progress_bar, say
+
+POLL_EVERY = 1.0
+group = Group()
+_FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
+
+
+@group.command()
+@click.option("--client", help="Only those of this client, by its id or name.")
+@click.option("--token", "token_id", metavar="ID", help="Only those of this token.")
+@click.option("--kind", help="Only those of this kind, such as token.issued.")
+@click.option("--since", metavar="TIME", help="Not before 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
+@pass_backend
+def events(
+    backend: Backend,
+    client: str | None,
+    token_id: str | None,
+    kind: str | None,
+    since: str | None,
+    limit: int,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """List the newest events, oldest first."""
+    client_id = backend.client(client).id if client else None
+    which = EventFilter(client_id, token_id, _kind(kind), moment(since))
+    newest = backend.store.events(1)  # read first: what comes in between is seen once, and not missed
+    found = backend.store.events(limit, which)
+    if not (follow or as_json):
+        print_rows([event_fields(event) for event in found], EVENT_COLUMNS)
+        return
+    _print_lines(found, as_json)
+    if follow:
+        seen = max((event.number for event in [*newest, *found]), default=0)
+        _follow(backend.store, which._replace(after=seen), as_json)
+
+
+def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> Iterator[Event]:
+    """The events numbered above ``which.after`` that it takes, each as it comes; ``wait`` is called in between.
+
+    Ends only when ``wait`` or the store raises.
+    """
+    seen, which = which.after, which._replace(after=0)
+    while True:
+        feed = store.feed(seen + 1)
+        for event in feed.events:
+            seen = event.number
+            if which.takes(event):
+                yield event
+        if feed.revision < seen:  # a backup was restored: its history is shorter
+            seen = feed.revision
+        if len(feed.events) < FEED_LIMIT:
+            wait()
+
+
+@group.command()
+@click.option("--older-than", "age", required=True, metavar="DURATION", help="The age, 1 day at least: 90d.")
+@pass_backend
+def prune(backend: Backend, age: str) -> None:
+    """Remove tokens that ended that long ago, and counts of requests and events of that age."""
+    seconds = parse_duration(age)
+    with progress_bar("Removing") as progress:
+        removed = remove(backend.store, seconds, actor=actor(), progress=progress)
+    tokens, counts = _counted(removed.tokens, "token"), _counted(removed.days, "count")
+    say(f"Removed: {tokens}, {counts} of a day's requests, {_counted(removed.events, 'event')}.")
+
+
+@group.command()
+@as_json
+@pass_backend
+def doctor(backend: Backend, as_json: bool) -> None:
+    """Check configuration and database; exit status 1 if something needs a hand."""
+    options = backend.options
+    tokens = options.token_format() if options.signing_keys else None
+    findings = examine(backend.unchecked_store, tokens=tokens, catalog=options.catalog, policy=options.policy)
+    rows = [finding._asdict() | {"ids": list(finding.ids)} for finding in findings]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_rows(rows, _FINDING_COLUMNS)
+    urgent = sum(finding.needs_action for finding in findings)
+    if urgent:
+        raise Failure(f"{urgent} of {len(findings)} findings {'needs' if urgent == 1 else 'need'} a hand")
+    if not as_json:
+        say("All is well; what is listed needs no hand." if rows else "All is well.")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _kind(text: str | None) -> EventKind | None:
+    if text is None:
+        return None
+    try:
+        return EventKind(text)
+    except ValueError:
+        raise InvalidValue(f"there is no kind of event {text!r}; there are {', '.join(EventKind)}") from None
+
+
+def _follow(store: Store, which: EventFilter, as_json: bool) -> None:
+    try:
+        _print_lines(new_events(store, which, _wait), as_json)
+    except KeyboardInterrupt:
+        return  # that is how it ends
+
+
+def _wait() -> None:
+    time.sleep(POLL_EVERY)
+
+
+def _print_lines(found: Iterable[Event], as_json: bool) -> None:
+    for event in found:
+        print_json(event_fields(event), indent=None) if as_json else click.echo(event_line(event))
+        if sys.stdout is not None:
+            sys.stdout.flush()

@@ -1,0 +1,91 @@
+"""``client …``: the applications that may hold tokens."""
+
+from __future__ import annotations
+
+import click
+
+from ..clock import now
+from ..conditions import UNCONDITIONAL, Conditions
+from ..scopes import Scopes
+from ..store import State
+from .arguments import as_json, with_conditions
+from .frame import Backend, Group, actor, pass_backend
+from .output import client_fields, conditions_text, print_fields, print_json, print_rows, readable, say
+
+group = Group("client", help="Manage the applications that may hold tokens.")
+_COLUMNS = {"id": "ID", "name": "Name", "scopes": "Scopes", "enabled": "Enabled", "created_at": "Created"}
+
+
+@group.command("add")
+@click.argument("name")
+@click.option("--scopes", required=True, metavar='"A B"', help="What its tokens may ever do, separated by spaces.")
+@with_conditions
+@pass_backend
+def add(backend: Backend, name: str, scopes: str, conditions: Conditions) -> None:
+    """Register the client NAME. Networks and rate hold for all its tokens together."""
+    client = backend.issuer.register(name, Scopes.parse(scopes), conditions=conditions, actor=actor())
+    say(f"Client {client.name} has the id {client.id}. Its tokens may have: {client.scopes or 'nothing'}.")
+    if conditions != UNCONDITIONAL:
+        say(f"Conditions for all its tokens together: {conditions_text(conditions)}.")
+
+
+@group.command("list")
+@as_json
+@pass_backend
+def list_clients(backend: Backend, as_json: bool) -> None:
+    """List all clients."""
+    rows = [client_fields(client) for client in backend.store.clients()]
+    print_json(rows) if as_json else print_rows(rows, _COLUMNS)
+
+
+@group.command("show")
+@click.argument("client")
+@as_json
+@pass_backend
+def show(backend: Backend, client: str, as_json: bool) -> None:
+    """Show a CLIENT, by its id or name."""
+    found = backend.client(client)
+    states = [record.state(now()) for record in backend.store.records(found.id)]
+    fields = client_fields(found) | {"active_tokens": states.count(State.ACTIVE)}
+    print_json(fields) if as_json else print_fields(readable(fields))
+
+
+@group.command("disable")
+@click.argument("client")
+@pass_backend
+def disable(backend: Backend, client: str) -> None:
+    """Refuse all tokens of a CLIENT until it is enabled."""
+    disabled = backend.issuer.disable(client, actor=actor())
+    say(f"Client {disabled.name} is disabled: its tokens are refused.")
+
+
+@group.command("enable")
+@click.argument("client")
+@pass_backend
+def enable(backend: Backend, client: str) -> None:
+    """Let the tokens of a CLIENT work again."""
+    enabled = backend.issuer.enable(client, actor=actor())
+    say(f"Client {enabled.name} is enabled: its tokens work.")
+
+
+@group.command("set-scopes")
+@click.argument("client")
+@click.argument("scopes", metavar='"A B"')
+@pass_backend
+def set_scopes(backend: Backend, client: str, scopes: str) -> None:
+    """Change what the tokens of a CLIENT may do, those already issued included."""
+    changed = backend.issuer.set_scopes(client, Scopes.parse(scopes), actor=actor())
+    say(f"The tokens of client {changed.name} may now have: {changed.scopes or 'nothing'}.")
+
+
+@group.command("set-conditions")
+@click.argument("client")
+@with_conditions
+@pass_backend
+def set_conditions(backend: Backend, client: str, conditions: Conditions) -> None:
+    """Change from where, and how often, all tokens of a CLIENT together may be used.
+
+    Exactly what is given holds from then on; without any option, nothing is restricted.
+    """
+    changed = backend.issuer.set_conditions(client, conditions, actor=actor())
+    say(f"Conditions for all tokens of client {changed.name} together: {conditions_text(changed.conditions)}.")

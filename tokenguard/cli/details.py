@@ -1,0 +1,56 @@
+"""What is known of one token beyond its own row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import DAY, isoformat, to_datetime
+from ..config import Options
+from ..doctor import unused_scopes
+from ..store import EventFilter, EventKind, Record, Store
+from ..tokens import Token
+from .output import token_fields
+
+#: How many days of requests are shown.
+DAYS = 30
+
+
+def token_details(store: Store, options: Options, record: Record, now: int) -> dict[str, Any]:
+    """A token as JSON members: all of ``list``'s, and what its use, its key and its rotation tell."""
+    token = record.token
+    since = now // DAY - DAYS
+    days = {day: count for day, count in store.use_by_day(token.id).items() if day > since}
+    rotated_at = _rotated_at(store, token)
+    return token_fields(record, now) | {
+        "effective_scopes": list(options.catalog.effective(token.scopes, record.client.scopes)),
+        "unused_scopes": unused_scopes(record, options.catalog),
+        "key": _key(options, token),
+        "requests_by_day": {f"{to_datetime(day * DAY):%Y-%m-%d}": count for day, count in days.items()},
+        "replaces": _replaced(store, token),
+        "rotated_at": None if rotated_at is None else isoformat(rotated_at),
+        "used_since_rotation": None if rotated_at is None else (record.last_used_at or 0) > rotated_at,
+    }
+
+
+def _key(options: Options, token: Token) -> str:
+    if options.signing_keys is None:
+        return "unknown"
+    tokens = options.token_format()
+    if token.key_fingerprint == tokens.key_fingerprint:
+        return "current"
+    return "old" if token.key_fingerprint in tokens.key_fingerprints else "dropped"
+
+
+def _replaced(store: Store, token: Token) -> str | None:
+    others = (record.token for record in store.records(token.client_id))
+    return next((other.id for other in others if other.successor_id == token.id), None)
+
+
+def _rotated_at(store: Store, token: Token) -> int | None:
+    if token.successor_id is None:
+        return None
+    for event in store.events(1, EventFilter(token_id=token.id, kind=EventKind.TOKEN_ROTATED)):
+        return event.at
+    # The event may have been pruned; the successor was made at the same time.
+    successor = store.find(token.successor_id)
+    return successor.token.created_at if successor else None

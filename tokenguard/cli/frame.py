@@ -1,0 +1,126 @@
+"""What every command stands in: its backend, its refusals, who runs it.
+
+Exit status: 0 done, 1 refused (with one line that says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import click
+
+from ..config import Options
+from ..errors import InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
+from ..issuer import Issuer
+from ..store import Record, Store
+from ..tokens import Client
+
+
+class Backend:
+    """What the commands work on, loaded when one first needs it: ``genkey`` needs nothing."""
+
+    def __init__(self, load: Callable[[], tuple[Options, Store]]) -> None:
+        self._load = load
+
+    @cached_property
+    def _loaded(self) -> tuple[Options, Store]:
+        return self._load()
+
+    @property
+    def options(self) -> Options:
+        """The options of the service."""
+        return self._loaded[0]
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, found to be ready."""
+        store = self._loaded[1]
+        store.check()
+        return store
+
+    @property
+    def unchecked_store(self) -> Store:
+        """The store as it is, for the commands that make it ready or find out whether it is."""
+        return self._loaded[1]
+
+    @property
+    def issuer(self) -> Issuer:
+        """The granting side."""
+        return self.options.issuer(self.store)
+
+    def client(self, ref: str) -> Client:
+        """The client with this id or name; raises UnknownClient."""
+        client = self.store.client(ref)
+        if client is None:
+            raise UnknownClient(ref)
+        return client
+
+    def record(self, token_id: str) -> Record:
+        """The token with this id and its client; raises UnknownToken."""
+        record = self.store.find(token_id)
+        if record is None:
+            raise UnknownToken([token_id])
+        return record
+
+
+class Failure(click.ClickException):
+    """One line on standard error, and the exit status."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class _Misuse(Failure):
+    exit_code = 2
+
+
+class _Redacting(click.Command):
+    """Click quotes what it cannot place, and that may be a token's text."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise click.UsageError(redact(error.format_message()), error.ctx) from None
+
+
+class Command(_Redacting):
+    """A command whose refusals are one line on standard error and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TokenGuardError as error:
+            raise (_Misuse if isinstance(error, InvalidValue) else Failure)(str(error)) from None
+        except BrokenPipeError:
+            raise  # Click ends quietly when nobody reads on
+        except (OSError, UnicodeError) as error:
+            raise Failure(f"cannot read or write here: {error}") from None
+
+
+class Group(_Redacting, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(redact(error.format_message()), error.ctx) from None
+
+
+pass_backend = click.make_pass_decorator(Backend)
+
+
+def actor() -> str:
+    """Who runs this, for the audit trail."""
+    # Who the system says it is: an environment variable such as LOGNAME says whatever its user likes.
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # a container's user may have no name
+        return f"cli:{os.getuid()}"

@@ -1,0 +1,170 @@
+"""Tokens: issue, rotate, revoke, and what is known of them."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+
+import click
+
+from ..clock import SECOND, isoformat, now
+from ..conditions import Conditions
+from ..errors import InvalidToken, StoreError
+from ..issuer import Issued
+from ..scopes import Scopes
+from ..store import Record
+from ..tokens import Secret, Token
+from .arguments import as_json, duration, overlap_seconds, with_conditions
+from .details import token_details
+from .frame import Backend, Failure, Group, actor, pass_backend
+from .output import print_fields, print_json, print_rows, readable, say, token_fields
+
+MAX_INPUT = 10_000
+group = Group()
+_COLUMNS = {
+    "id": "ID",
+    "client": "Client",
+    "name": "Name",
+    "scopes": "Scopes",
+    "state": "State",
+    "created_at": "Created",
+    "expires_at": "Expires",
+    "last_used_at": "Last used",
+}
+
+
+@group.command()
+@click.argument("client")
+@click.option("--scopes", required=True, metavar='"A B"', help="What the token may do, separated by spaces.")
+@click.option("--name", default="", help="What you call the token.")
+@click.option("--expires-in", metavar="DURATION", help="How long it lives: 90d, 12h, 30m; for ever without this.")
+@click.option("--idle", metavar="DURATION", help="How long it lives without being used: 30d.")
+@with_conditions
+@pass_backend
+def issue(
+    backend: Backend,
+    client: str,
+    scopes: str,
+    name: str,
+    expires_in: str | None,
+    idle: str | None,
+    conditions: Conditions,
+) -> None:
+    """Issue a token to a CLIENT and print its text, this once."""
+    lifetime, idle_timeout = duration(expires_in), duration(idle)
+    backend.options.token_format()  # without a signing key, this says which option is missing
+    issued = backend.issuer.issue(
+        client,
+        Scopes.parse(scopes),
+        name=name,
+        expires_in=lifetime,
+        idle_timeout=idle_timeout,
+        conditions=conditions,
+        actor=actor(),
+    )
+    message = f"Token {issued.token.id} {_until(issued.token)}. Its text is shown this once:"
+    _hand_over(backend, issued, message, "the token is revoked again")
+
+
+@group.command()
+@click.argument("token_id", metavar="ID")
+@click.option("--overlap", default="24h", show_default=True, help="How long both work; 0 ends it at once.")
+@pass_backend
+def rotate(backend: Backend, token_id: str, overlap: str) -> None:
+    """Issue a successor to the token with this ID and print its text, this once."""
+    backend.options.token_format()
+    if sys.stdout is None:
+        raise Failure("there is no standard output to write the successor's text to: nothing was changed")
+    seconds = overlap_seconds(overlap)
+    issued = backend.issuer.rotate(token_id, overlap=seconds, actor=actor())
+    end = isoformat(issued.token.created_at + seconds * SECOND)
+    _hand_over(
+        backend,
+        issued,
+        f"Token {token_id} is rotated and ends at {end}.\n"
+        f"Its successor {issued.token.id} {_until(issued.token)}. Its text is shown this once:",
+        f"the successor is revoked again, but token {token_id} stays rotated and ends at {end}: "
+        "issue a new one in its place",
+    )
+
+
+@group.command("list")
+@click.option("--client", help="Only the tokens of this client, by its id or name.")
+@as_json
+@pass_backend
+def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
+    """List tokens, oldest first."""
+    at = now()
+    records = backend.store.records(backend.client(client).id if client else None)
+    rows = [token_fields(record, at) for record in records]
+    print_json(rows) if as_json else print_rows(rows, _COLUMNS)
+
+
+@group.command()
+@click.argument("token_id", metavar="ID")
+@as_json
+@pass_backend
+def show(backend: Backend, token_id: str, as_json: bool) -> None:
+    """Show the token with this ID."""
+    _show(backend, backend.record(token_id), as_json)
+
+
+@group.command()
+@click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
+@pass_backend
+def revoke(backend: Backend, token_ids: tuple[str, ...]) -> None:
+    """End the tokens with these IDs for good: all of them, or none if one is unknown."""
+    for token in backend.issuer.revoke(*token_ids, actor=actor()):
+        say(f"Token {token.id} is revoked since {isoformat(token.revoked_at or 0)}.")
+
+
+@group.command()
+@as_json
+@pass_backend
+def inspect(backend: Backend, as_json: bool) -> None:
+    """Read a token's text from standard input, and show what it is."""
+    try:
+        read = backend.options.token_format().read(_token_on_stdin())
+    except InvalidToken as error:
+        raise Failure(f"this text is no valid token: {error.reason}") from None
+    record = backend.record(read.id)
+    if record.token.digest != read.digest:
+        raise Failure(f"this text is signed, but it is not the one on record for token {read.id}")
+    _show(backend, record, as_json)
+
+
+def _until(token: Token) -> str:
+    return "does not expire" if token.expires_at is None else f"expires at {isoformat(token.expires_at)}"
+
+
+def _token_on_stdin() -> Secret:
+    if sys.stdin is None:
+        raise Failure("there is no standard input to read the text from")
+    if sys.stdin.isatty():
+        return Secret(getpass.getpass("Token: ").strip())
+    return Secret(sys.stdin.buffer.read(MAX_INPUT).decode("ascii", "replace").strip())
+
+
+def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str) -> None:
+    try:
+        say(message)
+        _show_text(issued.text)
+    except OSError as error:
+        try:
+            # A token that nobody has seen is nobody's, and must not stay alive.
+            backend.issuer.revoke(issued.token.id, actor=actor())
+        except StoreError as away:
+            otherwise = f"token {issued.token.id} could not be revoked ({away}): revoke it when that is over"
+        raise Failure(f"the text could not be written ({error}): {otherwise}") from None
+
+
+def _show_text(text: Secret) -> None:
+    if sys.stdout is None:
+        raise OSError("there is no standard output")
+    click.echo(text.reveal())
+    sys.stdout.flush()
+
+
+def _show(backend: Backend, record: Record, as_json: bool) -> None:
+    fields = token_details(backend.store, backend.options, record, now())
+    print_json(fields) if as_json else print_fields(readable(fields))

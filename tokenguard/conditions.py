@@ -1,0 +1,157 @@
+"""From where, and how often, a token may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, NamedTuple, Protocol
+
+from .errors import InvalidValue, TokenGuardError
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+#: What a rate may count in, and how many seconds each of them has.
+PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+MAX_RATE = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` requests in every ``period`` ("second", "minute", "hour" or "day")."""
+
+    count: int
+    period: str
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """From ``100/minute``; raises InvalidValue."""
+        count, _, period = text.partition("/")
+        if not (count.isascii() and count.isdigit()) or period not in PERIODS:
+            raise InvalidValue(f"{text[:50]!r} is not a rate: write it as 100/minute (second, minute, hour or day)")
+        if len(count) > len(str(MAX_RATE)) or not 1 <= int(count) <= MAX_RATE:
+            raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests; {text[:50]!r} does not")
+        return cls(int(count), period)
+
+    @property
+    def seconds(self) -> int:
+        """The length of the period in seconds."""
+        return PERIODS[self.period]
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.period}"
+
+
+class Allowance(NamedTuple):
+    """What is left of the scarcest rate after a request was counted."""
+
+    rate: Rate
+    #: None left is 0; one too many is -1.
+    remaining: int
+    #: Seconds until more is allowed.
+    reset: int
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the request was one too many."""
+        return self.remaining < 0
+
+
+class LimiterUnavailable(TokenGuardError):
+    """The counts cannot be reached, and the setting is to refuse then."""
+
+
+class Limiter(Protocol):
+    """Counts requests against rates."""
+
+    def hit(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
+        """Count one request against each of ``rates``: whose it is ("token" or "client"), the id, and the rate.
+
+        Returns what is left of the scarcest, or None where nothing could be counted and requests are let through.
+        A request that is one too many for one of them counts against none. Raises LimiterUnavailable.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Networks from which requests are let in, networks from which they are not, and a rate.
+
+    Without ``allow`` every network is let in that ``deny`` does not name; ``deny`` goes first.
+    """
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    rate: Rate | None = None
+
+    @classmethod
+    def parse(cls, allow: Iterable[str] = (), deny: Iterable[str] = (), rate: str | None = None) -> Conditions:
+        """From texts: networks as ``10.0.0.0/8`` or single addresses, a rate as ``100/minute``.
+
+        Raises InvalidValue for what cannot be read, and for a network with bits set beyond its mask.
+        """
+        return cls(_networks(allow), _networks(deny), Rate.parse(rate) if rate is not None else None)
+
+    @classmethod
+    def load(cls, stored: Mapping[str, Any]) -> Conditions:
+        """From what :meth:`dump` gave."""
+        return cls.parse(stored.get("allow", ()), stored.get("deny", ()), stored.get("rate"))
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON members; what is not restricted is left out."""
+        members: dict[str, Any] = {
+            "allow": [str(network) for network in self.allow],
+            "deny": [str(network) for network in self.deny],
+            "rate": str(self.rate) if self.rate else None,
+        }
+        return {key: value for key, value in members.items() if value}
+
+    def admit(self, address: Address | None) -> bool:
+        """Whether requests from ``address`` are let in; an unknown address only where no network is named."""
+        if not self.allow and not self.deny:
+            return True
+        if address is None or any(address in network for network in self.deny):
+            return False
+        return not self.allow or any(address in network for network in self.allow)
+
+    def __bool__(self) -> bool:
+        return self != UNCONDITIONAL
+
+
+#: Whoever, from wherever, as often as they like.
+UNCONDITIONAL = Conditions()
+
+
+def read_address(text: str | None) -> Address | None:
+    """An address as the server gives it; None if it is not one. IPv4 in IPv6 (``::ffff:``) counts as IPv4."""
+    try:
+        address = ip_address((text or "").strip())
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return address
+    # Without a zone (fe80::1%eth0): it says which of this host's own interfaces, and may be of any length.
+    return address.ipv4_mapped or IPv6Address(int(address))
+
+
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    if isinstance(texts, str):
+        raise InvalidValue(f"networks are a list of texts: write [{texts!r}]")
+    # In one order whoever writes them, IPv4 first; a list means the same in any.
+    networks = {_network(text) for text in texts}
+    return tuple(
+        sorted(networks, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
+    )
+
+
+def _network(text: str) -> Network:
+    try:
+        # Numbers and bytes would be taken too, and a zone would make two networks of one.
+        if not isinstance(text, str) or "%" in text:
+            raise ValueError("it is an address or a range of addresses, without a zone")
+        network = ip_network(text)
+    except ValueError as error:
+        raise InvalidValue(f"{text!r} is not a network: write it as 10.0.0.0/8 or 2001:db8::/32 ({error})") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        return IPv4Network((mapped, network.prefixlen - 96))
+    return network

@@ -1,0 +1,42 @@
+"""Plain callables that are told what happened."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import redact
+
+log = logging.getLogger("tokenguard")
+Receiver = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Lists of callables: append to the one that you want to hear of. Each is called with keyword arguments.
+
+    * ``authenticated(identity, environ)``: a request was let in.
+    * ``refused(error, environ)``: a request was refused; ``error.reason`` says why, ``error.token_id`` whose.
+    * ``issued(token, client)``, ``rotated(token, successor)``, ``revoked(token)``: after the commit.
+
+    A receiver that fails is logged and breaks nothing.
+    """
+
+    authenticated: list[Receiver] = field(default_factory=list)
+    refused: list[Receiver] = field(default_factory=list)
+    issued: list[Receiver] = field(default_factory=list)
+    rotated: list[Receiver] = field(default_factory=list)
+    revoked: list[Receiver] = field(default_factory=list)
+
+
+def call(receivers: list[Receiver], **arguments: Any) -> None:
+    """Tell every one of ``receivers``."""
+    for receiver in receivers:
+        try:
+            receiver(**arguments)
+        except Exception:  # noqa: BLE001 - whatever it is, it breaks nothing
+            # Its message may quote the request that it was given, credential and all.
+            log.error("a receiver failed: %s", redact(f"{receiver!r}\n{traceback.format_exc()}"))

@@ -1,0 +1,84 @@
+"""The rules for issuing, of which every way of issuing asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .clock import SECOND, check_duration
+from .errors import ConfigurationError, InvalidValue, PolicyViolation
+from .store import USE_INTERVAL, Record, State
+from .tokens import Token
+
+MIN_IDLE_TIMEOUT = USE_INTERVAL // SECOND + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a new token must keep to. Lengths of time are in seconds; None means no rule.
+
+    Raises ConfigurationError for a value that no token could keep to.
+    """
+
+    #: The longest that a token may live; it must have an expiry then.
+    max_lifetime: int | None = None
+    require_expiry: bool = False
+    #: How many active tokens a client may have; one that has been rotated away counts no more.
+    max_active_tokens: int | None = None
+    #: For tokens that are issued without an idle timeout of their own.
+    idle_timeout: int | None = None
+    require_name: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            if self.max_lifetime is not None:
+                check_duration(self.max_lifetime)
+            if self.idle_timeout is not None:
+                check_idle_timeout(self.idle_timeout)
+        except InvalidValue as error:
+            raise ConfigurationError(str(error)) from None
+        most = self.max_active_tokens
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ConfigurationError(f"the most active tokens of a client are 1 or more, not {most!r}")
+
+    def check(self, token: Token, others: Iterable[Record], now: int) -> None:
+        """Raises PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``."""
+        for rule, broken in (
+            ("require_expiry", self._lacks_expiry(token)),
+            ("max_lifetime", self._lives_too_long(token)),
+            ("require_name", self.require_name and not token.name and "a token must have a name here"),
+            ("max_active_tokens", self._one_too_many(others, now)),
+        ):
+            if broken:
+                raise PolicyViolation(rule, broken, token.client_id)
+
+    def _lacks_expiry(self, token: Token) -> str | None:
+        asked = self.require_expiry or self.max_lifetime is not None
+        return "a token must have an expiry here" if asked and token.expires_at is None else None
+
+    def _lives_too_long(self, token: Token) -> str | None:
+        if self.max_lifetime is None or token.expires_at is None:
+            return None
+        lifetime = (token.expires_at - token.created_at) // SECOND
+        if lifetime <= self.max_lifetime:
+            return None
+        return f"a token may live {self.max_lifetime} seconds at most here, and this one would {lifetime}"
+
+    def _one_too_many(self, others: Iterable[Record], now: int) -> str | None:
+        if self.max_active_tokens is None:
+            return None
+        # One that is being rotated away has its successor counted in its place.
+        active = sum(not other.token.successor_id and other.state(now) == State.ACTIVE for other in others)
+        if active < self.max_active_tokens:
+            return None
+        return f"a client may have {self.max_active_tokens} active tokens here, and it has {active}"
+
+
+def check_idle_timeout(seconds: int) -> int:
+    """``seconds`` itself, if uses are written down often enough to tell; else raises InvalidValue."""
+    if check_duration(seconds) < MIN_IDLE_TIMEOUT:
+        raise InvalidValue(
+            f"an idle timeout is longer than the {USE_INTERVAL // SECOND} seconds after which a use is written down "
+            f"again; this is {seconds} seconds"
+        )
+    return seconds

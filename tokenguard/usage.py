@@ -1,0 +1,149 @@
+"""What this process has seen of tokens' use, until it is written down.
+
+The first use that is a minute newer than the one on record is written after the response, together with whatever
+else has waited for a minute: at most one write a minute for a token and process. What a process holds when it ends
+is written at its exit; one that is killed loses a minute's counts at most, and the time of a last use that was less
+than a minute newer than the one on record.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from .clock import DAY, Clock, now
+from .errors import StoreError
+from .store import USE_INTERVAL, Change, EventKind, NewUse, Record, State, Store
+
+log = logging.getLogger("tokenguard")
+#: How many tokens' uses wait at most; beyond it they are written earlier.
+MAX_WAITING = 10_000
+#: Who records what nobody did.
+ACTOR = "tokenguard"
+
+
+@dataclass
+class _Waiting:
+    """A token's uses since they were last written."""
+
+    #: When this process or another last wrote them.
+    written_at: int
+    last_used_at: int = 0
+    address: str = ""
+    scopes: set[str] = field(default_factory=set)
+    requests: dict[int, int] = field(default_factory=dict)
+
+
+class UsageLog:
+    """Collects the uses of tokens and writes them to the store. Threads may share it; a forked child starts empty."""
+
+    _waiting: dict[str, _Waiting]
+    _due: set[str]
+    _looked_at: int
+
+    def __init__(self, store: Store, *, clock: Clock = now) -> None:
+        self._store = store
+        self._clock = clock
+        self._forget()
+        _write_at_exit(self)
+
+    def note(self, record: Record, scopes: Iterable[str], address: str, *, requests: int = 1) -> None:
+        """``requests`` were let in with this token from ``address``, for which it needed ``scopes``."""
+        at = self._clock()
+        with self._lock:
+            waiting = self._waiting.get(record.token.id)
+            if waiting is None:
+                waiting = self._waiting[record.token.id] = _Waiting(written_at=record.last_used_at or 0)
+            waiting.last_used_at, waiting.address = max(at, waiting.last_used_at), address
+            waiting.scopes.update(scopes)
+            waiting.requests[at // DAY] = waiting.requests.get(at // DAY, 0) + requests
+            if at - waiting.written_at >= USE_INTERVAL or len(self._waiting) > MAX_WAITING:
+                self._due.add(record.token.id)
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to write now."""
+        return bool(self._due)
+
+    def write(self, *, everything: bool = False) -> None:
+        """Write what has waited for a minute, or everything. What cannot be written now waits for the next time."""
+        at = self._clock()
+        with self._lock:
+            taken = {token_id: self._waiting.pop(token_id) for token_id in self._to_write(at, everything)}
+            self._due.clear()
+        uses = [_new_use(token_id, waiting) for token_id, waiting in taken.items() if waiting.requests]
+        if not uses:
+            return
+        try:
+            again = self._store.record_uses(uses)
+        except StoreError as error:
+            log.warning("the use of %d tokens could not be written down yet: %s", len(uses), error)
+            again = {use.token_id for use in uses}
+        self._put_back({token_id: taken[token_id] for token_id in again}, at)
+
+    def _to_write(self, at: int, everything: bool) -> list[str]:
+        if everything or len(self._waiting) > MAX_WAITING:
+            return list(self._waiting)
+        if at - self._looked_at < USE_INTERVAL:
+            return [token_id for token_id in self._due if token_id in self._waiting]
+        # Once a minute also for those that were not used again: a look at all of them has its price.
+        self._looked_at = at
+        return [token_id for token_id, waiting in self._waiting.items() if at - waiting.written_at >= USE_INTERVAL]
+
+    def _put_back(self, taken: dict[str, _Waiting], at: int) -> None:
+        with self._lock:
+            for token_id, older in taken.items():
+                newer = self._waiting.setdefault(token_id, _Waiting(written_at=at))
+                # A store that is away is not asked at every request.
+                newer.written_at = max(newer.written_at, at)
+                self._due.discard(token_id)
+                if older.last_used_at > newer.last_used_at:
+                    newer.last_used_at, newer.address = older.last_used_at, older.address
+                newer.scopes |= older.scopes
+                for day, requests in older.requests.items():
+                    newer.requests[day] = newer.requests.get(day, 0) + requests
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = {}
+        self._due = set()
+        self._looked_at = 0
+
+
+def end_if_idle(store: Store, token_id: str) -> None:
+    """Record for good that a token was idle for too long, if it was by the store's own clock.
+
+    Not by this host's clock: one that is fast ends nobody's token for good.
+    """
+    try:
+        with store.transaction() as tx:
+            record, at = tx.record(token_id), tx.now()
+            if record is not None and record.token.idle_ended_at is None and record.state(at) == State.IDLE:
+                ended = replace(record.token, idle_ended_at=at)
+                tx.put_token(ended, Change(EventKind.TOKEN_IDLE_ENDED, at, ACTOR, {"idle_ended_at": [None, at]}))
+    except StoreError as error:
+        log.warning("the end of idle token %s could not be recorded yet: %s", token_id, error)
+
+
+def _new_use(token_id: str, waiting: _Waiting) -> NewUse:
+    return NewUse(token_id, waiting.last_used_at, waiting.address, frozenset(waiting.scopes), dict(waiting.requests))
+
+
+def _write_at_exit(usage: UsageLog) -> None:
+    reference = weakref.ref(usage)
+
+    def forget() -> None:
+        if (alive := reference()) is not None:
+            alive._forget()
+
+    def write() -> None:
+        if (alive := reference()) is not None:
+            alive.write(everything=True)
+
+    os.register_at_fork(after_in_child=forget)
+    atexit.register(write)
