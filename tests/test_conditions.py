@@ -241,3 +241,8 @@ def test_token_and_client_must_both_let_in(world: World) -> None:
     for address in ("10.0.0.1", "192.0.2.1"):
         with pytest.raises(NetworkNotAllowed):
             world.guard.authenticate(issued.text, address)
+
+
+def test_a_quote_in_the_header_does_not_hide_the_hops_that_the_proxies_added() -> None:
+    spoofed = '10.0.0.1, "x, 203.0.113.9, 192.0.2.1'
+    assert AuthScheme(proxies=2).address({"HTTP_X_FORWARDED_FOR": spoofed}) == "203.0.113.9"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, jsonify, request, stream_with_context
+from flask import Blueprint, Flask, Response, jsonify, request, send_file, stream_with_context
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
 
@@ -19,6 +20,7 @@ from tokenguard import (
     InvalidValue,
     MemoryStore,
     PolicyViolation,
+    Token,
     TokenGuardError,
 )
 from tokenguard.clock import SECOND
@@ -603,3 +605,27 @@ def test_a_token_that_was_not_asked_for_is_used_all_the_same(app: Flask) -> None
     (record,) = store.records()
     assert list(record.use.scopes) == []
     assert sum(store.use_by_day(record.token.id).values()) == 1
+
+
+def test_an_answer_that_is_a_file_is_a_use_too(app: Flask, tmp_path: Path) -> None:
+    (tmp_path / "report.txt").write_text("figures")
+    app.add_url_rule("/report", view_func=require_token(lambda: send_file(tmp_path / "report.txt")))
+    answer = app.test_client().get("/report", headers=bearer(app))
+    assert answer.text == "figures"
+    (record,) = app.extensions["tokenguard"].store.records()
+    assert record.use is not None
+    answer.close()
+
+
+def test_the_command_line_sends_signals_too(app: Flask) -> None:
+    heard: list[str] = []
+    issuer = app.extensions["tokenguard"].issuer
+    issuer.register("billing", "*", actor="tests")
+    token = issuer.issue("billing", "users:read", actor="tests").token
+
+    def hear(sender: Flask, token: Token) -> None:
+        heard.append(token.id)
+
+    with token_revoked.connected_to(hear):
+        done = app.test_cli_runner().invoke(args=["tokenguard", "revoke", token.id])
+    assert (done.exit_code, heard) == (0, [token.id])

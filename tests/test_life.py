@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from werkzeug.test import create_environ
 
 from tokenguard import (
+    AuthScheme,
     Conditions,
     Guard,
     InvalidToken,
@@ -15,11 +17,15 @@ from tokenguard import (
     IssuanceError,
     Issued,
     MemoryStore,
+    Policy,
+    PolicyViolation,
+    RequestGuard,
     Store,
     StoreUnavailable,
     UnknownToken,
 )
 from tokenguard.clock import LONGEST, SECOND
+from tokenguard.scopes import ANY_TOKEN
 
 from .conftest import StoppedClock, World, run_together
 
@@ -162,6 +168,7 @@ def test_one_hosts_fast_clock_ends_nobodys_token_for_good(world: World) -> None:
     assert works(world, issued)
     assert kinds(world.store) == ["client.registered", "token.issued"]
     world.clock.move(3660)
+    fast.move(60)  # it does not ask for the end at every request
     assert why_not(hasty, issued) == "idle"
     assert kinds(world.store)[2:] == ["token.idle_ended"]  # now the store's clock says so, too
     assert why_not(world, issued) == "idle"
@@ -324,3 +331,54 @@ def test_two_who_rotate_at_once_make_one_successor(world: World) -> None:
     run_together([rotate] * 6)
     assert sorted(outcomes) == ["done"] + ["refused"] * 5
     assert len(world.store.records()) == 2
+
+
+def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(clock: StoppedClock) -> None:
+    """One write fails; the next is tried soon, and before the token is called idle."""
+    store = MemoryStore(clock)
+    world = World(store, clock)
+    usage = world.usage
+    requests = RequestGuard(world.guard, AuthScheme())
+    issued = world.issue(idle_timeout=61)
+    given = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
+    failing = iter([True])
+    write = store.record_uses
+    store.record_uses = lambda uses: (_ for _ in ()).throw(OSError("full")) if next(failing, False) else write(uses)  # type: ignore[method-assign]
+    for _ in range(20):
+        requests.admit(create_environ() | given, ANY_TOKEN)
+        requests.after_response()
+        clock.move(50)
+    assert usage.due is False
+
+
+def test_an_end_that_the_store_does_not_agree_to_is_not_asked_for_at_every_request(clock: StoppedClock) -> None:
+    store = MemoryStore()  # by its own clock, years before the guard's
+    world = World(store, clock)
+    issued = world.issue(idle_timeout=61)
+    clock.move(1000)
+    begun: list[int] = []
+    transaction = store.transaction
+    store.transaction = lambda: begun.append(1) or transaction()  # type: ignore[method-assign,func-returns-value]
+    for _ in range(50):
+        with pytest.raises(InvalidToken, match="idle"):
+            world.guard.authenticate(issued.text)
+    assert begun == [1]
+
+
+def test_rotating_again_and_again_does_not_collect_working_tokens(clock: StoppedClock) -> None:
+    world = World(MemoryStore(clock), clock, policy=Policy(max_active_tokens=1, idle_timeout=3600))
+    client = world.client()
+    first = world.issue(client=client.id)
+    second = world.issuer.rotate(first.token.id, overlap=10**6, actor="tests")
+    with pytest.raises(PolicyViolation, match="max_active_tokens"):
+        world.issuer.rotate(second.token.id, overlap=10**6, actor="tests")
+    world.issuer.revoke(first.token.id, actor="tests")
+    third = world.issuer.rotate(second.token.id, overlap=0, actor="tests")
+    assert third.token.idle_timeout == 3600 * SECOND
+
+
+def test_a_successor_gets_the_idle_timeout_that_the_policy_has_now(clock: StoppedClock) -> None:
+    store = MemoryStore(clock)
+    issued = World(store, clock).issue()
+    stricter = World(store, clock, policy=Policy(idle_timeout=3600))
+    assert stricter.issuer.rotate(issued.token.id, actor="tests").token.idle_timeout == 3600 * SECOND

@@ -80,7 +80,7 @@ def test_a_rotation_takes_the_place_of_its_token() -> None:
     world = world_with(max_active_tokens=1)
     issued = world.issue(client="billing")
     for _ in range(3):
-        issued = world.rotate(issued.token.id)
+        issued = world.rotate(issued.token.id, overlap=0)
     refused(world, "max_active_tokens")
 
 

@@ -19,11 +19,13 @@ from .errors import (
 )
 from .identity import Identity
 from .scopes import Requirement, ScopeCatalog
-from .store import Record, State, Store
+from .store import USE_INTERVAL, Record, State, Store
 from .tokens import Read, Secret, TokenFormat
 from .usage import UsageLog, end_if_idle
 
 log = logging.getLogger("tokenguard")
+#: How many idle tokens a guard remembers to have tried to end.
+MAX_TRIED = 10_000
 
 
 class Admitted(NamedTuple):
@@ -58,6 +60,8 @@ class Guard:
         self.clock = NeverBack(clock)
         self.limiter = limiter
         self.usage = usage
+        #: When this process last tried to record the end of an idle token.
+        self._idle_tried: dict[str, int] = {}
 
     def authenticate(self, credential: Secret | None, address: str | None = None) -> Identity:
         """Who presents ``credential`` (None: the request has none), from ``address``.
@@ -85,12 +89,15 @@ class Guard:
                 requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
             )
 
-    def _find(self, read: Read) -> Record:
+    def _found(self, token_id: str) -> Record | None:
         try:
-            record = self.store.find(read.id)
+            return self.store.find(token_id)
         except StoreError as error:
             log.error("the token store failed: %s", error)
-            raise TemporarilyUnavailable(f"store: {error}", token_id=read.id) from error
+            raise TemporarilyUnavailable(f"store: {error}", token_id=token_id) from error
+
+    def _find(self, read: Read) -> Record:
+        record = self._found(read.id)
         if record is None:
             raise InvalidToken("unknown", token_id=read.id)
         if not hmac.compare_digest(record.token.digest.encode(), read.digest.encode()):
@@ -100,9 +107,24 @@ class Guard:
     def _alive(self, record: Record) -> Record:
         state = record.state(self.clock())
         if state == State.IDLE and record.token.idle_ended_at is None:
-            end_if_idle(self.store, record.token.id)
+            record = self._settled(record)
+            state = record.state(self.clock())
         if state != State.ACTIVE:
             raise InvalidToken(state.value, token_id=record.token.id, client_id=record.client.id)
+        return record
+
+    def _settled(self, record: Record) -> Record:
+        """The record of a token that seems idle, with the uses that this process knew of; if it is idle, ended."""
+        token_id, at = record.token.id, self.clock()
+        if self.usage is not None and self.usage.write_one(token_id):
+            record = self._found(token_id) or record
+        # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.
+        tried = self._idle_tried.get(token_id)
+        if record.state(at) == State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
+            if len(self._idle_tried) > MAX_TRIED:
+                self._idle_tried.clear()
+            self._idle_tried[token_id] = at
+            end_if_idle(self.store, token_id)
         return record
 
     def _check_rate(self, record: Record) -> Allowance | None:

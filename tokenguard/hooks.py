@@ -39,4 +39,9 @@ def call(receivers: list[Receiver], **arguments: Any) -> None:
             receiver(**arguments)
         except Exception:  # noqa: BLE001 - whatever it is, it breaks nothing
             # Its message may quote the request that it was given, credential and all.
-            log.error("a receiver failed: %s", redact(f"{receiver!r}\n{traceback.format_exc()}"))
+            log.error("a receiver failed: %s", redact(f"{_name(receiver)}\n{traceback.format_exc()}"))
+
+
+def _name(receiver: Receiver) -> str:
+    # Not its repr, which is somebody else's code too.
+    return str(getattr(receiver, "__qualname__", type(receiver).__qualname__))

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from werkzeug.datastructures import Headers
-from werkzeug.http import parse_list_header
 
 from .conditions import Allowance
 from .errors import (
@@ -103,8 +102,10 @@ class AuthScheme:
         """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
         if not self.proxies:
             return environ.get("REMOTE_ADDR")
-        hops = parse_list_header(environ.get("HTTP_X_FORWARDED_FOR", ""))
-        return hops[-self.proxies] if len(hops) >= self.proxies else None
+        # Split at every comma: to a parser of quoted text, a quote that the client sends could hide the proxies' hops.
+        hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        trusted = hops[-self.proxies :]
+        return trusted[0] if len(trusted) == self.proxies and all(trusted) else None
 
     def rate_fields(self, allowance: Allowance) -> list[tuple[str, str]]:
         """What is left of a rate, in the form that was chosen."""

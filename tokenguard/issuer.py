@@ -144,7 +144,7 @@ class Issuer:
         or ends before the overlap would, and whatever :meth:`issue` raises.
         """
         _check_actor(actor)
-        if overlap != 0:
+        if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
             check_duration(overlap)
         minted = self._mint()
         with self._audited(actor) as tx:
@@ -155,9 +155,9 @@ class Issuer:
             _check_rotatable(record, at, at + overlap * SECOND)
             self._may_hold(tx, record.client.id, record.token.scopes)
             old = replace(record.token, successor_id=minted.id, overlap_ends_at=at + overlap * SECOND)
-            successor = _successor(record.token, minted, at)
+            successor = self._successor(record.token, minted, at)
             tx.put_token(old, _change(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
-            self._put_new(tx, successor, actor)
+            self._put_new(tx, successor, actor, replaces=token_id)
         call(self.hooks.rotated, token=old, successor=successor)
         return Issued(successor, minted.text)
 
@@ -180,14 +180,29 @@ class Issuer:
             call(self.hooks.revoked, token=token)
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
+    def _successor(self, token: Token, minted: Minted, at: int) -> Token:
+        default = self.policy.idle_timeout
+        return replace(
+            token,
+            id=minted.id,
+            digest=minted.digest,
+            key_fingerprint=minted.key_fingerprint,
+            created_at=at,
+            expires_at=None if token.expires_at is None else at + token.expires_at - token.created_at,
+            idle_timeout=token.idle_timeout or (None if default is None else default * SECOND),
+        )
+
     def _mint(self) -> Minted:
         if self.tokens is None:
             raise ConfigurationError("a signing key is needed to issue tokens")
         return self.tokens.mint()
 
-    def _put_new(self, tx: Transaction, token: Token, actor: str) -> None:
+    def _put_new(self, tx: Transaction, token: Token, actor: str, *, replaces: str | None = None) -> None:
         others = [] if self.policy.max_active_tokens is None else tx.records(token.client_id)
-        self.policy.check(token, others, token.created_at)
+        if replaces is not None:
+            # Whoever rotates again and again, with long overlaps, must not collect tokens that all work.
+            others = [other for other in others if other.token.id != replaces]
+        self.policy.check(token, others, token.created_at, overlapping=replaces is not None)
         tx.put_token(token, _change(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
 
     @contextmanager
@@ -257,17 +272,6 @@ def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
         raise IssuanceError(
             f"token {token.id} expires at {isoformat(token.expires_at)}, before the overlap would end: shorten it"
         )
-
-
-def _successor(token: Token, minted: Minted, at: int) -> Token:
-    return replace(
-        token,
-        id=minted.id,
-        digest=minted.digest,
-        key_fingerprint=minted.key_fingerprint,
-        created_at=at,
-        expires_at=None if token.expires_at is None else at + token.expires_at - token.created_at,
-    )
 
 
 def _change(kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token) -> Change:

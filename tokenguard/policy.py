@@ -41,13 +41,16 @@ class Policy:
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ConfigurationError(f"the most active tokens of a client are 1 or more, not {most!r}")
 
-    def check(self, token: Token, others: Iterable[Record], now: int) -> None:
-        """Raises PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``."""
+    def check(self, token: Token, others: Iterable[Record], now: int, *, overlapping: bool = False) -> None:
+        """Raises PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``.
+
+        ``overlapping`` counts also those that were rotated away and still work.
+        """
         for rule, broken in (
             ("require_expiry", self._lacks_expiry(token)),
             ("max_lifetime", self._lives_too_long(token)),
             ("require_name", self.require_name and not token.name and "a token must have a name here"),
-            ("max_active_tokens", self._one_too_many(others, now)),
+            ("max_active_tokens", self._one_too_many(others, now, overlapping)),
         ):
             if broken:
                 raise PolicyViolation(rule, broken, token.client_id)
@@ -64,11 +67,12 @@ class Policy:
             return None
         return f"a token may live {self.max_lifetime} seconds at most here, and this one would {lifetime}"
 
-    def _one_too_many(self, others: Iterable[Record], now: int) -> str | None:
+    def _one_too_many(self, others: Iterable[Record], now: int, overlapping: bool) -> str | None:
         if self.max_active_tokens is None:
             return None
-        # One that is being rotated away has its successor counted in its place.
-        active = sum(not other.token.successor_id and other.state(now) == State.ACTIVE for other in others)
+        # One that is rotated away has its successor counted in its place, but for who rotates that in turn.
+        counted = [other for other in others if overlapping or not other.token.successor_id]
+        active = sum(other.state(now) == State.ACTIVE for other in counted)
         if active < self.max_active_tokens:
             return None
         return f"a client may have {self.max_active_tokens} active tokens here, and it has {active}"

@@ -26,13 +26,18 @@ class Pruned(NamedTuple):
 
 
 def prune(
-    store: Store, older_than: int, *, actor: str, progress: Callable[[int], object] = lambda rows: None
+    store: Store,
+    older_than: int,
+    *,
+    actor: str,
+    progress: Callable[[int], object] = lambda rows: None,
+    pause: Callable[[], object] = lambda: None,
 ) -> Pruned:
     """Remove tokens that ended for good more than ``older_than`` seconds ago, and counts and events of that age.
 
-    By the store's own clock, in short transactions; ``progress`` is called after each with the number of rows that it
-    removed. The newest event stays, and one more records what was removed, if anything was. Raises InvalidValue for
-    an age below a day.
+    By the store's own clock, in short transactions; after each, ``progress`` is called with the number of rows that it
+    removed, and ``pause`` lets other writers have their turn. The newest event stays, and one more records what was
+    removed, if anything was. Raises InvalidValue for an age below a day.
     """
     check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH)
     if check_duration(older_than) < MIN_AGE:
@@ -44,6 +49,7 @@ def prune(
         for step in _steps(store, before):
             removed = Pruned(*map(sum, zip(removed, step, strict=True)))
             progress(sum(step))
+            pause()
     finally:  # what is gone is recorded, even if the rest could not be done
         if any(removed):
             _record(store, removed, actor)

@@ -16,13 +16,15 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from .clock import DAY, Clock, now
-from .errors import StoreError
+from .clock import DAY, SECOND, Clock, now
+from .errors import StoreError, redact
 from .store import USE_INTERVAL, Change, EventKind, NewUse, Record, State, Store
 
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.
 MAX_WAITING = 10_000
+#: When a write that failed is tried again.
+RETRY_AFTER = 5 * SECOND
 #: Who records what nobody did.
 ACTOR = "tokenguard"
 
@@ -76,13 +78,24 @@ class UsageLog:
         with self._lock:
             taken = {token_id: self._waiting.pop(token_id) for token_id in self._to_write(at, everything)}
             self._due.clear()
+        self._write(taken, at)
+
+    def write_one(self, token_id: str) -> bool:
+        """Write what waits of this token; returns whether there was anything. For who would call it idle otherwise."""
+        with self._lock:
+            waiting = self._waiting.pop(token_id, None)
+        if waiting is not None:
+            self._write({token_id: waiting}, self._clock())
+        return waiting is not None
+
+    def _write(self, taken: dict[str, _Waiting], at: int) -> None:
         uses = [_new_use(token_id, waiting) for token_id, waiting in taken.items() if waiting.requests]
         if not uses:
             return
         try:
             again = self._store.record_uses(uses)
-        except StoreError as error:
-            log.warning("the use of %d tokens could not be written down yet: %s", len(uses), error)
+        except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
+            log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
             again = {use.token_id for use in uses}
         self._put_back({token_id: taken[token_id] for token_id in again}, at)
 
@@ -98,9 +111,9 @@ class UsageLog:
     def _put_back(self, taken: dict[str, _Waiting], at: int) -> None:
         with self._lock:
             for token_id, older in taken.items():
-                newer = self._waiting.setdefault(token_id, _Waiting(written_at=at))
-                # A store that is away is not asked at every request.
-                newer.written_at = max(newer.written_at, at)
+                newer = self._waiting.setdefault(token_id, _Waiting(written_at=0))
+                # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
+                newer.written_at = max(newer.written_at, at - USE_INTERVAL + RETRY_AFTER)
                 self._due.discard(token_id)
                 if older.last_used_at > newer.last_used_at:
                     newer.last_used_at, newer.address = older.last_used_at, older.address

@@ -8,18 +8,19 @@ import click
 
 from ..backends import open_store
 from ..config import Options, from_environ
+from ..hooks import Hooks
 from ..store import Store
 from .commands import COMMANDS
 from .frame import Backend, Group
 
 
-def command_tree(load: Callable[[], tuple[Options, Store]]) -> click.Group:
+def command_tree(load: Callable[[], tuple[Options, Store]], *, hooks: Hooks | None = None) -> click.Group:
     """The whole tree, on the options and the store that ``load`` gives when a command first needs them."""
     return Group(
         "tokenguard",
         commands=dict(COMMANDS),
         help="Manage API clients and their tokens.",
-        context_settings={"obj": Backend(load)},
+        context_settings={"obj": Backend(load, hooks)},
     )
 
 

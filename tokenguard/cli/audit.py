@@ -18,6 +18,8 @@ from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import EVENT_COLUMNS, event_fields, event_line, print_json, print_rows, progress_bar, say
 
 POLL_EVERY = 1.0
+#: Seconds between two batches of a prune: who waits for SQLite looks for its turn every tenth of a second at most.
+PAUSE = 0.1
 group = Group()
 _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 
@@ -80,7 +82,7 @@ def prune(backend: Backend, age: str) -> None:
     """Remove tokens that ended that long ago, and counts of requests and events of that age."""
     seconds = parse_duration(age)
     with progress_bar("Removing") as progress:
-        removed = remove(backend.store, seconds, actor=actor(), progress=progress)
+        removed = remove(backend.store, seconds, actor=actor(), progress=progress, pause=lambda: time.sleep(PAUSE))
     tokens, counts = _counted(removed.tokens, "token"), _counted(removed.days, "count")
     say(f"Removed: {tokens}, {counts} of a day's requests, {_counted(removed.events, 'event')}.")
 

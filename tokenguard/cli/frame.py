@@ -15,6 +15,7 @@ import click
 
 from ..config import Options
 from ..errors import InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
+from ..hooks import Hooks
 from ..issuer import Issuer
 from ..store import Record, Store
 from ..tokens import Client
@@ -23,8 +24,9 @@ from ..tokens import Client
 class Backend:
     """What the commands work on, loaded when one first needs it: ``genkey`` needs nothing."""
 
-    def __init__(self, load: Callable[[], tuple[Options, Store]]) -> None:
+    def __init__(self, load: Callable[[], tuple[Options, Store]], hooks: Hooks | None = None) -> None:
         self._load = load
+        self._hooks = hooks
 
     @cached_property
     def _loaded(self) -> tuple[Options, Store]:
@@ -50,7 +52,7 @@ class Backend:
     @property
     def issuer(self) -> Issuer:
         """The granting side."""
-        return self.options.issuer(self.store)
+        return self.options.issuer(self.store, hooks=self._hooks)
 
     def client(self, ref: str) -> Client:
         """The client with this id or name; raises UnknownClient."""

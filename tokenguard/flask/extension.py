@@ -73,7 +73,7 @@ class TokenGuard:
         app.extensions["tokenguard"] = Service(options, store, requests, issuer)
         app.before_request(_FirstRequest(app))
         app.after_request(_finish)
-        app.cli.add_command(command_tree(lambda: (options, store)))
+        app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:
         """Guard every view of ``blueprint`` and of those nested in it; returns it. Scopes as in require_scopes.
@@ -134,5 +134,8 @@ def _development_keys(app: Flask) -> dict[str, Any]:
 def _finish(response: Response) -> Response:
     requests = service().requests
     requests.finish(request.environ, response.headers)
-    response.call_on_close(requests.after_response)
+    if response.direct_passthrough:
+        requests.after_response()  # such an answer, of a file, is never closed
+    else:
+        response.call_on_close(requests.after_response)
     return response

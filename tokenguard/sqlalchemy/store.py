@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text, true, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text, true, tuple_, update
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
@@ -203,9 +203,11 @@ class _Transaction:
 
     def delete_days(self, before: int, limit: int) -> int:
         days = use_day_table.c
-        old = self._connection.execute(select(days.token_id, days.day).where(days.day < before).limit(limit)).all()
-        for token_id, day in old:
-            self._connection.execute(delete(use_day_table).where(days.token_id == token_id, days.day == day))
+        query = select(days.token_id, days.day).where(days.day < before).limit(limit)
+        # What a process is just counting is left for the next time, so that nobody waits for the other in a circle.
+        old = self._connection.execute(query.with_for_update(skip_locked=True)).all()
+        rows = tuple_(days.token_id, days.day).in_([tuple(row) for row in old])
+        self._connection.execute(delete(use_day_table).where(rows))
         return len(old)
 
     def _put(self, table: Table, item: Client | Token) -> None:

@@ -137,7 +137,7 @@ def _load(table: Table, row: Sequence[Any]) -> list[Any]:
     # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
     try:
         return [read(value) for read, value in zip(_READERS[table.name], row, strict=True)]
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"a row of {table.name} is damaged: {type(error).__name__}: {error}") from None
 
 

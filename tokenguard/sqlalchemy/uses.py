@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..store import NewUse, merge_use
@@ -19,6 +19,9 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
     Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. On
     SQLite, where there is one writer at a time, the transaction has the lock already. Unknown tokens are passed over.
     """
+    if connection.dialect.name == "postgresql":
+        # Only another's very first use of the same token is waited for, and not for long.
+        connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
     by_id = {use.token_id: use for use in uses}
     tokens = set(connection.scalars(select(token_table.c.id).where(token_table.c.id.in_(by_id))))
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))
@@ -28,8 +31,8 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
     for token_id, known in locked.items():
         _replace(connection, merge_use(known, by_id[token_id]))
     written |= locked.keys()
-    for token_id in written:
-        for day, requests in by_id[token_id].requests.items():
+    for token_id in sorted(written):
+        for day, requests in sorted(by_id[token_id].requests.items()):
             _count(connection, token_id, day, requests)
     return tokens - written
 
