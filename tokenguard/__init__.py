@@ -28,9 +28,10 @@ from .hooks import Hooks
 from .http import AuthScheme
 from .identity import Identity
 from .issuer import Issued, Issuer
+from .memory import MemoryStore
 from .policy import Policy
 from .scopes import Requirement, ScopeCatalog, Scopes
-from .store import Event, EventKind, MemoryStore, Store
+from .store import Event, EventKind, Store
 from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
 from .usage import UsageLog
 from .wsgi import RequestGuard, TokenGuardMiddleware

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .conditions import Limiter
 from .config import Options, named
 from .errors import ConfigurationError
-from .store import MemoryStore, Store
+from .memory import MemoryStore
+from .store import Store
 
 
 def open_store(url: str) -> Store:

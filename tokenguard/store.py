@@ -1,4 +1,4 @@
-"""Where clients, tokens and events are kept: the :class:`Store` protocol, and :class:`MemoryStore`.
+"""Where clients, tokens and events are kept: the :class:`Store` protocol, and what every store writes alike.
 
 Every write that can change an answer adds one event in the same transaction: the events are the audit trail and
 the feed by which other processes learn of a change. They are numbered without gaps, in the order of their
@@ -9,15 +9,13 @@ nowhere else.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from . import schema
-from .clock import SECOND, Clock, now
+from .clock import SECOND
 from .conditions import Conditions
 from .scopes import Scopes
 from .tokens import Client, Token, Use, random_id
@@ -275,150 +273,6 @@ def load_conditions(text: str) -> Conditions:
     if not isinstance(members, dict):
         raise ValueError("the stored conditions are not a mapping")
     return Conditions.load(members)
-
-
-class MemoryStore:
-    """Keeps everything in this process: for tests, and to try things out. Threads may share it."""
-
-    def __init__(self, clock: Clock = now) -> None:
-        self._lock = threading.RLock()
-        self._clock = clock
-        self._data = _Data()
-
-    def find(self, token_id: str) -> Record | None:
-        with self._lock:
-            return self._data.record(token_id)
-
-    def feed(self, since: int) -> Feed:
-        with self._lock:
-            events = [event for event in self._data.events if event.number >= since]
-            return Feed(self._data.revision, tuple(events[:FEED_LIMIT]))
-
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        with self._lock:
-            draft = _MemoryTransaction(self._data.copy(), self._clock)
-            yield draft
-            self._data = draft.data
-
-    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
-        with self._lock:
-            for use in uses:
-                self._data.add_use(use)
-        return set()
-
-    def use_by_day(self, token_id: str) -> dict[int, int]:
-        with self._lock:
-            return dict(sorted(self._data.days.get(token_id, {}).items()))
-
-    def client(self, ref: str) -> Client | None:
-        with self._lock:
-            return self._data.client(ref)
-
-    def clients(self) -> list[Client]:
-        with self._lock:
-            return sorted(self._data.clients.values(), key=lambda client: client.name)
-
-    def records(self, client_id: str | None = None) -> list[Record]:
-        with self._lock:
-            return self._data.records(client_id)
-
-    def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
-        with self._lock:
-            chosen = [event for event in self._data.events if which.takes(event)]
-            return chosen[max(0, len(chosen) - limit) :]
-
-    def upgrade(self) -> tuple[int, int]:
-        return schema.latest(), schema.latest()
-
-    def check(self) -> None:
-        """Always ready."""
-
-
-@dataclass
-class _Data:
-    """What a MemoryStore keeps."""
-
-    clients: dict[str, Client] = field(default_factory=dict)
-    tokens: dict[str, Token] = field(default_factory=dict)
-    uses: dict[str, Use] = field(default_factory=dict)
-    days: dict[str, dict[int, int]] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
-    revision: int = 0
-
-    def copy(self) -> _Data:
-        # Everything in it is immutable but for the containers.
-        days = {token_id: dict(counts) for token_id, counts in self.days.items()}
-        return _Data(dict(self.clients), dict(self.tokens), dict(self.uses), days, list(self.events), self.revision)
-
-    def client(self, ref: str) -> Client | None:
-        return self.clients.get(ref) or next((found for found in self.clients.values() if found.name == ref), None)
-
-    def record(self, token_id: str) -> Record | None:
-        token = self.tokens.get(token_id)
-        if token is None:
-            return None
-        return Record(token, self.clients[token.client_id], self.revision, self.uses.get(token_id))
-
-    def records(self, client_id: str | None) -> list[Record]:
-        found = [self.record(token.id) for token in self.tokens.values() if client_id in (None, token.client_id)]
-        return sorted(filter(None, found), key=lambda record: (record.token.created_at, record.token.id))
-
-    def add_use(self, new: NewUse) -> None:
-        if new.token_id not in self.tokens:
-            return
-        known = self.uses.get(new.token_id)
-        self.uses[new.token_id] = merge_use(known, new)
-        counts = self.days.setdefault(new.token_id, {})
-        for day, requests in new.requests.items():
-            counts[day] = counts.get(day, 0) + requests
-
-
-class _MemoryTransaction:
-    """Works on a copy, which takes the original's place only if the block ends well."""
-
-    def __init__(self, data: _Data, clock: Clock) -> None:
-        self.data = data
-        self.now = clock
-        self.client = data.client
-        self.record = data.record
-        self.records = data.records
-
-    def put_client(self, client: Client, change: Change) -> Event:
-        self.data.clients[client.id] = client
-        return self._record(change, client.id, None)
-
-    def put_token(self, token: Token, change: Change) -> Event:
-        self.data.tokens[token.id] = token
-        return self._record(change, token.client_id, token.id)
-
-    def note(self, change: Change, client_id: str = "") -> Event:
-        return self._record(change, client_id, None)
-
-    def delete_tokens(self, token_ids: Collection[str]) -> None:
-        for token_id in token_ids:
-            self.data.tokens.pop(token_id, None)
-            self.data.uses.pop(token_id, None)
-            self.data.days.pop(token_id, None)
-
-    def delete_events(self, before: int, limit: int) -> int:
-        events, count = self.data.events, 0
-        while count < min(limit, len(events) - 1) and events[count].at < before:
-            count += 1
-        del events[:count]
-        return count
-
-    def delete_days(self, before: int, limit: int) -> int:
-        old = [(counts, day) for counts in self.data.days.values() for day in counts if day < before][:limit]
-        for counts, day in old:
-            del counts[day]
-        return len(old)
-
-    def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
-        self.data.revision += 1
-        event = number_event(change, self.data.revision, client_id, token_id)
-        self.data.events.append(event)
-        return event
 
 
 def merge_use(known: Use | None, new: NewUse) -> Use:
