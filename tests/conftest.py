@@ -17,6 +17,7 @@ from tokenguard import (
     Event,
     Guard,
     Hooks,
+    InvalidToken,
     Issued,
     Issuer,
     MemoryStore,
@@ -143,6 +144,20 @@ def _plain(item: Client | Token) -> dict[str, Any]:
     values = {f.name: getattr(item, f.name) for f in fields(item)}
     values |= {"scopes": list(item.scopes), "conditions": item.conditions.dump()}
     return {name: value for name, value in values.items() if name not in {"id", "digest"} and value is not None}
+
+
+def works(world: World, issued: Issued) -> bool:
+    """Whether the world's guard lets the token in."""
+    return why_not(world, issued) == ""
+
+
+def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
+    """The reason of the refusal, or nothing if the token is let in."""
+    try:
+        (guard or world.guard).authenticate(issued.text)
+    except InvalidToken as refused:
+        return refused.reason
+    return ""
 
 
 @pytest.fixture

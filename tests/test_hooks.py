@@ -12,11 +12,9 @@ from werkzeug.test import create_environ
 from tokenguard import (
     AuthScheme,
     Conditions,
-    Guard,
     Hooks,
     InvalidToken,
     InvalidValue,
-    Issued,
     Policy,
     PolicyViolation,
     RequestGuard,
@@ -28,24 +26,12 @@ from tokenguard import (
 from tokenguard.clock import SECOND
 from tokenguard.scopes import ANY_TOKEN
 
-from .conftest import StoppedClock, World, present, replayed, run_together
+from .conftest import StoppedClock, World, present, replayed, run_together, why_not, works
 
 
 @pytest.fixture
 def world(any_store: Store, clock: StoppedClock) -> World:
     return World(any_store, clock)
-
-
-def works(world: World, issued: Issued) -> bool:
-    return why_not(world, issued) == ""
-
-
-def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
-    try:
-        (guard or world.guard).authenticate(issued.text)
-    except InvalidToken as refused:
-        return refused.reason
-    return ""
 
 
 def live(world: World, number: int, failures: list[str]) -> None:

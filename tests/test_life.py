@@ -11,7 +11,6 @@ from werkzeug.test import create_environ
 from tokenguard import (
     AuthScheme,
     Conditions,
-    Guard,
     InvalidToken,
     InvalidValue,
     IssuanceError,
@@ -27,7 +26,7 @@ from tokenguard import (
 from tokenguard.clock import LONGEST, SECOND
 from tokenguard.scopes import ANY_TOKEN
 
-from .conftest import StoppedClock, World, run_together
+from .conftest import StoppedClock, World, run_together, why_not, works
 
 MINUTE = 60 * SECOND
 # A second and a microsecond on either side of an end, and the end itself: works there or not.
@@ -37,18 +36,6 @@ EDGES = [(-SECOND, True), (-1, True), (0, False), (1, False), (SECOND, False)]
 @pytest.fixture
 def world(any_store: Store, clock: StoppedClock) -> World:
     return World(any_store, clock)
-
-
-def works(world: World, issued: Issued) -> bool:
-    return why_not(world, issued) == ""
-
-
-def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
-    try:
-        (guard or world.guard).authenticate(issued.text)
-    except InvalidToken as refused:
-        return refused.reason
-    return ""
 
 
 def kinds(store: Store) -> list[str]:

@@ -55,7 +55,7 @@ class Options:
         for word in given:
             if word not in _READERS:
                 raise ConfigurationError(f"there is no option {PREFIX}{word}{_suggestion(word)}")
-        values = {word: _READERS[word](value) for word, value in given.items() if value is not None}
+        values = {word: _READERS[word](word, value) for word, value in given.items() if value is not None}
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
         return cls(
             database_url=values.get("DATABASE_URL", DEFAULT_DATABASE_URL),
@@ -107,86 +107,71 @@ def named(word: str, make: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         raise ConfigurationError(f"{PREFIX}{word}: {error}") from None
 
 
-def _text(word: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if not isinstance(value, str):
-            raise ConfigurationError(f"{PREFIX}{word} is a text, not {type(value).__name__}")
-        return value
-
-    return read
+def _text(word: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{PREFIX}{word} is a text, not {type(value).__name__}")
+    return value
 
 
-def _words(word: str) -> Callable[[Any], list[str]]:
-    def read(value: Any) -> list[str]:
-        values = value.split() if isinstance(value, str) else value
-        if not isinstance(values, (list, tuple)) or not all(isinstance(item, str) for item in values):
-            raise ConfigurationError(f"{PREFIX}{word} is a list of texts, or one text with spaces between them")
-        return list(values)
-
-    return read
+def _words(word: str, value: Any) -> list[str]:
+    values = value.split() if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple)) or not all(isinstance(item, str) for item in values):
+        raise ConfigurationError(f"{PREFIX}{word} is a list of texts, or one text with spaces between them")
+    return list(values)
 
 
-def _scopes(value: Any) -> Any:
+def _scopes(word: str, value: Any) -> Any:
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise ConfigurationError(f"{PREFIX}SCOPES is not JSON: {error}") from None
+            raise ConfigurationError(f"{PREFIX}{word} is not JSON: {error}") from None
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{PREFIX}SCOPES maps each scope to its description")
+        raise ConfigurationError(f"{PREFIX}{word} maps each scope to its description")
     return value
 
 
-def _number(word: str) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-            return int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigurationError(f"{PREFIX}{word} is a whole number, not {value!r}")
-        return value
-
-    return read
+def _number(word: str, value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{PREFIX}{word} is a whole number, not {value!r}")
+    return value
 
 
-def _flag(word: str) -> Callable[[Any], bool]:
-    def read(value: Any) -> bool:
-        known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-        found = value if isinstance(value, bool) else known.get(str(value).lower())
-        if found is None:
-            raise ConfigurationError(f"{PREFIX}{word} is true or false, not {value!r}")
-        return found
-
-    return read
+def _flag(word: str, value: Any) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    found = value if isinstance(value, bool) else known.get(str(value).lower())
+    if found is None:
+        raise ConfigurationError(f"{PREFIX}{word} is true or false, not {value!r}")
+    return found
 
 
-def _duration(word: str) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        try:
-            return parse_duration(value) if isinstance(value, str) else check_duration(value)
-        except InvalidValue as error:
-            raise ConfigurationError(f"{PREFIX}{word}: {error}") from None
-
-    return read
+def _duration(word: str, value: Any) -> int:
+    try:
+        return parse_duration(value) if isinstance(value, str) else check_duration(value)
+    except InvalidValue as error:
+        raise ConfigurationError(f"{PREFIX}{word}: {error}") from None
 
 
 # Every option there is, and how its value is read.
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "DATABASE_URL": _text("DATABASE_URL"),
-    "SIGNING_KEY": _text("SIGNING_KEY"),
-    "OLD_SIGNING_KEYS": _words("OLD_SIGNING_KEYS"),
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "DATABASE_URL": _text,
+    "SIGNING_KEY": _text,
+    "OLD_SIGNING_KEYS": _words,
     "SCOPES": _scopes,
-    "PREFIX": _text("PREFIX"),
-    "REALM": _text("REALM"),
-    "HEADERS": _words("HEADERS"),
-    "PROXIES": _number("PROXIES"),
-    "RATE_HEADERS": _text("RATE_HEADERS"),
-    "RATE_LIMIT_URL": _text("RATE_LIMIT_URL"),
-    "RATE_LIMIT_FAIL_OPEN": _flag("RATE_LIMIT_FAIL_OPEN"),
-    "MAX_LIFETIME": _duration("MAX_LIFETIME"),
-    "REQUIRE_EXPIRY": _flag("REQUIRE_EXPIRY"),
-    "MAX_ACTIVE_TOKENS": _number("MAX_ACTIVE_TOKENS"),
-    "IDLE_TIMEOUT": _duration("IDLE_TIMEOUT"),
-    "REQUIRE_NAME": _flag("REQUIRE_NAME"),
+    "PREFIX": _text,
+    "REALM": _text,
+    "HEADERS": _words,
+    "PROXIES": _number,
+    "RATE_HEADERS": _text,
+    "RATE_LIMIT_URL": _text,
+    "RATE_LIMIT_FAIL_OPEN": _flag,
+    "MAX_LIFETIME": _duration,
+    "REQUIRE_EXPIRY": _flag,
+    "MAX_ACTIVE_TOKENS": _number,
+    "IDLE_TIMEOUT": _duration,
+    "REQUIRE_NAME": _flag,
 }
 
 

@@ -40,7 +40,7 @@ class Admitted(NamedTuple):
 class Guard:
     """Says who is calling, and whether that caller may do what it asks for.
 
-    Both methods return or raise an :class:`AuthError`; there is no result that could be overlooked.
+    Every method returns or raises an :class:`AuthError`; there is no result that could be overlooked.
     """
 
     def __init__(
@@ -150,6 +150,8 @@ class Guard:
 
 
 def _check_network(record: Record, address: str | None) -> None:
-    for conditions in (record.token.conditions, record.client.conditions):
-        if not conditions.admit(read_address(address)):
+    limited = [held for held in (record.token.conditions, record.client.conditions) if held.allow or held.deny]
+    if limited:  # most are not, and reading an address has its price
+        origin = read_address(address)
+        if not all(conditions.admit(origin) for conditions in limited):
             raise NetworkNotAllowed(f"network: {address!a}", token_id=record.token.id, client_id=record.client.id)
