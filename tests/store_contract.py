@@ -9,7 +9,7 @@ import pytest
 
 from tokenguard import Client, Conditions, Scopes, Store, Token, Use
 from tokenguard.clock import SECOND, now
-from tokenguard.store import FEED_LIMIT, Change, EventFilter, EventKind, NewUse
+from tokenguard.store import FEED_LIMIT, Change, Event, EventFilter, EventKind, NewUse
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -105,6 +105,26 @@ class StoreContract:
         with filled.transaction() as tx:
             event = tx.put_token(TOKEN, change())
         assert event.number == 3
+
+    def test_what_waits_for_the_commit_is_called_then_or_never(self, filled: Store) -> None:
+        seen: list[Event | None] = []
+
+        def look() -> None:
+            seen.append(filled.feed(3).events[-1])
+
+        def fail() -> None:
+            with filled.transaction() as tx:
+                tx.on_commit(look)
+                raise RuntimeError("half way")
+
+        with pytest.raises(RuntimeError, match="half way"):
+            fail()
+        with filled.transaction() as tx:
+            event = tx.put_token(TOKEN, change())
+            tx.on_commit(look)
+            tx.on_commit(look)
+            assert seen == []
+        assert seen == [event, event]
 
     def test_events_are_numbered_without_gaps_each_with_an_id_of_its_own(self, filled: Store) -> None:
         with filled.transaction() as tx:

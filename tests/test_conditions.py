@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tokenguard import AuthScheme, Conditions, InvalidValue, NetworkNotAllowed
 from tokenguard.conditions import MAX_RATE, PERIODS, Rate, read_address
-from tokenguard.store import dump_json, load_conditions
+from tokenguard.rows import dump_json, load_conditions
 
 from .conftest import World
 

@@ -114,7 +114,8 @@ def test_challenges_byte_for_byte() -> None:
 )
 def test_marking_adds_and_takes_nothing_away(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> None:
     headers = Headers(before)
-    AuthScheme(headers=["X-Key"]).mark(headers)
+    scheme = AuthScheme(headers=["X-Key"])
+    headers.update(scheme.marks(headers.get("Cache-Control"), ",".join(headers.getlist("Vary"))))
     assert sorted(headers) == sorted(after)
 
 
@@ -194,9 +195,7 @@ def test_a_copy_of_the_environ_with_another_credential_is_another_request(world:
     assert requests.identify(inner | {"HTTP_AUTHORIZATION": "Basic x"}) is None
     with pytest.raises(InvalidRequest):
         requests.admit(outer | {"HTTP_X_API_KEY": weak.text.reveal()}, Requirement())
-    headers = Headers()
-    requests.finish(outer, headers)
-    assert headers.to_wsgi_list() == [("Cache-Control", "private"), ("Vary", "Authorization, X-API-Key")]
+    assert requests.finish(outer, None, "") == [("Cache-Control", "private"), ("Vary", "Authorization, X-API-Key")]
 
 
 @pytest.mark.parametrize("value", ["Basic x,Bearer y", "Basic x, bearer y", "Digest a=b,SSWSy", "Bearer x,Basic y"])
@@ -246,3 +245,18 @@ def test_a_refused_request_is_not_kept_alive(world: World) -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_what_needs_no_store_is_settled_without_it(world: World) -> None:
+    """So an event loop can tell whether it has to wait."""
+    issued = world.issue()
+    requests = RequestGuard(world.guard, AuthScheme())
+    forged = issued.text.reveal()[:-1] + ("0" if issued.text.reveal()[-1] != "0" else "1")
+    for value in ("", "Bearer a b", "Bearer x", f"Bearer {forged}"):
+        given = environ(HTTP_AUTHORIZATION=value)
+        assert requests.settle(given)
+        assert given["tokenguard.identity"] is None
+    given = environ(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}")
+    assert not requests.settle(given)
+    assert requests.identify(given) is not None
+    assert requests.settle(given)

@@ -73,14 +73,18 @@ class Guard:
 
     def admit(self, credential: Secret | None, address: str | None) -> Admitted:
         """The same, with what else is known of the caller."""
-        if credential is None:
-            raise MissingToken
-        record = self._alive(self._find(self.tokens.read(credential)))
+        record = self._alive(self._find(self.recognise(credential)))
         _check_network(record, address)
         allowance = self._check_rate(record)
         token, client = record.token, record.client
         identity = Identity(client.id, client.name, token.id, self.catalog.effective(token.scopes, client.scopes))
         return Admitted(identity, record, allowance)
+
+    def recognise(self, credential: Secret | None) -> Read:
+        """As far as it goes without the store: raises MissingToken, or InvalidToken for what was not signed here."""
+        if credential is None:
+            raise MissingToken
+        return self.tokens.read(credential)
 
     def authorize(self, identity: Identity, requirement: Requirement) -> None:
         """Let ``identity`` pass if it meets ``requirement``; raises InsufficientScope otherwise."""

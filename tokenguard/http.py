@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from werkzeug.datastructures import Headers
-
 from .conditions import Allowance
 from .errors import (
     AuthError,
@@ -155,14 +153,17 @@ class AuthScheme:
             parameters.append(f'scope="{" ".join(error.scopes)}"')
         return "Bearer " + ", ".join(parameters)
 
-    def mark(self, headers: Headers) -> None:
-        """Tell caches that an answer depended on the credential; a view's own Cache-Control stays."""
-        if "Cache-Control" not in headers:
-            headers["Cache-Control"] = "private"
-        present = [name.strip() for name in ",".join(headers.getlist("Vary")).split(",") if name.strip()]
+    def marks(self, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
+        """The headers that tell caches that an answer depended on the credential, given those that it has.
+
+        A view's own ``cache_control`` stays; ``vary`` is what it names already, comma-separated.
+        """
+        marks = [] if cache_control else [("Cache-Control", "private")]
+        present = [name.strip() for name in vary.split(",") if name.strip()]
         known = {name.lower() for name in present}
         if "*" not in known:
-            headers["Vary"] = ", ".join(present + [name for name in self.vary if name.lower() not in known])
+            marks.append(("Vary", ", ".join(present + [name for name in self.vary if name.lower() not in known])))
+        return marks
 
 
 def problem(error: AuthError) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from .clock import SECOND, Clock, check_duration, isoformat, now
@@ -133,7 +134,7 @@ class Issuer:
                 idle_timeout=None if idle is None else idle * SECOND,
             )
             self._put_new(tx, token, actor)
-        call(self.hooks.issued, token=token, client=owner)
+            tx.on_commit(partial(call, self.hooks.issued, token=token, client=owner))
         return Issued(token, minted.text)
 
     def rotate(self, token_id: str, *, actor: str, overlap: int = DEFAULT_OVERLAP) -> Issued:
@@ -158,7 +159,7 @@ class Issuer:
             successor = self._successor(record.token, minted, at)
             tx.put_token(old, _change(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
             self._put_new(tx, successor, actor, replaces=token_id)
-        call(self.hooks.rotated, token=old, successor=successor)
+            tx.on_commit(partial(call, self.hooks.rotated, token=old, successor=successor))
         return Issued(successor, minted.text)
 
     def revoke(self, *token_ids: str, actor: str) -> list[Token]:
@@ -176,8 +177,7 @@ class Issuer:
             revoked = {token.id: replace(token, revoked_at=at) for token in alive}
             for token in alive:
                 tx.put_token(revoked[token.id], _change(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id]))
-        for token in revoked.values():
-            call(self.hooks.revoked, token=token)
+                tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
     def _successor(self, token: Token, minted: Minted, at: int) -> Token:

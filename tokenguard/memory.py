@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -48,6 +48,8 @@ class MemoryStore:
             draft = _MemoryTransaction(self._data.copy(), self._clock)
             yield draft
             self._data = draft.data
+        for callback in draft.callbacks:
+            callback()
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         with self._lock:
@@ -131,6 +133,8 @@ class _MemoryTransaction:
         self.client = data.client
         self.record = data.record
         self.records = data.records
+        self.callbacks: list[Callable[[], object]] = []
+        self.on_commit = self.callbacks.append
 
     def put_client(self, client: Client, change: Change) -> Event:
         self.data.clients[client.id] = client

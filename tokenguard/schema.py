@@ -3,7 +3,7 @@
 The same tables serve Flask and Django services that share a database, so nothing here depends on a library:
 
 * times are BIGINT, UTC epoch microseconds; NULL means never;
-* sets and mappings are JSON text in the form that ``store.dump_json`` writes;
+* sets and mappings are JSON text in the form that ``rows.dump_json`` writes;
 * a length of time is a BIGINT of microseconds, a day an INTEGER of days since the epoch, UTC;
 * ``tokenguard_revision`` has one row: the event counter, and the version of this schema.
 

@@ -8,15 +8,13 @@ nowhere else.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from .clock import SECOND
-from .conditions import Conditions
 from .scopes import Scopes
 from .tokens import Client, Token, Use, random_id
 
@@ -205,6 +203,9 @@ class Transaction(Protocol):
     def delete_days(self, before: int, limit: int) -> int:
         """Remove at most ``limit`` counts of days before ``before`` (days since the epoch); returns how many."""
 
+    def on_commit(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once all of this is committed, what it is a part of included; never if it is undone."""
+
 
 class Store(Protocol):
     """Everything that tokenguard keeps. Any method may raise StoreError; then nothing was changed."""
@@ -247,32 +248,6 @@ class Store(Protocol):
 
     def check(self) -> None:
         """Raises SchemaError or StoreUnavailable if the store is not ready for this version of tokenguard."""
-
-
-def dump_json(value: Any) -> str:
-    """The one form in which sets and mappings are stored, the same whoever writes it."""
-    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-
-
-def dump_scopes(scopes: Scopes) -> str:
-    """A JSON list of the scopes, sorted."""
-    return dump_json(list(scopes))
-
-
-def load_scopes(text: str) -> Scopes:
-    """The inverse of dump_scopes; raises ValueError for anything else."""
-    names = json.loads(text)
-    if not isinstance(names, list):
-        raise ValueError("the stored scopes are not a list")
-    return Scopes(names)
-
-
-def load_conditions(text: str) -> Conditions:
-    """The inverse of ``dump_json(conditions.dump())``; raises ValueError for anything else."""
-    members = json.loads(text)
-    if not isinstance(members, dict):
-        raise ValueError("the stored conditions are not a mapping")
-    return Conditions.load(members)
 
 
 def merge_use(known: Use | None, new: NewUse) -> Use:

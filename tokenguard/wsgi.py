@@ -63,17 +63,34 @@ class RequestGuard:
             self._let_in(result, ANY_TOKEN, environ)  # also this is a use of the token
         return result.identity
 
-    def finish(self, environ: WSGIEnvironment, headers: Headers) -> None:
-        """Add to an answer's headers what caches must know, and to a refusal, however worded, its challenge."""
+    def settle(self, environ: WSGIEnvironment) -> bool:
+        """Authenticate as far as that needs no store, and return whether that was all of it.
+
+        For an event loop, which must not wait: what remains is done in a thread, by :meth:`identify`.
+        """
+        if self._remembered(environ) is None:
+            try:
+                self.guard.recognise(self.scheme.credential(environ))
+            except AuthError as error:
+                self._remember(environ, error.with_traceback(None))
+            else:
+                return False
+        return True
+
+    def finish(self, environ: WSGIEnvironment, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
+        """The headers to set on an answer, given its own Cache-Control and (comma-separated) Vary.
+
+        They tell caches what they must know, and of a refusal, however it is worded, the challenge.
+        """
         outcome = self._remembered(environ)
         if outcome is None:
-            return
+            return []
         if outcome.refused and isinstance(outcome.result, AuthError):
-            headers.update(self.scheme.refusal_headers(outcome.result))
-        else:
-            self.scheme.mark(headers)
+            return self.scheme.refusal_headers(outcome.result)
+        headers = self.scheme.marks(cache_control, vary)
         if isinstance(outcome.result, Admitted) and outcome.result.allowance is not None:
-            headers.update(self.scheme.rate_fields(outcome.result.allowance))
+            headers += self.scheme.rate_fields(outcome.result.allowance)
+        return headers
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
@@ -94,10 +111,12 @@ class RequestGuard:
 
     def _authenticate(self, environ: WSGIEnvironment) -> Admitted | AuthError:
         outcome = self._remembered(environ)
-        if outcome is None:
-            outcome = environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), self._verify(environ))
-            environ[IDENTITY] = outcome.result.identity if isinstance(outcome.result, Admitted) else None
-        return outcome.result
+        return self._remember(environ, self._verify(environ)) if outcome is None else outcome.result
+
+    def _remember(self, environ: WSGIEnvironment, result: Admitted | AuthError) -> Admitted | AuthError:
+        environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), result)
+        environ[IDENTITY] = result.identity if isinstance(result, Admitted) else None
+        return result
 
     def _verify(self, environ: WSGIEnvironment) -> Admitted | AuthError:
         try:
@@ -126,6 +145,15 @@ class _Outcome:
     refused: bool = False
     #: Whether it was let in before, with a view that asks in more than one place.
     let_in: bool = False
+
+
+def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
+    """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
+    headers.update(requests.finish(environ, *_caching(headers)))
+
+
+def _caching(headers: Headers) -> tuple[str | None, str]:
+    return headers.get("Cache-Control"), ",".join(headers.getlist("Vary"))
 
 
 def _log_refusal(error: AuthError, address: str | None) -> None:
@@ -184,8 +212,9 @@ class TokenGuardMiddleware:
     def _marking(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             marked = Headers(headers)
-            self.requests.finish(environ, marked)
-            self.requests.scheme.mark(marked)  # also where a guard within has the last word
+            finish_headers(self.requests, environ, marked)
+            # Also where a guard within has the last word.
+            marked.update(self.requests.scheme.marks(*_caching(marked)))
             return start_response(status, marked.to_wsgi_list(), exc_info)
 
         return start

@@ -20,7 +20,7 @@ from ..issuer import Issuer
 from ..scopes import Requirement
 from ..store import Store
 from ..tokens import derive_development_key
-from ..wsgi import RequestGuard
+from ..wsgi import RequestGuard, finish_headers
 from .signals import signalling_hooks
 from .views import check, check_views, service
 
@@ -133,7 +133,7 @@ def _development_keys(app: Flask) -> dict[str, Any]:
 
 def _finish(response: Response) -> Response:
     requests = service().requests
-    requests.finish(request.environ, response.headers)
+    finish_headers(requests, request.environ, response.headers)
     if response.direct_passthrough:
         requests.after_response()  # such an answer, of a file, is never closed
     else:

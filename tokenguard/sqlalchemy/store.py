@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,18 +11,13 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, sel
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
-from ..errors import SchemaError
+from ..rows import dump, load, load_record, missing_counter
 from ..store import ALL_EVENTS, FEED_LIMIT, Change, Event, EventFilter, Feed, NewUse, Record, Transaction, number_event
 from ..tokens import Client, Token
 from .engine import LOCK_TIMEOUT, checked_url, create_file, make_engines, translated, use_wal
 from .tables import (
     client_table,
-    dump_row,
     event_table,
-    load_client,
-    load_event,
-    load_token,
-    load_use,
     revision_table,
     token_table,
     use_day_table,
@@ -31,8 +26,6 @@ from .tables import (
 from .upgrade import check_version, schema_version, upgrade
 from .uses import write_uses
 
-_TOKEN_END = 1 + len(token_table.c)
-_CLIENT_END = _TOKEN_END + len(client_table.c)
 _RECORDS = (
     select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c)
     .select_from(revision_table)
@@ -78,7 +71,7 @@ class SQLAlchemyStore:
         )
         with self._connection() as connection:
             rows = connection.execute(query).all()
-        return Feed(_first(rows)[0], tuple(load_event(row[1:]) for row in rows if row[1] is not None))
+        return Feed(_first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         days = use_day_table.c
@@ -93,7 +86,7 @@ class SQLAlchemyStore:
     def clients(self) -> list[Client]:
         query = select(client_table).order_by(client_table.c.name)
         with self._connection() as connection:
-            return [load_client(row) for row in connection.execute(query)]
+            return [load(Client, row) for row in connection.execute(query)]
 
     def records(self, client_id: str | None = None) -> list[Record]:
         with self._connection() as connection:
@@ -102,7 +95,7 @@ class SQLAlchemyStore:
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         query = _chosen(which).order_by(event_table.c.number.desc()).limit(limit)
         with self._connection() as connection:
-            return [load_event(row) for row in connection.execute(query)][::-1]
+            return [load(Event, row) for row in connection.execute(query)][::-1]
 
     def check(self) -> None:
         with self._connection() as connection:
@@ -120,7 +113,10 @@ class SQLAlchemyStore:
             counter = select(revision_table.c.revision, revision_table.c.schema_version).with_for_update()
             revision, version = _first(connection.execute(counter).all())
             check_version(version)
-            yield _Transaction(connection, revision, self._clock)
+            transaction = _Transaction(connection, revision, self._clock)
+            yield transaction
+        for callback in transaction.callbacks:
+            callback()
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         with translated(), self._writing.begin() as connection:
@@ -156,6 +152,8 @@ class _Transaction:
         self._connection = connection
         self._revision = revision
         self._clock = clock
+        self.callbacks: list[Callable[[], object]] = []
+        self.on_commit = self.callbacks.append
 
     def now(self) -> int:
         return self._clock() if self._clock else _database_time(self._connection)
@@ -211,21 +209,21 @@ class _Transaction:
         return len(old)
 
     def _put(self, table: Table, item: Client | Token) -> None:
-        values = dump_row(table, item)
+        values = dump(item)
         if self._connection.execute(update(table).where(table.c.id == item.id).values(values)).rowcount == 0:
             self._connection.execute(insert(table).values(values))
 
     def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
         self._revision += 1
         event = number_event(change, self._revision, client_id, token_id)
-        self._connection.execute(insert(event_table).values(dump_row(event_table, event)))
+        self._connection.execute(insert(event_table).values(dump(event)))
         self._connection.execute(update(revision_table).values(revision=self._revision))
         return event
 
 
 def _find(connection: Connection, token_id: str) -> Record | None:
     row = _first(connection.execute(_FIND, {"wanted_id": _askable(token_id)}).all())
-    return None if row[1] is None else _load_record(row)
+    return None if row[1] is None else load_record(row)
 
 
 def _find_records(connection: Connection, client_id: str | None) -> list[Record]:
@@ -235,12 +233,7 @@ def _find_records(connection: Connection, client_id: str | None) -> list[Record]
         .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
         .order_by(token_table.c.created_at, token_table.c.id)
     )
-    return [_load_record(row) for row in connection.execute(query)]
-
-
-def _load_record(row: Sequence[Any]) -> Record:
-    token, client = load_token(row[1:_TOKEN_END]), load_client(row[_TOKEN_END:_CLIENT_END])
-    return Record(token, client, row[0], load_use(row[_CLIENT_END:]))
+    return [load_record(row) for row in connection.execute(query)]
 
 
 def _find_client(connection: Connection, ref: str) -> Client | None:
@@ -249,7 +242,7 @@ def _find_client(connection: Connection, ref: str) -> Client | None:
     for column in (client_table.c.id, client_table.c.name):
         row = connection.execute(select(client_table).where(column == ref)).one_or_none()
         if row:
-            return load_client(row)
+            return load(Client, row)
     return None
 
 
@@ -281,5 +274,5 @@ def _askable(token_id: str) -> str:
 
 def _first(rows: Sequence[Any]) -> Any:
     if not rows:
-        raise SchemaError("the row of tokenguard_revision is missing: restore the database from a backup")
+        raise missing_counter()
     return rows[0]

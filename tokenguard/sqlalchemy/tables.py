@@ -1,9 +1,8 @@
-"""The columns as ``schema.py`` makes them, and rows as what they mean."""
+"""The columns as ``schema.py`` makes them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -22,10 +21,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from ..errors import StoreError
-from ..store import Event, dump_json, dump_scopes, load_conditions, load_scopes
-from ..tokens import Client, Token, Use
-
 
 class _AsStored(TypeDecorator[bool]):
     """A boolean as it is in the row: on SQLite, SQLAlchemy itself would take any text for true."""
@@ -40,7 +35,7 @@ class _AsStored(TypeDecorator[bool]):
 
 VERSION_TABLE = "tokenguard_alembic_version"
 
-# In the order of the dataclasses' fields: a row is their arguments.
+# In the order of the dataclasses' fields, as rows.py has it.
 metadata = MetaData()
 client_table = Table(
     "tokenguard_client",
@@ -114,66 +109,3 @@ revision_table = Table(
 def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
     """For the ``include_name`` of your own Alembic environment: keeps tokenguard's tables out of autogenerate."""
     return not (type_ == "table" and name is not None and name.startswith("tokenguard_"))
-
-
-def load_client(row: Sequence[Any]) -> Client:
-    return Client(*_load(client_table, row))
-
-
-def load_token(row: Sequence[Any]) -> Token:
-    return Token(*_load(token_table, row))
-
-
-def load_use(row: Sequence[Any]) -> Use | None:
-    """None where an outer join found no use."""
-    return None if row[0] is None else Use(*_load(use_table, row))
-
-
-def load_event(row: Sequence[Any]) -> Event:
-    return Event(*_load(event_table, row))
-
-
-def _load(table: Table, row: Sequence[Any]) -> list[Any]:
-    # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
-    try:
-        return [read(value) for read, value in zip(_READERS[table.name], row, strict=True)]
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"a row of {table.name} is damaged: {type(error).__name__}: {error}") from None
-
-
-def _reader(column: Column[Any]) -> Callable[[Any], Any]:
-    special: dict[str, Callable[[Any], Any]] = {
-        "scopes": load_scopes,
-        "conditions": load_conditions,
-        "data": json.loads,
-    }
-    read = special.get(column.name) or _BY_TYPE[column.type.python_type]
-    return (lambda value: None if value is None else read(value)) if column.nullable else read
-
-
-def _whole_number(value: Any) -> int:
-    if not isinstance(value, int):
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("what is there is not text")
-    return value
-
-
-_BY_TYPE: dict[type, Callable[[Any], Any]] = {int: _whole_number, str: _text, bool: {0: False, 1: True}.__getitem__}
-_READERS = {table.name: [_reader(column) for column in table.c] for table in metadata.sorted_tables}
-
-
-def dump_row(table: Table, item: Client | Token | Use | Event) -> dict[str, Any]:
-    """The values of the row that keeps ``item``."""
-    values = {column.name: getattr(item, column.name) for column in table.c}
-    if isinstance(item, Event):
-        values["data"] = dump_json(item.data)
-    else:
-        values["scopes"] = dump_scopes(item.scopes)
-    if isinstance(item, (Client, Token)):
-        values["conditions"] = dump_json(item.conditions.dump())
-    return values

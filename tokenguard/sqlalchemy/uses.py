@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..rows import dump, load
 from ..store import NewUse, merge_use
 from ..tokens import Use
-from .tables import dump_row, load_use, token_table, use_day_table, use_table
+from .tables import token_table, use_day_table, use_table
 
 
 def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
@@ -39,17 +40,18 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
 
 def _lock(connection: Connection, token_ids: Collection[str]) -> dict[str, Use]:
     query = select(use_table).where(use_table.c.token_id.in_(token_ids)).with_for_update(skip_locked=True)
-    return {use.token_id: use for row in connection.execute(query) if (use := load_use(row))}
+    uses = [load(Use, row) for row in connection.execute(query)]
+    return {use.token_id: use for use in uses}
 
 
 def _add(connection: Connection, use: Use) -> bool:
     # False if another process was first with the very first use; what it did not see is added later.
-    statement = _insert(connection)(use_table).values(dump_row(use_table, use)).on_conflict_do_nothing()
+    statement = _insert(connection)(use_table).values(dump(use)).on_conflict_do_nothing()
     return connection.execute(statement.returning(use_table.c.token_id)).first() is not None
 
 
 def _replace(connection: Connection, use: Use) -> None:
-    row = dump_row(use_table, use)
+    row = dump(use)
     connection.execute(update(use_table).where(use_table.c.token_id == use.token_id).values(row))
 
 

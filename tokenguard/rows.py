@@ -1,0 +1,117 @@
+"""What a database keeps as what it means: one row is the fields of one dataclass, in their order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from .conditions import Conditions
+from .errors import SchemaError, StoreError
+from .scopes import Scopes
+from .store import Event, Record
+from .tokens import Client, Token, Use
+
+T = TypeVar("T", Client, Token, Use, Event)
+
+
+def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
+    """The columns of the table that keeps what is of this kind."""
+    return tuple(column.name for column in fields(kind))
+
+
+_TOKEN_END = 1 + len(columns(Token))
+_CLIENT_END = _TOKEN_END + len(columns(Client))
+
+
+def load(kind: type[T], row: Sequence[Any]) -> T:
+    """What the row keeps; raises StoreError for a row that nobody here has written."""
+    # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
+    try:
+        return kind(*[read(value) for read, value in zip(_READERS[kind], row, strict=True)])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        table = f"tokenguard_{kind.__name__.lower()}"
+        raise StoreError(f"a row of {table} is damaged: {type(error).__name__}: {error}") from None
+
+
+def load_record(row: Sequence[Any]) -> Record:
+    """From the counter's value and the columns of token, client and use, where NULLs stand for a missing use."""
+    token, client, used = row[1:_TOKEN_END], row[_TOKEN_END:_CLIENT_END], row[_CLIENT_END:]
+    if row[0] is None:
+        raise missing_counter()
+    return Record(load(Token, token), load(Client, client), row[0], None if used[0] is None else load(Use, used))
+
+
+def dump(item: Client | Token | Use | Event) -> dict[str, Any]:
+    """The row that keeps ``item``, by column."""
+    values = {name: getattr(item, name) for name in columns(type(item))}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def dump_json(value: Any) -> str:
+    """The one form in which sets and mappings are stored, the same whoever writes it."""
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def load_scopes(text: str) -> Scopes:
+    """From a JSON list of scopes; raises ValueError for anything else."""
+    names = json.loads(text)
+    if not isinstance(names, list):
+        raise ValueError("the stored scopes are not a list")
+    return Scopes(names)
+
+
+def load_conditions(text: str) -> Conditions:
+    """From a JSON object as ``Conditions.dump`` makes it; raises ValueError for anything else."""
+    members = json.loads(text)
+    if not isinstance(members, dict):
+        raise ValueError("the stored conditions are not a mapping")
+    return Conditions.load(members)
+
+
+def missing_counter() -> SchemaError:
+    """What to raise where the one row of ``tokenguard_revision`` is not there: damage, and not a no."""
+    return SchemaError("the row of tokenguard_revision is missing: restore the database from a backup")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scopes):
+        return dump_json(list(value))
+    if isinstance(value, Conditions):
+        return dump_json(value.dump())
+    return dump_json(value) if isinstance(value, Mapping) else value
+
+
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    if NoneType in get_args(hint):
+        (inner,) = (part for part in get_args(hint) if part is not NoneType)
+        read = _BY_TYPE[inner]
+        return lambda value: None if value is None else read(value)
+    return _BY_TYPE[hint]
+
+
+def _whole_number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("what is there is not text")
+    return value
+
+
+_BY_TYPE: dict[Any, Callable[[Any], Any]] = {
+    int: _whole_number,
+    str: _text,
+    bool: {0: False, 1: True}.__getitem__,
+    Scopes: load_scopes,
+    Conditions: load_conditions,
+    Mapping[str, Any]: json.loads,
+}
+_READERS: dict[type[Any], list[Callable[[Any], Any]]] = {
+    kind: [_reader(get_type_hints(kind)[name]) for name in columns(kind)] for kind in (Client, Token, Use, Event)
+}
