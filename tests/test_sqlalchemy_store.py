@@ -98,6 +98,7 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
     database_store: SQLAlchemyStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
+    monkeypatch.setattr("tokenguard.databases.LOCK_TIMEOUT", 1)
     monkeypatch.setattr("tokenguard.sqlalchemy.store.LOCK_TIMEOUT", 1)
     impatient = SQLAlchemyStore(database_url)
     with ExitStack() as held:
@@ -517,6 +518,7 @@ def test_a_hosts_migration_may_set_the_tables_up(tmp_path: Path) -> None:
 
 def test_a_database_that_hangs_is_given_up(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
+    monkeypatch.setattr("tokenguard.databases.LOCK_TIMEOUT", 1)
     store = SQLAlchemyStore(postgresql_url)
     store.upgrade()
     issued = World(store).issue()

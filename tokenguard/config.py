@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from .issuer import Issuer
 from .policy import Policy
 from .scopes import ScopeCatalog
 from .store import Store
-from .tokens import SigningKeys, TokenFormat
+from .tokens import SigningKeys, TokenFormat, derive_development_key
 from .usage import UsageLog
 from .wsgi import RequestGuard
 
@@ -28,6 +29,7 @@ POLICY_RULES = [rule.name for rule in fields(Policy)]
 DEFAULT_DATABASE_URL = "sqlite:///tokenguard.db"
 
 T = TypeVar("T")
+log = logging.getLogger("tokenguard")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,20 @@ class Options:
 def from_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The options that the environment sets. Other variables of the prefix are left alone: they may be anybody's."""
     return {word: environ[PREFIX + word] for word in _READERS if environ.get(PREFIX + word)}
+
+
+def development_keys(secret_key: str | bytes, fallbacks: Sequence[str | bytes]) -> dict[str, Any]:
+    """The options to sign with a framework's own SECRET_KEY: for while it runs in debug or testing only."""
+    log.warning(
+        "%sSIGNING_KEY is not set: while debugging or testing, tokens are signed with a key made from SECRET_KEY",
+        PREFIX,
+    )
+    if not isinstance(fallbacks, (list, tuple)):
+        raise ConfigurationError("SECRET_KEY_FALLBACKS is a list of keys")
+    return {
+        "SIGNING_KEY": derive_development_key(secret_key),
+        "OLD_SIGNING_KEYS": [derive_development_key(key) for key in fallbacks],
+    }
 
 
 def named(word: str, make: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import click
 from flask import Blueprint, Flask, Response, request
 
-from ..backends import open_limiter, open_store
+from ..backends import open_store
 from ..cli import command_tree
 from ..clock import Clock, now
-from ..config import PREFIX, Options, from_environ
+from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
 from ..issuer import Issuer
 from ..scopes import Requirement
+from ..service import Service
 from ..store import Store
-from ..tokens import derive_development_key
-from ..wsgi import RequestGuard, finish_headers
+from ..wsgi import finish_headers
 from .signals import signalling_hooks
 from .views import check, check_views, service
 
-log = logging.getLogger("tokenguard")
 B = TypeVar("B", bound=Blueprint)
 
 
 class _StartError(click.ClickException, ConfigurationError):
     """So that ``flask …`` says it in one line; without it, an application that cannot be loaded is a traceback."""
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What one application has: kept in ``app.extensions["tokenguard"]``, so an extension serves many."""
-
-    options: Options
-    store: Store
-    requests: RequestGuard
-    issuer: Issuer
 
 
 class TokenGuard:
@@ -66,11 +53,10 @@ class TokenGuard:
         try:
             options = Options.read(_given(app))
             store = self._store if self._store is not None else open_store(options.database_url)
-            requests = options.request_guard(store, limiter=open_limiter(options), hooks=self.hooks, clock=self._clock)
-            issuer = options.issuer(store, hooks=self.hooks, clock=self._clock)
+            built = Service.build(options, store, hooks=self.hooks, clock=self._clock)
         except ConfigurationError as error:
             raise _StartError(str(error)) from None
-        app.extensions["tokenguard"] = Service(options, store, requests, issuer)
+        app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
         app.after_request(_finish)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
@@ -113,22 +99,8 @@ def _given(app: Flask) -> dict[str, Any]:
     configured = {key: value for key, value in app.config.items() if key.startswith(PREFIX) and value is not None}
     given |= {key.removeprefix(PREFIX): value for key, value in configured.items()}
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
-        given |= _development_keys(app)
+        given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
-
-
-def _development_keys(app: Flask) -> dict[str, Any]:
-    log.warning(
-        "%sSIGNING_KEY is not set: while debugging or testing, tokens are signed with a key made from SECRET_KEY",
-        PREFIX,
-    )
-    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
-    if not isinstance(fallbacks, (list, tuple)):
-        raise ConfigurationError("SECRET_KEY_FALLBACKS is a list of keys")
-    return {
-        "SIGNING_KEY": derive_development_key(app.config["SECRET_KEY"]),
-        "OLD_SIGNING_KEYS": [derive_development_key(key) for key in fallbacks],
-    }
 
 
 def _finish(response: Response) -> Response:

@@ -18,7 +18,7 @@ from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 
 if TYPE_CHECKING:
-    from .extension import Service
+    from ..service import Service
 
 # Where check_views finds what a function asks for, and the guarded functions that were made of it.
 _REQUIREMENT = "__tokenguard_requirement__"

@@ -13,10 +13,11 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
+from ..databases import CLOCKS, LOCK_TIMEOUT, complaint
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
-#: Seconds that a writer waits for another, and a thread for a connection, before it gives up.
-LOCK_TIMEOUT = 5
+#: What makes the tables.
+SET_UP = "tokenguard init"
 
 
 def checked_url(url: str | URL) -> URL:
@@ -31,7 +32,7 @@ def checked_url(url: str | URL) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif backend == "sqlite" and in_memory:
         raise ConfigurationError("an in-memory SQLite database is another one for each connection; name a file")
-    elif backend not in {"sqlite", "postgresql"}:
+    elif backend not in CLOCKS:
         raise ConfigurationError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {backend}")
     return parsed
 
@@ -112,7 +113,7 @@ def _sqlite_file(url: URL) -> Path | None:
 def _refuse_missing_file(url: URL) -> None:
     # SQLite would make an empty file of any mistyped name.
     if (path := _sqlite_file(url)) is not None and not os.path.exists(path):
-        raise SchemaError(f'there is no database {path.absolute()}: run "tokenguard init" to create it')
+        raise SchemaError(f'there is no database {path.absolute()}: run "{SET_UP}" to create it')
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
@@ -132,26 +133,7 @@ def _forget_in_children(engine: Engine) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
-# What drivers say, in words of what to do. Both drivers' wordings and PostgreSQL's SQLSTATEs are stable.
-_MISSING = ("no such table", "no such column", "42P01", "42703")
-_LOCKED = ("database is locked", "55P03")
-_TOO_SLOW = ("57014",)
-_READ_ONLY = ("readonly database", "25006")
-
-
 def _store_error(error: SQLAlchemyError) -> StoreError:
-    if not isinstance(error, DBAPIError):
-        return StoreUnavailable(f"the database cannot be used: {type(error).__name__}")
-    said = str(error.orig).strip().partition("\n")[0]
-    symptoms = f"{getattr(error.orig, 'sqlstate', None)} {said}"
-    if any(sign in symptoms for sign in _MISSING):
-        return SchemaError(f'the tokenguard tables are missing or outdated ({said}): run "tokenguard init"')
-    if any(sign in symptoms for sign in _LOCKED):
-        return StoreUnavailable(
-            f"another writer held the database for {LOCK_TIMEOUT} s: nothing was changed, try again"
-        )
-    if any(sign in symptoms for sign in _TOO_SLOW):
-        return StoreUnavailable(f"the database did not answer within {LOCK_TIMEOUT} s")
-    if any(sign in symptoms for sign in _READ_ONLY):
-        return StoreUnavailable(f"the database cannot be written ({said}): nothing was changed")
-    return StoreUnavailable(f"the database cannot be used: {said}")
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return complaint(error.orig, SET_UP)
+    return StoreUnavailable(f"the database cannot be used: {type(error).__name__}")

@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, sel
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
+from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
 from ..rows import dump, load, load_record, missing_counter
 from ..store import ALL_EVENTS, FEED_LIMIT, Change, Event, EventFilter, Feed, NewUse, Record, Transaction, number_event
 from ..tokens import Client, Token
-from .engine import LOCK_TIMEOUT, checked_url, create_file, make_engines, translated, use_wal
+from .engine import SET_UP, checked_url, create_file, make_engines, translated, use_wal
 from .tables import (
     client_table,
     event_table,
@@ -23,7 +24,7 @@ from .tables import (
     use_day_table,
     use_table,
 )
-from .upgrade import check_version, schema_version, upgrade
+from .upgrade import schema_version, upgrade
 from .uses import write_uses
 
 _RECORDS = (
@@ -99,7 +100,7 @@ class SQLAlchemyStore:
 
     def check(self) -> None:
         with self._connection() as connection:
-            check_version(schema_version(connection))
+            check_version(schema_version(connection), SET_UP)
 
     # Writing
 
@@ -112,7 +113,7 @@ class SQLAlchemyStore:
             # Every writer locks this row first, and on SQLite has begun IMMEDIATE: they queue, and never deadlock.
             counter = select(revision_table.c.revision, revision_table.c.schema_version).with_for_update()
             revision, version = _first(connection.execute(counter).all())
-            check_version(version)
+            check_version(version, SET_UP)
             transaction = _Transaction(connection, revision, self._clock)
             yield transaction
         for callback in transaction.callbacks:
@@ -222,7 +223,8 @@ class _Transaction:
 
 
 def _find(connection: Connection, token_id: str) -> Record | None:
-    row = _first(connection.execute(_FIND, {"wanted_id": _askable(token_id)}).all())
+    wanted = token_id if askable(token_id) else ""
+    row = _first(connection.execute(_FIND, {"wanted_id": wanted}).all())
     return None if row[1] is None else load_record(row)
 
 
@@ -237,8 +239,8 @@ def _find_records(connection: Connection, client_id: str | None) -> list[Record]
 
 
 def _find_client(connection: Connection, ref: str) -> Client | None:
-    if not ref.isprintable():
-        return None  # no id or name; and not every database could even be asked for it
+    if not askable(ref):
+        return None
     for column in (client_table.c.id, client_table.c.name):
         row = connection.execute(select(client_table).where(column == ref)).one_or_none()
         if row:
@@ -260,16 +262,7 @@ def _chosen(which: EventFilter) -> Select[Any]:
 
 
 def _database_time(connection: Connection) -> int:
-    if connection.dialect.name == "postgresql":
-        query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-    else:
-        query = "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
-    return int(connection.execute(text(query)).scalar_one())
-
-
-def _askable(token_id: str) -> str:
-    """``token_id`` itself, or a text that is no token's id: not every database could be asked for any text."""
-    return token_id if token_id.isalnum() and token_id.isascii() else ""
+    return int(connection.execute(text(CLOCKS[connection.dialect.name])).scalar_one())
 
 
 def _first(rows: Sequence[Any]) -> Any:

@@ -7,13 +7,11 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select, text
 
 from .. import schema
-from ..errors import SchemaError
-from .engine import LOCK_TIMEOUT
+from ..databases import ADVISORY_LOCK, LOCK_TIMEOUT, check_version
+from .engine import SET_UP
 from .tables import VERSION_TABLE, revision_table
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number will do, as long as nobody else takes it: "tokengrd" in ASCII.
-_ADVISORY_LOCK = int.from_bytes(b"tokengrd")
 
 
 def upgrade(connection: Connection) -> tuple[int, int]:
@@ -24,13 +22,13 @@ def upgrade(connection: Connection) -> tuple[int, int]:
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))  # a large table takes what it takes
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
     before = schema_version(connection)
     if before > schema.latest():
-        check_version(before)
+        check_version(before, SET_UP)
     _run_migrations(connection)
     after = schema_version(connection)
-    check_version(after)
+    check_version(after, SET_UP)
     return before, after
 
 
@@ -46,20 +44,6 @@ def schema_version(connection: Connection) -> int:
     if not inspect(connection).has_table(revision_table.name):
         return 0
     return connection.execute(select(revision_table.c.schema_version)).scalar() or 0
-
-
-def check_version(version: int) -> None:
-    """Raises SchemaError for a database that is newer or older than this code."""
-    if version > schema.latest():
-        raise SchemaError(
-            f"the database is of schema version {version}, newer than this tokenguard knows ({schema.latest()}): "
-            "upgrade tokenguard"
-        )
-    if version < schema.latest():
-        raise SchemaError(
-            f"the database is of schema version {version}, and this tokenguard needs {schema.latest()}: "
-            'run "tokenguard init"'
-        )
 
 
 def _run_migrations(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..databases import USE_LOCK_TIMEOUT
 from ..rows import dump, load
 from ..store import NewUse, merge_use
 from ..tokens import Use
@@ -22,7 +23,7 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
     """
     if connection.dialect.name == "postgresql":
         # Only another's very first use of the same token is waited for, and not for long.
-        connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{USE_LOCK_TIMEOUT}'"))
     by_id = {use.token_id: use for use in uses}
     tokens = set(connection.scalars(select(token_table.c.id).where(token_table.c.id.in_(by_id))))
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))

@@ -1,0 +1,29 @@
+"""All that one service has, built from its options: what every framework's integration keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .backends import open_limiter
+from .clock import Clock, now
+from .config import Options
+from .hooks import Hooks
+from .issuer import Issuer
+from .store import Store
+from .wsgi import RequestGuard
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A store, with the verifying and the granting side on it."""
+
+    options: Options
+    store: Store
+    requests: RequestGuard
+    issuer: Issuer
+
+    @classmethod
+    def build(cls, options: Options, store: Store, *, hooks: Hooks, clock: Clock = now) -> Service:
+        """Connects to nothing yet. Raises ConfigurationError for an option that cannot be used."""
+        requests = options.request_guard(store, limiter=open_limiter(options), hooks=hooks, clock=clock)
+        return cls(options, store, requests, options.issuer(store, hooks=hooks, clock=clock))
