@@ -39,8 +39,6 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
 def load_record(row: Sequence[Any]) -> Record:
     """From the counter's value and the columns of token, client and use, where NULLs stand for a missing use."""
     token, client, used = row[1:_TOKEN_END], row[_TOKEN_END:_CLIENT_END], row[_CLIENT_END:]
-    if row[0] is None:
-        raise missing_counter()
     return Record(load(Token, token), load(Client, client), row[0], None if used[0] is None else load(Use, used))
 
 

@@ -63,10 +63,15 @@ class RequestGuard:
             self._let_in(result, ANY_TOKEN, environ)  # also this is a use of the token
         return result.identity
 
+    def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
+        """The same, before it is known whether the request will be let in: :meth:`finish` tells."""
+        result = self._authenticate(environ)
+        return None if isinstance(result, AuthError) else result.identity
+
     def settle(self, environ: WSGIEnvironment) -> bool:
         """Authenticate as far as that needs no store, and return whether that was all of it.
 
-        For an event loop, which must not wait: what remains is done in a thread, by :meth:`identify`.
+        For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
         """
         if self._remembered(environ) is None:
             try:
@@ -87,6 +92,8 @@ class RequestGuard:
             return []
         if outcome.refused and isinstance(outcome.result, AuthError):
             return self.scheme.refusal_headers(outcome.result)
+        if isinstance(outcome.result, Admitted) and not outcome.let_in:
+            self._let_in(outcome.result, ANY_TOKEN, environ)  # nobody asked for a token, and this one was welcome
         headers = self.scheme.marks(cache_control, vary)
         if isinstance(outcome.result, Admitted) and outcome.result.allowance is not None:
             headers += self.scheme.rate_fields(outcome.result.allowance)

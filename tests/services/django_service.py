@@ -1,0 +1,52 @@
+"""The contract's service on Django, with sync views."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
+
+from tokenguard.django import TokenRequiredMixin, get_identity, require_scopes, require_token
+
+
+def answer(request: HttpRequest) -> JsonResponse:
+    identity = get_identity(request)
+    return JsonResponse({"client": identity.client_name if identity else None})
+
+
+def cached(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(headers={"Cache-Control": "max-age=60", "Vary": "Accept, authorization"})
+
+
+class Any_(TokenRequiredMixin, View):  # noqa: N801
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return answer(request)
+
+
+@method_decorator(require_scopes("users:read", "users:manage"), name="dispatch")
+class Manage(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return answer(request)
+
+    post = get
+
+
+urlpatterns = [
+    path("open", answer),
+    path("any", Any_.as_view()),
+    path("read", require_scopes("users:read")(answer)),
+    path("manage", Manage.as_view()),
+    path("either", require_scopes(any_of=("users:manage", "groups:read"))(answer)),
+    path("cached", require_token(cached)),
+]
+
+
+def create_app() -> Any:
+    from django.core.wsgi import get_wsgi_application
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.services.django_settings"
+    return get_wsgi_application()

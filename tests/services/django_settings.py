@@ -1,0 +1,69 @@
+"""The settings of the contract's service on Django, and of the tests that run Django in their own process."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from .common import CATALOG, HEADERS
+
+
+def database(url: str) -> dict[str, Any]:
+    """An SQLAlchemy URL of one of the tests' databases as Django has it."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": parts.path.removeprefix("/"),
+            "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+        }
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.removeprefix("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
+        "PORT": str(parts.port or ""),
+    }
+
+
+SECRET_KEY = "of the tests alone, and no signing key: 0123456789abcdefghijklmnopqrstuvwxyz"
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "rest_framework",
+    "drf_spectacular",
+    "tokenguard.django",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "tokenguard.django.TokenGuardMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+ROOT_URLCONF = os.environ.get("CONTRACT_URLCONF", "tests.services.django_service")
+DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere"))}
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
+USE_TZ = True
+# The contract's gunicorn is told how to log.
+LOGGING_CONFIG = None
+TOKENGUARD = {"SCOPES": CATALOG, "HEADERS": HEADERS, "RATE_HEADERS": "draft"}

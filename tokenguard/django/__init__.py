@@ -1,0 +1,24 @@
+"""tokenguard for Django: an entry in INSTALLED_APPS, one in MIDDLEWARE, and ``migrate``."""
+
+from __future__ import annotations
+
+from .conf import get_issuer, get_store
+from .middleware import TokenGuardMiddleware
+from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
+from .views import ScopesRequiredMixin, TokenRequiredMixin, get_identity, require_scopes, require_token
+
+__all__ = [
+    "ScopesRequiredMixin",
+    "TokenGuardMiddleware",
+    "TokenRequiredMixin",
+    "get_identity",
+    "get_issuer",
+    "get_store",
+    "require_scopes",
+    "require_token",
+    "token_authenticated",
+    "token_issued",
+    "token_refused",
+    "token_revoked",
+    "token_rotated",
+]

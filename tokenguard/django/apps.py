@@ -1,0 +1,24 @@
+"""The Django application."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.signals import request_finished
+from django.db.models.signals import post_migrate
+
+
+class TokenGuardConfig(AppConfig):
+    """``"tokenguard.django"`` in INSTALLED_APPS."""
+
+    name = "tokenguard.django"
+    label = "tokenguard"
+    verbose_name = "API tokens"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks, upgrade
+        from .middleware import after_response
+
+        checks.register()
+        post_migrate.connect(upgrade.restore_counter, sender=self)
+        request_finished.connect(after_response, dispatch_uid="tokenguard.after_response")

@@ -1,0 +1,122 @@
+"""``settings.TOKENGUARD``, read live: what the service consists of by the settings as they are now."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.test.utils import _TestState
+
+from ..config import PREFIX, Options, development_keys, from_environ
+from ..errors import ConfigurationError
+from ..issuer import Issuer
+from ..service import Service
+from ..store import Store
+from .signals import signalling_hooks
+
+#: Django's own: which of DATABASES keeps the tokens.
+USING = "USING"
+_lock = threading.Lock()
+_built: tuple[tuple[Any, ...], Service] | None = None
+
+
+class SettingError(ConfigurationError, ImproperlyConfigured):
+    """A setting that cannot be used; the message names it as one would write it in the settings."""
+
+    def __init__(self, error: ConfigurationError) -> None:
+        super().__init__(re.sub(rf"{PREFIX}([A-Z]+(?:_[A-Z]+)*)", r'TOKENGUARD["\1"]', str(error)))
+
+
+def service() -> Service:
+    """What the settings lead to, built when first asked for and again when they change.
+
+    Raises SettingError, which is an ImproperlyConfigured, for a setting that cannot be used.
+    """
+    global _built
+    read = _settings()
+    built = _built
+    if built is None or any(one is not other for one, other in zip(built[0], read, strict=True)):
+        with _lock:
+            built = _built = (read, build())
+    return built[1]
+
+
+def build() -> Service:
+    """The same, always anew."""
+    options, store = load()
+    try:
+        return Service.build(options, store, hooks=signalling_hooks())
+    except ConfigurationError as error:
+        raise SettingError(error) from None
+
+
+def load() -> tuple[Options, Store]:
+    """The options and the store, for which no signing key is needed. Raises as :func:`service` does."""
+    from .store import DjangoStore  # its models can be imported only when the applications are loaded
+
+    try:
+        given = given_options()
+        using = _checked_alias(given.pop(USING, None))
+        return Options.read(given), DjangoStore(using)
+    except ConfigurationError as error:
+        raise SettingError(error) from None
+
+
+def given_options() -> dict[str, Any]:
+    """The options as the settings, and for what is not there the environment, give them.
+
+    Raises ConfigurationError for settings that are no mapping, or that speak of DATABASE_URL.
+    """
+    given = getattr(settings, "TOKENGUARD", {})
+    if not isinstance(given, Mapping) or not all(isinstance(word, str) for word in given):
+        raise ConfigurationError(f"the setting TOKENGUARD is a dictionary of options, not {type(given).__name__}")
+    if "DATABASE_URL" in given:
+        raise ConfigurationError(
+            f"{PREFIX}DATABASE_URL is not used with Django: tokens are kept in one of DATABASES, "
+            f"the default one or the one that {PREFIX}{USING} names"
+        )
+    # The environment's may be meant for a Flask service, or for the command line without Django.
+    options: dict[str, Any] = {word: value for word, value in from_environ().items() if word != "DATABASE_URL"}
+    options |= {word: value for word, value in given.items() if value is not None}
+    if not options.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and for_development() and settings.SECRET_KEY:
+        options |= development_keys(settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS)
+    return options
+
+
+def for_development() -> bool:
+    """Whether Django runs in debug, or its tests are being run."""
+    # The test runner turns DEBUG off, and leaves no other trace than this.
+    return bool(settings.DEBUG) or hasattr(_TestState, "saved_data")
+
+
+def get_issuer() -> Issuer:
+    """The granting side: register clients, issue, rotate and revoke tokens."""
+    return service().issuer
+
+
+def get_store() -> Store:
+    """Where clients, tokens and events are kept."""
+    return service().store
+
+
+def _settings() -> tuple[Any, ...]:
+    # One by one: whatever way a setting is changed, in place excepted, it is another object then.
+    return (
+        getattr(settings, "TOKENGUARD", None),
+        settings.SECRET_KEY,
+        settings.SECRET_KEY_FALLBACKS,
+        for_development(),
+    )
+
+
+def _checked_alias(using: Any) -> str | None:
+    if using is None or (isinstance(using, str) and using in connections):
+        return using
+    raise ConfigurationError(
+        f"{PREFIX}{USING} names one of DATABASES ({', '.join(connections)}), and {using!r} is none of them"
+    )

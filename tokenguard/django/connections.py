@@ -1,0 +1,47 @@
+"""What the store needs of a database connection beyond the ORM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .models import Revision
+
+#: What makes the tables.
+SET_UP = "manage.py migrate tokenguard"
+
+
+def schema_version(connection: BaseDatabaseWrapper) -> int:
+    """The version of the schema in the database; 0 where there are no tables yet."""
+    with connection.cursor() as cursor:
+        if Revision._meta.db_table not in connection.introspection.table_names(cursor):
+            return 0
+    return Revision.objects.using(connection.alias).values_list("schema_version", flat=True).first() or 0
+
+
+@contextmanager
+def lock_timeout(connection: BaseDatabaseWrapper, timeout: str) -> Iterator[None]:
+    """Wait no longer for another's locks in this block, in PostgreSQL's notation. Only inside a transaction.
+
+    The caller's own timeout holds again after it; on SQLite the project's ``timeout`` is the one.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)", [timeout])
+        (before, _) = cursor.fetchone()
+        yield
+        # Not if the block fails: then it is rolled back, and the setting with it.
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+
+
+def first_to_write(connection: BaseDatabaseWrapper) -> None:
+    """Make the transaction on SQLite one that writes, from its first statement on.
+
+    Django begins it DEFERRED unless told otherwise; if it read first, and another wrote in between, it could not go on.
+    """
+    if connection.vendor == "sqlite":
+        Revision._base_manager.using(connection.alias).filter(pk=0).update(revision=0)

@@ -1,0 +1,50 @@
+"""``manage.py tokenguard``: the one command tree, on the project's settings."""
+
+from __future__ import annotations
+
+from argparse import REMAINDER
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import click
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+
+from ....cli import command_tree
+from ...conf import load
+from ...signals import signalling_hooks
+
+
+class Command(BaseCommand):
+    """Passes what it is given on to Click."""
+
+    help = "Manage API clients and their tokens."
+    # What is wrong with the project's own models must not keep anybody from revoking a token.
+    requires_system_checks = ()
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """As from a terminal: ``argv`` is ``["manage.py", "tokenguard", …]``."""
+        # Django has read these two already, wherever they stand.
+        django_options = CommandParser(add_help=False, allow_abbrev=False)
+        django_options.add_argument("--settings")
+        django_options.add_argument("--pythonpath")
+        _, arguments = django_options.parse_known_args(argv[2:])
+        _tree().main(arguments, f"{Path(argv[0]).name} tokenguard")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("arguments", nargs=REMAINDER, help="what follows the command's name in a terminal")
+
+    def handle(self, *args: str, **options: Any) -> None:
+        """As from code: ``call_command("tokenguard", "client", "list")``. Raises CommandError for what is refused."""
+        # What their wrappers add is for lines of Django's own.
+        out, err = cast(TextIO, self.stdout._out), cast(TextIO, self.stderr._out)
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                _tree().main(list(options["arguments"]), "tokenguard", standalone_mode=False)
+            except click.ClickException as error:
+                raise CommandError(error.format_message(), returncode=error.exit_code) from None
+
+
+def _tree() -> click.Group:
+    return command_tree(load, hooks=signalling_hooks())

@@ -1,0 +1,291 @@
+"""The store on Django's database connections: the project's own database, and its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from django.core.management import call_command
+from django.db import Error, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .. import schema
+from ..clock import Clock
+from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version, complaint
+from ..errors import SchemaError
+from ..rows import columns, dump, load, load_record, missing_counter
+from ..store import (
+    ALL_EVENTS,
+    FEED_LIMIT,
+    Change,
+    Event,
+    EventFilter,
+    Feed,
+    NewUse,
+    Record,
+    Transaction,
+    number_event,
+)
+from ..tokens import Client, Token, Use
+from . import models
+from .connections import SET_UP, first_to_write, lock_timeout, schema_version
+from .uses import write_uses
+
+
+def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns(kind))
+
+
+_RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
+# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+_FIND = f"""
+    SELECT {_RECORD} FROM tokenguard_revision r
+    LEFT JOIN tokenguard_token t ON t.id = %s
+    LEFT JOIN tokenguard_client c ON c.id = t.client_id
+    LEFT JOIN tokenguard_use u ON u.token_id = t.id
+    WHERE r.id = 1
+"""  # noqa: S608 - the names are our own
+_RECORDS = f"""
+    SELECT {_RECORD} FROM tokenguard_revision r
+    JOIN tokenguard_token t ON 1 = 1
+    JOIN tokenguard_client c ON c.id = t.client_id
+    LEFT JOIN tokenguard_use u ON u.token_id = t.id
+    WHERE r.id = 1
+"""  # noqa: S608
+_OLDEST_FIRST = "ORDER BY t.created_at, t.id"
+_FEED = f"""
+    SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
+    LEFT JOIN tokenguard_event e ON e.number >= %s
+    WHERE r.id = 1 ORDER BY e.number LIMIT {FEED_LIMIT}
+"""  # noqa: S608
+
+
+class DjangoStore:
+    """Clients, tokens and events in one of the project's databases, SQLite or PostgreSQL.
+
+    ``using`` names it; without it the database routers are asked, as for a write: a token is always looked for where
+    it is revoked, so that no replica's lag keeps it alive. A write inside an open ``atomic`` block is a part of it, and
+    is undone with it. ``clock`` takes the place of the database's own, which decides when an idle token ends for good:
+    for tests.
+    """
+
+    def __init__(self, using: str | None = None, *, clock: Clock | None = None) -> None:
+        self._using = using
+        self._clock = clock
+
+    @property
+    def using(self) -> str:
+        """The alias of the database."""
+        return self._using or router.db_for_write(models.Token)
+
+    # Reading
+
+    def find(self, token_id: str) -> Record | None:
+        return _find(self._connection, token_id)
+
+    def feed(self, since: int) -> Feed:
+        rows = _rows(self._connection, _FEED, since)
+        if not rows:
+            raise missing_counter()
+        return Feed(rows[0][0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
+
+    def use_by_day(self, token_id: str) -> dict[int, int]:
+        with _translated():
+            days = models.UseDay.objects.using(self.using).filter(token_id=token_id).order_by("day")
+            return dict(days.values_list("day", "requests"))
+
+    def client(self, ref: str) -> Client | None:
+        return _find_client(self.using, ref)
+
+    def clients(self) -> list[Client]:
+        with _translated():
+            rows = models.Client.objects.using(self.using).order_by("name").values_list(*columns(Client))
+            return [load(Client, row) for row in rows]
+
+    def records(self, client_id: str | None = None) -> list[Record]:
+        return _find_records(self._connection, client_id)
+
+    def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
+        asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
+        conditions = {lookup: value for lookup, value in asked.items() if value is not None}
+        with _translated():
+            events = models.Event.objects.using(self.using).filter(number__gt=which.after, **conditions)
+            rows = events.order_by("-number").values_list(*columns(Event))[:limit]
+            return [load(Event, row) for row in rows][::-1]
+
+    def check(self) -> None:
+        with _translated():
+            check_version(schema_version(self._connection), SET_UP)
+
+    # Writing
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        connection = self._connection
+        with _translated(), transaction.atomic(using=connection.alias):
+            revision, version = _lock_counter(connection)
+            check_version(version, SET_UP)
+            yield _Transaction(connection, revision, self._clock)
+
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        connection = self._connection
+        with _translated(), transaction.atomic(using=connection.alias):
+            return write_uses(connection, uses)
+
+    def upgrade(self) -> tuple[int, int]:
+        """``migrate tokenguard``; returns the schema versions before and after.
+
+        Raises SchemaError for a database newer than this code, or one that the database routers keep migrations from.
+        """
+        connection = self._connection
+        with _translated():
+            before = schema_version(connection)
+            if before <= schema.latest():
+                call_command("migrate", "tokenguard", database=connection.alias, interactive=False, verbosity=0)
+            after = schema_version(connection)
+        check_version(after, SET_UP)
+        return before, after
+
+    @property
+    def _connection(self) -> BaseDatabaseWrapper:
+        connection = connections[self.using]
+        if connection.vendor not in CLOCKS:
+            raise SchemaError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {connection.display_name}")
+        return connection
+
+
+class _Transaction:
+    """Writes while the counter is locked, each write with its event."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, revision: int, clock: Clock | None) -> None:
+        self._connection = connection
+        self._alias = connection.alias
+        self._revision = revision
+        self._clock = clock
+        #: After the outermost commit, which may be the project's own.
+        self.on_commit = partial(transaction.on_commit, using=connection.alias)
+
+    def now(self) -> int:
+        if self._clock:
+            return self._clock()
+        ((now,),) = _rows(self._connection, CLOCKS[self._connection.vendor])
+        return int(now)
+
+    def client(self, ref: str) -> Client | None:
+        return _find_client(self._alias, ref)
+
+    def record(self, token_id: str) -> Record | None:
+        return _find(self._connection, token_id)
+
+    def records(self, client_id: str) -> list[Record]:
+        return _find_records(self._connection, client_id)
+
+    def put_client(self, client: Client, change: Change) -> Event:
+        self._put(models.Client, client)
+        return self._record(change, client.id, None)
+
+    def put_token(self, token: Token, change: Change) -> Event:
+        self._put(models.Token, token)
+        return self._record(change, token.client_id, token.id)
+
+    def note(self, change: Change, client_id: str = "") -> Event:
+        return self._record(change, client_id, None)
+
+    def delete_tokens(self, token_ids: Collection[str]) -> None:
+        # In the order in which uses are written, so that nobody waits for the other in a circle.
+        self._all(models.Use).filter(pk__in=token_ids).delete()
+        self._all(models.UseDay).filter(token_id__in=token_ids).delete()
+        self._all(models.Token).filter(pk__in=token_ids).delete()
+
+    def delete_events(self, before: int, limit: int) -> int:
+        # The oldest up to the first that is young enough, so that what remains is numbered without gaps.
+        events = self._all(models.Event)
+        oldest = events.filter(number__lt=self._revision).order_by("number").values_list("number", "at")[:limit]
+        count, last = 0, 0
+        for number, at in oldest:
+            if at >= before:
+                break
+            count, last = count + 1, number
+        events.filter(number__lte=last).delete()
+        return count
+
+    def delete_days(self, before: int, limit: int) -> int:
+        days = self._all(models.UseDay)
+        # What a process is just counting is left for the next time, so that nobody waits for the other in a circle.
+        old = days.filter(day__lt=before).select_for_update(skip_locked=True).values_list("token_id", "day")[:limit]
+        by_token: dict[str, list[int]] = {}
+        for token_id, day in old:
+            by_token.setdefault(token_id, []).append(day)
+        for token_id, found in by_token.items():
+            days.filter(token_id=token_id, day__in=found).delete()
+        return sum(map(len, by_token.values()))
+
+    def _all(self, model: Any) -> Any:
+        return model._base_manager.using(self._alias)
+
+    def _put(self, model: Any, item: Client | Token) -> None:
+        values = dump(item)
+        if not self._all(model).filter(pk=item.id).update(**values):
+            self._all(model).bulk_create([model(**values)])
+
+    def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
+        self._revision += 1
+        event = number_event(change, self._revision, client_id, token_id)
+        self._all(models.Event).bulk_create([models.Event(**dump(event))])
+        self._all(models.Revision).update(revision=self._revision)
+        return event
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns what the database raises in the block into a StoreError that says what to do."""
+    try:
+        yield
+    except Error as error:
+        raise complaint(error.__cause__ or error, SET_UP) from error
+
+
+def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:
+    with _translated(), connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
+
+
+def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
+    """Take the lock that every writer takes first; returns the counter and the schema's version."""
+    counter = models.Revision._base_manager.using(connection.alias).filter(pk=1)
+    first_to_write(connection)
+    with lock_timeout(connection, f"{LOCK_TIMEOUT}s"):
+        row = counter.select_for_update().values_list("revision", "schema_version").first()
+    if row is None:
+        raise missing_counter()
+    revision, version = row
+    return revision, version
+
+
+def _find(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
+    rows = _rows(connection, _FIND, token_id if askable(token_id) else "")
+    if not rows:
+        raise missing_counter()
+    return None if rows[0][1] is None else load_record(rows[0])
+
+
+def _find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:
+    if client_id is None:
+        rows = _rows(connection, f"{_RECORDS} {_OLDEST_FIRST}")
+    else:
+        rows = _rows(connection, f"{_RECORDS} AND c.id = %s {_OLDEST_FIRST}", client_id)
+    return [load_record(row) for row in rows]
+
+
+def _find_client(alias: str, ref: str) -> Client | None:
+    if not askable(ref):
+        return None
+    with _translated():
+        for condition in ({"pk": ref}, {"name": ref}):
+            rows = models.Client.objects.using(alias).filter(**condition).values_list(*columns(Client))
+            for row in rows:
+                return load(Client, row)
+    return None

@@ -1,0 +1,56 @@
+"""Writing down the use of tokens, without waiting for anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+
+from ..databases import USE_LOCK_TIMEOUT
+from ..rows import columns, dump, load
+from ..store import NewUse, merge_use
+from ..tokens import Use as KnownUse
+from . import models
+from .connections import first_to_write, lock_timeout
+
+
+def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse]) -> set[str]:
+    """Add ``uses`` in the caller's transaction; returns the ids of tokens that another process is writing down.
+
+    Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. Unknown
+    tokens are passed over.
+    """
+    alias = connection.alias
+    by_id = {use.token_id: use for use in uses}
+    first_to_write(connection)
+    known = models.Token.objects.using(alias).filter(pk__in=by_id).values_list("pk", flat=True)
+    # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
+    tokens = sorted(known)
+    with lock_timeout(connection, USE_LOCK_TIMEOUT):
+        _add_missing(alias, [merge_use(None, by_id[token_id]) for token_id in tokens])
+    rows = models.Use._base_manager.using(alias).filter(pk__in=tokens)
+    locked = [load(KnownUse, row) for row in rows.select_for_update(skip_locked=True).values_list(*columns(KnownUse))]
+    for use in sorted(locked, key=lambda use: use.token_id):
+        new = by_id[use.token_id]
+        _replace(alias, merge_use(use, new))
+        for day, requests in sorted(new.requests.items()):
+            _count(alias, use.token_id, day, requests)
+    return set(tokens) - {use.token_id for use in locked}
+
+
+def _add_missing(alias: str, uses: list[KnownUse]) -> None:
+    # Only another's very first use of the same token is waited for, and not for long.
+    models.Use._base_manager.using(alias).bulk_create([models.Use(**dump(use)) for use in uses], ignore_conflicts=True)
+
+
+def _replace(alias: str, use: KnownUse) -> None:
+    values = dump(use)
+    models.Use._base_manager.using(alias).filter(pk=values.pop("token_id")).update(**values)
+
+
+def _count(alias: str, token_id: str, day: int, requests: int) -> None:
+    # Whoever has the row of the use has these too, so nobody waits here.
+    days = models.UseDay._base_manager.using(alias)
+    if not days.filter(token_id=token_id, day=day).update(requests=F("requests") + requests):
+        days.bulk_create([models.UseDay(token_id=token_id, day=day, requests=requests)])
