@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from django.db import connections
 
 from tokenguard import (
     Client,
@@ -32,9 +34,11 @@ from tokenguard import (
 )
 from tokenguard.clock import SECOND
 from tokenguard.conditions import Limiter
+from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .services.common import CATALOG
+from .services.django_settings import database
 
 # No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
@@ -219,11 +223,36 @@ def clock() -> StoppedClock:
     return StoppedClock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@contextmanager
+def django_alias(url: str) -> Iterator[str]:
+    """An alias by which Django knows the database, until the block ends."""
+    alias = "of_this_test"
+    connections.databases[alias] = connections.configure_settings({"default": {}, alias: database(url)})[alias]
+    try:
+        yield alias
+    finally:
+        connections[alias].close()
+        del connections[alias], connections.databases[alias]
+
+
+@pytest.fixture
+def alias(database_url: str) -> Iterator[str]:
+    """The same of an empty database of each kind."""
+    with django_alias(database_url) as alias:
+        yield alias
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "django"])
 def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[Store]:
     """An empty store of each kind, whose own clock is the stopped one."""
     if request.param == "memory":
         yield MemoryStore(clock)
+        return
+    if request.param == "django":
+        with django_alias(request.getfixturevalue("sqlite_url")) as alias:
+            of_django = DjangoStore(alias, clock=clock)
+            of_django.upgrade()
+            yield of_django
         return
     store = SQLAlchemyStore(request.getfixturevalue(f"{request.param}_url"), clock=clock)
     store.upgrade()

@@ -1,36 +1,28 @@
-"""Django's store beyond the contract."""
+"""Django's store beyond the contract: the project's connections, transactions and routers, and its migrations."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.core.management import CommandError, call_command
+from django.db import connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.test.utils import CaptureQueriesContext, override_settings
 
+from tokenguard import SchemaError, StoreError, StoreUnavailable, schema
+from tokenguard.django import get_store, models
 from tokenguard.django.store import DjangoStore
+from tokenguard.hooks import Hooks
+from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 
-from .services.django_settings import database
-from .store_contract import StoreContract
-
-
-@pytest.fixture
-def alias(database_url: str) -> Iterator[str]:
-    """The alias of an empty database of each kind."""
-    alias = "of_this_test"
-    connections.databases[alias] = connections.configure_settings({"default": {}, alias: database(database_url)})[alias]
-    yield alias
-    connections[alias].close()
-    del connections[alias], connections.databases[alias]
-
-
-@pytest.fixture
-def django_store(alias: str) -> DjangoStore:
-    store = ThreadsStore(alias)
-    store.upgrade()
-    return store
+from .conftest import KEY, World, django_alias, run_together
+from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
 class ThreadsStore(DjangoStore):
@@ -45,6 +37,10 @@ class ThreadsStore(DjangoStore):
         with self._closing():
             return super().record_uses(uses)
 
+    def upgrade(self) -> tuple[int, int]:
+        with self._closing():
+            return super().upgrade()
+
     @contextmanager
     def _closing(self) -> Iterator[None]:
         try:
@@ -54,7 +50,357 @@ class ThreadsStore(DjangoStore):
                 connections[self.using].close()
 
 
+@pytest.fixture
+def store(alias: str) -> DjangoStore:
+    store = ThreadsStore(alias)
+    store.upgrade()
+    return store
+
+
+@pytest.fixture
+def other_side(store: DjangoStore, database_url: str) -> Iterator[SQLAlchemyStore]:
+    """The same database as a Flask service has it."""
+    other = SQLAlchemyStore(database_url)
+    yield other
+    other.close()
+
+
 class TestDjangoStore(StoreContract):
     @pytest.fixture
-    def store(self, django_store: DjangoStore) -> DjangoStore:
-        return django_store
+    def store(self, alias: str) -> DjangoStore:
+        store = ThreadsStore(alias)
+        store.upgrade()
+        return store
+
+
+# The same tables on both sides
+
+
+def test_the_tables_are_what_the_models_say(store: DjangoStore, alias: str) -> None:
+    with connections[alias].cursor() as cursor:
+        look = connections[alias].introspection
+        for model in (models.Client, models.Token, models.Use, models.UseDay, models.Event, models.Revision):
+            table = model._meta.db_table
+            columns = {column.name: column for column in look.get_table_description(cursor, table)}
+            fields = {field.column: field for field in model._meta.local_fields if field.column}
+            assert list(columns) == list(fields), table
+            for name, field in fields.items():
+                assert columns[name].null_ok == field.null, (table, name)
+                made, said = columns[name].type_code, field.db_type(connections[alias])
+                if connections[alias].vendor == "postgresql":
+                    made = look.get_field_type(made, columns[name])
+                    said = getattr(field, "target_field", field).get_internal_type()
+                assert str(made).lower() in (str(said).lower(), "boolean"), (table, name)
+            keys = look.get_primary_key_columns(cursor, table)
+            assert keys == [field.column for field in model._meta.pk_fields], table
+
+
+def test_each_side_reads_and_writes_what_the_other_does(store: DjangoStore, other_side: SQLAlchemyStore) -> None:
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        tx.put_token(TOKEN, change(scopes=[None, ["ü"]]))
+    store.record_uses([new_use(500, "192.0.2.1", "users:read", d7=3)])
+    assert other_side.records() == store.records()
+    assert other_side.events(10) == store.events(10)
+    other_side.record_uses([new_use(600, "192.0.2.2", "a.b", d7=2)])
+    with other_side.transaction() as tx:
+        tx.put_client(CLIENT, change())
+    assert other_side.find(TOKEN.id) == store.find(TOKEN.id)
+    assert store.find(TOKEN.id)[2] == 3  # type: ignore[index]
+    assert other_side.use_by_day(TOKEN.id) == store.use_by_day(TOKEN.id) == {7: 5}
+
+
+def test_each_side_writes_the_same_text(store: DjangoStore, other_side: SQLAlchemyStore, alias: str) -> None:
+    stored = []
+    for side in (store, other_side):
+        with side.transaction() as tx:
+            tx.put_client(CLIENT, change())
+            tx.put_token(TOKEN, change(scopes=[None, ["ü"]]))
+        side.record_uses([new_use(500, "192.0.2.1", "users:read")])
+        with connections[alias].cursor() as cursor:
+            rows = {}
+            for table in ("client", "token", "use"):
+                cursor.execute(f"SELECT * FROM tokenguard_{table}")
+                rows[table] = cursor.fetchall()
+            cursor.execute("SELECT kind, at, actor, client_id, token_id, data FROM tokenguard_event ORDER BY number")
+            rows["event"] = cursor.fetchall()[-2:]
+        stored.append(rows)
+    assert stored[0] == stored[1]
+
+
+def test_processes_of_both_sides_queue_up_at_the_counter(store: DjangoStore, other_side: SQLAlchemyStore) -> None:
+    def write(side: DjangoStore | SQLAlchemyStore) -> None:
+        for _ in range(10):
+            with side.transaction() as tx:
+                tx.put_client(CLIENT, change())
+
+    run_together([lambda side=side: write(side) for side in (store, other_side) * 3])  # type: ignore[misc]
+    assert [event.number for event in store.feed(0).events] == list(range(1, 61))
+
+
+# Queries
+
+
+def test_finding_a_token_is_one_query(store: DjangoStore, alias: str) -> None:
+    issued = World(store).issue()
+    with CaptureQueriesContext(connections[alias]) as queries:
+        assert store.find(issued.token.id) is not None
+    assert len(queries) == 1
+
+
+# The project's transactions
+
+
+def test_a_write_is_a_part_of_the_transaction_around_it(store: DjangoStore, alias: str) -> None:
+    hooks, heard = Hooks(), []
+    hooks.issued.append(lambda token, client: heard.append(token.id))
+    world = World(store, hooks=hooks)
+    with transaction.atomic(using=alias):
+        world.issue()
+        transaction.set_rollback(True, using=alias)
+    assert (store.records(), store.events(10), heard) == ([], [], [])
+    with transaction.atomic(using=alias):
+        issued = world.issue()
+        assert heard == []
+    assert heard == [issued.token.id]
+    assert store.feed(0).revision == 2
+
+
+def test_what_is_refused_inside_a_transaction_does_not_break_it(store: DjangoStore, alias: str) -> None:
+    world = World(store)
+    with transaction.atomic(using=alias):
+        client = world.client()
+        with pytest.raises(Exception, match="already a client"):
+            world.client()
+        world.issue(client=client.id)
+    assert len(store.records()) == 1
+
+
+def test_the_callers_lock_timeout_holds_again_after_a_write(postgresql_url: str) -> None:
+    with django_alias(postgresql_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '7s'")
+            World(store).client()
+            store.record_uses([new_use(1)])
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("7s",)
+
+
+def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
+    store: DjangoStore, alias: str, other_side: SQLAlchemyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenguard.django.store.LOCK_TIMEOUT", 1)
+    if connections[alias].vendor == "sqlite":
+        connections[alias].cursor().execute("PRAGMA busy_timeout = 100")
+    with ExitStack() as held:
+        held.enter_context(other_side.transaction()).put_client(CLIENT, change())
+        with pytest.raises(StoreUnavailable, match="another writer held the database"):
+            held.enter_context(store.transaction())
+        assert store.find(TOKEN.id) is None  # readers do not wait for writers
+    assert store.client("billing") == CLIENT
+
+
+def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(sqlite_url: str) -> None:
+    """Also where the project has left them DEFERRED, and another writes between what this one reads and writes."""
+    with django_alias(sqlite_url) as alias:
+        connections[alias].settings_dict["OPTIONS"] = {}
+        store = ThreadsStore(alias)
+        store.upgrade()
+        issued = World(store).issue()
+        uses = [new_use(500, d7=1)._replace(token_id=issued.token.id)]
+
+        def write() -> None:
+            for _ in range(20):
+                with store.transaction() as tx:
+                    tx.put_client(replace(CLIENT, name="another"), change())
+                assert store.record_uses(uses) == set()
+
+        run_together([write] * 4)
+        assert store.use_by_day(issued.token.id) == {7: 80}
+        assert store.feed(83).revision == 82
+
+
+# Where it is kept
+
+
+class _TokensElsewhere:
+    def db_for_read(self, model: type, **hints: object) -> str:
+        return "replica"
+
+    def db_for_write(self, model: type, **hints: object) -> str | None:
+        return "of_this_test" if model._meta.app_label == "tokenguard" else None  # type: ignore[attr-defined]
+
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool | None:
+        return db == "of_this_test" if app_label == "tokenguard" else None
+
+
+@override_settings(DATABASE_ROUTERS=["tests.test_django_store._TokensElsewhere"])
+def test_a_router_says_where_and_no_replica_is_asked(alias: str) -> None:
+    store = DjangoStore()
+    store.upgrade()
+    issued = World(store).issue()
+    assert store.using == alias
+    assert store.find(issued.token.id) is not None
+    assert len(store.clients()) == len(store.records()) == 1
+    assert len(store.events(5)) == 2
+
+
+@override_settings(DATABASE_ROUTERS=["tests.test_django_store._TokensElsewhere"])
+def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url: str, tmp_path: Path) -> None:
+    with django_alias(sqlite_url) as alias:
+        connections.databases["other"] = connections[alias].settings_dict | {"NAME": str(tmp_path / "other.db")}
+        try:
+            with pytest.raises(SchemaError, match=r"manage.py migrate tokenguard"):
+                DjangoStore("other").upgrade()
+        finally:
+            connections["other"].close()
+            del connections["other"], connections.databases["other"]
+
+
+def test_using_names_the_database(alias: str) -> None:
+    with override_settings(TOKENGUARD={"USING": alias, "SIGNING_KEY": KEY}):
+        assert get_store() == get_store()
+        assert get_store().using == alias  # type: ignore[attr-defined]
+
+
+# Migrations
+
+
+def test_tables_that_the_command_line_made_are_recognised(alias: str, database_url: str) -> None:
+    other_side = SQLAlchemyStore(database_url)
+    other_side.upgrade()
+    issued = World(other_side).issue()
+    call_command("migrate", database=alias, verbosity=0)
+    store = DjangoStore(alias)
+    store.check()
+    assert store.upgrade() == (schema.latest(), schema.latest())
+    assert store.records() == other_side.records()
+    assert World(store).guard.authenticate(issued.text).client_name == "billing"
+    assert MigrationRecorder(connections[alias]).migration_qs.filter(app="tokenguard").count() == schema.latest()
+    other_side.close()
+
+
+def test_tables_that_migrate_made_are_recognised(store: DjangoStore, other_side: SQLAlchemyStore) -> None:
+    issued = World(store).issue()
+    assert other_side.upgrade() == (schema.latest(), schema.latest())
+    other_side.check()
+    assert other_side.records() == store.records()
+    assert World(other_side).guard.authenticate(issued.text).client_name == "billing"
+
+
+@pytest.mark.parametrize("first", ["migrate", "init"])
+def test_what_one_side_began_the_other_brings_up_to_date(alias: str, database_url: str, first: str) -> None:
+    """A service of an older version set it up; every row is kept."""
+    other_side = SQLAlchemyStore(database_url)
+    if first == "migrate":
+        call_command("migrate", "tokenguard", "0001", database=alias, verbosity=0)
+    else:
+        Path(other_side.url.database or "").touch() if connections[alias].vendor == "sqlite" else None
+        with other_side._writing.begin() as connection:
+            for statement in schema.statements(1):
+                connection.exec_driver_sql(statement)
+    with connections[alias].cursor() as cursor:
+        cursor.execute("INSERT INTO tokenguard_client VALUES ('c', 'billing', '[\"a\"]', true, 5)")
+    later: DjangoStore | SQLAlchemyStore = other_side if first == "migrate" else DjangoStore(alias)
+    with pytest.raises(SchemaError, match="of schema version 1, and this tokenguard needs 2"):
+        later.check()
+    assert later.upgrade() == (1, schema.latest())
+    call_command("migrate", database=alias, verbosity=0)
+    assert other_side.upgrade() == (schema.latest(), schema.latest())
+    assert DjangoStore(alias).clients() == other_side.clients()
+    assert [client.name for client in other_side.clients()] == ["billing"]
+    other_side.close()
+
+
+def test_both_sides_at_once_set_the_tables_up_once(alias: str, database_url: str) -> None:
+    sides = [ThreadsStore(alias), *[SQLAlchemyStore(database_url) for _ in range(3)]]
+    sides[1].upgrade() if connections[alias].vendor == "sqlite" else None  # the file, for Django to have one
+    run_together([side.upgrade for side in sides])
+    for side in sides:
+        side.check()
+        if isinstance(side, SQLAlchemyStore):
+            side.close()
+
+
+def test_migrations_are_complete() -> None:
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_migrations_do_not_go_back(store: DjangoStore, alias: str) -> None:
+    World(store).issue()
+    with pytest.raises(CommandError, match="not taken back"):
+        call_command("migrate", "tokenguard", "zero", database=alias, verbosity=0)
+    store.check()
+    assert len(store.records()) == 1
+
+
+def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
+    """As between the tests of a TransactionTestCase."""
+    call_command("migrate", database=alias, verbosity=0)
+    World(store).issue()
+    call_command("flush", database=alias, interactive=False, verbosity=0)
+    assert (store.records(), store.feed(0)) == ([], (0, ()))
+    store.check()
+    World(store).issue()
+    assert store.feed(3).revision == 2
+
+
+# What goes wrong
+
+
+def test_no_tables(alias: str) -> None:
+    store = DjangoStore(alias)
+    for attempt in (store.check, lambda: store.find("A" * 16), lambda: World(store).client(), lambda: store.clients()):
+        with pytest.raises(SchemaError, match=r'run "manage.py migrate tokenguard"'):
+            attempt()
+
+
+def test_a_counter_that_is_gone_is_an_error_not_a_no(store: DjangoStore, alias: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("DELETE FROM tokenguard_revision")
+    for attempt in (lambda: store.find("A" * 16), lambda: store.feed(0), lambda: World(store).client()):
+        with pytest.raises(SchemaError, match="tokenguard_revision is missing"):
+            attempt()
+
+
+def test_a_damaged_row_is_an_error_not_a_no(store: DjangoStore, alias: str) -> None:
+    issued = World(store).issue()
+    with connections[alias].cursor() as cursor:
+        cursor.execute("UPDATE tokenguard_token SET scopes = 'users:read'")
+    with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
+        store.find(issued.token.id)
+
+
+def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
+    with (
+        django_alias(f"sqlite:///{tmp_path}/nowhere/tokens.db") as alias,
+        pytest.raises(StoreUnavailable, match="unable to open database file"),
+    ):
+        DjangoStore(alias).find("A" * 16)
+
+
+def test_another_kind_of_database_is_refused(store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(connections[alias]), "vendor", "mysql")
+    monkeypatch.setattr(type(connections[alias]), "display_name", "MySQL")
+    with pytest.raises(SchemaError, match="in SQLite or PostgreSQL, not in MySQL"):
+        store.find("A" * 16)
+
+
+@pytest.mark.parametrize("ref", ["\0", "A\0", "\ud800", "a\nb"])
+def test_what_no_database_could_be_asked_for_is_unknown(store: DjangoStore, ref: str) -> None:
+    assert store.find(ref) is None
+    assert store.client(ref) is None
+
+
+def test_the_models_do_not_save_or_delete(store: DjangoStore, alias: str) -> None:
+    """Another process would not hear of it."""
+    issued = World(store).issue()
+    tokens = models.Token.objects.using(alias)
+    row = tokens.get()
+    for attempt in (row.save, row.delete, tokens.delete, lambda: tokens.update(name="x"), tokens.create):
+        with pytest.raises(models.ReadOnlyError, match="get_issuer"):
+            attempt()
+    assert store.find(issued.token.id) is not None
+    assert (str(row), str(row.client)) == (issued.token.id, "billing")

@@ -117,6 +117,8 @@ def test_the_tables_are_what_the_columns_say(database_store: SQLAlchemyStore, da
         differences = [
             found for found in compare_metadata(context, metadata) if found[1].name != "tokenguard_alembic_version"
         ]
+        if url.get_backend_name() == "sqlite":  # of which SQLAlchemy does not read when a reference is checked
+            differences = [found for found in differences if not found[0].endswith("_fk")]
         assert differences == []
         for table in metadata.sorted_tables:
             columns = {column["name"]: column for column in inspect(connection).get_columns(table.name)}

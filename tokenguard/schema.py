@@ -27,7 +27,7 @@ _STEP_1 = (
     """
     CREATE TABLE tokenguard_token (
         id VARCHAR(16) NOT NULL PRIMARY KEY,
-        client_id VARCHAR(255) NOT NULL REFERENCES tokenguard_client (id),
+        client_id VARCHAR(255) NOT NULL REFERENCES tokenguard_client (id) DEFERRABLE INITIALLY DEFERRED,
         name VARCHAR(100) NOT NULL,
         scopes TEXT NOT NULL,
         digest VARCHAR(64) NOT NULL,

@@ -52,7 +52,7 @@ token_table = Table(
     "tokenguard_token",
     metadata,
     Column("id", String(16), primary_key=True),
-    Column("client_id", ForeignKey("tokenguard_client.id"), nullable=False),
+    Column("client_id", ForeignKey("tokenguard_client.id", deferrable=True, initially="DEFERRED"), nullable=False),
     Column("name", String(100), nullable=False),
     Column("scopes", Text, nullable=False),
     Column("digest", String(64), nullable=False),
