@@ -1,0 +1,501 @@
+"""Django beyond the contract: settings, views of every kind, CSRF, signals, and an event loop that nothing blocks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIRequest
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
+
+from tokenguard import Conditions, ConfigurationError, Identity, InvalidValue
+from tokenguard.django import (
+    ScopesRequiredMixin,
+    TokenGuardMiddleware,
+    TokenRequiredMixin,
+    get_identity,
+    get_issuer,
+    get_store,
+    middleware,
+    require_scopes,
+    require_token,
+    token_authenticated,
+    token_issued,
+    token_refused,
+    token_revoked,
+    token_rotated,
+)
+from tokenguard.django.conf import service
+
+from .conftest import KEY, OTHER_KEY
+from .services.common import CATALOG
+
+SETTINGS = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": "of_this_test"}
+
+
+# The project
+
+
+def seen(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.identity.client_name if request.identity else "nobody")  # type: ignore[attr-defined]
+
+
+async def seen_async(request: HttpRequest) -> HttpResponse:
+    return seen(request)
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse([b"a", b"b"])
+
+
+def fails(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("of the view")
+
+
+class Guarded(ScopesRequiredMixin):
+    required_scopes = ("users:read",)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return seen(request)
+
+    post = get
+
+
+class Either(ScopesRequiredMixin):
+    required_any_of = ("users:manage", "groups:read")
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return seen(request)
+
+
+@method_decorator(require_token, name="dispatch")
+class Dispatching(View):
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return seen(request)
+
+    post = get
+
+
+class ByMethod(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("open")
+
+    @method_decorator(require_scopes("users:manage"))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return seen(request)
+
+
+urlpatterns = [
+    path("open", seen),
+    path("read", require_scopes("users:read")(seen)),
+    path("read-async", require_scopes("users:read")(seen_async)),
+    path("either", Either.as_view()),
+    path("class", Guarded.as_view()),
+    path("dispatching", Dispatching.as_view()),
+    path("by-method", ByMethod.as_view()),
+    path("stream", require_token(stream)),
+    path("fails", require_token(fails)),
+]
+pytestmark = pytest.mark.usefixtures("project")
+
+
+@pytest.fixture
+def project(alias: str) -> Iterator[None]:
+    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
+    with override_settings(
+        TOKENGUARD=SETTINGS, ROOT_URLCONF=__name__, MIDDLEWARE=chosen, DEBUG_PROPAGATE_EXCEPTIONS=False
+    ):
+        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        get_issuer().register("billing", "users:manage groups:read", actor="tests")
+        yield
+
+
+@pytest.fixture
+def http() -> Client:
+    return Client(enforce_csrf_checks=True, raise_request_exception=False)
+
+
+def issue(scopes: str = "users:read", **more: Any) -> str:
+    return get_issuer().issue("billing", scopes, actor="tests", **more).text.reveal()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+# Views of every kind
+
+
+@pytest.mark.parametrize("url", ["/read", "/read-async", "/class", "/dispatching", "/stream", "/either"])
+def test_every_kind_of_view_can_be_guarded(http: Client, url: str) -> None:
+    refused = http.get(url)
+    assert (refused.status_code, refused["Content-Type"]) == (401, "application/problem+json")
+    assert refused["WWW-Authenticate"] == 'Bearer realm="api"'
+    assert http.get(url, headers=bearer(issue("users:manage"))).status_code == 200
+
+
+def test_scopes_are_asked_for(http: Client) -> None:
+    token = bearer(issue("users:read"))
+    assert http.get("/read", headers=token).status_code == 200
+    assert http.get("/either", headers=token).status_code == 403
+    assert "users:manage groups:read" in http.get("/either", headers=token)["WWW-Authenticate"]
+    assert http.get("/by-method", headers=token).content == b"open"
+
+
+def test_a_view_that_fails_is_still_marked(http: Client) -> None:
+    response = http.get("/fails", headers=bearer(issue()))
+    assert (response.status_code, response["Cache-Control"], response["Vary"]) == (500, "private", "Authorization")
+
+
+def test_request_identity_is_an_identity_or_none(http: Client) -> None:
+    assert http.get("/open").content == b"nobody"
+    assert http.get("/open", headers=bearer("x")).content == b"nobody"
+    assert http.get("/open", headers=bearer(issue())).content == b"billing"
+    assert http.get("/open", headers=bearer(issue()))["Vary"] == "Authorization"
+
+
+def test_neither_user_nor_session_nor_cookie_is_touched(http: Client) -> None:
+    response = http.get("/read", headers=bearer(issue()))
+    assert not hasattr(response.wsgi_request, "user")
+    assert not response.cookies
+
+
+def test_a_class_cannot_be_decorated_by_mistake() -> None:
+    with pytest.raises(TypeError, match="method_decorator"):
+        require_token(ByMethod)
+
+
+def test_a_mixin_that_asks_for_nothing_is_a_mistake_that_shows_at_once() -> None:
+    class Nothing(ScopesRequiredMixin):
+        pass
+
+    with pytest.raises(ImproperlyConfigured, match=r"Nothing\.required_scopes"):
+        Nothing.as_view()
+    for scopes in ((), ("a b",)):
+        with pytest.raises(InvalidValue):
+            require_scopes(*scopes)
+    assert TokenRequiredMixin.as_view().csrf_exempt  # type: ignore[attr-defined]
+
+
+def test_a_scope_that_the_catalogue_does_not_have_is_a_mistake_that_is_named() -> None:
+    request = RequestFactory().get("/", headers=bearer(issue()))
+    TokenGuardMiddleware(lambda request: HttpResponse())(request)
+    with pytest.raises(ImproperlyConfigured, match="users:raed"):
+        require_scopes("users:raed")(seen)(request)
+
+
+def test_without_the_middleware_nothing_passes() -> None:
+    request = RequestFactory().get("/", headers=bearer(issue()))
+    for attempt in (require_token(seen), get_identity):
+        with pytest.raises(ImproperlyConfigured, match="MIDDLEWARE"):
+            attempt(request)
+
+
+# CSRF
+
+
+@pytest.mark.parametrize("url", ["/class", "/dispatching"])
+def test_a_guarded_view_needs_no_csrf_token(http: Client, url: str) -> None:
+    assert http.post(url, headers=bearer(issue())).status_code == 200
+    assert http.post(url).status_code == 401
+
+
+def test_nothing_else_is_exempt(http: Client) -> None:
+    """An attacker's own valid token, sent along, does not excuse what a victim's cookies would do."""
+    token = bearer(issue("users:manage"))
+    http.cookies["sessionid"] = "of the victim"
+    refused = http.post("/open", headers=token)
+    assert (refused.status_code, b"CSRF" in refused.content) == (403, True)
+    # A class of which one method is open is not exempt as a whole.
+    assert b"CSRF" in http.post("/by-method", headers=token).content
+
+
+def test_the_guard_does_not_read_forms(http: Client) -> None:
+    answer = http.post("/class", {"access_token": issue()})
+    assert answer.status_code == 401
+
+
+# Settings
+
+
+def test_settings_are_read_live(http: Client) -> None:
+    token = bearer(issue())
+    assert http.get("/read", headers=token).status_code == 200
+    with override_settings(TOKENGUARD=SETTINGS | {"SIGNING_KEY": OTHER_KEY}):
+        assert http.get("/read", headers=token).status_code == 401
+        with override_settings(TOKENGUARD=SETTINGS | {"SIGNING_KEY": OTHER_KEY, "OLD_SIGNING_KEYS": [KEY]}):
+            assert http.get("/read", headers=token).status_code == 200
+    settings.TOKENGUARD = SETTINGS | {"REALM": "directory"}
+    assert http.get("/read")["WWW-Authenticate"] == 'Bearer realm="directory"'
+    assert http.get("/read", headers=token).status_code == 200
+    assert service() is service()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SCOPE": {}}, r'no option TOKENGUARD\["SCOPE"\]; did you mean TOKENGUARD\["SCOPES"\]\?'),
+        ({"SIGNING_KEY": "short"}, r'TOKENGUARD\["SIGNING_KEY"\]: .* at least 32'),
+        ({"SCOPES": []}, r'TOKENGUARD\["SCOPES"\] maps'),
+        ({"PROXIES": "many"}, r'TOKENGUARD\["PROXIES"\] is a whole number'),
+        ({"USING": "elsewhere"}, r'TOKENGUARD\["USING"\] names one of DATABASES \(default, of_this_test\)'),
+        ({"USING": ["default"]}, r'TOKENGUARD\["USING"\] names one of DATABASES'),
+        ({"DATABASE_URL": "sqlite:///x.db"}, r'TOKENGUARD\["DATABASE_URL"\] is not used with Django'),
+        ({1: 2}, "the setting TOKENGUARD is a dictionary"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_when_the_server_starts(given: Any, said: str) -> None:
+    with override_settings(TOKENGUARD=SETTINGS | given), pytest.raises(ImproperlyConfigured, match=said):
+        TokenGuardMiddleware(seen)
+    with override_settings(TOKENGUARD=["SCOPES"]), pytest.raises(ConfigurationError, match="is a dictionary"):
+        TokenGuardMiddleware(seen)
+
+
+def test_a_key_is_asked_for_unless_it_is_for_development(caplog: pytest.LogCaptureFixture) -> None:
+    without = {name: value for name, value in SETTINGS.items() if name != "SIGNING_KEY"}
+    with override_settings(TOKENGUARD=without):
+        with pytest.raises(ImproperlyConfigured, match=r'TOKENGUARD\["SIGNING_KEY"\]: the signing key is missing'):
+            service()
+        with override_settings(DEBUG=True):
+            text = issue()
+            assert "tokens are signed with a key made from SECRET_KEY" in caplog.text
+            with override_settings(SECRET_KEY="another", SECRET_KEY_FALLBACKS=[settings.SECRET_KEY]):
+                assert Client().get("/read", headers=bearer(text)).status_code == 200
+            with override_settings(SECRET_KEY="another"):
+                assert Client().get("/read", headers=bearer(text)).status_code == 401
+
+
+def test_the_environment_gives_what_the_settings_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENGUARD_REALM", "of the environment")
+    monkeypatch.setenv("TOKENGUARD_DATABASE_URL", "nonsense, and for others")
+    with override_settings(TOKENGUARD=dict(SETTINGS)):
+        assert service().requests.scheme.realm == "of the environment"
+    with override_settings(TOKENGUARD=SETTINGS | {"REALM": "of the settings"}):
+        assert service().requests.scheme.realm == "of the settings"
+
+
+# What a request costs
+
+
+def test_a_guarded_request_is_one_query(http: Client, alias: str) -> None:
+    token = bearer(issue())
+    http.get("/read", headers=token)  # the first use is written down
+    with CaptureQueriesContext(connections[alias]) as queries:
+        assert http.get("/read", headers=token).status_code == 200
+        assert len(queries) == 1
+        forged = [bearer(token["Authorization"][7:-1] + end) for end in "0123"]
+        assert [http.get("/read", headers=wrong).status_code for wrong in forged].count(401) >= 3
+        for headers in ({}, bearer("x"), {"Authorization": "Basic x"}):
+            assert http.get("/read", headers=headers).status_code == 401
+    assert len(queries) <= 2
+
+
+def test_a_use_is_written_once_a_minute_outside_of_the_request(http: Client, alias: str) -> None:
+    text = issue()
+    for _ in range(3):
+        http.get("/read", headers=bearer(text))
+    record = get_store().find(text.split("_")[1])
+    assert record is not None
+    assert record.use is not None
+    assert list(record.use.scopes) == ["users:read"]
+    assert sum(get_store().use_by_day(record.token.id).values()) == 1
+
+
+def test_a_refused_request_is_no_use(http: Client) -> None:
+    text = issue("groups:read")
+    assert http.get("/read", headers=bearer(text)).status_code == 403
+    record = get_store().find(text.split("_")[1])
+    assert record is not None
+    assert record.use is None
+
+
+def test_a_database_that_is_away_is_503(http: Client, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = bearer(issue())
+    with connections[alias].cursor() as cursor:
+        cursor.execute("ALTER TABLE tokenguard_token RENAME TO elsewhere")
+        refused = http.get("/read", headers=token)
+        assert (refused.status_code, refused["Retry-After"]) == (503, "5")
+        assert http.get("/open", headers=token).content == b"nobody"
+        cursor.execute("ALTER TABLE elsewhere RENAME TO tokenguard_token")
+    assert http.get("/read", headers=token).status_code == 200
+
+
+# Another's identity
+
+
+def test_anothers_identity_on_the_request_is_replaced_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    middleware._warn_once.cache_clear()
+    request = RequestFactory().get("/")
+    request.identity = object()  # type: ignore[attr-defined]
+    TokenGuardMiddleware(lambda request: HttpResponse())(request)
+    assert request.identity is None  # type: ignore[attr-defined]
+    assert "request.identity was set already, to a object" in caplog.text
+
+
+def test_a_guarded_view_sees_the_caller_whatever_another_middleware_set(http: Client) -> None:
+    def meddling(get_response: Any) -> Any:
+        def respond(request: HttpRequest) -> HttpResponse:
+            request.identity = Identity("evil", "evil", "evil", None)  # type: ignore[arg-type, attr-defined]
+            return get_response(request)
+
+        return respond
+
+    handler = TokenGuardMiddleware(meddling(require_token(seen)))
+    request = RequestFactory().get("/", headers=bearer(issue()))
+    assert handler(request).content == b"billing"
+    assert get_identity(request) == request.identity  # type: ignore[attr-defined]
+
+
+# Signals
+
+
+def test_signals_tell_what_happens(http: Client) -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    signals = {
+        "authenticated": token_authenticated,
+        "refused": token_refused,
+        "issued": token_issued,
+        "rotated": token_rotated,
+        "revoked": token_revoked,
+    }
+    receivers = {
+        name: lambda signal, sender, name=name, **arguments: heard.append((name, arguments)) for name in signals
+    }
+    for name, signal in signals.items():
+        signal.connect(receivers[name])
+    try:
+        text = issue()
+        http.get("/read", headers=bearer(text))
+        http.get("/open", headers=bearer(text))
+        http.get("/open")
+        http.get("/either", headers=bearer(text))
+        http.get("/read", headers=bearer("x"))
+        issued = get_issuer().rotate(text.split("_")[1], actor="tests")
+        get_issuer().revoke(issued.token.id, actor="tests")
+    finally:
+        for name, signal in signals.items():
+            signal.disconnect(receivers[name])
+    assert [name for name, _ in heard] == [
+        *["issued", "authenticated", "authenticated", "refused", "refused", "rotated", "revoked"]
+    ]
+    assert heard[1][1]["identity"].client_name == "billing"
+    assert heard[3][1]["error"].code == "insufficient_scope"
+    assert heard[6][1]["token"].id == issued.token.id
+
+
+def test_a_receiver_that_fails_breaks_nothing(http: Client, caplog: pytest.LogCaptureFixture) -> None:
+    text = issue()
+
+    def failing(sender: Any, identity: Identity, environ: Any, **kwargs: Any) -> None:
+        raise RuntimeError(f"quoting {environ['HTTP_AUTHORIZATION']}")
+
+    token_authenticated.connect(failing)
+    try:
+        assert http.get("/read", headers=bearer(text)).status_code == 200
+    finally:
+        token_authenticated.disconnect(failing)
+    assert "a receiver failed" in caplog.text
+    assert text[-40:] not in caplog.text
+
+
+# The event loop
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the middleware has asked a thread to do."""
+    done: list[str] = []
+
+    def counting(function: Any, **options: Any) -> Any:
+        done.append(function.__name__)
+        return sync_to_async(function, **options)
+
+    monkeypatch.setattr("tokenguard.django.middleware.sync_to_async", counting)
+    return done
+
+
+def test_on_an_event_loop_only_what_needs_the_database_goes_to_a_thread(hops: list[str], alias: str) -> None:
+    text = issue()
+    handled: list[str] = []
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        asyncio.get_running_loop()
+        handled.append(str(getattr(get_identity(request), "client_name", None)))
+        return HttpResponse()
+
+    async def requests() -> list[HttpResponse]:
+        respond = TokenGuardMiddleware(require_scopes("users:read")(view))
+        credentials: list[dict[str, str]] = [{}, bearer("x"), bearer(text[:-4] + "0000"), bearer("a b")]
+        answers = [await respond(_asgi_request(headers)) for headers in credentials]
+        assert hops == []
+        answers.append(await respond(_asgi_request(bearer(text))))
+        await sync_to_async(_forget)(alias)
+        return answers
+
+    answers = asyncio.run(requests())
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 400, 200]
+    assert hops == ["authenticate"]
+    assert handled == ["billing"]
+
+
+def _forget(alias: str) -> None:
+    """In the thread that the event loop uses, which outlives the test."""
+    connections[alias].close()
+    del connections[alias]
+
+
+def _asgi_request(headers: dict[str, str]) -> ASGIRequest:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("192.0.2.1", 1),
+    }
+    return ASGIRequest(scope, None)
+
+
+def test_async_views_under_the_whole_async_stack(alias: str) -> None:
+    text = issue("users:manage", conditions=Conditions.parse(["127.0.0.0/8"]))
+
+    async def statuses() -> list[int]:
+        client = AsyncClient(raise_request_exception=False)
+        urls = ["/read-async", "/read", "/either", "/dispatching", "/class", "/open"]
+        found = [(await client.get(url, headers=bearer(text))).status_code for url in urls]
+        found += [(await client.get(url)).status_code for url in urls]
+        await sync_to_async(_forget)(alias)
+        return found
+
+    assert asyncio.run(statuses()) == [200] * 6 + [401] * 5 + [200]
+
+
+# The command line
+
+
+def test_the_command_tree_is_the_one(capsys: pytest.CaptureFixture[str], alias: str) -> None:
+    call_command("tokenguard", "client", "list", "--json")
+    assert '"name": "billing"' in capsys.readouterr().out
+    with pytest.raises(CommandError, match="no token has the id 'nosuch'"):
+        call_command("tokenguard", "revoke", "nosuch")
+    with override_settings(TOKENGUARD={"SCOPE": {}}), pytest.raises(CommandError, match=r'TOKENGUARD\["SCOPE"\]'):
+        call_command("tokenguard", "list")
+
+
+def test_setting_up_needs_no_key(capsys: pytest.CaptureFixture[str], alias: str) -> None:
+    with override_settings(TOKENGUARD={"USING": alias}):
+        call_command("tokenguard", "genkey")
+        call_command("tokenguard", "init")
+    assert "up to date" in capsys.readouterr().err
