@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.test.utils import _TestState
 
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
@@ -39,11 +39,17 @@ def service() -> Service:
     """
     global _built
     read = _settings()
-    built = _built
-    if built is None or any(one is not other for one, other in zip(built[0], read, strict=True)):
+    if (found := _current(read)) is None:
         with _lock:
-            built = _built = (read, build())
-    return built[1]
+            if (found := _current(read)) is None:
+                found = build()
+                _built = (read, found)
+    return found
+
+
+def built() -> Service | None:
+    """The same, if it was asked for already."""
+    return None if _built is None else _built[1]
 
 
 def build() -> Service:
@@ -90,8 +96,9 @@ def given_options() -> dict[str, Any]:
 
 def for_development() -> bool:
     """Whether Django runs in debug, or its tests are being run."""
-    # The test runner turns DEBUG off, and leaves no other trace than this.
-    return bool(settings.DEBUG) or hasattr(_TestState, "saved_data")
+    # Whatever runs Django's tests turns DEBUG off, and leaves no other trace than this.
+    test_utils = sys.modules.get("django.test.utils")
+    return bool(settings.DEBUG) or hasattr(getattr(test_utils, "_TestState", None), "saved_data")
 
 
 def get_issuer() -> Issuer:
@@ -102,6 +109,11 @@ def get_issuer() -> Issuer:
 def get_store() -> Store:
     """Where clients, tokens and events are kept."""
     return service().store
+
+
+def _current(read: tuple[Any, ...]) -> Service | None:
+    same = _built is not None and all(one is other for one, other in zip(_built[0], read, strict=True))
+    return _built[1] if _built is not None and same else None
 
 
 def _settings() -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from ..identity import Identity
 from ..wsgi import RequestGuard
-from .conf import service
+from .conf import built, service
 
 log = logging.getLogger("tokenguard")
 _MIDDLEWARE = "tokenguard.middleware"
@@ -60,7 +60,8 @@ def passed(request: HttpRequest) -> bool:
 
 def after_response(**kwargs: Any) -> None:
     """When an answer has been sent: writes down what is due of the tokens' use, outside of any transaction."""
-    usage = service().requests.guard.usage
+    found = built()
+    usage = None if found is None else found.requests.guard.usage
     if usage is not None and usage.due:
         usage.write()
         # Django has looked after its connections already.

@@ -1,0 +1,40 @@
+"""The matrix: each framework's oldest and newest versions, on the oldest and newest Python.
+
+``nox`` runs all of it; ``make test`` is one run of everything on the Python at hand.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
+
+# What depends on a framework, a database driver or the version of Python.
+TESTS = [
+    "tests/test_django.py",
+    "tests/test_django_admin.py",
+    "tests/test_django_checks.py",
+    "tests/test_django_service.py",
+    "tests/test_django_store.py",
+    "tests/test_drf.py",
+    "tests/test_drf_service.py",
+    "tests/test_flask.py",
+    "tests/test_flask_service.py",
+    "tests/test_sample_directory.py",
+    "tests/test_shared_database.py",
+    "tests/test_sqlalchemy_store.py",
+    "tests/test_testing.py",
+    "tests/test_usage.py",
+]
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "django"),
+    [nox.param("3.11", "~= 5.2.0", id="3.11-django5.2"), nox.param("3.13", "~= 6.0", id="3.13-django6")],
+)
+def frameworks(session: nox.Session, django: str) -> None:
+    """Flask and one version of Django on one version of Python; arguments go to pytest."""
+    session.install("-e", ".[test]", f"Django {django}")
+    session.run("python", "-m", "pytest", *(session.posargs or TESTS))
