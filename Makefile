@@ -1,21 +1,24 @@
 # Everything runs in a virtual environment of its own, .venv, made when first needed.
 PYTHON ?= python3
+# Which of the samples to run: flask or django.
+SAMPLE ?= flask
+$(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(SAMPLE)))
 BIN := .venv/bin
 
 .PHONY: help demo run test lint docs clean
 
 help:
-	@echo "make demo   see it work: a guarded API, real commands and requests"
-	@echo "make run    keep the sample service running, with a token and lines to try"
+	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
+	@echo "make run    keep the sample service running, with a token and lines to try (SAMPLE=django: on Django)"
 	@echo "make test   run every test"
 	@echo "make lint   style, types and import contracts"
 	@echo "make docs   build the documentation into docs/_build"
 
-demo: .venv/demo
-	@$(BIN)/python -m sample_flask.demo
+demo: .venv/sample-$(SAMPLE)
+	@$(BIN)/python -m sample_flask.demo $(SAMPLE)
 
-run: .venv/demo
-	@$(BIN)/python -m sample_flask.run
+run: .venv/sample-$(SAMPLE)
+	@$(BIN)/python -m sample_flask.run $(SAMPLE)
 
 test: .venv/test
 	$(BIN)/python -m coverage erase
@@ -34,8 +37,8 @@ docs: .venv/test
 clean:
 	rm -rf .venv build dist docs/_build *.egg-info .coverage*
 
-.venv/demo: setup.cfg pyproject.toml | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[flask]" "gunicorn >= 23"
+.venv/sample-flask .venv/sample-django: .venv/sample-%: setup.cfg pyproject.toml | .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]" "gunicorn >= 23"
 	@touch $@
 
 .venv/test: setup.cfg pyproject.toml | .venv

@@ -1,4 +1,4 @@
-"""``make demo``: the sample under gunicorn, real commands, real requests, and what each of them shows.
+"""``make demo``: a sample under gunicorn, real commands, real requests, and what each of them shows.
 
 Exits 0 only if every answer was the one that it must be.
 """
@@ -12,10 +12,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .playground import WORKERS, Playground, PlaygroundError
+from .playground import WORKERS, Playground, PlaygroundError, Sample, chosen_sample
 
 USERS = "/api/v1/users"
 NEW_USER = {
@@ -47,10 +48,10 @@ class Step:
     tries: int = 1
 
 
-def main() -> int:
+def main(sample: Sample) -> int:
     """Run the demo; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="tokenguard-demo-") as folder:
-        playground = Playground(Path(folder))
+        playground = Playground(Path(folder), sample)
         say("A database, a client, and two tokens for it, from the command line:")
         tokens = set_up(playground)
         with playground.serve() as url:
@@ -63,22 +64,18 @@ def main() -> int:
 
 def set_up(playground: Playground) -> tuple[str, str]:
     """Create the tables, register a client and issue a token that reads and one that manages."""
-    run = playground.tokenguard
-    commands = [
-        ("init",),
-        ("client", "add", "acme-sync", "--scopes", "okta.users.manage okta.groups.read"),
-        ("issue", "acme-sync", "--name", "reader", "--scopes", "okta.users.read", "--expires-in", "90d"),
-        ("issue", "acme-sync", "--name", "manager", "--scopes", "okta.users.manage"),
-    ]
-    *_, reader, manager = [run(*show_command(command)) for command in commands]
-    return reader, manager
+    run(playground, *playground.sample.tables)
+    run(playground, "tokenguard", "client", "add", "acme-sync", "--scopes", "okta.users.manage okta.groups.read")
+    issue = ("tokenguard", "issue", "acme-sync", "--name")
+    reader = run(playground, *issue, "reader", "--scopes", "okta.users.read", "--expires-in", "90d")
+    return reader, run(playground, *issue, "manager", "--scopes", "okta.users.manage")
 
 
-def show_command(command: tuple[str, ...]) -> tuple[str, ...]:
-    """Print the command as one would type it, and return it."""
+def run(playground: Playground, *command: str) -> str:
+    """Print the command as one would type it, and run it; returns what it prints."""
     quoted = [f'"{word}"' if " " in word else word for word in command]
-    say(f"  $ flask tokenguard {' '.join(quoted)}")
-    return command
+    say(f"  $ {playground.sample.command} {' '.join(quoted)}")
+    return playground.run(*command)
 
 
 def all_steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
@@ -105,34 +102,35 @@ def scopes_steps(reader: str, manager: str) -> Iterator[Step]:
 
 def ending_steps(playground: Playground, reader: str) -> Iterator[Step]:
     """What ends a token, for a while or for good."""
-    run = playground.tokenguard
-    run(*show_command(("client", "disable", "acme-sync")))
+    tokenguard = partial(run, playground, "tokenguard")
+    tokenguard("client", "disable", "acme-sync")
     yield Step("read while the client is disabled", 401, challenge, token=reader)
-    run(*show_command(("client", "enable", "acme-sync")))
+    tokenguard("client", "enable", "acme-sync")
     yield Step("read when it is enabled again", 200, users, token=reader)
-    run(*show_command(("revoke", token_id(reader))))
+    tokenguard("revoke", token_id(reader))
     yield Step("read with the revoked token", 401, challenge, token=reader)
 
 
 def rotation_steps(playground: Playground) -> Iterator[Step]:
     """A token is replaced while its client goes on working."""
-    run = playground.tokenguard
-    old = run(*show_command(("issue", "acme-sync", "--name", "nightly", "--scopes", "okta.users.read")))
-    new = run(*show_command(("rotate", token_id(old), "--overlap", "1h")))
+    tokenguard = partial(run, playground, "tokenguard")
+    old = tokenguard("issue", "acme-sync", "--name", "nightly", "--scopes", "okta.users.read")
+    new = tokenguard("rotate", token_id(old), "--overlap", "1h")
     yield Step("read with the new token", 200, users, token=new)
     yield Step("the old one in the overlap", 200, users, token=old)
-    say_use(run(*show_command(("show", token_id(old)))))
-    run(*show_command(("revoke", token_id(old))))
+    say_use(tokenguard("show", token_id(old)))
+    tokenguard("revoke", token_id(old))
     yield Step("the old one, ended early", 401, challenge, token=old)
     yield Step("the new one goes on", 200, users, token=new)
 
 
 def condition_steps(playground: Playground) -> Iterator[Step]:
     """From where, and how often, a token may be used."""
+    tokenguard = partial(run, playground, "tokenguard")
     issue = ("issue", "acme-sync", "--scopes", "okta.users.read")
-    inside = playground.tokenguard(*show_command((*issue, "--network", "10.0.0.0/8")))
+    inside = tokenguard(*issue, "--network", "10.0.0.0/8")
     yield Step("from outside its network", 403, code, token=inside)
-    limited = playground.tokenguard(*show_command((*issue, "--rate", "3/minute")))
+    limited = tokenguard(*issue, "--rate", "3/minute")
     for number in range(1, 4):
         yield Step(f"3/minute: request {number}", 200, users, token=limited)
     # Without Redis each worker counts for itself, so it may take as many again for every further worker.
@@ -226,6 +224,6 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(chosen_sample(sys.argv[1:])))
     except PlaygroundError as error:
         sys.exit(f"Error: {error}")

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from . import database
-from .errors import Invalid, NotFound, WrongStatus
-from .ids import random_id
-from .people import Group, Profile, User, is_login, login_key, merge
-
-Item = TypeVar("Item", User, Group)
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """Some of a list, in the order of ids; ``more`` tells whether anything comes after."""
-
-    items: list[Item]
-    more: bool
-
+from .errors import LoginTaken, NotFound
+from .lifecycle import Change
+from .people import Group, Item, Page, User, is_login, login_key
 
 _users, _groups = database.users, database.groups
 _SELECT_USER = sa.select(*(column for column in _users.c if column is not _users.c.login_key))
@@ -52,52 +39,26 @@ class Directory:
         with self._reader.connect() as connection:
             return _find_user(connection, key)
 
-    def add_user(self, profile: Profile, *, active: bool) -> User:
-        """A new user, ACTIVE or STAGED; raises Invalid if the login is taken."""
-        now = _now()
-        user = User(random_id("00u"), "STAGED", profile, now, None, None, now)
-        if active:
-            user = replace(user, status="ACTIVE", activated=now, status_changed=now)
+    def add_user(self, user: User) -> User:
+        """Keep a new user; raises LoginTaken."""
         with self._writer.begin() as connection:
             _write(connection, sa.insert(_users), user)
         return user
 
-    def update_user(self, key: str, changes: Mapping[str, str | None]) -> User:
-        """Change some fields, None clears one; raises NotFound, and Invalid if the login is taken."""
+    def change_user(self, key: str, change: Change) -> User:
+        """Keep what ``change`` makes of a user, and return it, or delete the user.
+
+        Raises NotFound, LoginTaken, and whatever ``change`` raises.
+        """
         with self._writer.begin() as connection:
             user = _find_user(connection, key)
-            return _save(connection, user, profile=merge(user.profile, changes))
-
-    def replace_user(self, key: str, profile: Profile) -> User:
-        """Give a user another profile; raises NotFound, and Invalid if the login is taken."""
-        with self._writer.begin() as connection:
-            return _save(connection, _find_user(connection, key), profile=profile)
-
-    def activate_user(self, key: str) -> User:
-        """From STAGED or DEPROVISIONED to ACTIVE; raises NotFound and WrongStatus."""
-        with self._writer.begin() as connection:
-            user = _find_user(connection, key)
-            if user.status == "ACTIVE":
-                raise WrongStatus
-            now = _now()
-            return _save(connection, user, status="ACTIVE", activated=now, status_changed=now)
-
-    def deactivate_user(self, key: str) -> User:
-        """From any other status to DEPROVISIONED; raises NotFound and WrongStatus."""
-        with self._writer.begin() as connection:
-            user = _find_user(connection, key)
-            if user.status == "DEPROVISIONED":
-                raise WrongStatus
-            return _save(connection, user, status="DEPROVISIONED", status_changed=_now())
-
-    def delete_user(self, key: str) -> User:
-        """Delete a DEPROVISIONED user; only deactivate any other, as Okta does. Raises NotFound."""
-        with self._writer.begin() as connection:
-            user = _find_user(connection, key)
-            if user.status != "DEPROVISIONED":
-                return _save(connection, user, status="DEPROVISIONED", status_changed=_now())
-            connection.execute(sa.delete(_users).where(_users.c.id == user.id))
-            return user
+            same = _users.c.id == user.id
+            changed = change(user)
+            if changed is None:
+                connection.execute(sa.delete(_users).where(same))
+                return user
+            _write(connection, sa.update(_users).where(same), changed)
+            return changed
 
     def groups(self, limit: int, after: str | None = None) -> Page[Group]:
         """Groups with ids above ``after``."""
@@ -108,7 +69,7 @@ class Directory:
         with self._reader.connect() as connection:
             row = connection.execute(_SELECT_GROUP.where(_groups.c.id == group_id)).one_or_none()
         if row is None:
-            raise _unknown(group_id, "UserGroup")
+            raise NotFound(group_id, "UserGroup")
         return Group(**row._mapping)
 
     def _page(self, kind: type[Item], query: sa.Select[Any], limit: int, after: str | None) -> Page[Item]:
@@ -116,25 +77,18 @@ class Directory:
         item_id = query.selected_columns["id"]
         if after is not None:
             query = query.where(item_id > after)
-        # One more than asked for tells whether there is a next page.
         query = query.order_by(item_id).limit(limit + 1)
         with self._reader.connect() as connection:
             items = [kind(**row._mapping) for row in connection.execute(query)]
-        return Page(items[:limit], more=len(items) > limit)
+        return Page.cut(items, limit)
 
 
 def _find_user(connection: sa.Connection, key: str) -> User:
     same = _users.c.login_key == login_key(key) if is_login(key) else _users.c.id == key
     row = connection.execute(_SELECT_USER.where(same)).one_or_none()
     if row is None:
-        raise _unknown(key, "User")
+        raise NotFound(key, "User")
     return User(**row._mapping)
-
-
-def _save(connection: sa.Connection, user: User, **changes: Any) -> User:
-    changed = replace(user, last_updated=_now(), **changes)
-    _write(connection, sa.update(_users).where(_users.c.id == user.id), changed)
-    return changed
 
 
 def _write(connection: sa.Connection, statement: sa.Insert | sa.Update, user: User) -> None:
@@ -142,13 +96,4 @@ def _write(connection: sa.Connection, statement: sa.Insert | sa.Update, user: Us
     try:
         connection.execute(statement.values(row))
     except IntegrityError:
-        taken = "An object with this field already exists in the current organization"
-        raise Invalid({"login": taken}) from None
-
-
-def _unknown(key: str, kind: str) -> NotFound:
-    return NotFound(f"Resource not found: {key[:100]} ({kind})")
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
+        raise LoginTaken from None

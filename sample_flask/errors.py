@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class DirectoryError(Exception):
@@ -11,6 +11,8 @@ class DirectoryError(Exception):
     status = 400
     code = "E0000001"
     summary = "Api validation failed: {0}"
+    #: What the answer must have besides.
+    headers: Mapping[str, str] = {}
 
     def __init__(self, about: str = "", *, causes: tuple[str, ...] = ()) -> None:
         super().__init__(self.summary.format(about))
@@ -24,8 +26,22 @@ class Invalid(DirectoryError):
         super().__init__(next(iter(faults)), causes=tuple(f"{name}: {why}" for name, why in faults.items()))
 
 
+class LoginTaken(Invalid):
+    """Another user has this login."""
+
+    def __init__(self) -> None:
+        super().__init__({"login": "An object with this field already exists in the current organization"})
+
+
+class BadHost(Invalid):
+    """A Host header that this service does not answer to."""
+
+    def __init__(self) -> None:
+        super().__init__({"host": "The Host header is not valid here"})
+
+
 class TooLarge(Invalid):
-    """A body over MAX_CONTENT_LENGTH."""
+    """A body that is longer than any that makes sense."""
 
     status = 413
 
@@ -41,19 +57,26 @@ class NotWellFormed(DirectoryError):
 
 
 class NotFound(DirectoryError):
-    """Nothing has this id or path."""
+    """Nothing of this kind has this id; without a kind, nothing has this path."""
 
     status = 404
     code = "E0000007"
-    summary = "Not found: {0}"
+    summary = "Not found: Resource not found: {0}"
+
+    def __init__(self, name: str, kind: str = "") -> None:
+        super().__init__(f"{name[:100]} ({kind})" if kind else name[:100])
 
 
 class WrongMethod(DirectoryError):
-    """The path exists, but not for this HTTP method."""
+    """The path exists, but only for other HTTP methods."""
 
     status = 405
     code = "E0000022"
     summary = "The endpoint does not support the provided HTTP method"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        super().__init__()
+        self.headers = {"Allow": ", ".join(sorted(allowed))}
 
 
 class WrongStatus(DirectoryError):

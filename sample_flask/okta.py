@@ -16,6 +16,10 @@ from .errors import DirectoryError, Invalid, NotWellFormed
 from .people import FIELDS, Group, User
 
 MAX_LIMIT = 200
+#: Many times a profile, and too little to keep the JSON parser busy.
+MAX_BODY = 16 * 1024
+#: The one page that needs no token.
+INDEX = {"name": "tokenguard sample directory", "users": "/api/v1/users", "groups": "/api/v1/groups"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USER_TYPE = "oty1defaultusertype0"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from .errors import Invalid
 
@@ -35,6 +36,22 @@ class Group:
     created: int
     last_updated: int
     last_membership_updated: int
+
+
+Item = TypeVar("Item", User, Group)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some of a list, in the order of ids; ``more`` tells whether anything comes after."""
+
+    items: list[Item]
+    more: bool
+
+    @classmethod
+    def cut(cls, items: list[Item], limit: int) -> Page[Item]:
+        """The first ``limit`` of ``items``, of which there is one more if there is a next page."""
+        return cls(items[:limit], more=len(items) > limit)
 
 
 # Narrower than RFC 5322 on purpose: a login is a segment of a path, so it has no "/" and no white space,

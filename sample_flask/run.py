@@ -1,9 +1,10 @@
-"""``make run``: the sample under gunicorn until Ctrl-C, with a token and lines to try."""
+"""``make run``: a sample under gunicorn until Ctrl-C, with a token and lines to try."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -12,7 +13,7 @@ import threading
 from pathlib import Path
 
 from .demo import NEW_USER, say, set_up
-from .playground import Playground, PlaygroundError
+from .playground import Playground, PlaygroundError, Sample, chosen_sample
 
 LINES = """
 The service runs at {url}. In another terminal:
@@ -23,25 +24,30 @@ The service runs at {url}. In another terminal:
   curl -i "{url}/api/v1/users?limit=2" -H "Authorization: Bearer $READER"
   curl -i "{url}/api/v1/groups"        -H "Authorization: Bearer $READER"
   curl -i "{url}/api/v1/users"         -H "Authorization: Bearer $MANAGER" --json '{new_user}'
-  {bin}/flask tokenguard list
-  {bin}/flask tokenguard client disable acme-sync
+  {command} tokenguard list
+  {command} tokenguard client disable acme-sync
 
 The token that reads, shown this once: {reader}
-
+{admin}
 Ctrl-C stops the service and removes what it has stored.
 """
 
+ADMIN = """The admin: {url}/admin/ (user: admin, password: {password})
+"""
 
-def main() -> None:
+
+def main(sample: Sample) -> None:
     """Run until interrupted, on the port that the environment variable PORT names, or a free one."""
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)  # however it is ended, nothing is left behind
     with tempfile.TemporaryDirectory(prefix="tokenguard-run-") as folder:
-        playground = Playground(Path(folder))
+        playground = Playground(Path(folder), sample)
         reader, manager = set_up(playground)
         environ = write_environ(playground, READER=reader, MANAGER=manager)
         with playground.serve(int(os.environ.get("PORT", "0"))) as url:
-            facts = {"url": url, "environ": environ, "reader": reader, "bin": Path(sys.executable).parent}
+            command = shlex.join([sys.executable, *sample.arguments])
+            admin = ADMIN.format(url=url, password=create_admin(playground)) if sample.has_admin else ""
+            facts = {"url": url, "environ": environ, "reader": reader, "command": command, "admin": admin}
             say(LINES.format(new_user=json.dumps(NEW_USER), **facts))
             wait_for_interrupt()
 
@@ -55,6 +61,14 @@ def write_environ(playground: Playground, **tokens: str) -> Path:
     return path
 
 
+def create_admin(playground: Playground) -> str:
+    """Create the user ``admin`` of Django's admin; returns its password."""
+    password = secrets.token_urlsafe(12)
+    options = ("--noinput", "--username", "admin", "--email", "admin@example.com")
+    playground.run("createsuperuser", *options, DJANGO_SUPERUSER_PASSWORD=password)
+    return password
+
+
 def wait_for_interrupt() -> None:
     """Return at Ctrl-C."""
     try:
@@ -65,6 +79,6 @@ def wait_for_interrupt() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(chosen_sample(sys.argv[1:]))
     except PlaygroundError as error:
         sys.exit(f"Error: {error}")

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, request, url_for
 
 from tokenguard.flask import current_identity, require_scopes
 
-from . import okta
+from . import lifecycle, okta
 from .people import User, profile_changes, whole_profile
 from .web import answer_page, body, directory
 
@@ -29,7 +29,7 @@ def create_user() -> dict[str, Any]:
     """Answers 200 like Okta, not 201: its SDK gives no user to the caller for any other status."""
     active = okta.read_flag(request.args, "activate", default=True)
     profile = whole_profile(okta.read_profile(body()))
-    return _changed("created", directory().add_user(profile, active=active))
+    return _changed("created", directory().add_user(lifecycle.new_user(profile, active=active)))
 
 
 @blueprint.get("/<key>")
@@ -44,7 +44,8 @@ def get_user(key: str) -> dict[str, Any]:
 def update_user(key: str) -> dict[str, Any]:
     """Changes the fields that are sent and leaves the others; null clears one."""
     given = okta.read_profile(body())
-    return _changed("updated", directory().update_user(key, profile_changes({} if given is None else given)))
+    changes = profile_changes({} if given is None else given)
+    return _changed("updated", directory().change_user(key, lifecycle.updated(changes)))
 
 
 @blueprint.put("/<key>")
@@ -52,28 +53,28 @@ def update_user(key: str) -> dict[str, Any]:
 def replace_user(key: str) -> dict[str, Any]:
     """Fields that are not sent are cleared."""
     profile = whole_profile(okta.read_profile(body()))
-    return _changed("replaced", directory().replace_user(key, profile))
+    return _changed("replaced", directory().change_user(key, lifecycle.replaced(profile)))
 
 
 @blueprint.delete("/<key>")
 @require_scopes("okta.users.manage")
 def delete_user(key: str) -> tuple[str, int]:
-    """As at Okta it takes two: the first deactivates the user, the second, of one DEPROVISIONED, deletes."""
-    _changed("asked to delete", directory().delete_user(key))
+    """Deactivates a user that is not DEPROVISIONED yet."""
+    _changed("asked to delete", directory().change_user(key, lifecycle.deleted))
     return "", 204
 
 
 @blueprint.post("/<key>/lifecycle/activate")
 @require_scopes("okta.users.manage")
 def activate_user(key: str) -> dict[str, Any]:
-    _changed("activated", directory().activate_user(key))
+    _changed("activated", directory().change_user(key, lifecycle.activated))
     return {}
 
 
 @blueprint.post("/<key>/lifecycle/deactivate")
 @require_scopes("okta.users.manage")
 def deactivate_user(key: str) -> dict[str, Any]:
-    _changed("deactivated", directory().deactivate_user(key))
+    _changed("deactivated", directory().change_user(key, lifecycle.deactivated))
     return {}
 
 

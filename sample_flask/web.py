@@ -9,7 +9,8 @@ from flask import Flask, Response, current_app, jsonify, request, url_for
 from werkzeug import exceptions
 
 from . import errors, okta
-from .directory import Directory, Item, Page
+from .directory import Directory
+from .people import Item, Page
 
 Show = Callable[[Item], dict[str, Any]]
 
@@ -54,18 +55,17 @@ def handle_errors(app: Flask) -> None:
 def _answer(error: errors.DirectoryError) -> Response:
     response = jsonify(okta.show_error(error))
     response.status_code = error.status
+    response.headers.update(error.headers)
     return response
 
 
 def _bad_host(_: exceptions.BadRequest) -> Response:
-    return _answer(errors.Invalid({"host": "The Host header is not valid here"}))
+    return _answer(errors.BadHost())
 
 
 def _no_such_path(_: exceptions.NotFound) -> Response:
-    return _answer(errors.NotFound(f"Resource not found: {request.path[:100]}"))
+    return _answer(errors.NotFound(request.path))
 
 
 def _wrong_method(error: exceptions.MethodNotAllowed) -> Response:
-    response = _answer(errors.WrongMethod())
-    response.allow.update(error.valid_methods or ())
-    return response
+    return _answer(errors.WrongMethod(error.valid_methods or ()))

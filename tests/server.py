@@ -31,10 +31,11 @@ class Server:
         """Sends ``headers`` as they are, duplicates and all."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
+            given = {name.lower() for name, _ in headers}
+            connection.putrequest(method, path, skip_accept_encoding=True, skip_host="host" in given)
             for name, value in headers:
                 connection.putheader(name, value)
-            if body is not None:
+            if body is not None and "transfer-encoding" not in given:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
             response = connection.getresponse()

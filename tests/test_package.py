@@ -113,8 +113,9 @@ def test_every_make_target_of_the_readme_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE) or target in {"and"}, target
 
 
-def test_the_demo_shows_what_it_must(capfd: pytest.CaptureFixture[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "sample_flask.demo"], cwd=ROOT, text=True, capture_output=True)
+@pytest.mark.parametrize("sample", ["flask", "django"])
+def test_the_demo_shows_what_it_must(sample: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "sample_flask.demo", sample], cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "BAD" not in done.stdout
     assert done.stdout.endswith("All as it must be.\n")

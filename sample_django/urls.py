@@ -1,0 +1,47 @@
+"""Where everything is found, and what answers when nothing is."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from django.contrib import admin
+from django.contrib.staticfiles.views import serve
+from django.core.exceptions import SuspiciousFileOperation
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+
+from sample_flask import okta
+
+from .views import groups, users
+
+
+def index(request: HttpRequest) -> HttpResponse:
+    """The one page that needs no token."""
+    return JsonResponse(okta.INDEX)
+
+
+def static_file(request: HttpRequest, name: str) -> HttpResponse:
+    """The admin's style and scripts. Where there is much traffic, a web server serves what collectstatic gathers."""
+    try:
+        found = serve(request, name, insecure=True)
+    except (SuspiciousFileOperation, ValueError):
+        raise Http404 from None
+    with closing(found):
+        # Whole, as an async server cannot stream a file in Django's way.
+        return HttpResponse(b"".join(found), status=found.status_code, headers=dict(found.headers))
+
+
+urlpatterns = [
+    path("", index),
+    path("api/v1/users", users.UsersView.as_view(), name="users"),
+    path("api/v1/users/<key>", users.UserView.as_view(), name="user"),
+    path("api/v1/users/<key>/lifecycle/activate", users.ActivateView.as_view()),
+    path("api/v1/users/<key>/lifecycle/deactivate", users.DeactivateView.as_view()),
+    path("api/v1/groups", groups.GroupsView.as_view(), name="groups"),
+    path("api/v1/groups/<group_id>", groups.GroupView.as_view(), name="group"),
+    path("admin/", admin.site.urls),
+    path("static/<path:name>", static_file),
+]
+handler400 = "sample_django.web.bad_request"
+handler404 = "sample_django.web.not_found"
+handler500 = "sample_django.web.server_error"

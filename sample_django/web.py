@@ -1,0 +1,72 @@
+"""What the views share: a body, a page as an answer, and errors in Okta's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.urls import reverse
+from django.utils.deprecation import MiddlewareMixin
+from django.views import View
+
+from sample_flask import errors, okta
+from sample_flask.people import Item, Page
+
+
+class DirectoryView(View):
+    """A view that says in Okta's form which methods it has."""
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
+        raise errors.WrongMethod(name.upper() for name in self.http_method_names if hasattr(self, name))
+
+
+class ErrorsMiddleware(MiddlewareMixin):
+    """Answers in Okta's form what the directory refuses. What tokenguard refuses never comes here."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return _answer(exception) if isinstance(exception, errors.DirectoryError) else None
+
+
+def body(request: HttpRequest) -> bytes:
+    """The request's body; raises TooLarge, and NotWellFormed if it did not arrive whole."""
+    try:
+        # No more than that, whatever Content-Length says.
+        data = request.read(okta.MAX_BODY + 1)
+    except UnreadablePostError:
+        raise errors.NotWellFormed from None
+    if len(data) > okta.MAX_BODY:
+        raise errors.TooLarge
+    return data
+
+
+def url(request: HttpRequest, name: str, *args: str) -> str:
+    """The whole URL of a view."""
+    return request.build_absolute_uri(reverse(name, args=args))
+
+
+def answer_page(
+    request: HttpRequest, name: str, paging: okta.Paging, page: Page[Item], show: Callable[[Item], dict[str, Any]]
+) -> HttpResponse:
+    """A page of a list, with the links to itself and to the next."""
+    next_after = page.items[-1].id if page.more else None
+    links = okta.links(url(request, name), paging, next_after)
+    return JsonResponse([show(item) for item in page.items], safe=False, headers={"Link": links})
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What Django itself finds wrong with a request, before or outside of the directory's views."""
+    return _answer(errors.BadHost() if isinstance(exception, DisallowedHost) else errors.NotWellFormed())
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer(errors.NotFound(request.path))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _answer(errors.Internal())
+
+
+def _answer(error: errors.DirectoryError) -> HttpResponse:
+    return JsonResponse(okta.show_error(error), status=error.status, headers=error.headers)
