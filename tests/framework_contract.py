@@ -79,6 +79,9 @@ def same_refusal(answer: Answer, status: int, code: str) -> None:
 
 class FrameworkContract:
     app: str
+    #: The server, and what it is told besides.
+    serve = staticmethod(gunicorn)
+    options: tuple[str, ...] = ()
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -88,8 +91,8 @@ class FrameworkContract:
         (folder / "logging.ini").write_text(LOGGING)
         SQLAlchemyStore(url).upgrade()
         environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY}
-        options = ["--log-config", str(folder / "logging.ini")]
-        with gunicorn(cls.app, {**os.environ, **environ}, options=options) as serving:
+        options = ["--log-config", str(folder / "logging.ini"), *cls.options]
+        with cls.serve(cls.app, {**os.environ, **environ}, options=options) as serving:
             running = Running(Server(int(serving.url.rpartition(":")[2]), serving.log), url)
             yield running
             running.store.close()
