@@ -22,7 +22,8 @@ run: .venv/sample-$(SAMPLE)
 
 test: .venv/test
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 lint: .venv/test

@@ -120,6 +120,9 @@ def project(alias: str) -> Iterator[None]:
         call_command("migrate", "tokenguard", database=alias, verbosity=0)
         get_issuer().register("billing", "users:manage groups:read", actor="tests")
         yield
+        usage = service().requests.guard.usage
+        assert usage is not None
+        usage.write(everything=True)  # before the database is gone
 
 
 @pytest.fixture

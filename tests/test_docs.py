@@ -34,7 +34,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 ADDRESS = "127.0.0.1:5000"
 
 # What a reader's environment does not have, and what would change how answers look.
-FOREIGN = r"TOKENGUARD_|FLASK_|PYTEST_ADDOPTS|PY_COLORS|FORCE_COLOR|TTY_"
+FOREIGN = r"TOKENGUARD_|FLASK_|DJANGO_|PYTEST_ADDOPTS|PY_COLORS|FORCE_COLOR|TTY_"
 
 # What differs from run to run. A page shows such a value as it looked once, and may use it in later commands.
 NAMED = {

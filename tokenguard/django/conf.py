@@ -56,9 +56,14 @@ def build() -> Service:
     """The same, always anew."""
     options, store = load()
     try:
-        return Service.build(options, store, hooks=signalling_hooks())
+        new = Service.build(options, store, hooks=signalling_hooks())
     except ConfigurationError as error:
         raise SettingError(error) from None
+    if tests_run():
+        # What waits to be written at exit would go to the project's own database, as the tests' is gone by then; and
+        # a write after the response, once in a minute, would make a test's count of queries depend on the others.
+        new.requests.guard.usage = None
+    return new
 
 
 def load() -> tuple[Options, Store]:
@@ -96,9 +101,14 @@ def given_options() -> dict[str, Any]:
 
 def for_development() -> bool:
     """Whether Django runs in debug, or its tests are being run."""
-    # Whatever runs Django's tests turns DEBUG off, and leaves no other trace than this.
+    return bool(settings.DEBUG) or tests_run()
+
+
+def tests_run() -> bool:
+    """Whether Django's tests are being run: between setup_test_environment and its teardown."""
+    # Whatever runs them turns DEBUG off, and leaves no other trace than this.
     test_utils = sys.modules.get("django.test.utils")
-    return bool(settings.DEBUG) or hasattr(getattr(test_utils, "_TestState", None), "saved_data")
+    return hasattr(getattr(test_utils, "_TestState", None), "saved_data")
 
 
 def get_issuer() -> Issuer:
@@ -122,7 +132,8 @@ def _settings() -> tuple[Any, ...]:
         getattr(settings, "TOKENGUARD", None),
         settings.SECRET_KEY,
         settings.SECRET_KEY_FALLBACKS,
-        for_development(),
+        bool(settings.DEBUG),
+        tests_run(),
     )
 
 

@@ -60,13 +60,17 @@ def _refuse_to_go_back(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> No
 
 
 def restore_counter(sender: Any, using: str, **kwargs: Any) -> None:
-    """After a flush, as between a TransactionTestCase's tests, put the one row back that the counter needs."""
+    """Where the tables are empty, put the one row back that the counter needs.
+
+    After a flush, as between a TransactionTestCase's tests, and where tests run without migrations.
+    """
     connection = connections[using]
     if not router.allow_migrate_model(using, models.Revision) or not _emptied(connection):
         return
     last = models.Event.objects.using(using).order_by("-number").values_list("number", flat=True).first() or 0
     applied = [name for app, name in MigrationRecorder(connection).applied_migrations() if app == sender.label]
-    row = models.Revision(id=1, revision=last, schema_version=len(applied))
+    # None is applied where tests run without migrations: then the tables are made from the models, as they are now.
+    row = models.Revision(id=1, revision=last, schema_version=len(applied) or schema.latest())
     models.Revision._base_manager.using(using).bulk_create([row], ignore_conflicts=True)
 
 

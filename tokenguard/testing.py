@@ -1,0 +1,214 @@
+"""For the tests of a service: test clients and headers with a valid token, and a service that lives in memory.
+
+Nothing here is needed to serve requests. Tokens are issued where the service under test looks for them, and only while
+that is being tested.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from werkzeug.test import Client
+
+from .clock import Clock, now
+from .config import Options
+from .errors import ConfigurationError
+from .guard import Guard
+from .hooks import Hooks
+from .issuer import Issuer
+from .memory import MemoryStore
+from .policy import Policy
+from .scopes import Scopes
+from .service import Service
+from .tokens import random_id
+from .wsgi import TokenGuardMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
+    from django.test import Client as DjangoClient
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    AnyClient = TypeVar("AnyClient", bound=Client | DjangoClient | AsyncClient | RequestFactory | AsyncRequestFactory)
+
+__all__ = ["MemoryService", "as_client", "bearer"]
+
+#: Who has issued the tokens of tests, in the audit trail; and their name.
+ACTOR = "tests"
+#: How long they live where the policy asks for an end, in seconds.
+LIFETIME = 3600
+_HEADER = "Authorization"
+_IN_ENVIRON = "HTTP_AUTHORIZATION"
+_IN_SCOPE = "AUTHORIZATION"
+
+
+class MemoryService:
+    """A guard and an issuer on a store in memory: to test what no framework sets up.
+
+    ``scopes`` is a catalogue, as in the options; ``clock`` a function that returns epoch microseconds. Each service has
+    a signing key of its own, which nobody else has: its tokens are worth nothing anywhere else.
+    """
+
+    def __init__(self, scopes: Mapping[str, Any] | None = None, *, clock: Clock = now) -> None:
+        options = Options.read({"SIGNING_KEY": secrets.token_urlsafe(32), "SCOPES": scopes})
+        built = Service.build(options, MemoryStore(clock), hooks=Hooks(), clock=clock)
+        self.store = built.store
+        self.guard: Guard = built.requests.guard
+        self.issuer: Issuer = built.issuer
+
+
+def bearer(
+    target: object = None,
+    /,
+    *,
+    scopes: Scopes | str | Iterable[str],
+    client: str | None = None,
+    issuer: Issuer | None = None,
+    **granting: Any,
+) -> dict[str, str]:
+    """The header of a request with a new token that has ``scopes``, as a dictionary.
+
+    ``target`` is what the request will be sent to: a Flask application, a TokenGuardMiddleware, a Guard or a
+    MemoryService, or a test client of one of those; nothing for the Django project whose tests are running. ``issuer``
+    is the one to ask instead.
+
+    ``client`` names the calling application, which is registered if there is none of that name; without it, it is a new
+    one each time. The rest is given to :meth:`tokenguard.Issuer.issue`, such as ``expires_in``; what the service's
+    policy asks for of every token need not be said.
+
+    Raises ConfigurationError for a service that is not being tested, and whatever the issuer raises: IssuanceError
+    for a scope that the catalogue does not have, or that the client may not have.
+    """
+    granted_by = _issuer(target) if issuer is None else issuer
+    name = f"tests-{random_id()}" if client is None else client
+    if granted_by.store.client(name) is None:
+        granted_by.register(name, scopes, actor=ACTOR)
+    issued = granted_by.issue(name, scopes, actor=ACTOR, **_wanted(granted_by.policy) | granting)
+    return {_HEADER: f"Bearer {issued.text.reveal()}"}
+
+
+@overload
+def as_client(target: None = None, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> DjangoClient: ...
+@overload
+def as_client(target: Flask, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> FlaskClient: ...
+@overload
+def as_client(target: AnyClient, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> AnyClient: ...
+@overload
+def as_client(target: WSGIApplication, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> Client: ...
+def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> Any:
+    """A test client that sends a new token, which has ``scopes``, with every request that brings none of its own.
+
+    For a Flask application it is the application's own test client, for any other WSGI application Werkzeug's, and
+    for nothing a Django test client. A test client or a Django request factory that is given is equipped and returned.
+    The rest is as in :func:`bearer`.
+    """
+    if not (target is None or callable(target) or _is_client(target)):
+        raise TypeError(
+            f"as_client() is for an application or a test client, not for a {type(target).__name__}: for a client of "
+            "any other kind, bearer() gives the header"
+        )
+    authorization = bearer(target, scopes=scopes, **granting)[_HEADER]
+    if target is None:
+        from django.test import Client as DjangoClient
+
+        return _equipped(DjangoClient(), authorization)
+    if _is(target, "flask", "Flask"):
+        return _equipped(target.test_client(), authorization)
+    return _equipped(target if _is_client(target) else Client(target), authorization)
+
+
+def _wanted(policy: Policy) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"name": ACTOR}
+    if policy.require_expiry or policy.max_lifetime is not None:
+        wanted["expires_in"] = min(LIFETIME, policy.max_lifetime or LIFETIME)
+    return wanted
+
+
+def _equipped(client: Any, authorization: str) -> Any:
+    if _is(client, "flask.testing", "FlaskClient"):
+        client.environ_base[_IN_ENVIRON] = authorization
+    elif _is(client, "django.test.client", "AsyncRequestFactory"):
+        # By the name that a request's own headers have there, so that they take its place.
+        client.defaults[_IN_SCOPE] = authorization
+    elif _is(client, "django.test.client", "RequestFactory"):
+        client.defaults[_IN_ENVIRON] = authorization
+    else:
+        client.application = _Sending(_unwrapped(client.application), authorization)
+    return client
+
+
+class _Sending:
+    """A WSGI application to which each request comes with the token."""
+
+    def __init__(self, app: WSGIApplication, authorization: str) -> None:
+        self.app = app
+        self.authorization = authorization
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ.setdefault(_IN_ENVIRON, self.authorization)
+        return self.app(environ, start_response)
+
+
+def _issuer(target: Any) -> Issuer:
+    """The granting side of what a request to ``target`` comes to."""
+    if target is None or _is(target, "django.test.client", "RequestFactory"):
+        return _django_issuer()
+    if isinstance(target, Client):
+        return _issuer(_unwrapped(target.application))
+    if _is(target, "flask", "Flask"):
+        return _flask_issuer(target)
+    if isinstance(target, MemoryService):
+        return target.issuer
+    guard = target.requests.guard if isinstance(target, TokenGuardMiddleware) else target
+    if isinstance(guard, Guard):
+        return Issuer(guard.store, guard.tokens, catalog=guard.catalog, clock=guard.clock)
+    raise TypeError(
+        f"nothing is known of how {type(target).__name__} is guarded: give the Flask application, the "
+        "TokenGuardMiddleware, or issuer="
+    )
+
+
+def _flask_issuer(app: Flask) -> Issuer:
+    built: Service | None = app.extensions.get("tokenguard")
+    if built is None:
+        raise ConfigurationError("this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)")
+    if not app.testing:
+        raise ConfigurationError("tokens of tests are issued only in a test: set TESTING = True in the app's config")
+    return built.issuer
+
+
+def _django_issuer() -> Issuer:
+    from django.apps import apps
+
+    from .django.conf import get_issuer, tests_run
+
+    if not tests_run():
+        raise ConfigurationError(
+            "tokens of tests are issued only while Django's tests are run: by manage.py test, by pytest-django, or "
+            "after django.test.utils.setup_test_environment(). For a Flask application, give it: as_client(app, …)"
+        )
+    from .django.store import DjangoStore
+    from .django.upgrade import restore_counter
+
+    issuer = get_issuer()
+    # A test that rolls back from serialized data leaves the tables without it.
+    restore_counter(apps.get_app_config("tokenguard"), cast(DjangoStore, issuer.store).using)
+    return issuer
+
+
+def _is_client(target: object) -> bool:
+    return isinstance(target, Client) or _is(target, "django.test.client", "RequestFactory")
+
+
+def _unwrapped(app: Any) -> Any:
+    return app.app if isinstance(app, _Sending) else app
+
+
+def _is(target: object, module: str, name: str) -> bool:
+    # What is not imported has no instances.
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(target, kind)
