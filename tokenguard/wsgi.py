@@ -54,6 +54,17 @@ class RequestGuard:
         self._let_in(admitted, requirement, environ)
         return admitted.identity
 
+    def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
+        """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
+        result = self._authenticate(environ)
+        if isinstance(result, AuthError):
+            return result
+        try:
+            self.guard.authorize(result.identity, requirement)
+        except AuthError as error:
+            return error.with_traceback(None)
+        return None
+
     def identify(self, environ: WSGIEnvironment) -> Identity | None:
         """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
         result = self._authenticate(environ)

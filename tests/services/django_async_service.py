@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -51,6 +51,5 @@ urlpatterns = [
 def create_app() -> Any:
     from django.core.asgi import get_asgi_application
 
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.services.django_settings"
-    os.environ["CONTRACT_URLCONF"] = __name__
+    settings.ROOT_URLCONF = __name__
     return get_asgi_application()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -48,5 +47,4 @@ urlpatterns = [
 def create_app() -> Any:
     from django.core.wsgi import get_wsgi_application
 
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.services.django_settings"
     return get_wsgi_application()

@@ -47,7 +47,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-ROOT_URLCONF = os.environ.get("CONTRACT_URLCONF", "tests.services.django_service")
+ROOT_URLCONF = "tests.services.django_service"
 DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere"))}
 TEMPLATES = [
     {

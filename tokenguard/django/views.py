@@ -21,6 +21,7 @@ from ..errors import AuthError, ConfigurationError, InvalidValue
 from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
+from ..wsgi import RequestGuard
 from .conf import SettingError, service
 from .middleware import passed
 
@@ -57,18 +58,28 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass."""
     if is_preflight(request.META):
         return HttpResponse(status=204)
+    requests = judge(requirement, request)
+    try:
+        request.identity = requests.admit(request.META, requirement)  # type: ignore[attr-defined]
+    except AuthError as error:
+        error.__traceback__ = None  # it leads to the environ, which remembers the error
+        status, headers, body = requests.scheme.refusal(error)
+        return HttpResponse(body, status=status, headers=dict(headers))
+    return None
+
+
+def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
+    """What decides whether the request meets ``requirement``.
+
+    Raises ImproperlyConfigured where the middleware is missing, or the catalogue has no such scope.
+    """
     _check_passed(request)
     found = service()
     try:
         found.options.catalog.check(requirement)
-        request.identity = found.requests.admit(request.META, requirement)  # type: ignore[attr-defined]
-    except AuthError as error:
-        error.__traceback__ = None  # it leads to the environ, which remembers the error
-        status, headers, body = found.requests.scheme.refusal(error)
-        return HttpResponse(body, status=status, headers=dict(headers))
     except ConfigurationError as error:
         raise SettingError(error) from None
-    return None
+    return found.requests
 
 
 class TokenRequiredMixin(View):

@@ -1,0 +1,90 @@
+"""The contract's service on Django REST framework, with a view of each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import path
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
+
+from tokenguard.django.rest_framework import HasScopes, HasToken, TokenAuthentication
+
+
+def answer(request: Request) -> Response:
+    return Response({"client": request.auth.client_name if request.auth else None})
+
+
+class ManagesOrReadsGroups(HasScopes):
+    required_any_of = ("users:manage", "groups:read")
+
+
+@api_view(["GET"])
+@authentication_classes([TokenAuthentication])
+@permission_classes([])
+def open_(request: Request) -> Response:
+    return answer(request)
+
+
+@api_view(["GET"])
+@authentication_classes([TokenAuthentication])
+@permission_classes([ManagesOrReadsGroups])
+def either(request: Request) -> Response:
+    return answer(request)
+
+
+class Any_(APIView):  # noqa: N801
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = (HasToken,)
+
+    def get(self, request: Request) -> Response:
+        return answer(request)
+
+
+class Users(ViewSet):
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = (HasScopes,)
+    renderer_classes = (JSONRenderer,)  # with the browsable API beside it, an answer would vary by Accept as well
+    required_scopes = {"list": "users:read"}  # noqa: RUF012
+
+    def list(self, request: Request) -> Response:
+        return answer(request)
+
+
+class Manage(APIView):
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = (HasScopes,)
+    required_scopes = ("users:read", "users:manage")
+
+    def get(self, request: Request) -> Response:
+        return answer(request)
+
+    post = get
+
+
+class Cached(Any_):
+    def get(self, request: Request) -> Response:
+        return Response(headers={"Cache-Control": "max-age=60", "Vary": "Accept, authorization"})
+
+
+urlpatterns = [
+    path("open", open_),
+    path("any", Any_.as_view()),
+    path("read", Users.as_view({"get": "list"})),
+    path("manage", Manage.as_view()),
+    path("either", either),
+    path("cached", Cached.as_view()),
+]
+
+
+def create_app() -> Any:
+    from django.conf import settings
+    from django.core.wsgi import get_wsgi_application
+
+    # The settings have been read by now: the package of the tests sets Django up.
+    settings.ROOT_URLCONF = __name__
+    return get_wsgi_application()

@@ -1,0 +1,248 @@
+"""Django REST framework: the token as an authentication, its scopes as permissions, and a throttle by token.
+
+The middleware has read the token already, and the core decides; here both are put into the framework's terms.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from typing import Any, TypeAlias, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException, PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+from rest_framework.throttling import SimpleRateThrottle
+
+# Nothing of rest_framework.views up here: it imports this module, where the settings name a class of it.
+from ..errors import AuthError, InsufficientScope, InvalidToken, InvalidValue, MissingToken
+from ..http import is_preflight
+from ..identity import Identity
+from ..scopes import ANY_TOKEN, Requirement
+from ..wsgi import RequestGuard
+from .views import get_identity, judge
+
+__all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRateThrottle"]
+
+log = logging.getLogger("tokenguard")
+
+#: What a view may ask for: a scope, several, or either by the name of an action or of an HTTP method.
+Asked: TypeAlias = str | Iterable[str] | Mapping[str, str | Iterable[str]]
+#: What does not keep another permission, of which this one is an alternative, from letting the request in.
+_LEFT_TO_OTHERS = (MissingToken, InvalidToken, InsufficientScope)
+
+
+class TokenAuthentication(BaseAuthentication):
+    """``request.auth`` is the :class:`tokenguard.Identity` of a request with a valid token.
+
+    A request without one is left to the other authentications of the view. Cookies are never looked at.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
+        if getattr(request.parser_context.get("view"), "swagger_fake_view", False):
+            return None  # made up for a schema, and come through nothing
+        identity = get_identity(request)
+        return None if identity is None else (self.get_user(identity), identity)
+
+    def get_user(self, identity: Identity) -> Any:
+        """What ``request.user`` is for this caller; an anonymous user, unless a subclass knows of another."""
+        anonymous: Any = api_settings.UNAUTHENTICATED_USER  # its type says that it is a text
+        return anonymous() if anonymous else None
+
+    def authenticate_header(self, request: Request) -> str:
+        """The challenge, as the framework's own refusals carry it."""
+        requests = judge(ANY_TOKEN, request)
+        return requests.scheme.challenge(requests.objection(request.META, ANY_TOKEN) or MissingToken())
+
+
+class Refused(APIException):
+    """A request without what a view asks for; ``error`` is the :class:`tokenguard.AuthError` that says why."""
+
+    def __init__(self, error: AuthError) -> None:
+        super().__init__(error.detail, error.code)
+        self.status_code = error.status
+        self.error = error
+
+
+class HasToken(BasePermission):
+    """Any valid token will do."""
+
+    _refuse: Callable[[], None] | None = None
+
+    def get_requirement(self, view: Any, method: str) -> Requirement | None:
+        """What is asked of a request with this HTTP method; None if it is to be refused in any case."""
+        return ANY_TOKEN
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether the token will do. Raises Refused where no other permission should have a say.
+
+        The caller is told why by :attr:`message`: only then is it known that nothing else lets the request in.
+        """
+        at_stake = _is_at_stake(request, view)
+        if at_stake and is_preflight(request.META):
+            raise _preflight(request)
+        requirement = self.get_requirement(view, cast(str, request.method).lower())
+        if not at_stake:
+            return requirement is not None and _may_expect_to_pass(request, requirement)
+        if requirement is None:
+            raise PermissionDenied
+        requests = judge(requirement, request)
+        error = requests.objection(request.META, requirement)
+        if isinstance(error, _LEFT_TO_OTHERS):
+            self._refuse = partial(_admit, requests, request, view, requirement)
+            return False
+        _admit(requests, request, view, requirement)
+        return True
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        """The same, of any object: so that ``~`` turns it round as well."""
+        return self.has_permission(request, view)
+
+    @property
+    def message(self) -> str | None:
+        """What the view asks for when it is this permission, and no combination, that refuses: raises Refused."""
+        if self._refuse is not None:
+            self._refuse()
+        return None
+
+
+class HasScopes(HasToken):
+    """The token has all of the view's ``required_scopes`` and, if given, one of its ``required_any_of``.
+
+    Each is a scope, several, or a mapping that names those for each action of a ViewSet, or for each HTTP method in
+    lower case of another view. A subclass may have them itself: then the view's are not looked at. Where nothing is
+    named, ImproperlyConfigured is raised; an action that a mapping leaves out is refused to everybody.
+    """
+
+    required_scopes: Asked = ()
+    required_any_of: Asked = ()
+
+    def get_requirement(self, view: Any, method: str) -> Requirement | None:
+        names = _names_of_handler(view, method)
+        if not names:
+            return ANY_TOKEN  # it is answered by the framework: with what there is, or that there is nothing
+        owner = self if self.required_scopes or self.required_any_of else view
+        asked = [getattr(owner, name, None) for name in ("required_scopes", "required_any_of")]
+        try:
+            all_of, any_of = (_scopes(given, names) for given in asked)
+            # One that does not depend on the action must not open what the other one has left out.
+            by_name = [scopes for given, scopes in zip(asked, (all_of, any_of), strict=True) if _is_by_name(given)]
+            if by_name and not any(by_name):
+                _log_unnamed(_name(type(view)), names[0])
+                return None
+            return Requirement.scopes(*all_of, any_of=any_of)
+        except (InvalidValue, TypeError) as error:
+            raise ImproperlyConfigured(f"{_name(type(owner))}.required_scopes: {error}") from None
+
+
+class TokenRateThrottle(SimpleRateThrottle):
+    """Counts by token. A request without a valid one is not counted: permissions are for that."""
+
+    scope = "token"
+
+    def get_cache_key(self, request: Request, view: Any) -> str | None:
+        identity = get_identity(request)
+        return None if identity is None else self.cache_format % {"scope": self.scope, "ident": identity.token_id}
+
+
+class _Prepared(BaseRenderer):
+    """Says what it was made with, whatever the framework hands over."""
+
+    media_type = "application/problem+json"
+    format = "json"
+    charset = None
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return self.body
+
+
+def _admit(requests: RequestGuard, request: Request, view: Any, requirement: Requirement) -> None:
+    """Let the request in, or raise Refused."""
+    try:
+        requests.admit(request.META, requirement)
+    except AuthError as error:
+        error.__traceback__ = None  # it leads to the environ, which remembers the error
+        if _is_worded_here(request, view):
+            _answer(request, requests.scheme.refusal(error).body)
+        raise Refused(error) from None
+
+
+def _answer(request: Request, body: bytes) -> None:
+    request.accepted_renderer = _Prepared(body)
+    request.accepted_media_type = _Prepared.media_type
+
+
+def _preflight(request: Request) -> APIException:
+    """Ends a CORS preflight with an empty answer, before anything of the view has run."""
+    _answer(request, b"")
+    empty = APIException()
+    empty.status_code = 204
+    return empty
+
+
+def _is_worded_here(request: Request, view: Any) -> bool:
+    """Whether the body is the problem document: not for a browser, nor where the project words its own errors."""
+    from rest_framework.views import exception_handler
+
+    renderer = getattr(request, "accepted_renderer", None)
+    return getattr(renderer, "media_type", None) != "text/html" and view.get_exception_handler() is exception_handler
+
+
+def _is_at_stake(request: Request, view: Any) -> bool:
+    """Whether it is the request itself that is to be let in.
+
+    Permissions are also asked for what the browsable API, the metadata or a schema may offer to the caller: that
+    refuses nobody, so nothing of it is to be logged, counted or said in the answer's headers.
+    """
+    in_dispatch = "headers" in vars(view) and "response" not in vars(view)
+    return in_dispatch and request.method == request._request.method
+
+
+def _may_expect_to_pass(request: Request, requirement: Requirement) -> bool:
+    # A schema's request is none that came through the middleware, but who asks for the schema is known.
+    identity = request.auth if isinstance(request.auth, Identity) else getattr(request, "identity", None)
+    return isinstance(identity, Identity) and requirement.met_by(identity.scopes)
+
+
+def _names_of_handler(view: Any, method: str) -> tuple[str, ...]:
+    """What the view's own code for ``method`` goes by; nothing if it has none."""
+    from rest_framework.views import APIView
+
+    actions = getattr(view, "action_map", None) or {}
+    if method not in view.http_method_names:
+        return ()
+    if method in actions:
+        return (actions[method],)
+    if not hasattr(view, method) or (method == "options" and type(view).options is APIView.options):
+        return ()
+    return ("head", "get") if method == "head" else (method,)
+
+
+def _is_by_name(given: Asked | None) -> bool:
+    return isinstance(given, Mapping) and len(given) > 0
+
+
+def _scopes(given: Asked | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(given, Mapping):
+        given = next((given[name] for name in names if name in given), ())
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _name(view: type) -> str:
+    return f"{view.__module__}.{view.__qualname__}"
+
+
+@cache
+def _log_unnamed(view: str, name: str) -> None:
+    # Once: whoever calls the view could fill the log with it.
+    log.error("%s is refused to everybody: required_scopes of %s does not name it", name, view)
