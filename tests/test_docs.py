@@ -17,11 +17,13 @@ from sybil import Document, Example, Region
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import tokenguard
+import tokenguard.django
 import tokenguard.flask
 import tokenguard.sqlalchemy
 from tokenguard import Guard, Issuer, MemoryStore, SigningKeys, TokenFormat, UsageLog, config
 from tokenguard.cli import command_tree
 from tokenguard.clock import DAY
+from tokenguard.django import checks
 from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.usage import end_if_idle
@@ -30,8 +32,10 @@ from .conftest import KEY, StoppedClock
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-# Where a page says this, the server of the test listens.
-ADDRESS = "127.0.0.1:5000"
+# Where a page says one of these, the server of the test listens: Flask's address, or Django's.
+ADDRESSES = r"127\.0\.0\.1:(?:5000|8000)"
+# What starts a server, and what the test adds to it to get a free port.
+SERVERS = {r"flask\b.* run\b": ["--port", "0"], r"python manage\.py runserver\b": ["--noreload", "127.0.0.1:0"]}
 
 # What a reader's environment does not have, and what would change how answers look.
 FOREIGN = r"TOKENGUARD_|FLASK_|DJANGO_|PYTEST_ADDOPTS|PY_COLORS|FORCE_COLOR|TTY_"
@@ -61,19 +65,19 @@ class Shell:
     """Runs a page's commands in order, as its reader would, and compares what they print with what the page says.
 
     Each sees the environment that the one before it left; standard output and standard error are one text, as in a
-    terminal. ``flask run`` stays up until the page's end or the next one.
+    terminal. A server stays up until the page's end or the next one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environ = {name: value for name, value in os.environ.items() if not re.match(FOREIGN, name)}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.environ |= {"PATH": path, "HOME": str(folder), "no_proxy": "127.0.0.1"}
+        self.environ |= {"PATH": path, "HOME": str(folder), "no_proxy": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
         (folder / ".curlrc").write_text("silent\n")
         self.status = 0
         self.known: dict[str, str] = {}
         self.server: subprocess.Popen[str] | None = None
-        self.address = ADDRESS
+        self.address = self.shown = "(there is no server yet)"
 
     def __call__(self, example: Example) -> str | None:
         """Sybil's evaluator of a block: None if it is right, or what is wrong with it."""
@@ -94,9 +98,10 @@ class Shell:
     def _run(self, command: str) -> str:
         for shown in sorted(self.known, key=len, reverse=True):
             command = command.replace(shown, self.known[shown])
-        command = command.replace(ADDRESS, self.address)
-        if re.match(r"flask\b.* run\b", command):
-            return self._serve(shlex.split(command))
+        for server, free_port in SERVERS.items():
+            if re.match(server, command):
+                return self._serve([*shlex.split(command), *free_port])
+        command = re.sub(ADDRESSES, self.address, command)
         after = self.folder / ".environ"
         script = f"(exit {self.status})\n{command}\nstatus=$?\nenv -0 > {after}\nexit $status"
         done = subprocess.run(
@@ -111,12 +116,12 @@ class Shell:
         )
         self.status = done.returncode
         self.environ = dict(line.split("=", 1) for line in after.read_text().split("\0") if line)
-        return done.stdout.replace(self.address, ADDRESS)
+        return done.stdout.replace(self.address, self.shown)
 
     def _serve(self, command: list[str]) -> str:
         self.close()
         self.server = subprocess.Popen(
-            [*command, "--port", "0"],
+            command,
             cwd=self.folder,
             env=self.environ,
             stdout=subprocess.PIPE,
@@ -127,11 +132,12 @@ class Shell:
         printed = ""
         for line in self.server.stdout:
             printed += re.sub(r"\x1b\[\d+m", "", line)
-            if "CTRL+C" in line:
+            if "CTRL+C" in line or "CONTROL-C" in line:
                 break
-        if running := re.search(r"Running on http://(127\.0\.0\.1:\d+)", printed):
+        if running := re.search(r"(?:Running on|server at) http://(127\.0\.0\.1:\d+)", printed):
             self.address = running[1]
-        return printed.replace(self.address, ADDRESS)
+        self.shown = "127.0.0.1:5000" if command[0] == "flask" else "127.0.0.1:8000"
+        return printed.replace(self.address, self.shown)
 
     @staticmethod
     def _pattern(expected: str) -> re.Pattern[str]:
@@ -157,17 +163,18 @@ def commands(block: str) -> Iterator[tuple[str, str]]:
 
 
 def python_blocks(document: Document) -> Iterable[Region]:
-    """Python is run here, but a block that begins with the name of a file becomes that file."""
+    """Python is run here, but a block that begins with the name of a file becomes that file, or its end."""
     parser = PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for region in parser(document):
-        if isinstance(region.parsed, str) and re.match(r"# \w+\.py\n", region.parsed):
+        if isinstance(region.parsed, str) and re.match(r"# [\w/]+\.py(, at its end)?\n", region.parsed):
             region.evaluator = write_file
         yield region
 
 
 def write_file(example: Example) -> None:
-    name = str(example.parsed).partition("\n")[0].removeprefix("# ")
-    Path(name).write_text(str(example.parsed))
+    name, _, at_its_end = str(example.parsed).partition("\n")[0].removeprefix("# ").partition(", ")
+    with Path(name).open("a" if at_its_end else "w") as file:
+        file.write(str(example.parsed))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -192,6 +199,12 @@ def test_every_option_is_described() -> None:
         assert f"\n## `{config.PREFIX}{word}`\n" in page
 
 
+def test_every_system_check_is_described() -> None:
+    described = re.findall(r"^\| `(tokenguard\.[EW]\d+)` \|", (DOCS / "django.md").read_text(), re.MULTILINE)
+    given = re.findall(r'id="(tokenguard\.[EW]\d+)"', Path(checks.__file__).read_text())
+    assert sorted(described) == sorted(set(given))
+
+
 def test_every_command_is_described_and_run() -> None:
     page = (DOCS / "cli.md").read_text()
     tree = command_tree(lambda: (config.Options(), MemoryStore()))
@@ -211,7 +224,7 @@ def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Comma
         yield path, command
 
 
-@pytest.mark.parametrize("module", [tokenguard, tokenguard.flask, tokenguard.sqlalchemy])
+@pytest.mark.parametrize("module", [tokenguard, tokenguard.django, tokenguard.flask, tokenguard.sqlalchemy])
 def test_every_public_name_is_in_the_api(module: object) -> None:
     page = (DOCS / "api.md").read_text()
     section = page.partition(f".. module:: {module.__name__}\n")[2].partition(".. module::")[0]  # type: ignore[attr-defined]

@@ -65,10 +65,10 @@ def test_all_names_are_there_and_documented() -> None:
 
 
 class Readme:
-    """The README's blocks of code, in order."""
+    """The blocks of code in one section of the README, in order."""
 
-    def __init__(self) -> None:
-        text = (ROOT / "README.md").read_text()
+    def __init__(self, section: str) -> None:
+        text = (ROOT / "README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         self.python = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
         consoles = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
         self.commands = [
@@ -76,31 +76,52 @@ class Readme:
         ]
         self.answers = [line for block in consoles for line in block.splitlines() if line[:2] != "$ "]
 
+    def follow(self, folder: Path, commands: list[str], serve: str, quietly: str) -> None:
+        """Run ``commands`` in one shell: as they stand, but for the server's port, which may be taken.
 
-def test_the_readmes_five_minutes_word_by_word(tmp_path: Path) -> None:
-    """In one shell: the commands as they stand, but for the install and for the port, which may be taken."""
-    readme = Readme()
+        ``serve`` is the command that stays up, ``quietly`` what is run in its place.
+        """
+        assert serve in commands
+        python = f'python() {{ {sys.executable} "$@"; }}\n'
+        tools = "".join(f'{tool}() {{ python -m {tool} "$@"; }}\n' for tool in ("flask", "tokenguard"))
+        tools += 'django-admin() { python -m django "$@"; }\n'
+        script = "set -e\n" + "\n".join(commands).replace(
+            serve, f'coproc {quietly} 2>&1; PORT=$(grep -m1 -oP "http://127.0.0.1:\\K[0-9]+" <&${{COPROC[0]}})'
+        )
+        script = re.sub(r":[58]000", ":$PORT", script).replace("curl ", "curl -sS ") + "\nkill $COPROC_PID\n"
+        foreign = ("TOKENGUARD_", "FLASK_", "DJANGO_")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        environ |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+        script = python + tools + script
+        done = subprocess.run(["bash", "-c", script], cwd=folder, env=environ, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        said = done.stderr + done.stdout
+        for answer in self.answers:
+            pattern = ".*".join(re.escape(part) for part in answer.split("..."))
+            assert re.search(pattern, said), f"{answer!r} is not what was said:\n{said}"
+
+
+def test_the_readmes_five_minutes_with_flask_word_by_word(tmp_path: Path) -> None:
+    readme = Readme("Five minutes with Flask")
     (tmp_path / "app.py").write_text(readme.python[0])
-    lines = [line for line in readme.commands if not line.startswith(("pip ", "make "))]
-    assert "flask run" in lines
-    script = "set -e\n" + "\n".join(lines).replace("$(tokenguard", f"$({sys.executable} -m tokenguard")
-    script = script.replace(
-        "flask run", 'coproc flask run --port 0 2>&1; PORT=$(grep -m1 -oP "127.0.0.1:\\K[0-9]+" <&${COPROC[0]})'
-    )
-    script = script.replace(":5000", ":$PORT").replace("curl ", "curl -sS ") + "\nkill $COPROC_PID\n"
-    flask = f'flask() {{ {sys.executable} -m flask "$@"; }}\n'
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TOKENGUARD_", "FLASK_"))}
-    done = subprocess.run(["bash", "-c", flask + script], cwd=tmp_path, env=environ, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    said = done.stderr + done.stdout
-    for answer in readme.answers:
-        pattern = ".*".join(re.escape(part) for part in answer.split("..."))
-        assert re.search(pattern, said), f"{answer!r} is not what was said:\n{said}"
+    commands = [line for line in readme.commands if not line.startswith("pip ")]
+    readme.follow(tmp_path, commands, "flask run", f"{sys.executable} -m flask run --port 0")
+
+
+def test_the_readmes_five_minutes_with_django_word_by_word(tmp_path: Path) -> None:
+    readme = Readme("Five minutes with Django")
+    (tmp_path / "settings").write_text(readme.python[0])
+    (tmp_path / "urls").write_text(readme.python[1])
+    install, start, *rest = readme.commands
+    assert install.startswith("pip ")
+    commands = [start, "cat settings >> mysite/settings.py", "cp urls mysite/urls.py", *rest]
+    serve = "python manage.py runserver"
+    readme.follow(tmp_path, commands, serve, f"{sys.executable} manage.py runserver --noreload 127.0.0.1:0")
 
 
 def test_the_readmes_wsgi_example() -> None:
     names: dict[str, object] = {}
-    exec(Readme().python[1], names)
+    exec(Readme("Any other WSGI application").python[0], names)
     guarded = names["guarded"](lambda environ, start_response: [], "k" * 32)  # type: ignore[operator]
     from werkzeug.test import Client
 

@@ -1,7 +1,316 @@
-"""System checks."""
+"""The system checks: what is wrong with the settings and the views, each numbered and with a hint.
+
+They read the settings as they are when they run. The numbers are stable: people silence them.
+"""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.middleware.cache import UpdateCacheMiddleware
+from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.security import SecurityMiddleware
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
+
+from ..config import PREFIX, Options
+from ..databases import CLOCKS
+from ..errors import ConfigurationError, StoreError
+from ..hooks import Hooks
+from ..memory import MemoryStore
+from ..scopes import ScopeCatalog
+from ..service import Service
+from ..tokens import generate_key
+from . import conf
+from .connections import SET_UP
+from .middleware import TokenGuardMiddleware
+from .requirements import checked_for_csrf, patterns, scopes
+from .store import DjangoStore
 
 
 def register() -> None:
     """Registers the checks."""
+    for check in (check_options, check_signing_key, check_catalog, check_middleware, check_views):
+        checks.register(check, Tags.security)
+    checks.register(check_database, Tags.compatibility)
+    checks.register(check_tables, Tags.database)
+    for check in (check_secret_key, check_https, check_proxies):
+        checks.register(check, Tags.security, deploy=True)
+    checks.register(check_transactions, Tags.compatibility, deploy=True)
+
+
+def check_options(**kwargs: Any) -> list[CheckMessage]:
+    """E001, E002, E003: each option is read on its own, so that all that is wrong is told at once."""
+    try:
+        given = conf.configured_options()
+    except ConfigurationError as error:
+        hint = 'Write it as TOKENGUARD = {"SCOPES": {…}, "REALM": "…"}.'
+        return [Error(str(error), hint=hint, id="tokenguard.E001")]
+    found: list[CheckMessage] = []
+    if "DATABASE_URL" in given:
+        message = 'TOKENGUARD["DATABASE_URL"] is not used with Django: tokens are kept in one of DATABASES.'
+        hint = 'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one.'
+        found.append(Error(message, hint=hint, id="tokenguard.E002"))
+    for word, value in _core_options(given).items():
+        if wrong := _wrong_with({word: value}):
+            found.append(Error(wrong, hint=_origin(word), id="tokenguard.E003"))
+    return found
+
+
+def check_signing_key(**kwargs: Any) -> list[CheckMessage]:
+    """E004."""
+    given = _configured()
+    if given is None or "SIGNING_KEY" in given:
+        return []
+    try:
+        if conf.signs_with_secret_key(given):
+            return []
+    except ImproperlyConfigured:
+        pass  # there is no SECRET_KEY either, which Django says itself
+    message = "There is no signing key: no token can be issued or verified."
+    if "OLD_SIGNING_KEYS" in given:
+        message = 'TOKENGUARD["OLD_SIGNING_KEYS"] is set, but TOKENGUARD["SIGNING_KEY"] is not.'
+    hint = (
+        f'Make one with "manage.py tokenguard genkey", and set it as the environment variable {PREFIX}SIGNING_KEY '
+        'or as TOKENGUARD["SIGNING_KEY"]. Only with DEBUG, or in tests, does SECRET_KEY serve instead.'
+    )
+    return [Error(message, hint=hint, id="tokenguard.E004")]
+
+
+def check_database(**kwargs: Any) -> list[CheckMessage]:
+    """E005, E006. Connects to nothing."""
+    try:
+        found = _store()
+    except (ConfigurationError, ImproperlyConfigured) as error:
+        message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
+        hint = 'TOKENGUARD["USING"] is an alias of DATABASES; without it, the database routers choose one.'
+        return [Error(message, hint=hint, id="tokenguard.E005")]
+    if found is None or found[1] in CLOCKS:
+        return []
+    store, _ = found
+    message = f"Tokens are kept in SQLite or PostgreSQL, and the database {store.using!r} is neither."
+    hint = 'Name another of DATABASES with TOKENGUARD["USING"], and keep the app from this one with a database router.'
+    return [Error(message, hint=hint, id="tokenguard.E006")]
+
+
+def check_middleware(**kwargs: Any) -> list[CheckMessage]:
+    """E007, W001."""
+    kinds = _middleware()
+    ours = [place for place, kind in enumerate(kinds) if issubclass(kind, TokenGuardMiddleware)]
+    if not ours:
+        message = '"tokenguard.django.TokenGuardMiddleware" is not in MIDDLEWARE: no request has an identity.'
+        hint = "Add it, above whatever looks at request.identity and below UpdateCacheMiddleware if you have that."
+        return [Error(message, hint=hint, id="tokenguard.E007")]
+    if not any(issubclass(kind, UpdateCacheMiddleware) for kind in kinds[ours[0] :]):
+        return []
+    message = (
+        "UpdateCacheMiddleware stands below TokenGuardMiddleware: it keeps answers that are for one caller alone, and "
+        "they are given out again without a look at the token."
+    )
+    return [checks.Warning(message, hint="Put UpdateCacheMiddleware above TokenGuardMiddleware.", id="tokenguard.W001")]
+
+
+def check_catalog(**kwargs: Any) -> list[CheckMessage]:
+    """W002."""
+    options = _options()
+    if options is None or len(options.catalog):
+        return []
+    message = "There is no catalogue of scopes: a misspelled scope is granted and asked for like any other."
+    hint = 'Set TOKENGUARD["SCOPES"] to a dictionary of the scopes that this service has and their descriptions.'
+    return [checks.Warning(message, hint=hint, id="tokenguard.W002")]
+
+
+def check_views(**kwargs: Any) -> list[CheckMessage]:
+    """E008, W003: what the views of the URLconf ask for."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    options, csrf = _options(), any(issubclass(kind, CsrfViewMiddleware) for kind in _middleware())
+    catalog = options.catalog if options else ScopeCatalog()
+    found: dict[tuple[str, str], CheckMessage] = {}
+    for pattern in patterns(get_resolver().url_patterns):
+        view = pattern.lookup_str
+        for name in catalog.unknown(scopes(pattern.callback)):
+            found[view, name] = _unknown_scope(view, name, catalog)
+        if csrf and (methods := checked_for_csrf(pattern.callback)):
+            found[view, ""] = _half_guarded(view, methods)
+    return list(found.values())
+
+
+def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
+    """W004."""
+    options = _options()
+    if options is None or options.signing_keys is None:
+        return []
+    signing = {key.reveal().encode() for key in (options.signing_keys.current, *options.signing_keys.old)}
+    if signing.isdisjoint(_secret_keys()):
+        return []
+    message = "A signing key of tokens is one of Django's secret keys as well: whoever learns one has both."
+    hint = 'Make a key for tokens alone with "manage.py tokenguard genkey". Changing it ends the tokens that are out.'
+    return [checks.Warning(message, hint=hint, id="tokenguard.W004")]
+
+
+def check_https(**kwargs: Any) -> list[CheckMessage]:
+    """W005."""
+    if settings.SECURE_SSL_REDIRECT and any(issubclass(kind, SecurityMiddleware) for kind in _middleware()):
+        return []
+    message = "Plain HTTP is not redirected to HTTPS: callers may go on sending their tokens in clear text."
+    hint = "Set SECURE_SSL_REDIRECT, with SecurityMiddleware. If a proxy redirects or refuses, silence this check."
+    return [checks.Warning(message, hint=hint, id="tokenguard.W005")]
+
+
+def check_proxies(**kwargs: Any) -> list[CheckMessage]:
+    """W006."""
+    options = _options()
+    trusted = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
+    behind = [name for name in trusted if getattr(settings, name)]
+    if options is None or options.scheme.proxies or not behind:
+        return []
+    message = (
+        f'TOKENGUARD["PROXIES"] is 0, but {behind[0]} says that there is a proxy: its address is taken for that of '
+        "every caller, in the networks of tokens and in their last use."
+    )
+    hint = 'Set TOKENGUARD["PROXIES"] to the number of proxies that add to X-Forwarded-For.'
+    return [checks.Warning(message, hint=hint, id="tokenguard.W006")]
+
+
+def check_transactions(**kwargs: Any) -> list[CheckMessage]:
+    """W007."""
+    store, vendor = _sound_store()
+    if store is None or vendor != "sqlite":
+        return []
+    mode = connections[store.using].settings_dict["OPTIONS"].get("transaction_mode")
+    if str(mode).upper() in {"IMMEDIATE", "EXCLUSIVE"}:
+        return []
+    message = (
+        f"Transactions on the SQLite database {store.using!r} do not begin with its lock: one that reads before it "
+        'writes fails with "database is locked" when another process has written in between.'
+    )
+    hint = f'Set DATABASES["{store.using}"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE"}}.'
+    return [checks.Warning(message, hint=hint, id="tokenguard.W007")]
+
+
+def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """W008: only for the databases that are named, as by ``check --database default``."""
+    store, _ = _sound_store()
+    # Before it migrates, "migrate" asks this too, and is about to do what the answer would ask for.
+    if store is None or store.using not in (databases or ()) or sys.argv[1:2] == ["migrate"]:
+        return []
+    try:
+        store.check()
+    except StoreError as error:
+        hint = f'Run "{SET_UP} --database {store.using}".'
+        return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
+    return []
+
+
+# Options
+
+
+def _configured() -> dict[str, Any] | None:
+    try:
+        return conf.configured_options()
+    except ConfigurationError:
+        return None  # told by check_options
+
+
+def _core_options(given: dict[str, Any]) -> dict[str, Any]:
+    return {word: value for word, value in given.items() if word not in {conf.USING, "DATABASE_URL"}}
+
+
+def _build(options: dict[str, Any]) -> Service:
+    # Beside a good key: that there is none is told by check_signing_key.
+    return Service.build(Options.read({"SIGNING_KEY": generate_key(), **options}), MemoryStore(), hooks=Hooks())
+
+
+def _wrong_with(options: dict[str, Any]) -> str | None:
+    try:
+        _build(options)
+    except ConfigurationError as error:
+        return str(conf.SettingError(error))
+    return None
+
+
+def _options() -> Options | None:
+    """The options; None if one of them is wrong, which check_options tells."""
+    try:
+        return _build(_core_options(conf.configured_options())).options
+    except ConfigurationError:
+        return None
+
+
+def _origin(word: str) -> str:
+    if getattr(settings, "TOKENGUARD", {}).get(word) is None:
+        return f"It is the environment variable {PREFIX}{word}."
+    return "It stands in the setting TOKENGUARD."
+
+
+def _secret_keys() -> set[bytes]:
+    try:
+        keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    except ImproperlyConfigured:
+        return set()
+    return {key.encode() if isinstance(key, str) else key for key in keys}
+
+
+# Databases
+
+
+def _store() -> tuple[DjangoStore, str] | None:
+    """The store, and the kind of its database; None for settings that could not name one.
+
+    Raises ConfigurationError or ImproperlyConfigured for a database that cannot be used. Connects to nothing.
+    """
+    given = _configured()
+    if given is None:
+        return None
+    store = conf.chosen_store(given.get(conf.USING))
+    if store.using not in connections:
+        raise ConfigurationError(f"the database routers keep tokens in {store.using!r}, which is none of DATABASES")
+    return store, connections[store.using].vendor
+
+
+def _sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
+    """The same, without what check_database tells."""
+    try:
+        found = _store()
+    except (ConfigurationError, ImproperlyConfigured):
+        return None, None
+    return found if found and found[1] in CLOCKS else (None, None)
+
+
+# Middleware and views
+
+
+def _middleware() -> list[type]:
+    """The classes in MIDDLEWARE, in their order; what cannot be imported is told by Django."""
+    found = []
+    for path in settings.MIDDLEWARE:
+        try:
+            kind = import_string(path)
+        except ImportError:
+            continue
+        if isinstance(kind, type):
+            found.append(kind)
+    return found
+
+
+def _unknown_scope(view: str, name: str, catalog: ScopeCatalog) -> CheckMessage:
+    message = f"The view {view} asks for the scope {name!r}, which the catalogue does not have: nobody can call it."
+    hint = f'TOKENGUARD["SCOPES"] has {", ".join(catalog)}.'
+    return Error(message, hint=hint, id="tokenguard.E008")
+
+
+def _half_guarded(view: str, methods: list[str]) -> CheckMessage:
+    message = (
+        f"The view {view} asks for a token in {', '.join(methods)}, but is checked for CSRF as a whole: callers are "
+        "refused there, whatever their token."
+    )
+    hint = 'Guard the whole class as well: @method_decorator(require_token, name="dispatch").'
+    return checks.Warning(message, hint=hint, id="tokenguard.W003")

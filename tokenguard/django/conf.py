@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -18,6 +18,9 @@ from ..issuer import Issuer
 from ..service import Service
 from ..store import Store
 from .signals import signalling_hooks
+
+if TYPE_CHECKING:
+    from .store import DjangoStore
 
 #: Django's own: which of DATABASES keeps the tokens.
 USING = "USING"
@@ -68,35 +71,64 @@ def build() -> Service:
 
 def load() -> tuple[Options, Store]:
     """The options and the store, for which no signing key is needed. Raises as :func:`service` does."""
-    from .store import DjangoStore  # its models can be imported only when the applications are loaded
-
     try:
         given = given_options()
-        using = _checked_alias(given.pop(USING, None))
-        return Options.read(given), DjangoStore(using)
+        store = chosen_store(given.pop(USING, None))
+        return Options.read(given), store
     except ConfigurationError as error:
         raise SettingError(error) from None
 
 
+def chosen_store(using: Any) -> DjangoStore:
+    """The store in the database of this alias or, without one, in that of the routers' choice.
+
+    Raises ConfigurationError if there is no such database.
+    """
+    from .store import DjangoStore  # its models can be imported only when the applications are loaded
+
+    if using is None or (isinstance(using, str) and using in connections):
+        return DjangoStore(using)
+    raise ConfigurationError(
+        f"{PREFIX}{USING} names one of DATABASES ({', '.join(connections)}), and {using!r} is none of them"
+    )
+
+
 def given_options() -> dict[str, Any]:
-    """The options as the settings, and for what is not there the environment, give them.
+    """The options to build with: those configured, with SECRET_KEY for a signing key where it may serve as one.
 
     Raises ConfigurationError for settings that are no mapping, or that speak of DATABASE_URL.
     """
-    given = getattr(settings, "TOKENGUARD", {})
-    if not isinstance(given, Mapping) or not all(isinstance(word, str) for word in given):
-        raise ConfigurationError(f"the setting TOKENGUARD is a dictionary of options, not {type(given).__name__}")
-    if "DATABASE_URL" in given:
+    options = configured_options()
+    if "DATABASE_URL" in options:
         raise ConfigurationError(
             f"{PREFIX}DATABASE_URL is not used with Django: tokens are kept in one of DATABASES, "
             f"the default one or the one that {PREFIX}{USING} names"
         )
-    # The environment's may be meant for a Flask service, or for the command line without Django.
-    options: dict[str, Any] = {word: value for word, value in from_environ().items() if word != "DATABASE_URL"}
-    options |= {word: value for word, value in given.items() if value is not None}
-    if not options.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and for_development() and settings.SECRET_KEY:
+    if signs_with_secret_key(options):
         options |= development_keys(settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS)
     return options
+
+
+def configured_options() -> dict[str, Any]:
+    """The options as the settings, and for what is not there the environment, give them.
+
+    Raises ConfigurationError for settings that are no mapping.
+    """
+    given = getattr(settings, "TOKENGUARD", {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"the setting TOKENGUARD is a dictionary of options, not {type(given).__name__}")
+    if strange := [word for word in given if not isinstance(word, str)]:
+        raise ConfigurationError(
+            f"the setting TOKENGUARD is a dictionary of options by their names, and {strange[0]!r} is no name"
+        )
+    # The environment's may be meant for a Flask service, or for the command line without Django.
+    options: dict[str, Any] = {word: value for word, value in from_environ().items() if word != "DATABASE_URL"}
+    return options | {word: value for word, value in given.items() if value is not None}
+
+
+def signs_with_secret_key(options: Mapping[str, Any]) -> bool:
+    """Whether SECRET_KEY serves, as no signing key is configured and this is no production."""
+    return not options.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and for_development() and bool(settings.SECRET_KEY)
 
 
 def for_development() -> bool:
@@ -134,12 +166,4 @@ def _settings() -> tuple[Any, ...]:
         settings.SECRET_KEY_FALLBACKS,
         bool(settings.DEBUG),
         tests_run(),
-    )
-
-
-def _checked_alias(using: Any) -> str | None:
-    if using is None or (isinstance(using, str) and using in connections):
-        return using
-    raise ConfigurationError(
-        f"{PREFIX}{USING} names one of DATABASES ({', '.join(connections)}), and {using!r} is none of them"
     )

@@ -1,0 +1,433 @@
+"""What ``manage.py check`` says of wrong settings and views: each check by its number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+from django.core.checks import CheckMessage, Tags, run_checks
+from django.db import connections
+from django.http import HttpRequest, HttpResponse
+from django.middleware.cache import UpdateCacheMiddleware
+from django.test import override_settings
+from django.urls import include, path
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+
+from tokenguard import config
+from tokenguard.django import ScopesRequiredMixin, TokenGuardMiddleware, require_scopes, require_token
+from tokenguard.django.store import DjangoStore
+
+from .conftest import KEY, OTHER_KEY
+from .services.common import CATALOG
+
+OURS = "tokenguard.django.TokenGuardMiddleware"
+GOOD = {"SCOPES": CATALOG, "SIGNING_KEY": KEY}
+
+
+@pytest.fixture(autouse=True)
+def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TOKENGUARD_")]:
+        monkeypatch.delenv(name)
+
+
+def said(*, deploy: bool = False, databases: Sequence[str] | None = None, **settings: Any) -> list[CheckMessage]:
+    """What our checks say with these settings, the rest being as it should be."""
+    production = {"SECURE_SSL_REDIRECT": True, "SECRET_KEY": "s" * 60}
+    good = {"TOKENGUARD": GOOD, "MIDDLEWARE": ["django.middleware.security.SecurityMiddleware", OURS]}
+    with override_settings(**{**production, **good, **settings}):
+        tags = [Tags.security, Tags.compatibility, Tags.database]
+        found = run_checks(tags=tags, include_deployment_checks=deploy, databases=databases)
+    ours = [message for message in found if str(message.id).startswith("tokenguard.")]
+    assert all(message.hint for message in ours)
+    return ours
+
+
+def ids(**settings: Any) -> list[str]:
+    return [str(message.id).removeprefix("tokenguard.") for message in said(**settings)]
+
+
+def options(**given: Any) -> dict[str, Any]:
+    return {"TOKENGUARD": {**GOOD, **given}}
+
+
+def views(*guarded: Callable[..., Any]) -> dict[str, Any]:
+    """Settings with a URLconf of these views, one of them included from another."""
+    urls = ModuleType("urls")
+    below = [path(f"{number}/", view) for number, view in enumerate(guarded)]
+    urls.urlpatterns = [path("api/", include((below, "api")))]  # type: ignore[attr-defined]
+    return {"ROOT_URLCONF": urls}
+
+
+@contextmanager
+def another_database(**settings: Any) -> Iterator[str]:
+    connections.databases["other"] = connections.configure_settings({"default": {}, "other": settings})["other"]
+    try:
+        yield "other"
+    finally:
+        del connections.databases["other"]
+        if hasattr(connections._connections, "other"):
+            del connections["other"]
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def test_nothing_is_said_of_good_settings_not_even_before_a_deployment() -> None:
+    assert said() == said(deploy=True) == []
+
+
+@pytest.mark.parametrize("wrong", [None, "SCOPES", ["SCOPES"], 7, {7: "x"}, {b"SCOPES": {}}])
+def test_e001_the_setting_is_a_dictionary_of_options(wrong: Any) -> None:
+    assert ids(TOKENGUARD=wrong, deploy=True) == ["E001"]
+
+
+def test_e001_says_what_the_setting_is() -> None:
+    assert said(TOKENGUARD=[])[0].msg == "the setting TOKENGUARD is a dictionary of options, not list"
+    assert (
+        said(TOKENGUARD={7: 1})[0].msg
+        == "the setting TOKENGUARD is a dictionary of options by their names, and 7 is no name"
+    )
+
+
+def test_e002_the_database_is_not_given_by_a_url() -> None:
+    assert ids(**options(DATABASE_URL="sqlite:///tokens.db")) == ["E002"]
+
+
+def test_a_database_url_in_the_environment_may_be_meant_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENGUARD_DATABASE_URL", "sqlite:///tokens.db")
+    assert ids() == []
+
+
+def test_e003_every_wrong_option_is_told_and_not_only_the_first() -> None:
+    wrong = said(**options(REALM='"', PROXIES="many", HEADERS=["X_Key"], PREFIX="My", SCOPE={}, RATE_LIMIT_URL="x"))
+    assert [message.id for message in wrong] == ["tokenguard.E003"] * 6
+    assert [message.msg for message in wrong][1] == "TOKENGUARD[\"PROXIES\"] is a whole number, not 'many'"
+    assert wrong[4].msg == 'there is no option TOKENGUARD["SCOPE"]; did you mean TOKENGUARD["SCOPES"]?'
+
+
+def test_e003_tells_where_the_wrong_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENGUARD_PROXIES", "many")
+    (wrong,) = said()
+    assert wrong.hint == "It is the environment variable TOKENGUARD_PROXIES."
+    assert said(**options(PROXIES="few"))[0].hint == "It stands in the setting TOKENGUARD."
+    assert said(**options(PROXIES=1)) == []
+
+
+def test_e003_a_short_key_is_not_quoted() -> None:
+    (wrong,) = said(**options(SIGNING_KEY="hunter2"))
+    assert wrong.msg.startswith('TOKENGUARD["SIGNING_KEY"]: the signing key has 7 bytes and needs at least 32')
+    assert "hunter2" not in str(wrong)
+
+
+STRANGE: list[Any] = [0, -1, 1.5, True, b"x", "", " ", "é", "\ud800", "x" * 300, object(), [1], [[]], {1: 2}, {"a": 1}]
+STRANGE += [{"a": {"implies": 7}}, {"a": {"implies": ["b"]}}, 10**30, float("nan"), {"a b": ""}, "{}", "[]", ["é"]]
+
+
+@pytest.mark.parametrize("word", [*config._READERS, "USING", "NONSENSE", ""])
+def test_no_value_of_an_option_breaks_the_checks(word: str) -> None:
+    for value in STRANGE:
+        found = set(ids(**options(**{word: value}), deploy=True))
+        assert found <= {"E002", "E003", "E005", "W002"}, (value, found)
+        assert found or word in config._READERS
+
+
+def test_e004_without_a_signing_key() -> None:
+    (missing,) = said(TOKENGUARD={"SCOPES": CATALOG})
+    assert missing.id == "tokenguard.E004"
+    assert "manage.py tokenguard genkey" in str(missing.hint)
+    assert ids(TOKENGUARD={"SCOPES": CATALOG, "OLD_SIGNING_KEYS": [KEY]}) == ["E004"]
+    assert ids(TOKENGUARD={"SCOPES": CATALOG}, SECRET_KEY="", DEBUG=True) == ["E004"]
+
+
+def test_e004_a_key_from_the_environment_or_while_debugging_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ids(TOKENGUARD={"SCOPES": CATALOG}, DEBUG=True) == []
+    assert ids(TOKENGUARD={"SCOPES": CATALOG, "OLD_SIGNING_KEYS": [KEY]}, DEBUG=True) == ["E004"]
+    monkeypatch.setenv("TOKENGUARD_SIGNING_KEY", KEY)
+    assert ids(TOKENGUARD={"SCOPES": CATALOG}) == []
+
+
+def test_e005_no_such_database() -> None:
+    (wrong,) = said(**options(USING="tokens"))
+    assert wrong.id == "tokenguard.E005"
+    assert wrong.msg == "TOKENGUARD[\"USING\"] names one of DATABASES (default), and 'tokens' is none of them"
+
+
+class Elsewhere:
+    """A database router."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "elsewhere"
+
+
+def test_e005_a_router_that_leads_nowhere() -> None:
+    (wrong,) = said(DATABASE_ROUTERS=[Elsewhere()], deploy=True)
+    assert wrong.id == "tokenguard.E005"
+    assert wrong.msg == "the database routers keep tokens in 'elsewhere', which is none of DATABASES"
+
+
+def test_e005_a_database_whose_driver_is_missing() -> None:
+    with another_database(ENGINE="nowhere.to.be.found") as other:
+        (wrong,) = said(**options(USING=other), deploy=True)
+    assert wrong.id == "tokenguard.E005"
+    assert "'nowhere.to.be.found' isn't an available database backend" in wrong.msg
+
+
+def test_e006_a_database_that_is_neither_sqlite_nor_postgresql() -> None:
+    with another_database(ENGINE="django.db.backends.dummy") as other:
+        assert ids(**options(USING=other), deploy=True, databases=[other]) == ["E006"]
+
+
+def test_e007_the_middleware_is_missing() -> None:
+    assert ids(MIDDLEWARE=["django.middleware.security.SecurityMiddleware"]) == ["E007"]
+    assert ids(MIDDLEWARE=["no.such.Middleware", "os.path.join"]) == ["E007"]
+
+
+class OwnMiddleware(TokenGuardMiddleware):
+    """A project may build on it."""
+
+
+def test_e007_a_subclass_will_do_and_either_name() -> None:
+    assert ids(MIDDLEWARE=[f"{__name__}.OwnMiddleware"]) == []
+    assert ids(MIDDLEWARE=["tokenguard.django.middleware.TokenGuardMiddleware"]) == []
+
+
+def test_w001_a_cache_below_the_middleware() -> None:
+    cache = f"{UpdateCacheMiddleware.__module__}.UpdateCacheMiddleware"
+    fetch = f"{UpdateCacheMiddleware.__module__}.FetchFromCacheMiddleware"
+    assert ids(MIDDLEWARE=[cache, OURS, fetch]) == []
+    assert ids(MIDDLEWARE=[OURS, cache, fetch]) == ["W001"]
+
+
+def test_w002_no_catalogue() -> None:
+    assert ids(TOKENGUARD={"SIGNING_KEY": KEY}) == ["W002"]
+    assert ids(**options(SCOPES="{}")) == ["W002"]
+
+
+class Method(View):
+    @method_decorator(require_scopes("users:wirte"))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+@method_decorator(require_scopes("users:wirte"), name="dispatch")
+class Whole(View):
+    pass
+
+
+class Mixed(ScopesRequiredMixin, View):
+    required_any_of = ("users:read", "users:wirte")
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+@pytest.mark.parametrize(
+    "misspelled",
+    [
+        require_scopes("users:wirte")(view),
+        require_scopes("users:wirte")(async_view),
+        require_scopes("users:read")(require_scopes(any_of=("users:wirte",))(view)),
+        csrf_exempt(require_scopes("users:wirte")(view)),
+        csrf_exempt(Method.as_view()),
+        Whole.as_view(),
+        Mixed.as_view(),
+    ],
+)
+def test_e008_a_scope_that_nobody_can_have(misspelled: Callable[..., Any]) -> None:
+    (wrong,) = said(**views(misspelled, view, require_token(view)))
+    assert wrong.id == "tokenguard.E008"
+    assert "'users:wirte'" in wrong.msg
+    assert f"{__name__}." in wrong.msg
+    assert "users:read" in str(wrong.hint)
+
+
+def test_e008_without_a_catalogue_every_scope_is_known() -> None:
+    assert ids(TOKENGUARD={"SIGNING_KEY": KEY}, **views(Whole.as_view())) == ["W002"]
+
+
+def test_e008_views_of_rest_framework() -> None:
+    from rest_framework.permissions import IsAdminUser
+    from rest_framework.views import APIView
+
+    from tokenguard.django import rest_framework as ours
+
+    class Base(APIView):
+        permission_classes = (IsAdminUser | ours.HasScopes,)
+
+    class ByMethod(Base):
+        required_scopes: ClassVar = {"get": "users:read", "post": ("users:read", "users:wirte")}
+
+    class AnyOf(Base):
+        required_any_of = ("users:wirte",)
+
+    class Own(ours.HasScopes):  # type: ignore[name-defined, misc]
+        required_scopes = "users:wirte"
+
+    class ByPermission(APIView):
+        permission_classes = (Own,)
+        required_scopes = ("of:somebody:else",)
+
+    class SomebodyElses(APIView):
+        required_scopes = ("of:somebody:else",)
+
+    class Right(Base):
+        required_scopes = "users:read"
+
+    assert ids(**views(Right.as_view())) == []
+    by_argument = Right.as_view(required_scopes="users:wirte")
+    for misspelled in (ByMethod.as_view(), AnyOf.as_view(), ByPermission.as_view(), by_argument):
+        (wrong,) = said(**views(misspelled, SomebodyElses.as_view()))
+        assert wrong.id == "tokenguard.E008"
+        assert "'users:wirte'" in wrong.msg
+
+
+def test_e008_a_project_may_have_no_urls() -> None:
+    assert ids(ROOT_URLCONF=None) == []
+
+
+def test_e008_one_view_at_two_paths_is_told_once() -> None:
+    assert ids(**views(Whole.as_view(), Whole.as_view())) == ["E008"]
+
+
+class Parts(View):
+    @method_decorator(require_scopes("users:read"))
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    @method_decorator(require_scopes("users:manage"))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+@method_decorator(require_token, name="dispatch")
+class WholeToo(Parts):
+    pass
+
+
+class Reading(View):
+    get = Parts.get
+
+
+def test_w003_methods_that_are_guarded_and_checked_for_csrf() -> None:
+    csrf = {"MIDDLEWARE": [OURS, "django.middleware.csrf.CsrfViewMiddleware"]}
+    (wrong,) = said(**csrf, **views(Parts.as_view()))
+    assert wrong.id == "tokenguard.W003"
+    assert "Parts asks for a token in post, but" in wrong.msg
+    assert ids(**csrf, **views(WholeToo.as_view(), Reading.as_view(), csrf_exempt(Parts.as_view()))) == []
+    assert ids(**views(Parts.as_view())) == []
+
+
+def test_w004_one_key_for_two_things() -> None:
+    assert ids(SECRET_KEY=KEY, deploy=True) == ["W004"]
+    assert ids(SECRET_KEY_FALLBACKS=[KEY], deploy=True) == ["W004"]
+    assert ids(SECRET_KEY=OTHER_KEY.encode(), **options(OLD_SIGNING_KEYS=[OTHER_KEY]), deploy=True) == ["W004"]
+    assert ids(SECRET_KEY=KEY) == ids(SECRET_KEY="", deploy=True) == []
+
+
+def test_w005_no_way_to_https() -> None:
+    assert ids(SECURE_SSL_REDIRECT=False, deploy=True) == ["W005"]
+    assert ids(MIDDLEWARE=[OURS], deploy=True) == ["W005"]
+    assert ids(SECURE_SSL_REDIRECT=False) == []
+
+
+@pytest.mark.parametrize(
+    "proxied",
+    [
+        {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")},
+        {"USE_X_FORWARDED_HOST": True},
+        {"USE_X_FORWARDED_PORT": True},
+    ],
+)
+def test_w006_the_proxys_address_for_everybodys(proxied: dict[str, Any]) -> None:
+    (wrong,) = said(**proxied, deploy=True)
+    assert wrong.id == "tokenguard.W006"
+    assert next(iter(proxied)) in wrong.msg
+    assert ids(**proxied, **options(PROXIES=1), deploy=True) == ids(**proxied) == []
+
+
+def test_w007_sqlite_transactions_that_begin_without_the_lock() -> None:
+    with another_database(ENGINE="django.db.backends.sqlite3", NAME="/nowhere") as other:
+        assert ids(**options(USING=other), deploy=True) == ["W007"]
+        assert ids(**options(USING=other)) == []
+    settings = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "/nowhere",
+        "OPTIONS": {"transaction_mode": "immediate"},
+    }
+    with another_database(**settings) as other:
+        assert ids(**options(USING=other), deploy=True) == []
+    with another_database(ENGINE="django.db.backends.postgresql", NAME="nowhere") as other:
+        assert ids(**options(USING=other), deploy=True) == []
+
+
+def test_w008_the_tables_are_missing(alias: str) -> None:
+    (wrong,) = said(**options(USING=alias), databases=[alias])
+    assert wrong.id == "tokenguard.W008"
+    assert wrong.hint == f'Run "manage.py migrate tokenguard --database {alias}".'
+    assert ids(**options(USING=alias)) == ids(databases=["default"], **options(USING=alias)) == []
+    DjangoStore(alias).upgrade()
+    assert ids(**options(USING=alias), databases=[alias]) == []
+
+
+def test_w008_the_database_cannot_be_reached() -> None:
+    assert ids(databases=["default"]) == ["W008"]
+
+
+class Project:
+    """A new project, its settings with these lines at their end."""
+
+    def __init__(self, folder: Path, settings: str) -> None:
+        self.folder = folder
+        self._run("-m", "django", "startproject", "mysite", ".")
+        with (folder / "mysite" / "settings.py").open("a") as file:
+            file.write(settings)
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._run("manage.py", *arguments)
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("TOKENGUARD_", "DJANGO_"))}
+        environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=self.folder, env=environ, text=True, capture_output=True
+        )
+
+
+ADDED = f"""
+INSTALLED_APPS += ["tokenguard.django"]
+MIDDLEWARE += ["{OURS}"]
+TOKENGUARD = {{"SCOPES": {{"users:read": "Read"}}}}
+"""
+
+
+def test_a_new_project_is_set_up_without_a_word_of_complaint(tmp_path: Path) -> None:
+    project = Project(tmp_path, ADDED)
+    for command in ("makemigrations", "migrate", "check"):
+        done = project.manage(command)
+        assert done.returncode == 0
+        assert done.stderr == ""
+    assert project.manage("check", "--database", "default").stderr == ""
+
+
+def test_a_production_without_a_key_is_told_how_to_get_one(tmp_path: Path) -> None:
+    project = Project(tmp_path, f"{ADDED}\nDEBUG = False\n")
+    refused = project.manage("migrate")
+    assert refused.returncode == 1
+    assert "(tokenguard.E004) There is no signing key" in refused.stderr
+    key = project.manage("tokenguard", "genkey")
+    assert (key.returncode, key.stderr) == (0, "")
+    with (tmp_path / "mysite" / "settings.py").open("a") as file:
+        file.write(f'TOKENGUARD["SIGNING_KEY"] = "{key.stdout.strip()}"\n')
+    done = project.manage("migrate")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,88 @@
+"""What the views of a URLconf ask for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.urls import URLPattern, URLResolver
+
+from ..scopes import Requirement
+from .views import REQUIREMENT
+
+_SAFE_METHODS = {"get", "head", "options", "trace"}
+
+
+def patterns(within: Sequence[URLPattern | URLResolver]) -> Iterator[URLPattern]:
+    """Every pattern in these, with those that they include."""
+    for pattern in within:
+        if isinstance(pattern, URLResolver):
+            yield from patterns(pattern.url_patterns)
+        else:
+            yield pattern
+
+
+def scopes(view: Callable[..., Any]) -> list[str]:
+    """The names of all scopes that a view asks for, or some method of it."""
+    asked = [*_requirements(view)]
+    for method in _methods(view).values():
+        asked += _requirements(method)
+    names = [name for requirement in asked for name in requirement.names]
+    return list(dict.fromkeys([*names, *_rest_framework_scopes(view)]))
+
+
+def _requirements(view: Any) -> Iterator[Requirement]:
+    while view is not None:
+        if isinstance(requirement := getattr(view, REQUIREMENT, None), Requirement):
+            yield requirement
+        view = getattr(view, "__wrapped__", None)
+
+
+def _methods(view: Any) -> dict[str, Any]:
+    """What answers each HTTP method of a class-based view, and its dispatch."""
+    owner = getattr(view, "view_class", None)
+    if owner is None:
+        return {}
+    return {name: getattr(owner, name) for name in (*owner.http_method_names, "dispatch") if hasattr(owner, name)}
+
+
+def checked_for_csrf(view: Any) -> list[str]:
+    """The guarded methods of a view at which callers fail the CSRF check."""
+    if getattr(view, "csrf_exempt", False):
+        return []
+    unsafe = {name: method for name, method in _methods(view).items() if name not in {*_SAFE_METHODS, "dispatch"}}
+    return [name for name, method in unsafe.items() if any(True for _ in _requirements(method))]
+
+
+def _rest_framework_scopes(view: Any) -> Iterator[str]:
+    """What a view of Django REST framework names, for whatever action, if HasScopes is among its permissions."""
+    ours = sys.modules.get(
+        "tokenguard.django.rest_framework"
+    )  # where nobody has imported it, nobody asks for HasScopes
+    owner = getattr(view, "cls", None)
+    if ours is None or owner is None:
+        return
+    given = getattr(view, "initkwargs", {})
+    for permission in _single(given.get("permission_classes", owner.permission_classes)):
+        if issubclass(permission, ours.HasScopes):
+            for word in ("required_scopes", "required_any_of"):
+                yield from _flat(getattr(permission, word) or given.get(word) or getattr(owner, word, None))
+
+
+def _single(permissions: Any) -> Iterator[Any]:
+    """The permissions, those that are combined with ``&``, ``|`` and ``~`` one by one."""
+    for permission in permissions:
+        if isinstance(permission, type):
+            yield permission
+        else:
+            operands = (getattr(permission, name, None) for name in ("op1_class", "op2_class"))
+            yield from _single([operand for operand in operands if operand is not None])
+
+
+def _flat(given: Any) -> Iterator[str]:
+    if isinstance(given, str):
+        yield given
+    elif given is not None:
+        for each in given.values() if isinstance(given, Mapping) else given:
+            yield from _flat(each)
