@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.core.management import CommandError, call_command
@@ -19,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import cache_page
 
 from tokenguard import Conditions, ConfigurationError, Identity, InvalidValue
 from tokenguard.django import (
@@ -97,7 +99,26 @@ class ByMethod(View):
         return seen(request)
 
 
+class Scoped(ScopesRequiredMixin):
+    required_scopes: ClassVar = {"get": "users:read", "post": ("users:read", "users:manage"), "delete": ()}
+    required_any_of: ClassVar = {"delete": ("users:manage", "groups:read")}
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return seen(request)
+
+    post = delete = get
+
+
+def public(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("for everybody")
+
+
 urlpatterns = [
+    path("scoped", Scoped.as_view()),
+    path("public", public),
+    path("paged", cache_page(60)(require_scopes("users:read")(seen))),
+    path("paged-class", cache_page(60)(Guarded.as_view())),
+    path("paged-within", require_scopes("users:read")(cache_page(60)(seen))),
     path("open", seen),
     path("read", require_scopes("users:read")(seen)),
     path("read-async", require_scopes("users:read")(seen_async)),
@@ -184,7 +205,9 @@ def test_a_mixin_that_asks_for_nothing_is_a_mistake_that_shows_at_once() -> None
     class Nothing(ScopesRequiredMixin):
         pass
 
-    with pytest.raises(ImproperlyConfigured, match=r"Nothing\.required_scopes"):
+    with pytest.raises(
+        ImproperlyConfigured, match=r"Nothing requires for OPTIONS .* name at least one scope"
+    ):
         Nothing.as_view()
     for scopes in ((), ("a b",)):
         with pytest.raises(InvalidValue):
@@ -204,6 +227,75 @@ def test_without_the_middleware_nothing_passes() -> None:
     for attempt in (require_token(seen), get_identity):
         with pytest.raises(ImproperlyConfigured, match="MIDDLEWARE"):
             attempt(request)
+
+
+def test_methods_of_a_class_may_ask_for_different_scopes(http: Client) -> None:
+    read, groups = bearer(issue("users:read")), bearer(issue("groups:read"))
+    manage = bearer(issue("users:manage"))
+    asked = {
+        method: [http.generic(method, "/scoped", headers=token).status_code for token in (read, groups, manage)]
+        for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "get")
+    }
+    assert asked == {
+        "GET": [200, 403, 200],
+        "HEAD": [200, 403, 200],
+        "POST": [403, 403, 200],
+        "DELETE": [403, 200, 200],
+        "OPTIONS": [200, 200, 200],
+        "PUT": [405, 405, 405],
+        "get": [200, 403, 200],
+    }
+    assert {http.generic(method, "/scoped").status_code for method in asked} == {401}
+
+
+@pytest.mark.parametrize("scopes", [{}, {"GET": "users:read"}, {"get": "a b"}, {"get": ()}, None, 7, {"get": 7}, "a b"])
+def test_a_class_that_leaves_a_method_out_is_a_mistake_that_shows_at_once(scopes: Any) -> None:
+    class Half(View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return seen(request)
+
+    guarded = type("Guarded", (ScopesRequiredMixin, Half), {"required_scopes": scopes})
+    with pytest.raises(ImproperlyConfigured, match="what Guarded requires for GET cannot be asked for"):
+        guarded.as_view()  # type: ignore[attr-defined]
+
+
+def test_a_method_that_is_decorated_like_a_function_is_a_mistake_that_is_named() -> None:
+    class Wrong(View):
+        @require_scopes("users:read")
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return seen(request)
+
+    with pytest.raises(TypeError, match="method_decorator"):
+        Wrong.as_view()(RequestFactory().get("/"))
+
+
+# Caches
+
+
+@pytest.mark.parametrize("url", ["/paged", "/paged-class"])
+def test_a_cache_around_a_guarded_view_gives_nothing_out(http: Client, url: str) -> None:
+    cache.clear()
+    with override_settings(TOKENGUARD=SETTINGS | {"HEADERS": ["X-API-Key"]}):
+        text = issue()
+        assert http.get(url, headers={"X-API-Key": text}).status_code == 200
+        assert http.get(url).status_code == 401
+        assert http.get(url, headers=bearer(text)).status_code == 200
+        get_issuer().revoke(text.split("_")[1], actor="tests")
+        assert http.get(url, headers=bearer(text)).status_code == 401
+
+
+def test_a_cache_within_the_guard_keeps_what_it_is_told_to(http: Client) -> None:
+    cache.clear()
+    text = issue()
+    assert http.get("/paged-within", headers=bearer(text)).headers["Expires"]
+    assert http.get("/paged-within").status_code == 401
+
+
+def test_what_was_told_to_nobody_in_particular_may_be_cached_by_all(http: Client) -> None:
+    public = http.get("/public")
+    assert (public.get("Cache-Control"), public["Vary"]) == (None, "Authorization")
+    assert http.get("/public", headers=bearer(issue()))["Cache-Control"] == "private"
+    assert http.get("/public", headers=bearer("x"))["Cache-Control"] == "private"
 
 
 # CSRF

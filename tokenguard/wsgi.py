@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
 from .conditions import read_address
-from .errors import AuthError
+from .errors import AuthError, MissingToken
 from .guard import Admitted, Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme, is_preflight
@@ -106,6 +106,9 @@ class RequestGuard:
         if isinstance(outcome.result, Admitted) and not outcome.let_in:
             self._let_in(outcome.result, ANY_TOKEN, environ)  # nobody asked for a token, and this one was welcome
         headers = self.scheme.marks(cache_control, vary)
+        if isinstance(outcome.result, MissingToken):
+            # What nobody in particular was told, a shared cache may keep for all who send no token.
+            return [header for header in headers if header[0] == "Vary"]
         if isinstance(outcome.result, Admitted) and outcome.result.allowance is not None:
             headers += self.scheme.rate_fields(outcome.result.allowance)
         return headers

@@ -1,35 +1,33 @@
-"""The users of the directory. Each method says itself which scope it asks for."""
+"""The users of the directory. Each view says which scopes its methods ask for."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils.decorators import method_decorator
 
 from sample_flask import lifecycle, okta
 from sample_flask.people import User, profile_changes, whole_profile
-from tokenguard.django import TokenRequiredMixin, get_identity, require_scopes
+from tokenguard.django import ScopesRequiredMixin, get_identity
 
 from .. import directory, web
 
 log = logging.getLogger(__name__)
 
-reads = method_decorator(require_scopes("okta.users.read"))
-manages = method_decorator(require_scopes("okta.users.manage"))
+READ, MANAGE = "okta.users.read", "okta.users.manage"
 
 
-class UsersView(TokenRequiredMixin, web.DirectoryView):
+class UsersView(ScopesRequiredMixin, web.DirectoryView):
     """All of them."""
 
-    @reads
+    required_scopes: ClassVar = {"get": READ, "post": MANAGE}
+
     def get(self, request: HttpRequest) -> HttpResponse:
         paging = okta.read_paging(request.GET)
         page = directory.users(paging.limit, paging.after)
         return web.answer_page(request, "users", paging, page, lambda user: _show(request, user))
 
-    @manages
     def post(self, request: HttpRequest) -> HttpResponse:
         """Answers 200 like Okta, not 201: its SDK gives no user to the caller for any other status."""
         active = okta.read_flag(request.GET, "activate", default=True)
@@ -39,42 +37,42 @@ class UsersView(TokenRequiredMixin, web.DirectoryView):
         return JsonResponse(_show(request, user))
 
 
-class UserView(TokenRequiredMixin, web.DirectoryView):
+class UserView(ScopesRequiredMixin, web.DirectoryView):
     """One of them; ``key`` is an id or a login, here and below."""
 
-    @reads
+    required_scopes: ClassVar = {"get": READ, "post": MANAGE, "put": MANAGE, "delete": MANAGE}
+
     def get(self, request: HttpRequest, key: str) -> HttpResponse:
         return JsonResponse(_show(request, directory.user(key)))
 
-    @manages
     def post(self, request: HttpRequest, key: str) -> HttpResponse:
         """Changes the fields that are sent and leaves the others; null clears one."""
         given = okta.read_profile(web.body(request))
         changes = profile_changes({} if given is None else given)
         return JsonResponse(_show(request, _change(request, "updated", key, lifecycle.updated(changes))))
 
-    @manages
     def put(self, request: HttpRequest, key: str) -> HttpResponse:
         """Fields that are not sent are cleared."""
         profile = whole_profile(okta.read_profile(web.body(request)))
         return JsonResponse(_show(request, _change(request, "replaced", key, lifecycle.replaced(profile))))
 
-    @manages
     def delete(self, request: HttpRequest, key: str) -> HttpResponse:
         """Deactivates a user that is not DEPROVISIONED yet."""
         _change(request, "asked to delete", key, lifecycle.deleted)
         return HttpResponse(status=204)
 
 
-class ActivateView(TokenRequiredMixin, web.DirectoryView):
-    @manages
+class ActivateView(ScopesRequiredMixin, web.DirectoryView):
+    required_scopes = MANAGE
+
     def post(self, request: HttpRequest, key: str) -> HttpResponse:
         _change(request, "activated", key, lifecycle.activated)
         return JsonResponse({})
 
 
-class DeactivateView(TokenRequiredMixin, web.DirectoryView):
-    @manages
+class DeactivateView(ScopesRequiredMixin, web.DirectoryView):
+    required_scopes = MANAGE
+
     def post(self, request: HttpRequest, key: str) -> HttpResponse:
         _change(request, "deactivated", key, lifecycle.deactivated)
         return JsonResponse({})

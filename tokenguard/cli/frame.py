@@ -20,6 +20,9 @@ from ..issuer import Issuer
 from ..store import Record, Store
 from ..tokens import Client
 
+# A command without arguments is answered with its help; Click 8.1 prints that without raising anything.
+_HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 class Backend:
     """What the commands work on, loaded when one first needs it: ``genkey`` needs nothing."""
@@ -86,6 +89,8 @@ class _Redacting(click.Command):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
         try:
             return super().make_context(info_name, args, parent, **extra)
+        except _HELP:
+            raise
         except click.UsageError as error:
             raise click.UsageError(redact(error.format_message()), error.ctx) from None
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver
 
 from ..scopes import Requirement
-from .views import REQUIREMENT
+from .views import REQUIREMENTS
 
 _SAFE_METHODS = {"get", "head", "options", "trace"}
 
@@ -34,8 +34,7 @@ def scopes(view: Callable[..., Any]) -> list[str]:
 
 def _requirements(view: Any) -> Iterator[Requirement]:
     while view is not None:
-        if isinstance(requirement := getattr(view, REQUIREMENT, None), Requirement):
-            yield requirement
+        yield from getattr(view, REQUIREMENTS, ())
         view = getattr(view, "__wrapped__", None)
 
 
@@ -57,9 +56,8 @@ def checked_for_csrf(view: Any) -> list[str]:
 
 def _rest_framework_scopes(view: Any) -> Iterator[str]:
     """What a view of Django REST framework names, for whatever action, if HasScopes is among its permissions."""
-    ours = sys.modules.get(
-        "tokenguard.django.rest_framework"
-    )  # where nobody has imported it, nobody asks for HasScopes
+    # Where nobody has imported it, nobody asks for HasScopes.
+    ours = sys.modules.get("tokenguard.django.rest_framework")
     owner = getattr(view, "cls", None)
     if ours is None or owner is None:
         return

@@ -6,9 +6,9 @@ The middleware has read the token already, and the core decides; here both are p
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.authentication import BaseAuthentication
@@ -25,14 +25,12 @@ from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import RequestGuard
-from .views import get_identity, judge
+from .views import Asked, get_identity, judge, scopes_for
 
 __all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRateThrottle"]
 
 log = logging.getLogger("tokenguard")
 
-#: What a view may ask for: a scope, several, or either by the name of an action or of an HTTP method.
-Asked: TypeAlias = str | Iterable[str] | Mapping[str, str | Iterable[str]]
 #: What does not keep another permission, of which this one is an alternative, from letting the request in.
 _LEFT_TO_OTHERS = (MissingToken, InvalidToken, InsufficientScope)
 
@@ -129,7 +127,7 @@ class HasScopes(HasToken):
         owner = self if self.required_scopes or self.required_any_of else view
         asked = [getattr(owner, name, None) for name in ("required_scopes", "required_any_of")]
         try:
-            all_of, any_of = (_scopes(given, names) for given in asked)
+            all_of, any_of = (scopes_for(given, *names) for given in asked)
             # One that does not depend on the action must not open what the other one has left out.
             by_name = [scopes for given, scopes in zip(asked, (all_of, any_of), strict=True) if _is_by_name(given)]
             if by_name and not any(by_name):
@@ -228,14 +226,6 @@ def _names_of_handler(view: Any, method: str) -> tuple[str, ...]:
 
 def _is_by_name(given: Asked | None) -> bool:
     return isinstance(given, Mapping) and len(given) > 0
-
-
-def _scopes(given: Asked | None, names: tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(given, Mapping):
-        given = next((given[name] for name in names if name in given), ())
-    if given is None:
-        return ()
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _name(view: type) -> str:

@@ -7,9 +7,9 @@ Django's CSRF check, and nothing else is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -26,23 +26,26 @@ from .conf import SettingError, service
 from .middleware import passed
 
 V = TypeVar("V", bound=Callable[..., Any])
+#: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
+Asked: TypeAlias = str | Iterable[str] | Mapping[str, str | Iterable[str]]
 #: Where the system checks find what a view asks for.
-REQUIREMENT = "tokenguard_requirement"
+REQUIREMENTS = "tokenguard_requirements"
 
 
 def require_scopes(*scopes: str, any_of: Iterable[str] = ()) -> Callable[[V], V]:
     """Let a view be called only with a token that has all of ``scopes`` and, if given, one of ``any_of``.
 
     For functions, sync or async; for a class with ``@method_decorator(require_scopes(…), name="dispatch")``. Raises
-    InvalidValue at once for a malformed scope or none at all. A view that needs its own scopes by method guards its
-    methods in the same way: then the class is not exempt from the CSRF check.
+    InvalidValue at once for a malformed scope or none at all. A class whose methods ask for different scopes is guarded
+    with :class:`ScopesRequiredMixin`.
     """
-    return _guarding(Requirement.scopes(*scopes, any_of=any_of))
+    requirement = Requirement.scopes(*scopes, any_of=any_of)
+    return _guarding(lambda request: requirement, requirement)
 
 
 def require_token(view: V) -> V:
     """Let a view be called only with a valid token, whatever its scopes."""
-    return _guarding(ANY_TOKEN)(view)
+    return _guarding(lambda request: ANY_TOKEN, ANY_TOKEN)(view)
 
 
 def get_identity(request: HttpRequest) -> Identity | None:
@@ -56,6 +59,10 @@ def get_identity(request: HttpRequest) -> Identity | None:
 
 def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpResponse | None:
     """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass."""
+    if not hasattr(request, "META"):
+        raise TypeError(
+            "guard a method of a class with @method_decorator(require_scopes(…)): it takes no request first"
+        )
     if is_preflight(request.META):
         return HttpResponse(status=204)
     requests = judge(requirement, request)
@@ -69,11 +76,14 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
 
 
 def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
-    """What decides whether the request meets ``requirement``.
+    """What decides whether the request meets ``requirement``. The answer is kept out of Django's caches.
 
     Raises ImproperlyConfigured where the middleware is missing, or the catalogue has no such scope.
     """
     _check_passed(request)
+    # Where cache_page stands around the guard, it would give the answer out again without a look at the token; and the
+    # headers that tell a cache are set further out. So it is told in its own way.
+    vars(getattr(request, "_request", request))["_cache_update_cache"] = False
     found = service()
     try:
         found.options.catalog.check(requirement)
@@ -86,35 +96,58 @@ class TokenRequiredMixin(View):
     """Lets a class-based view be called only with a valid token. Put it first among the bases."""
 
     @classmethod
-    def get_requirement(cls) -> Requirement:
-        """What the view asks for."""
+    def get_requirement(cls, method: str) -> Requirement:
+        """What the handler of this HTTP method (in lower case) asks for."""
         return ANY_TOKEN
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         """The view, guarded. Raises ImproperlyConfigured if it asks for nothing that a token could have."""
-        return _guarding(cls.get_requirement())(super().as_view(**initkwargs))
+        asked = {method: cls.get_requirement(method) for method in cls.http_method_names if hasattr(cls, method)}
+        asked.setdefault("head", asked.get("get", ANY_TOKEN))
+        # Whatever has no handler is answered with 405, and that needs no scopes.
+        return _guarding(lambda request: asked.get(_method(request), ANY_TOKEN), *asked.values())(
+            super().as_view(**initkwargs)
+        )
 
 
 class ScopesRequiredMixin(TokenRequiredMixin):
     """Lets a class-based view be called only with a token that has all of ``required_scopes``.
 
-    And, if ``required_any_of`` is given, one of those. Put it first among the bases.
+    And, if ``required_any_of`` is given, one of those. Each is a scope, several, or a dictionary that names those for
+    each HTTP method that the view has, in lower case. Put it first among the bases.
     """
 
-    required_scopes: Iterable[str] = ()
-    required_any_of: Iterable[str] = ()
+    required_scopes: ClassVar[Asked] = ()
+    required_any_of: ClassVar[Asked] = ()
 
     @classmethod
-    def get_requirement(cls) -> Requirement:
-        scopes = (cls.required_scopes,) if isinstance(cls.required_scopes, str) else cls.required_scopes
+    def get_requirement(cls, method: str) -> Requirement:
+        given = (cls.required_scopes, cls.required_any_of)
+        by_method = [names for names in given if isinstance(names, Mapping)]
+        if method == "options" and by_method and not any(method in names for names in by_method):
+            return ANY_TOKEN  # Django's own answer, which tells the methods
         try:
-            return Requirement.scopes(*scopes, any_of=cls.required_any_of)
-        except InvalidValue as error:
-            raise ImproperlyConfigured(f"{cls.__qualname__}.required_scopes: {error}") from None
+            all_of, any_of = [scopes_for(names, method) for names in given]
+            return Requirement.scopes(*all_of, any_of=any_of)
+        except (InvalidValue, TypeError) as error:
+            raise ImproperlyConfigured(
+                f"what {cls.__qualname__} requires for {method.upper()} cannot be asked for: {error}"
+            ) from None
 
 
-def _guarding(requirement: Requirement) -> Callable[[V], V]:
+def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
+    """The scopes that are given, or that a mapping gives for the first of ``names`` that it has."""
+    if isinstance(given, Mapping):
+        given = next((given[name] for name in names if name in given), ())
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _guarding(find: Callable[[HttpRequest], Requirement], *requirements: Requirement) -> Callable[[V], V]:
+    """A decorator that asks of a request what ``find`` says, which is one of ``requirements``."""
+
     def decorate(view: V) -> V:
         if inspect.isclass(view):
             raise TypeError(
@@ -124,19 +157,23 @@ def _guarding(requirement: Requirement) -> Callable[[V], V]:
 
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            refusal = refuse_unless(requirement, request)
+            refusal = refuse_unless(find(request), request)
             return view(request, *args, **kwargs) if refusal is None else refusal
 
         @wraps(view)
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            refusal = refuse_unless(requirement, request)
+            refusal = refuse_unless(find(request), request)
             return await view(request, *args, **kwargs) if refusal is None else refusal
 
         found = cast(V, guarded_async if _is_async(view) else guarded)
-        vars(found).update({"csrf_exempt": True, REQUIREMENT: requirement})
+        vars(found).update({"csrf_exempt": True, REQUIREMENTS: requirements})
         return found
 
     return decorate
+
+
+def _method(request: HttpRequest) -> str:
+    return (request.method or "").lower()
 
 
 def _is_async(view: Callable[..., Any]) -> bool:
