@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 
 from sample_flask import create_app
 from sample_flask.playground import SAMPLES, Playground, Serving, gunicorn, uvicorn
+from tokenguard.testing import as_client
 
 from .server import Answer, Server
 
@@ -145,12 +146,7 @@ class FlaskSample:
 
     def test_client(self, scopes: str = "") -> FlaskClient:
         """The same as Flask has it."""
-        client = self.app.test_client()
-        if scopes:
-            owner = self.issuer.register(f"tests {scopes}", scopes, actor="tests")
-            token = self.issuer.issue(owner.id, scopes, actor="tests").text.reveal()
-            client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
-        return client
+        return as_client(self.app, scopes=scopes, client=f"tests {scopes}") if scopes else self.app.test_client()
 
     def log(self) -> str:
         return "\n".join(self._log.lines)

@@ -205,9 +205,7 @@ def test_a_mixin_that_asks_for_nothing_is_a_mistake_that_shows_at_once() -> None
     class Nothing(ScopesRequiredMixin):
         pass
 
-    with pytest.raises(
-        ImproperlyConfigured, match=r"Nothing requires for OPTIONS .* name at least one scope"
-    ):
+    with pytest.raises(ImproperlyConfigured, match=r"Nothing requires for OPTIONS .* name at least one scope"):
         Nothing.as_view()
     for scopes in ((), ("a b",)):
         with pytest.raises(InvalidValue):

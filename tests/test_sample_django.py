@@ -69,6 +69,12 @@ class TestProject:
             assert done.returncode == 0, done.stderr
         assert (tmp_path / "sample_django.db").exists()
 
+    def test_its_own_tests_pass(self, tmp_path: Path) -> None:
+        done = manage("test", "sample_django", cwd=tmp_path, DJANGO_DEBUG="1")
+        assert done.returncode == 0, done.stderr
+        assert "Ran 3 tests" in done.stderr
+        assert not list(tmp_path.iterdir())
+
     @pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "TOKENGUARD_SIGNING_KEY"])
     @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
     def test_without_a_key_it_does_not_start(self, tmp_path: Path, kind: str, missing: str) -> None:
