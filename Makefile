@@ -5,12 +5,13 @@ SAMPLE ?= flask
 $(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(SAMPLE)))
 BIN := .venv/bin
 
-.PHONY: help demo run test lint docs clean
+.PHONY: help demo run test matrix lint docs clean
 
 help:
 	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
 	@echo "make run    keep the sample service running, with a token and lines to try (SAMPLE=django: on Django)"
 	@echo "make test   run every test"
+	@echo "make matrix run what depends on them on the oldest and newest Python and Django"
 	@echo "make lint   style, types and import contracts"
 	@echo "make docs   build the documentation into docs/_build"
 
@@ -25,6 +26,9 @@ test: .venv/test
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+matrix: .venv/test
+	$(BIN)/python -m nox
 
 lint: .venv/test
 	$(BIN)/ruff check .
