@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin
+from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -41,6 +43,8 @@ urlpatterns = [
     path("manage", Manage.as_view()),
     path("either", require_scopes(any_of=("users:manage", "groups:read"))(answer)),
     path("cached", require_token(cached)),
+    path("admin/", admin.site.urls),
+    path("static/<path:path>", serve, {"insecure": True}),
 ]
 
 

@@ -1,0 +1,242 @@
+"""The admin as an operator uses it: Chromium, a real server, the API called with what was copied."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+from sample_flask.playground import Serving, gunicorn
+
+from .conftest import KEY
+from .server import Server
+from .test_django_admin import default_database
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+CHROMIUM = shutil.which("chromium")
+PASSWORD = "of this test alone"
+PHONE = {"width": 390, "height": 844}
+EVIL = "<img src=x onerror=document.title='owned'>"
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="there is no chromium on the PATH to drive"
+)
+
+
+@dataclass
+class Running:
+    """The service with its admin, and what it has logged."""
+
+    url: str
+    serving: Serving
+
+    def status(self, token: str) -> int:
+        """What the API answers to a token."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return Server(port, self.serving.log).get("/read", token).status
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    path = tmp_path_factory.mktemp("browser") / "admin.db"
+    with default_database(path):
+        call_command("migrate", verbosity=0)
+        User.objects.create_superuser("ada", password=PASSWORD)
+    environ = os.environ | {"TOKENGUARD_DATABASE_URL": f"sqlite:///{path}", "TOKENGUARD_SIGNING_KEY": KEY}
+    with gunicorn("tests.services.django_service:create_app()", environ) as serving:
+        yield Running(serving.url, serving)
+
+
+@pytest.fixture(scope="module")
+def chromium(running: Running) -> Iterator[Browser]:
+    # Later than ``running``: while this is there, the thread has an event loop, beside which Django asks no database.
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM is not None, "the browser's tests are not skipped where CI is set: install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, running: Running) -> Iterator[BrowserContext]:
+    context = chromium.new_context(base_url=running.url, viewport={"width": 1280, "height": 900})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    log_in(page)
+    yield page
+    assert [said for said in wrong if "Failed to load resource" not in said] == []
+
+
+def log_in(page: Page) -> None:
+    page.goto("/admin/")
+    page.fill("#id_username", "ada")
+    page.fill("#id_password", PASSWORD)
+    page.click("input[type=submit]")
+    page.get_by_role("link", name="Tokens").first.wait_for()
+
+
+def register(page: Page, name: str) -> None:
+    page.goto("/admin/tokenguard/client/add/")
+    page.fill("#id_name", name)
+    page.check("input[value='users:manage']")
+    page.click("input[value=Register]")
+
+
+def copied(page: Page) -> str:
+    """Press the button, and read the clipboard."""
+    page.click("button.tg-copy")
+    page.get_by_text("Copied.").wait_for()
+    text: str = page.evaluate("navigator.clipboard.readText()")
+    return text
+
+
+def shot(page: Page, name: str) -> None:
+    """Pictures for people to look at, where a folder for them is named."""
+    folder = os.environ.get("ADMIN_SHOTS")
+    if folder is None:
+        return
+    desk = page.viewport_size
+    assert desk is not None
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for kind, size in (("desk", desk), ("phone", PHONE)):
+            page.set_viewport_size({"width": size["width"], "height": size["height"]})
+            page.wait_for_timeout(500)  # until colours have changed
+            page.screenshot(path=Path(folder) / f"{name}-{scheme}-{kind}.png", full_page=True)
+    page.set_viewport_size(desk)
+
+
+def test_the_life_of_a_token(page: Page, running: Running) -> None:
+    register(page, "billing")
+    page.get_by_text("The client billing is registered").wait_for()
+    shot(page, "client")
+
+    page.click("text=Issue a token")
+    page.fill("#id_name", "nightly export")
+    page.check("input[value='users:read']")
+    shot(page, "issue")
+    page.click("input[value=Issue]")
+    shot(page, "issued")
+    first = copied(page)
+    assert re.fullmatch(r"tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}", first)
+    assert running.status(first) == 200
+
+    # The browser asks whether to send the form again; whoever says yes gets no second token.
+    page.reload()
+    page.get_by_text("This form was sent before").first.wait_for()
+    assert first[20:] not in page.content()
+    shot(page, "shown-before")
+    page.goto("/admin/tokenguard/token/")
+    assert page.locator("#result_list tbody tr").count() == 1
+
+    page.click(f"text={first.split('_')[1]}")
+    page.get_by_text("users:read").first.wait_for()
+    shot(page, "token")
+    page.click("text=Rotate")
+    shot(page, "rotate")
+    page.click("input[value=Rotate]")
+    shot(page, "rotated")
+    second = copied(page)
+    assert second != first
+    assert (running.status(first), running.status(second)) == (200, 200)
+
+    page.goto("/admin/tokenguard/token/")
+    for token in (first, second):
+        page.check(f"input[value='{token.split('_')[1]}']")
+    page.select_option("select[name=action]", "revoke_selected")
+    shot(page, "list")
+    page.click("button[name=index]")
+    shot(page, "revoke")
+    page.click("input[value=Revoke]")
+    page.get_by_text("are revoked").wait_for()
+    assert (running.status(first), running.status(second)) == (401, 401)
+    page.goto("/admin/tokenguard/client/")
+    shot(page, "clients")
+    page.goto(f"/admin/tokenguard/token/{second.split('_')[1]}/history/")
+    shot(page, "history")
+    log = "".join(running.serving.log)
+    assert first[20:] not in log
+    assert second[20:] not in log
+
+
+def test_without_javascript(chromium: Browser, running: Running) -> None:
+    context = chromium.new_context(base_url=running.url, java_script_enabled=False)
+    try:
+        page = context.new_page()
+        log_in(page)
+        register(page, "without scripts")
+        page.click("text=Issue a token")
+        page.check("input[value='users:read']")
+        page.click("input[value=Issue]")
+        assert running.status(page.locator(".tg-secret code").inner_text()) == 200
+        assert not page.locator("button.tg-copy").is_visible()
+    finally:
+        context.close()
+
+
+def test_where_the_clipboard_is_refused_the_text_is_selected(page: Page, running: Running) -> None:
+    register(page, "without a clipboard")
+    page.click("text=Issue a token")
+    page.check("input[value='users:read']")
+    page.click("input[value=Issue]")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+    page.click("button.tg-copy")
+    page.get_by_text("copy it with the keyboard").wait_for()
+    assert page.evaluate("getSelection().toString()") == page.locator(".tg-secret code").inner_text()
+
+
+def test_names_run_no_script(page: Page) -> None:
+    register(page, EVIL)
+    page.get_by_text(f"The client {EVIL} is registered").wait_for()
+    page.click("text=Issue a token")
+    page.fill("#id_name", EVIL)
+    page.check("input[value='users:read']")
+    page.click("input[value=Issue]")
+    page.locator(".tg-secret").wait_for()
+    for url in ("/admin/tokenguard/token/", "/admin/tokenguard/client/", "/admin/"):
+        page.goto(url)
+        page.wait_for_load_state()
+        assert page.title() != "owned"
+
+
+def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserContext) -> None:
+    """A strict Content-Security-Policy breaks nothing of ours."""
+    register(page, "behind a policy")
+    policy = "default-src 'self'; img-src 'self' data:"
+
+    def with_policy(route: object) -> None:
+        response = route.fetch()  # type: ignore[attr-defined]
+        headers = {**response.headers, "content-security-policy": policy}
+        route.fulfill(response=response, headers=headers)  # type: ignore[attr-defined]
+
+    context.route("**/tokenguard/**", with_policy)
+    page.click("text=Issue a token")
+    page.check("input[value='users:read']")
+    page.click("input[value=Issue]")
+    assert copied(page).startswith("tg_")
+    page.get_by_role("link", name=re.compile("^[0-9A-Za-z]{16}$")).first.click()
+    page.locator("svg.tg-chart").wait_for()

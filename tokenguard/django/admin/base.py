@@ -1,0 +1,161 @@
+"""What both admins have in common: the store's database, no deletion, nothing to guess a digest by, clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.db import Error
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from ...databases import complaint
+from ...errors import StoreError, TokenGuardError
+from ...tokens import TOKEN_SHAPED
+from ..connections import SET_UP
+from .writes import database
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+View = Callable[..., HttpResponse]
+#: A list's pages and actions are for as many at once.
+MAX_AT_ONCE = 100
+_PASTED = (
+    "That was the text of a token: search for its id, which is what stands between the two underscores. The text is "
+    "in your browser's history and in the server's log now, so think of revoking the token."
+)
+
+
+def answered(view: View) -> View:
+    """A view that tells what the store says when it cannot do what is asked, and may not be framed."""
+
+    @wraps(view)
+    def answer(self: StoreAdmin, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response = view(self, request, *args, **kwargs)
+        except Error as error:
+            response = self.unavailable(request, complaint(error.__cause__ or error, SET_UP))
+        except TokenGuardError as error:
+            response = self.unavailable(request, error)
+        # As the project's own middleware would say it, if it has it.
+        response.headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
+        response.headers.setdefault("Referrer-Policy", settings.SECURE_REFERRER_POLICY or "same-origin")
+        return response
+
+    return answer
+
+
+class StoreAdmin(ModelAdmin):
+    """Reads from the store's database. What is written goes through the issuer, never through the model."""
+
+    #: What the query string may ask for. Not digests: who could filter by them would learn them letter by letter.
+    lookups: frozenset[str] = frozenset()
+    list_per_page = list_max_show_all = MAX_AT_ONCE
+
+    class Media:
+        css: ClassVar = {"all": ["tokenguard/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return self.model._default_manager.using(database()).order_by(*self.get_ordering(request))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return lookup in self.lookups
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        return to_field == self.opts.pk.name
+
+    @answered
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST":
+            self._check_action(request)
+        if TOKEN_SHAPED.search(request.GET.get("q", "")):
+            messages.warning(request, _PASTED)
+            return HttpResponseRedirect(request.path)
+        return super().changelist_view(request, extra_context)
+
+    @answered
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        check(self.has_view_or_change_permission(request))
+        if not self.get_queryset(request).filter(pk=object_id_of(object_id)).exists():
+            raise not_found(str(self.opts.verbose_name))
+        return super().history_view(request, object_id, extra_context)
+
+    def unavailable(self, request: HttpRequest, error: TokenGuardError) -> HttpResponse:
+        """The page that says what is wrong and what to do."""
+        status = 503 if isinstance(error, StoreError) else 500
+        context = {"title": "This cannot be done now", "error": error}
+        return self.page(request, "unavailable", context, status=status)
+
+    def page(
+        self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int | None = None
+    ) -> TemplateResponse:
+        """One of our templates, inside the admin's own."""
+        request.current_app = self.admin_site.name
+        everything = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "has_view_permission": self.has_view_or_change_permission(request),
+            **context,
+        }
+        return TemplateResponse(request, f"admin/tokenguard/{template}.html", everything, status=status)
+
+    def url(self, view: str, *args: str, model: str = "") -> str:
+        """Where a view of this admin site is: "changelist", "add", "change" …"""
+        name = f"admin:tokenguard_{model or self.opts.model_name}_{view}"
+        return reverse(name, args=[quote(arg) for arg in args], current_app=self.admin_site.name)
+
+    def may_view(self, request: HttpRequest, model: type[Any]) -> bool:
+        """Whether pages of ``model`` are there for this user."""
+        other = self.admin_site._registry.get(model)
+        return other is not None and other.has_view_or_change_permission(request)
+
+    def may_add(self, request: HttpRequest, model: type[Any]) -> bool:
+        """Whether this user may make one of ``model`` here."""
+        other = self.admin_site._registry.get(model)
+        return other is not None and other.has_add_permission(request)
+
+    def fieldsets_of(self, form: Any) -> helpers.AdminForm:
+        """The form as the admin's own templates draw it."""
+        fieldsets = [
+            (name, {"fields": [field for field in options["fields"] if field in form.fields]})
+            for name, options in form.fieldsets
+        ]
+        return helpers.AdminForm(form, fieldsets, {}, model_admin=self)
+
+    def _check_action(self, request: HttpRequest) -> None:
+        # Django passes over an action that somebody may not take; who posts it anyway is refused.
+        if request.POST.get("action", "") not in self.get_actions(request):
+            raise PermissionDenied
+
+
+def object_id_of(quoted: str) -> str:
+    """The id in a URL; raises Http404 for what cannot be one, which no database needs to be asked."""
+    found = unquote(quoted)
+    if not found.isprintable():
+        raise Http404
+    return found
+
+
+def not_found(kind: str) -> Http404:
+    """The answer about what is not there; it quotes nothing, as it may have been a token's text."""
+    return Http404(f"no {kind} has this id")
+
+
+def check(allowed: bool) -> None:
+    """Raises PermissionDenied unless ``allowed``."""
+    if not allowed:
+        raise PermissionDenied

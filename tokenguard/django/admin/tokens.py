@@ -1,0 +1,193 @@
+"""Tokens: issue, rotate, revoke, and see what is known of them. A text is shown in the answer to its own POST alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.text import slugify
+
+from ...clock import now
+from ...errors import TokenGuardError
+from ...issuer import Issued
+from ...store import EventFilter, Record, State
+from .. import models
+from ..conf import service
+from .base import MAX_AT_ONCE, StoreAdmin, answered, check, not_found, object_id_of
+from .confirm import Confirmation, Revocation, Rotation
+from .details import happenings, moment_text, scopes_text, token_facts
+from .filters import AttentionFilter, ClientFilter, StateFilter
+from .forms import IssueForm
+from .states import with_state
+from .writes import ShownBefore, actor, shown_once
+
+
+class TokenAdmin(StoreAdmin):
+    """Credentials of clients, without their texts."""
+
+    list_display = ("id", "name", "client_name", "scope_names", "state", "expires", "last_used", "created")
+    list_filter = (StateFilter, AttentionFilter, ClientFilter)
+    search_fields = ("id", "name", "client__name")
+    search_help_text = "Search by id, name or client"
+    ordering = ("-created_at",)
+    lookups = frozenset({"state", "attention", "client"})
+    actions = ("rotate_selected", "revoke_selected")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        tokens = super().get_queryset(request).select_related("client").defer("digest", "key_fingerprint")
+        return with_state(tokens, now())
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=f"tokenguard_token_{name}")
+            for name, view in (("rotate", self.rotate_view), ("revoke", self.revoke_view))
+        ]
+        return own + super().get_urls()
+
+    def has_rotate_permission(self, request: HttpRequest) -> bool:
+        """Rotating makes a new token, and changes the old one."""
+        return self.has_change_permission(request) and self.has_add_permission(request)
+
+    # The list
+
+    @admin.display(description="client", ordering="client__name")
+    def client_name(self, token: models.Token) -> str:
+        return token.client.name
+
+    @admin.display(description="scopes")
+    def scope_names(self, token: models.Token) -> str:
+        return scopes_text(token.scopes)
+
+    @admin.display(description="state", ordering="state")
+    def state(self, token: Any) -> str:
+        return format_html('<span class="tg-state tg-{}">{}</span>', slugify(token.state), token.state)
+
+    @admin.display(description="created", ordering="created_at")
+    def created(self, token: models.Token) -> str | None:
+        return moment_text(token.created_at)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, token: models.Token) -> str | None:
+        return moment_text(token.expires_at)
+
+    @admin.display(description="last used", ordering="last_used")
+    def last_used(self, token: Any) -> str | None:
+        return moment_text(token.last_used)
+
+    @admin.action(description="Rotate selected tokens", permissions=["rotate"])
+    def rotate_selected(self, request: HttpRequest, tokens: Any) -> HttpResponse:
+        return self._confirmed(request, tokens, Rotation(self, "rotate_selected"))
+
+    @admin.action(description="Revoke selected tokens", permissions=["change"])
+    def revoke_selected(self, request: HttpRequest, tokens: Any) -> HttpResponse:
+        return self._confirmed(request, tokens, Revocation(self, "revoke_selected"))
+
+    # One token
+
+    @answered
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        check(self.has_add_permission(request))
+        posted = request.method == "POST"
+        initial = {"client": request.GET.get("client", "")}
+        form = IssueForm(request.POST if posted else None, options=service().options, initial=initial)
+        if form.is_valid():
+            try:
+                return self.show_texts(request, [self._issue(request, form)])
+            except ShownBefore as shown:
+                return self.shown_before(request, shown)
+            except TokenGuardError as error:
+                form.refuse(error)
+        context = {"title": "Issue a token", "form": form, "adminform": self.fieldsets_of(form)}
+        return self.page(request, "form", {**context, "submit": "Issue"})
+
+    @answered
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        check(self.has_view_or_change_permission(request))
+        if request.method not in ("GET", "HEAD"):
+            check(self.has_change_permission(request))
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        found, at = service(), now()
+        record = self._record(object_id)
+        token, working = record.token, record.state(at) in {State.ACTIVE, State.CLIENT_DISABLED}
+        facts, chart = token_facts(found, record, at)
+        context = {
+            "title": f"Token {token.id}",
+            "subject": str(token.id),
+            "object_id": token.id,
+            "name": token.name,
+            "state": record.state(at),
+            "facts": facts,
+            "chart": chart,
+            "events": happenings(found, EventFilter(token_id=token.id)),
+            "may_rotate": working and token.successor_id is None and self.has_rotate_permission(request),
+            "may_revoke": token.revoked_at is None and self.has_change_permission(request),
+            "may_view_clients": self.may_view(request, models.Client),
+            "may_view_tokens": True,
+        }
+        return self.page(request, "token", context)
+
+    @answered
+    def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask how to rotate one token, and do it."""
+        check(self.has_rotate_permission(request))
+        return self._confirmed_one(request, object_id, Rotation(self))
+
+    @answered
+    def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask whether to revoke one token, and do it."""
+        check(self.has_change_permission(request))
+        return self._confirmed_one(request, object_id, Revocation(self))
+
+    def show_texts(self, request: HttpRequest, issued: list[Issued], **more: Any) -> HttpResponse:
+        """The answer that shows new tokens' texts, which nobody can get again."""
+        title = "The new token" if len(issued) == 1 else "The new tokens"
+        return self.page(request, "issued", {"title": title, "issued": issued, **more})
+
+    def shown_before(self, request: HttpRequest, shown: ShownBefore) -> HttpResponse:
+        """The answer to a form that is sent again: nothing is made a second time."""
+        context = {"title": "This form was sent before", "token_ids": shown.token_ids, "more": shown.more}
+        return self.page(request, "shown_before", context, status=409)
+
+    def log_done(self, request: HttpRequest, token: Any, message: str) -> None:
+        """A line in the admin's history of a token."""
+        self.log_change(request, models.Token(id=token.id, name=token.name), message)
+
+    def _issue(self, request: HttpRequest, form: IssueForm) -> Issued:
+        given = form.cleaned_data
+        with shown_once(request, given["form_id"]) as shown:
+            issued = service().issuer.issue(
+                given["client"],
+                form.chosen,
+                name=given["name"],
+                expires_in=given["expires_in"],
+                idle_timeout=given["idle"],
+                conditions=form.conditions,
+                actor=actor(request),
+            )
+            self.log_addition(request, models.Token(id=issued.token.id, name=issued.token.name), "Issued.")
+            shown([issued.token.id])
+        return issued
+
+    def _record(self, object_id: str) -> Record:
+        record = service().store.find(object_id_of(object_id))
+        if record is None:
+            raise not_found("token")
+        return record
+
+    def _confirmed_one(self, request: HttpRequest, object_id: str, confirmation: Confirmation) -> HttpResponse:
+        token_id = self._record(object_id).token.id
+        return self._confirmed(request, self.get_queryset(request).filter(pk=token_id), confirmation)
+
+    def _confirmed(self, request: HttpRequest, tokens: Any, confirmation: Confirmation) -> HttpResponse:
+        chosen = list(tokens[: MAX_AT_ONCE + 1])
+        if len(chosen) > MAX_AT_ONCE:
+            messages.error(request, f"Nothing was done: at most {MAX_AT_ONCE} tokens can be taken at once.")
+            return HttpResponseRedirect(request.get_full_path())
+        return confirmation.answer(request, chosen)
