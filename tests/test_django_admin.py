@@ -44,7 +44,6 @@ from tokenguard.tokens import TOKEN_SHAPED
 from .conftest import KEY
 from .services.common import CATALOG
 from .services.django_settings import database
-from .test_django_store import alias as alias  # a fixture
 
 TOKENS = "/admin/tokenguard/token/"
 CLIENTS = "/admin/tokenguard/client/"
