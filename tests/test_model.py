@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 import pytest
+from django.db import connections
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -35,6 +36,7 @@ from tokenguard import (
     TokenFormat,
 )
 from tokenguard.clock import SECOND
+from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore, metadata
 
 from .conftest import KEY, StoppedClock, World, present, replayed
@@ -42,7 +44,7 @@ from .services.common import CATALOG
 
 RUNS = int(os.environ.get("MODEL_RUNS", "1"))
 # How many lives of how many steps: a database takes its time.
-EXAMPLES = {"memory": 300, "sqlite": 60, "postgresql": 25}
+EXAMPLES = {"memory": 300, "sqlite": 60, "postgresql": 25, "django": 25}
 STEPS = 50
 
 TOKENS = TokenFormat(SigningKeys(KEY))
@@ -294,6 +296,13 @@ def emptied(store: Store) -> Store:
                 if table.name != "tokenguard_revision":
                     connection.execute(table.delete())
             connection.execute(text("UPDATE tokenguard_revision SET revision = 0"))
+        return store
+    if isinstance(store, DjangoStore):
+        with connections[store.using].cursor() as cursor:
+            for table in reversed(metadata.sorted_tables):
+                if table.name != "tokenguard_revision":
+                    cursor.execute(f"DELETE FROM {table.name}")
+            cursor.execute("UPDATE tokenguard_revision SET revision = 0")
         return store
     return MemoryStore(store._clock)  # type: ignore[attr-defined]
 
