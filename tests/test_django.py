@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -255,6 +257,80 @@ def test_a_class_that_leaves_a_method_out_is_a_mistake_that_shows_at_once(scopes
     guarded = type("Guarded", (ScopesRequiredMixin, Half), {"required_scopes": scopes})
     with pytest.raises(ImproperlyConfigured, match="what Guarded requires for GET cannot be asked for"):
         guarded.as_view()  # type: ignore[attr-defined]
+
+
+class OwnWay(View):
+    """Answers by itself what has no handler that the class shows."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return seen(request)
+
+
+class LateHandlers(View):
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        for name in ("get", "head", "post", "put", "delete", "options"):
+            setattr(self, name, seen)
+
+
+@pytest.mark.parametrize("kind", [OwnWay, LateHandlers])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_a_view_with_a_dispatch_or_a_setup_of_its_own_asks_for_no_less(
+    http: Client, kind: type[View], method: str
+) -> None:
+    guarded: Any = type("Guarded", (ScopesRequiredMixin, kind), {"required_scopes": "users:manage"})
+    assert _status(guarded.as_view(), method, "users:read") == 403
+    assert _status(guarded.as_view(), method, "users:manage") == 200
+
+
+@pytest.mark.parametrize("kind", [OwnWay, LateHandlers])
+def test_what_a_class_does_not_name_is_not_for_its_own_dispatch_or_setup(kind: type[View]) -> None:
+    named = {"get": "groups:read", "post": "users:manage"}
+    guarded: Any = type("Guarded", (ScopesRequiredMixin, kind), {"required_scopes": named})
+    found = [_status(guarded.as_view(), method, "users:manage") for method in ("GET", "HEAD", "POST", "PUT", "DELETE")]
+    assert found == [403, 403, 200, 405, 405]
+
+
+def test_what_is_given_to_as_view_is_asked_for() -> None:
+    view = Guarded.as_view(required_scopes="users:manage")
+    assert [_status(view, "GET", scopes) for scopes in ("users:read", "users:manage")] == [403, 200]
+    assert (view.view_class, _status(Guarded.as_view(), "GET", "users:read")) == (Guarded, 200)  # type: ignore[attr-defined]
+    with pytest.raises(ImproperlyConfigured, match="what Guarded requires for GET"):
+        Guarded.as_view(required_scopes={"post": "users:manage"})
+
+
+def test_what_is_asked_of_all_methods_opens_none_that_is_left_out() -> None:
+    class Half(ScopesRequiredMixin):
+        required_scopes: ClassVar = {"get": "users:manage"}
+        required_any_of = ("groups:read",)
+
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return seen(request)
+
+        delete = get
+
+    with pytest.raises(ImproperlyConfigured, match=r"Half requires for DELETE"):
+        Half.as_view()
+
+
+def test_a_views_own_answer_to_options_is_guarded_as_the_rest() -> None:
+    class Telling(Scoped):
+        def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            return seen(request)
+
+    with pytest.raises(ImproperlyConfigured, match=r"Telling requires for OPTIONS"):
+        Telling.as_view()
+
+
+def test_head_may_be_named_where_get_answers_it() -> None:
+    view = Guarded.as_view(required_scopes={"get": "users:read", "post": "users:read", "head": "users:manage"})
+    assert [_status(view, method, "users:read") for method in ("GET", "HEAD")] == [200, 403]
+
+
+def _status(view: Any, method: str, scopes: str) -> int:
+    request = RequestFactory().generic(method, "/", headers=bearer(issue(scopes)))
+    status: int = TokenGuardMiddleware(view)(request).status_code
+    return status
 
 
 def test_a_method_that_is_decorated_like_a_function_is_a_mistake_that_is_named() -> None:
@@ -503,6 +579,30 @@ def test_a_receiver_that_fails_breaks_nothing(http: Client, caplog: pytest.LogCa
     assert text[-40:] not in caplog.text
 
 
+def test_a_receiver_that_fails_keeps_no_other_from_being_told(http: Client, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[str] = []
+
+    def failing(**kwargs: Any) -> None:
+        raise RuntimeError
+
+    def hearing(error: Any, **kwargs: Any) -> None:
+        heard.append(error.code)
+
+    with _receiving(token_refused, failing), _receiving(token_refused, hearing):
+        assert http.get("/read").status_code == 401
+    assert heard == ["missing_token"]
+    assert "a receiver failed: test_a_receiver_that_fails_keeps" in caplog.text
+
+
+@contextmanager
+def _receiving(signal: Signal, receiver: Any) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
 # The event loop
 
 
@@ -541,6 +641,46 @@ def test_on_an_event_loop_only_what_needs_the_database_goes_to_a_thread(hops: li
     assert [answer.status_code for answer in answers] == [401, 401, 401, 400, 200]
     assert hops == ["authenticate"]
     assert handled == ["billing"]
+
+
+def test_a_token_that_a_middleware_has_moved_is_asked_for_in_a_thread_too(hops: list[str], alias: str) -> None:
+    text = issue()
+
+    def moving(get_response: Any) -> Any:
+        async def respond(request: HttpRequest) -> HttpResponse:
+            request.META["HTTP_AUTHORIZATION"] = request.META.pop("HTTP_X_FORWARDED_AUTHORIZATION")
+            found: HttpResponse = await get_response(request)
+            return found
+
+        return markcoroutinefunction(respond)
+
+    async def answer() -> HttpResponse:
+        respond = TokenGuardMiddleware(moving(require_scopes("users:read")(seen_async)))
+        found: HttpResponse = await respond(_asgi_request({"X-Forwarded-Authorization": f"Bearer {text}"}))
+        await sync_to_async(_forget)(alias)
+        return found
+
+    assert asyncio.run(answer()).content == b"billing"
+    assert hops == ["authenticate"]
+
+
+def test_receivers_may_use_the_database_also_on_an_async_server(alias: str) -> None:
+    text = issue()
+    seen_by_receivers: list[int] = []
+
+    def counting(sender: Any, **kwargs: Any) -> None:
+        seen_by_receivers.append(len(get_store().clients()))
+
+    async def statuses() -> list[int]:
+        client = AsyncClient(raise_request_exception=False)
+        found = [(await client.get("/read-async", headers=headers)).status_code for headers in ({}, bearer(text))]
+        found.append((await client.get("/open", headers=bearer(text))).status_code)
+        await sync_to_async(_forget)(alias)
+        return found
+
+    with _receiving(token_refused, counting), _receiving(token_authenticated, counting):
+        assert asyncio.run(statuses()) == [401, 200, 200]
+    assert seen_by_receivers == [1, 1, 1]
 
 
 def _forget(alias: str) -> None:

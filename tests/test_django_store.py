@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 
 from tokenguard import SchemaError, StoreError, StoreUnavailable, schema
 from tokenguard.django import get_store, models
+from tokenguard.django.connections import schema_version
 from tokenguard.django.store import DjangoStore
 from tokenguard.hooks import Hooks
 from tokenguard.sqlalchemy import SQLAlchemyStore
@@ -259,6 +260,22 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
             del connections["other"], connections.databases["other"]
 
 
+def test_a_router_that_leads_nowhere_is_named() -> None:
+    store = DjangoStore("gone")
+    for ask in (
+        lambda: store.find(TOKEN.id),
+        lambda: store.client(CLIENT.id),
+        store.clients,
+        store.records,
+        lambda: store.events(1),
+        lambda: store.use_by_day(TOKEN.id),
+        lambda: store.record_uses([]),
+        store.check,
+    ):
+        with pytest.raises(StoreUnavailable, match="the database 'gone' cannot be used"):
+            ask()
+
+
 def test_using_names_the_database(alias: str) -> None:
     with override_settings(TOKENGUARD={"USING": alias, "SIGNING_KEY": KEY}):
         assert get_store() == get_store()
@@ -326,6 +343,17 @@ def test_both_sides_at_once_set_the_tables_up_once(alias: str, database_url: str
 
 def test_migrations_are_complete() -> None:
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+@pytest.mark.parametrize("migrated", [False, True])
+def test_the_statements_of_a_migration_are_told(alias: str, migrated: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    if migrated:
+        DjangoStore(alias).upgrade()
+    for number, name in enumerate(("0001", "0002"), 1):
+        call_command("sqlmigrate", "tokenguard", name, database=alias)
+        told = capsys.readouterr().out
+        assert [statement for statement in schema.statements(number) if statement not in told] == []
+    assert bool(schema_version(connections[alias])) == migrated
 
 
 def test_migrations_do_not_go_back(store: DjangoStore, alias: str) -> None:

@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
 from django.urls import path
+from django.views.decorators.cache import cache_page
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
@@ -175,6 +176,7 @@ urlpatterns = [
     path("user", with_permission(HasToken, authentication_classes=(KnownByToken,))),
     path("throttled", with_permission(AllowAny, throttle_classes=(PerToken,))),
     path("public", with_permission()),
+    path("paged", cache_page(60)(with_permission(schema=None))),
     path("nothing-named", with_permission(HasScopes, __qualname__="NothingNamed", schema=None)),
 ]
 urlpatterns.append(path("schema", OwnSchema.as_view(serve_public=False)))
@@ -385,6 +387,14 @@ def test_tokens_from_one_address_are_throttled_apart() -> None:
     assert {caller().get("/throttled").status_code for _ in range(4)} == {200}
     assert {wrong().get("/throttled").status_code for _ in range(4)} == {200}
     assert int(one.get("/throttled").headers["Retry-After"]) > 0
+    cache.clear()
+
+
+def test_what_is_told_to_a_caller_is_kept_by_no_cache() -> None:
+    cache.clear()
+    text = get_issuer().issue("billing", "users:read", actor="tests").text.reveal()
+    assert caller().get("/paged", headers={HEADERS[0]: text}).json()["auth"] == "billing"
+    assert caller().get("/paged").json()["auth"] is None
     cache.clear()
 
 

@@ -281,6 +281,31 @@ def test_what_waits_is_written_at_exit(database_url: str, database_store: Store)
     assert requests(database_store, issued) == 5
 
 
+def test_workers_that_end_together_wait_for_each_other(world: World, store: CountingStore) -> None:
+    """Each passes over what another is just writing down, and has no later time to try it again."""
+    issued = world.issue()
+    world.use(issued)
+    world.use(issued)
+    store.busy.add(issued.token.id)
+
+    def free_in_the_third() -> None:
+        if len(store.writes) == 3:
+            store.busy.clear()
+
+    store.meanwhile = free_in_the_third
+    world.usage.write_rest()
+    assert (len(store.writes), requests(store, issued)) == (3, 2)
+
+
+def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    world.use(issued)
+    world.use(issued)
+    store.down = True
+    world.usage.write_rest()
+    assert len(store.writes) == 2  # the first was that of the first use
+
+
 def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:
     log = usage_module.UsageLog(world.store)
     alive = weakref.ref(log)

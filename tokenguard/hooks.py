@@ -37,9 +37,14 @@ def call(receivers: list[Receiver], **arguments: Any) -> None:
     for receiver in receivers:
         try:
             receiver(**arguments)
-        except Exception:  # noqa: BLE001 - whatever it is, it breaks nothing
-            # Its message may quote the request that it was given, credential and all.
-            log.error("a receiver failed: %s", redact(f"{_name(receiver)}\n{traceback.format_exc()}"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it breaks nothing
+            log_failure(receiver, error)
+
+
+def log_failure(receiver: Receiver, error: Exception) -> None:
+    """Say that ``receiver`` has raised ``error``."""
+    # Its message may quote the request that it was given, credential and all.
+    log.error("a receiver failed: %s", redact(f"{_name(receiver)}\n{''.join(traceback.format_exception(error))}"))
 
 
 def _name(receiver: Receiver) -> str:

@@ -12,6 +12,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ log = logging.getLogger("tokenguard")
 MAX_WAITING = 10_000
 #: When a write that failed is tried again.
 RETRY_AFTER = 5 * SECOND
+#: Seconds before each attempt to write what a process holds when it ends.
+PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
 #: Who records what nobody did.
 ACTOR = "tokenguard"
 
@@ -72,13 +75,23 @@ class UsageLog:
         """Whether there is something to write now."""
         return bool(self._due)
 
-    def write(self, *, everything: bool = False) -> None:
-        """Write what has waited for a minute, or everything. What cannot be written now waits for the next time."""
+    def write(self, *, everything: bool = False) -> bool:
+        """Write what has waited for a minute, or everything. What cannot be written now waits for the next time.
+
+        Returns whether another process is just writing down the same tokens, so that the next time may be soon.
+        """
         at = self._clock()
         with self._lock:
             taken = {token_id: self._waiting.pop(token_id) for token_id in self._to_write(at, everything)}
             self._due.clear()
-        self._write(taken, at)
+        return self._write(taken, at)
+
+    def write_rest(self) -> None:
+        """Write everything, for the last time. The workers of a server end together: they wait for each other a bit."""
+        for pause in PAUSES_AT_EXIT:
+            time.sleep(pause)
+            if not self.write(everything=True):
+                return
 
     def write_one(self, token_id: str) -> bool:
         """Write what waits of this token; returns whether there was anything. For who would call it idle otherwise."""
@@ -88,16 +101,19 @@ class UsageLog:
             self._write({token_id: waiting}, self._clock())
         return waiting is not None
 
-    def _write(self, taken: dict[str, _Waiting], at: int) -> None:
+    def _write(self, taken: dict[str, _Waiting], at: int) -> bool:
         uses = [_new_use(token_id, waiting) for token_id, waiting in taken.items() if waiting.requests]
         if not uses:
-            return
+            return False
+        held = False
         try:
             again = self._store.record_uses(uses)
+            held = bool(again)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
             log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
             again = {use.token_id for use in uses}
         self._put_back({token_id: taken[token_id] for token_id in again}, at)
+        return held
 
     def _to_write(self, at: int, everything: bool) -> list[str]:
         if everything or len(self._waiting) > MAX_WAITING:
@@ -156,7 +172,7 @@ def _write_at_exit(usage: UsageLog) -> None:
 
     def write() -> None:
         if (alive := reference()) is not None:
-            alive.write(everything=True)
+            alive.write_rest()
 
     os.register_at_fork(after_in_child=forget)
     atexit.register(write)

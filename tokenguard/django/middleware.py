@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.db import connections
@@ -15,7 +15,9 @@ from django.http.response import HttpResponseBase
 from ..identity import Identity
 from ..wsgi import RequestGuard
 from .conf import built, service
+from .signals import heard
 
+T = TypeVar("T")
 log = logging.getLogger("tokenguard")
 _MIDDLEWARE = "tokenguard.middleware"
 
@@ -47,15 +49,26 @@ class TokenGuardMiddleware:
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         requests = service().requests
-        if not requests.settle(request.META):
-            await sync_to_async(requests.authenticate, thread_sensitive=True)(request.META)
+        await look_up(request, requests)
         _introduce(request, requests.authenticate(request.META))
-        return _finished(request, await self.get_response(request), requests)
+        response = await self.get_response(request)
+        return await in_thread_if_heard(_finished, request, response, requests)
 
 
 def passed(request: HttpRequest) -> bool:
     """Whether the request came through this middleware."""
     return _MIDDLEWARE in request.META
+
+
+async def look_up(request: HttpRequest, requests: RequestGuard) -> None:
+    """Find out who is calling, so that it need not be asked on the event loop any more."""
+    if not requests.settle(request.META):
+        await sync_to_async(requests.authenticate, thread_sensitive=True)(request.META)
+
+
+async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:
+    """``function(*args)``, in a thread if receivers of our signals may be called by it: they may wait, or query."""
+    return await sync_to_async(function, thread_sensitive=True)(*args) if heard() else function(*args)
 
 
 def after_response(**kwargs: Any) -> None:

@@ -45,7 +45,10 @@ class TokenAuthentication(BaseAuthentication):
         if getattr(request.parser_context.get("view"), "swagger_fake_view", False):
             return None  # made up for a schema, and come through nothing
         identity = get_identity(request)
-        return None if identity is None else (self.get_user(identity), identity)
+        if identity is None:
+            return None
+        judge(ANY_TOKEN, request)  # whatever the permissions are, the answer is for this caller and no cache
+        return self.get_user(identity), identity
 
     def get_user(self, identity: Identity) -> Any:
         """What ``request.user`` is for this caller; an anonymous user, unless a subclass knows of another."""

@@ -1,34 +1,48 @@
 """What happens, as Django's signals. The sender is :class:`tokenguard.Hooks`, whose calls they pass on.
 
-Receivers are plain functions, also on an async server; what one raises is logged and breaks nothing.
+Receivers are plain functions, also on an async server, where they are called in a thread. What one raises is logged and
+breaks nothing, and the others are called all the same.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from django.dispatch import Signal
 
-from ..hooks import Hooks
+from ..hooks import Hooks, log_failure
+
+
+class _Signal(Signal):
+    def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
+        # Django's own line would show the message as it is.
+        log_failure(receiver, err)
+
 
 #: A request was let in: ``identity``, ``environ``.
-token_authenticated = Signal()
+token_authenticated = _Signal()
 #: A request was refused: ``error`` (whose ``reason`` says why), ``environ``.
-token_refused = Signal()
+token_refused = _Signal()
 #: A token was issued: ``token``, ``client``.
-token_issued = Signal()
+token_issued = _Signal()
 #: A token was replaced: ``token``, ``successor``.
-token_rotated = Signal()
+token_rotated = _Signal()
 #: A token was revoked: ``token``.
-token_revoked = Signal()
+token_revoked = _Signal()
 
 
 def signalling_hooks() -> Hooks:
     """Hooks that send these signals."""
     return Hooks(
-        authenticated=[partial(token_authenticated.send, Hooks)],
-        refused=[partial(token_refused.send, Hooks)],
-        issued=[partial(token_issued.send, Hooks)],
-        rotated=[partial(token_rotated.send, Hooks)],
-        revoked=[partial(token_revoked.send, Hooks)],
+        authenticated=[partial(token_authenticated.send_robust, Hooks)],
+        refused=[partial(token_refused.send_robust, Hooks)],
+        issued=[partial(token_issued.send_robust, Hooks)],
+        rotated=[partial(token_rotated.send_robust, Hooks)],
+        revoked=[partial(token_revoked.send_robust, Hooks)],
     )
+
+
+def heard() -> bool:
+    """Whether anybody wants to hear of requests: what answers one may take its time then."""
+    return token_authenticated.has_listeners(Hooks) or token_refused.has_listeners(Hooks)

@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.connection import ConnectionDoesNotExist
 
 from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version, complaint
-from ..errors import SchemaError
+from ..errors import SchemaError, StoreUnavailable
 from ..rows import columns, dump, load, load_record, missing_counter
 from ..store import (
     ALL_EVENTS,
@@ -93,15 +95,15 @@ class DjangoStore:
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         with _translated():
-            days = models.UseDay.objects.using(self.using).filter(token_id=token_id).order_by("day")
+            days = models.UseDay.objects.using(self._connection.alias).filter(token_id=token_id).order_by("day")
             return dict(days.values_list("day", "requests"))
 
     def client(self, ref: str) -> Client | None:
-        return _find_client(self.using, ref)
+        return _find_client(self._connection.alias, ref)
 
     def clients(self) -> list[Client]:
         with _translated():
-            rows = models.Client.objects.using(self.using).order_by("name").values_list(*columns(Client))
+            rows = models.Client.objects.using(self._connection.alias).order_by("name").values_list(*columns(Client))
             return [load(Client, row) for row in rows]
 
     def records(self, client_id: str | None = None) -> list[Record]:
@@ -111,7 +113,7 @@ class DjangoStore:
         asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
         conditions = {lookup: value for lookup, value in asked.items() if value is not None}
         with _translated():
-            events = models.Event.objects.using(self.using).filter(number__gt=which.after, **conditions)
+            events = models.Event.objects.using(self._connection.alias).filter(number__gt=which.after, **conditions)
             rows = events.order_by("-number").values_list(*columns(Event))[:limit]
             return [load(Event, row) for row in rows][::-1]
 
@@ -150,7 +152,10 @@ class DjangoStore:
 
     @property
     def _connection(self) -> BaseDatabaseWrapper:
-        connection = connections[self.using]
+        try:
+            connection = connections[self.using]
+        except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
+            raise StoreUnavailable(f"the database {self.using!r} cannot be used: {error}") from None
         if connection.vendor not in CLOCKS:
             raise SchemaError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {connection.display_name}")
         return connection

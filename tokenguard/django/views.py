@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
@@ -23,7 +24,7 @@ from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import RequestGuard
 from .conf import SettingError, service
-from .middleware import passed
+from .middleware import in_thread_if_heard, look_up, passed
 
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
@@ -103,19 +104,33 @@ class TokenRequiredMixin(View):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         """The view, guarded. Raises ImproperlyConfigured if it asks for nothing that a token could have."""
-        asked = {method: cls.get_requirement(method) for method in cls.http_method_names if hasattr(cls, method)}
-        asked.setdefault("head", asked.get("get", ANY_TOKEN))
-        # Whatever has no handler is answered with 405, and that needs no scopes.
-        return _guarding(lambda request: asked.get(_method(request), ANY_TOKEN), *asked.values())(
-            super().as_view(**initkwargs)
-        )
+        view = super().as_view(**initkwargs)
+        # What is given here goes before the class's own, as it does in the view.
+        owner: Any = type(cls.__name__, (cls,), {"__qualname__": cls.__qualname__, **initkwargs}) if initkwargs else cls
+        methods = [method for method in owner.http_method_names if hasattr(owner, method)]
+        asked: dict[str, Requirement] = {method: owner.get_requirement(method) for method in methods}
+
+        def find(request: HttpRequest) -> Requirement | None:
+            method = (request.method or "").lower()
+            # Also of what has no handler here: a setup or dispatch of the view's own may have something for it.
+            with suppress(ImproperlyConfigured):
+                return asked.get(method) or cast(Requirement, owner.get_requirement(method))
+            return None
+
+        def not_allowed(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            unnamed = cls(**initkwargs)
+            unnamed.setup(request, *args, **kwargs)
+            return unnamed.http_method_not_allowed(request, *args, **kwargs)
+
+        return _guarding(find, *asked.values(), otherwise=not_allowed)(view)
 
 
 class ScopesRequiredMixin(TokenRequiredMixin):
     """Lets a class-based view be called only with a token that has all of ``required_scopes``.
 
     And, if ``required_any_of`` is given, one of those. Each is a scope, several, or a dictionary that names those for
-    each HTTP method that the view has, in lower case. Put it first among the bases.
+    each HTTP method that the view has, in lower case; any other method is answered with 405. Put it first among the
+    bases.
     """
 
     required_scopes: ClassVar[Asked] = ()
@@ -124,11 +139,15 @@ class ScopesRequiredMixin(TokenRequiredMixin):
     @classmethod
     def get_requirement(cls, method: str) -> Requirement:
         given = (cls.required_scopes, cls.required_any_of)
-        by_method = [names for names in given if isinstance(names, Mapping)]
-        if method == "options" and by_method and not any(method in names for names in by_method):
+        # Django answers HEAD with what answers GET.
+        names = (method, "get") if method == "head" and not hasattr(cls, method) else (method,)
+        by_method = [asked for asked in given if isinstance(asked, Mapping)]
+        # What is asked of all methods must not open one that is left out where they are named.
+        left_out = bool(by_method) and not any(name in asked for asked in by_method for name in names)
+        if left_out and method == "options" and cls.options is View.options:
             return ANY_TOKEN  # Django's own answer, which tells the methods
         try:
-            all_of, any_of = [scopes_for(names, method) for names in given]
+            all_of, any_of = [() if left_out else scopes_for(asked, *names) for asked in given]
             return Requirement.scopes(*all_of, any_of=any_of)
         except (InvalidValue, TypeError) as error:
             raise ImproperlyConfigured(
@@ -145,8 +164,15 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _guarding(find: Callable[[HttpRequest], Requirement], *requirements: Requirement) -> Callable[[V], V]:
-    """A decorator that asks of a request what ``find`` says, which is one of ``requirements``."""
+def _guarding(
+    find: Callable[[HttpRequest], Requirement | None],
+    *requirements: Requirement,
+    otherwise: Callable[..., Any] | None = None,
+) -> Callable[[V], V]:
+    """A decorator that asks of a request what ``find`` says; ``requirements`` are what it is known to say.
+
+    Where it says None the view is not for it: any token will do for the answer that ``otherwise`` makes.
+    """
 
     def decorate(view: V) -> V:
         if inspect.isclass(view):
@@ -155,25 +181,29 @@ def _guarding(find: Callable[[HttpRequest], Requirement], *requirements: Require
                 "or with ScopesRequiredMixin among its bases"
             )
 
+        def chosen(requirement: Requirement | None) -> Callable[..., Any]:
+            return view if requirement or otherwise is None else otherwise
+
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            refusal = refuse_unless(find(request), request)
-            return view(request, *args, **kwargs) if refusal is None else refusal
+            requirement = find(request)
+            refusal = refuse_unless(requirement or ANY_TOKEN, request)
+            return chosen(requirement)(request, *args, **kwargs) if refusal is None else refusal
 
         @wraps(view)
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            refusal = refuse_unless(find(request), request)
-            return await view(request, *args, **kwargs) if refusal is None else refusal
+            # Known already, unless something has changed the request's headers, or the settings, since the middleware.
+            if hasattr(request, "META") and passed(request):
+                await look_up(request, service().requests)
+            requirement = find(request)
+            refusal = await in_thread_if_heard(refuse_unless, requirement or ANY_TOKEN, request)
+            return await chosen(requirement)(request, *args, **kwargs) if refusal is None else refusal
 
         found = cast(V, guarded_async if _is_async(view) else guarded)
         vars(found).update({"csrf_exempt": True, REQUIREMENTS: requirements})
         return found
 
     return decorate
-
-
-def _method(request: HttpRequest) -> str:
-    return (request.method or "").lower()
 
 
 def _is_async(view: Callable[..., Any]) -> bool:
