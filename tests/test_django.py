@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import pytest
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
@@ -50,6 +52,17 @@ SETTINGS = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": "of_this_test"}
 
 
 # The project
+
+
+def login_required(get_response: Any) -> Any:
+    """Django's LoginRequiredMiddleware, for a user who is not logged in."""
+
+    class Anonymous(LoginRequiredMiddleware):
+        def process_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            request.user = AnonymousUser()
+            return super().process_view(request, *args, **kwargs)
+
+    return Anonymous(get_response)
 
 
 def seen(request: HttpRequest) -> HttpResponse:
@@ -370,6 +383,19 @@ def test_what_was_told_to_nobody_in_particular_may_be_cached_by_all(http: Client
     assert (public.get("Cache-Control"), public["Vary"]) == (None, "Authorization")
     assert http.get("/public", headers=bearer(issue()))["Cache-Control"] == "private"
     assert http.get("/public", headers=bearer("x"))["Cache-Control"] == "private"
+
+
+# Sessions
+
+
+def test_guarded_views_ask_for_no_login(http: Client) -> None:
+    """Where Django's own middleware asks everybody for one."""
+    kept = [*settings.MIDDLEWARE, "tests.test_django.login_required"]
+    with override_settings(MIDDLEWARE=kept, LOGIN_URL="/open"):
+        for url in ("/read", "/class", "/dispatching"):
+            assert http.get(url, headers=bearer(issue())).status_code == 200
+            assert http.get(url).status_code == 401
+        assert http.get("/public").status_code == 302
 
 
 # CSRF

@@ -223,6 +223,39 @@ def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(sqlite_url:
         assert store.feed(83).revision == 82
 
 
+def test_what_nobody_would_commit_is_not_written(store: DjangoStore, alias: str) -> None:
+    """As where a project has turned Django's autocommit off: a revocation must not be told and then be lost."""
+    issued = World(store).issue()
+    transaction.set_autocommit(False, using=alias)
+    try:
+        with pytest.raises(StoreUnavailable, match="nothing would commit"):
+            World(store).issuer.revoke(issued.token.id, actor="tests")
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+    World(store).issuer.revoke(issued.token.id, actor="tests")
+
+
+def test_writers_under_a_stricter_isolation_are_told_to_try_again(postgresql_url: str) -> None:
+    with django_alias(postgresql_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        other_side = SQLAlchemyStore(postgresql_url)
+
+        @transaction.atomic(using=alias)
+        def too_late() -> None:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("SELECT 1 FROM tokenguard_client")
+            World(other_side).client()
+            World(store).client("another")
+
+        with pytest.raises(StoreUnavailable, match="another writer came first"):
+            too_late()
+        assert [client.name for client in store.clients()] == ["billing"]
+        other_side.close()
+
+
 # Where it is kept
 
 

@@ -24,6 +24,7 @@ CLOCKS = {
 _MISSING = ("no such table", "no such column", "42P01", "42703")
 _LOCKED = ("database is locked", "55P03")
 _TOO_SLOW = ("57014",)
+_CONFLICT = ("40001", "40P01")
 _READ_ONLY = ("readonly database", "25006")
 
 
@@ -39,6 +40,8 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
         )
     if any(sign in symptoms for sign in _TOO_SLOW):
         return StoreUnavailable(f"the database did not answer within {LOCK_TIMEOUT} s")
+    if any(sign in symptoms for sign in _CONFLICT):
+        return StoreUnavailable(f"another writer came first ({said}): nothing was changed, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
         return StoreUnavailable(f"the database cannot be written ({said}): nothing was changed")
     return StoreUnavailable(f"the database cannot be used: {said}")

@@ -126,6 +126,12 @@ class DjangoStore:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         connection = self._connection
+        with _translated():
+            if not (connection.in_atomic_block or connection.get_autocommit()):
+                raise StoreUnavailable(
+                    f"nothing would commit what is written to the database {connection.alias!r}: it is not in "
+                    "autocommit mode, as Django's databases are unless told otherwise"
+                )
         with _translated(), transaction.atomic(using=connection.alias):
             revision, version = _lock_counter(connection)
             check_version(version, SET_UP)

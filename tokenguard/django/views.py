@@ -200,7 +200,8 @@ def _guarding(
             return await chosen(requirement)(request, *args, **kwargs) if refusal is None else refusal
 
         found = cast(V, guarded_async if _is_async(view) else guarded)
-        vars(found).update({"csrf_exempt": True, REQUIREMENTS: requirements})
+        # Nor is a session asked for, where LoginRequiredMiddleware would send callers to a page to log in.
+        vars(found).update({"csrf_exempt": True, "login_required": False, REQUIREMENTS: requirements})
         return found
 
     return decorate
