@@ -4,6 +4,8 @@ PYTHON ?= python3
 SAMPLE ?= flask
 $(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(SAMPLE)))
 BIN := .venv/bin
+# Most tests wait for a server or a command; a file's tests share what they have started.
+SPREAD := -n auto --dist loadfile
 
 .PHONY: help demo run test matrix lint docs clean
 
@@ -23,12 +25,12 @@ run: .venv/sample-$(SAMPLE)
 
 test: .venv/test
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest $(SPREAD)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 matrix: .venv/test
-	$(BIN)/python -m nox
+	$(BIN)/python -m nox -- $(SPREAD)
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -22,10 +22,9 @@ TESTS = [
     "tests/test_flask.py",
     "tests/test_flask_service.py",
     "tests/test_sample_directory.py",
-    "tests/test_shared_database.py",
+    "tests/test_sample_django.py",
     "tests/test_sqlalchemy_store.py",
     "tests/test_testing.py",
-    "tests/test_usage.py",
 ]
 
 
@@ -35,6 +34,6 @@ TESTS = [
     [nox.param("3.11", "~= 5.2.0", id="3.11-django5.2"), nox.param("3.13", "~= 6.0", id="3.13-django6")],
 )
 def frameworks(session: nox.Session, django: str) -> None:
-    """Flask and one version of Django on one version of Python; arguments go to pytest."""
+    """Flask and one version of Django on one version of Python; further arguments are pytest's."""
     session.install("-e", ".[test]", f"Django {django}")
-    session.run("python", "-m", "pytest", *(session.posargs or TESTS))
+    session.run("python", "-m", "pytest", *session.posargs, *TESTS)
