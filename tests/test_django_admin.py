@@ -24,8 +24,9 @@ from django.contrib.sessions.middleware import SessionMiddleware as Middleware
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.signals import request_finished
-from django.db import OperationalError, connections
+from django.db import OperationalError, connections, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.db.models.signals import post_save
 from django.template.base import Template
 from django.test import Client as Browser
 from django.test import override_settings
@@ -472,6 +473,31 @@ class TestIssue:
         assert len(text_of(browser.post(f"{TOKENS}add/", data).content.decode())) == 1
         assert len(site.tokens()) == 1
 
+    def test_a_page_that_cannot_be_drawn_undoes_the_token_and_betrays_no_text(self, site: Site) -> None:
+        browser = site.browser("all")
+        client = site.client()
+        data = filled(browser, f"{TOKENS}add/?client={client}", scopes=["users:read"])
+        # As a project's own template may be, a mistake below the text included.
+        broken = '{% for token, text in issued %}{{ text.reveal }}{% url "nowhere" %}{% endfor %}'
+        own = {"admin/tokenguard/issued.html": broken}
+        loaders = [
+            ("django.template.loaders.locmem.Loader", own),
+            "django.template.loaders.app_directories.Loader",
+        ]
+        (engine,) = settings.TEMPLATES
+        options = {**engine["OPTIONS"], "loaders": loaders}
+        with override_settings(TEMPLATES=[{**engine, "APP_DIRS": False, "OPTIONS": options}], DEBUG=True):
+            old = site.issue(client).token.id
+            rotation = filled(browser, f"{TOKENS}{old}/rotate/", confirmed="yes")
+            for url, posted in ((f"{TOKENS}add/", data), (f"{TOKENS}{old}/rotate/", rotation)):
+                answer = browser.post(url, posted)
+                assert answer.status_code == 200
+                assert "cannot be drawn, so nothing was done (NoReverseMatch: Reverse for 'nowhere'" in plain(answer)
+                assert text_of(answer.content.decode()) == []
+        assert [record.token.id for record in site.tokens()] == [old]
+        assert not LogEntry.objects.exists()
+        assert len(text_of(browser.post(f"{TOKENS}add/", data).content.decode())) == 1
+
 
 def issued_secret(text: str) -> Any:
     from tokenguard.tokens import Secret
@@ -691,6 +717,22 @@ class TestRevoke:
         assert browser.post(TOKENS, data | {"confirmed": "yes"}).status_code == 302
         assert [site.state(token_id) for token_id in ids] == [State.REVOKED, State.REVOKED, State.ACTIVE]
 
+    def test_without_an_action_that_is_said(self, site: Site) -> None:
+        browser = site.browser("all")
+        token = site.issue().token
+        data = {"action": "", "index": "0", "_selected_action": [token.id]}
+        assert "No action selected." in plain(browser.post(TOKENS, data, follow=True))
+
+    def test_the_action_may_be_chosen_below_the_list(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(TokenAdmin, "actions_on_bottom", True)
+        browser = site.browser("all")
+        token = site.issue().token
+        for index, chosen in enumerate((["revoke_selected", ""], ["", "revoke_selected"])):
+            data = {"action": chosen, "index": str(index), "_selected_action": [token.id]}
+            assert "Revoke this token?" in plain(browser.post(TOKENS, data))
+        data = {"action": ["", "delete_selected"], "index": "0", "_selected_action": [token.id]}
+        assert browser.post(TOKENS, data).status_code == 403
+
     def test_all_in_a_long_list_are_not_taken_at_once(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         from tokenguard.django.admin import tokens
 
@@ -780,6 +822,20 @@ class TestRotate:
         assert f"token {ids[0]} is revoked" in plain(answer)
         assert text_of(answer.content.decode()) == []
         assert len(site.tokens()) == 2
+
+    def test_what_the_policy_refuses_undoes_the_others(self, site: Site) -> None:
+        browser = site.browser("all")
+        client = site.client()
+        # The newest comes first, and may be rotated.
+        ids = [site.issue(client, name=name).token.id for name in ("", "nightly")]
+        data = {"action": "rotate_selected", "_selected_action": ids, "confirmed": "yes", "overlap": "1h"}
+        before = conf.get_store().events(9)
+        with override_settings(TOKENGUARD=SETTINGS | {"REQUIRE_NAME": True}):
+            answer = browser.post(TOKENS, data | {"form_id": "a form"})
+        assert "require_name: a token must have a name here" in plain(answer)
+        assert {record.token.id: record.token.successor_id for record in site.tokens()} == dict.fromkeys(ids)
+        (event,) = conf.get_store().events(9)[len(before) :]
+        assert (event.kind, event.actor, event.data["rule"]) == ("policy.refused", "admin:ada", [None, "require_name"])
 
 
 class TestPermissions:
@@ -1012,6 +1068,12 @@ class TestTrouble:
             assert answer.status_code == 503, url
             assert "manage.py migrate tokenguard" in plain(answer)
 
+    def test_missing_tables_are_not_asked_for_what_nobody_may_delete(self, site: Site) -> None:
+        browser = site.browser("all")
+        connections["default"].cursor().execute("ALTER TABLE tokenguard_token RENAME TO gone")
+        for url in (TOKENS, CLIENTS):
+            assert browser.get(f"{url}anything/delete/").status_code == 403
+
     def test_a_locked_database(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         import sqlite3
 
@@ -1050,6 +1112,31 @@ class TestTrouble:
         assert text_of(answer.content.decode()) == []
         assert site.tokens() == []
         assert len(text_of(browser.post(f"{TOKENS}add/", data).content.decode())) == 1
+
+    @pytest.mark.parametrize("error", [OperationalError("no queue"), RuntimeError("no queue")])
+    def test_what_fails_after_the_commit_costs_no_text(
+        self, site: Site, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser = site.browser("all")
+        data = filled(browser, f"{TOKENS}add/?client={site.client()}", scopes=["users:read"])
+
+        def fail() -> None:
+            raise error
+
+        def saved(**kwargs: Any) -> None:
+            transaction.on_commit(fail)
+
+        post_save.connect(saved, sender=LogEntry)
+        try:
+            answer = browser.post(f"{TOKENS}add/", data)
+        finally:
+            post_save.disconnect(saved, sender=LogEntry)
+        (text,) = text_of(answer.content.decode())
+        assert "after the commit failed" in caplog.text
+        assert "no queue" in caplog.text
+        assert text[20:] not in caplog.text
+        assert browser.post(f"{TOKENS}add/", data).status_code == 409
+        assert len(site.tokens()) == 1
 
     def test_damaged_rows(self, site: Site) -> None:
         browser = site.browser("all")
@@ -1150,6 +1237,31 @@ class TestSites:
                 assert 'href="/admin/' not in page
             answer = browser.post(f"/ops/tokenguard/token/{token.id}/revoke/", {"confirmed": "1"})
             assert answer["Location"] == f"/ops/tokenguard/token/{token.id}/change/"
+
+    def test_what_a_list_leaves_out_has_no_page(self, site: Site) -> None:
+        client = site.issue().token.client_id
+        hidden, shown = site.issue(client).token.id, site.issue(client, name="ours").token.id
+        other = AdminSite(name="operations")
+        other.register(models.Client, NoClients)
+        other.register(models.Token, OurTokens)
+        browser = site.browser("all")
+        with override_settings(ROOT_URLCONF=Urls([path("ops/", other.urls)])):
+            for view in ("change", "history", "rotate", "revoke"):
+                assert browser.get(f"/ops/tokenguard/token/{shown}/{view}/").status_code == 200
+                assert browser.get(f"/ops/tokenguard/token/{hidden}/{view}/").status_code == 404
+            assert browser.post(f"/ops/tokenguard/token/{hidden}/revoke/", {"confirmed": "1"}).status_code == 404
+            for view in ("change", "history"):
+                assert browser.get(f"/ops/tokenguard/client/{client}/{view}/").status_code == 404
+
+
+class OurTokens(TokenAdmin):
+    def get_queryset(self, request: Any) -> Any:
+        return super().get_queryset(request).filter(name="ours")
+
+
+class NoClients(ClientAdmin):
+    def get_queryset(self, request: Any) -> Any:
+        return super().get_queryset(request).none()
 
 
 class Urls:

@@ -180,6 +180,12 @@ class Issuer:
                 tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
+    def record_refusal(self, violation: PolicyViolation, *, actor: str) -> None:
+        """Record that the policy refused something, for a caller whose own transaction has undone that record."""
+        data = {"rule": [None, violation.rule]}
+        with self.store.transaction() as tx:
+            tx.note(Change(EventKind.POLICY_REFUSED, self.clock(), actor, data), violation.client_id)
+
     def _successor(self, token: Token, minted: Minted, at: int) -> Token:
         default = self.policy.idle_timeout
         return replace(
@@ -212,9 +218,7 @@ class Issuer:
             with self.store.transaction() as tx:
                 yield tx
         except PolicyViolation as violation:
-            data = {"rule": [None, violation.rule]}
-            with self.store.transaction() as tx:
-                tx.note(Change(EventKind.POLICY_REFUSED, self.clock(), actor, data), violation.client_id)
+            self.record_refusal(violation, actor=actor)
             raise
 
     def _known(self, scopes: Scopes) -> Scopes:

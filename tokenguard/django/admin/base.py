@@ -16,7 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from ...databases import complaint
+from ...databases import askable, complaint
 from ...errors import StoreError, TokenGuardError
 from ...tokens import TOKEN_SHAPED
 from ..connections import SET_UP
@@ -85,14 +85,27 @@ class StoreAdmin(ModelAdmin):
             return HttpResponseRedirect(request.path)
         return super().changelist_view(request, extra_context)
 
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Refused, without asking the database for what would be deleted."""
+        raise PermissionDenied
+
     @answered
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         check(self.has_view_or_change_permission(request))
-        if not self.get_queryset(request).filter(pk=object_id_of(object_id)).exists():
-            raise not_found(str(self.opts.verbose_name))
+        self.listed_id(request, object_id)
         return super().history_view(request, object_id, extra_context)
+
+    def listed_id(self, request: HttpRequest, quoted: str) -> str:
+        """The id in a URL; raises Http404 unless it is that of a row which the list has for this user."""
+        found = unquote(quoted)
+        # What is not printable no database needs to be asked for.
+        if not (askable(found) and self.get_queryset(request).filter(pk=found).exists()):
+            raise not_found(str(self.opts.verbose_name))
+        return found
 
     def unavailable(self, request: HttpRequest, error: TokenGuardError) -> HttpResponse:
         """The page that says what is wrong and what to do."""
@@ -137,17 +150,10 @@ class StoreAdmin(ModelAdmin):
         return helpers.AdminForm(form, fieldsets, {}, model_admin=self)
 
     def _check_action(self, request: HttpRequest) -> None:
-        # Django passes over an action that somebody may not take; who posts it anyway is refused.
-        if request.POST.get("action", "") not in self.get_actions(request):
-            raise PermissionDenied
-
-
-def object_id_of(quoted: str) -> str:
-    """The id in a URL; raises Http404 for what cannot be one, which no database needs to be asked."""
-    found = unquote(quoted)
-    if not found.isprintable():
-        raise Http404
-    return found
+        # Django passes over an action that somebody may not take; who posts it anyway is refused. One that was not
+        # chosen, in either of two selects, is Django's to tell.
+        allowed = self.get_actions(request)
+        check(bool(allowed) and {*request.POST.getlist("action")} <= {"", *allowed})
 
 
 def not_found(kind: str) -> Http404:

@@ -14,7 +14,7 @@ from ...store import EventFilter
 from ...tokens import Client
 from .. import models
 from ..conf import service
-from .base import StoreAdmin, answered, check, not_found, object_id_of
+from .base import StoreAdmin, answered, check, not_found
 from .details import client_facts, happenings, moment, moment_text, scopes_text
 from .forms import ClientForm, NewClientForm, version
 from .states import with_state, with_use
@@ -80,7 +80,7 @@ class ClientAdmin(StoreAdmin):
         check(self.has_view_or_change_permission(request))
         editable = self.has_change_permission(request)
         found = service()
-        client = found.store.client(object_id_of(object_id))
+        client = found.store.client(self.listed_id(request, object_id))
         if client is None:
             raise not_found("client")
         posted = request.method == "POST"
@@ -111,7 +111,7 @@ class ClientAdmin(StoreAdmin):
         return self.page(request, "client", context)
 
     def _register(self, request: HttpRequest, form: NewClientForm, issuer: granting.Issuer) -> Client:
-        with one_transaction():
+        with one_transaction(request):
             client = issuer.register(
                 form.cleaned_data["name"], form.chosen, conditions=form.conditions, actor=actor(request)
             )
@@ -120,7 +120,7 @@ class ClientAdmin(StoreAdmin):
 
     def _change(self, request: HttpRequest, client: Client, form: ClientForm, issuer: granting.Issuer) -> None:
         wanted = {"scopes": form.chosen, "enabled": form.cleaned_data["enabled"], "conditions": form.conditions}
-        with one_transaction():
+        with one_transaction(request):
             with issuer.store.transaction() as tx:
                 present = tx.client(client.id)
             # From here on nobody else can change it.

@@ -73,7 +73,7 @@ class Revocation(Confirmation):
 
     def do(self, request: HttpRequest, tokens: list[Any], form: Any) -> HttpResponse:
         check_any(tokens)
-        with one_transaction():
+        with one_transaction(request):
             service().issuer.revoke(*(token.pk for token in tokens), actor=actor(request))
             for token in tokens:
                 self.admin.log_done(request, token, "Revoked.")
@@ -99,6 +99,7 @@ class Rotation(Confirmation):
             for token, new in zip(tokens, issued, strict=True):
                 self.admin.log_done(request, token, f"Rotated: its successor is {new.token.id}.")
                 self.admin.log_done(request, new.token, f"Issued in place of {token.pk}.")
+            ends = moment(issued[-1].token.created_at + overlap * SECOND) if overlap else None
+            answer = self.admin.show_texts(request, issued, replaced=[token.pk for token in tokens], ends=ends)
             shown([new.token.id for new in issued])
-        ends = moment(issued[-1].token.created_at + overlap * SECOND) if overlap else None
-        return self.admin.show_texts(request, issued, replaced=[token.pk for token in tokens], ends=ends)
+        return answer

@@ -16,7 +16,7 @@ from ...issuer import Issued
 from ...store import EventFilter, Record, State
 from .. import models
 from ..conf import service
-from .base import MAX_AT_ONCE, StoreAdmin, answered, check, not_found, object_id_of
+from .base import MAX_AT_ONCE, StoreAdmin, answered, check, not_found
 from .confirm import Confirmation, Revocation, Rotation
 from .details import happenings, moment_text, scopes_text, token_facts
 from .filters import AttentionFilter, ClientFilter, StateFilter
@@ -97,7 +97,7 @@ class TokenAdmin(StoreAdmin):
         form = IssueForm(request.POST if posted else None, options=service().options, initial=initial)
         if form.is_valid():
             try:
-                return self.show_texts(request, [self._issue(request, form)])
+                return self._issue(request, form)
             except ShownBefore as shown:
                 return self.shown_before(request, shown)
             except TokenGuardError as error:
@@ -114,7 +114,7 @@ class TokenAdmin(StoreAdmin):
             check(self.has_change_permission(request))
             return HttpResponseNotAllowed(["GET", "HEAD"])
         found, at = service(), now()
-        record = self._record(object_id)
+        record = self._record(request, object_id)
         token, working = record.token, record.state(at) in {State.ACTIVE, State.CLIENT_DISABLED}
         facts, chart = token_facts(found, record, at)
         context = {
@@ -146,9 +146,16 @@ class TokenAdmin(StoreAdmin):
         return self._confirmed_one(request, object_id, Revocation(self))
 
     def show_texts(self, request: HttpRequest, issued: list[Issued], **more: Any) -> HttpResponse:
-        """The answer that shows new tokens' texts, which nobody can get again."""
+        """The answer that shows new tokens' texts, which nobody can get again.
+
+        To be made where all can be undone still: raises TokenGuardError if it cannot be drawn.
+        """
         title = "The new token" if len(issued) == 1 else "The new tokens"
-        return self.page(request, "issued", {"title": title, "issued": issued, **more})
+        try:
+            return self.page(request, "issued", {"title": title, "issued": issued, **more}).render()
+        except Exception as error:  # noqa: BLE001 - whatever it is, its traceback holds the half-drawn page
+            said = f"{type(error).__name__}: {error}"
+        raise TokenGuardError(f"the page that shows the text cannot be drawn, so nothing was done ({said})")
 
     def shown_before(self, request: HttpRequest, shown: ShownBefore) -> HttpResponse:
         """The answer to a form that is sent again: nothing is made a second time."""
@@ -159,7 +166,7 @@ class TokenAdmin(StoreAdmin):
         """A line in the admin's history of a token."""
         self.log_change(request, models.Token(id=token.id, name=token.name), message)
 
-    def _issue(self, request: HttpRequest, form: IssueForm) -> Issued:
+    def _issue(self, request: HttpRequest, form: IssueForm) -> HttpResponse:
         given = form.cleaned_data
         with shown_once(request, given["form_id"]) as shown:
             issued = service().issuer.issue(
@@ -172,17 +179,18 @@ class TokenAdmin(StoreAdmin):
                 actor=actor(request),
             )
             self.log_addition(request, models.Token(id=issued.token.id, name=issued.token.name), "Issued.")
+            answer = self.show_texts(request, [issued])
             shown([issued.token.id])
-        return issued
+        return answer
 
-    def _record(self, object_id: str) -> Record:
-        record = service().store.find(object_id_of(object_id))
+    def _record(self, request: HttpRequest, object_id: str) -> Record:
+        record = service().store.find(self.listed_id(request, object_id))
         if record is None:
             raise not_found("token")
         return record
 
     def _confirmed_one(self, request: HttpRequest, object_id: str, confirmation: Confirmation) -> HttpResponse:
-        token_id = self._record(object_id).token.id
+        token_id = self.listed_id(request, object_id)
         return self._confirmed(request, self.get_queryset(request).filter(pk=token_id), confirmation)
 
     def _confirmed(self, request: HttpRequest, tokens: Any, confirmation: Confirmation) -> HttpResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,12 +15,13 @@ from django.db import Error, transaction
 from django.http import HttpRequest
 
 from ...databases import complaint
-from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError
+from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError, redact
 from ...store import MAX_ACTOR_LENGTH
 from ...tokens import check_label
 from ..conf import service
 from ..connections import SET_UP
 
+log = logging.getLogger("tokenguard")
 _SHOWN = "tokenguard_shown"
 #: How many forms a session remembers to have shown the texts of: a few, as it may have to fit into a cookie.
 MAX_REMEMBERED = 10
@@ -51,22 +54,27 @@ def actor(request: HttpRequest) -> str:
 
 
 @contextmanager
-def one_transaction() -> Iterator[None]:
+def one_transaction(request: HttpRequest) -> Iterator[None]:
     """What is written in the block, the admin's history included: all of it or nothing.
 
-    Raises StoreError for what the database refuses. What the policy refuses is recorded all the same.
+    Raises StoreError for what the database refuses. What the policy refuses is recorded all the same. What fails after
+    the commit, as a project's own callback may, is logged: the answer must not be lost by it.
     """
-    refused: PolicyViolation | None = None
+    committed: list[bool] = []
     try:
         with transaction.atomic(using=database()):
-            try:
-                yield
-            except PolicyViolation as violation:
-                refused = violation
-    except Error as error:
-        raise complaint(error.__cause__ or error, SET_UP) from error
-    if refused:
-        raise refused
+            transaction.on_commit(partial(committed.append, True), using=database())
+            yield
+    except Exception as error:
+        if committed:
+            log.error("what was to be done after the commit failed: %s", redact(traceback.format_exc()))
+            return
+        if isinstance(error, PolicyViolation):
+            # What the issuer has recorded is undone with the rest.
+            service().issuer.record_refusal(error, actor=actor(request))
+        if isinstance(error, Error):
+            raise complaint(error.__cause__ or error, SET_UP) from error
+        raise
 
 
 @contextmanager
@@ -79,7 +87,7 @@ def shown_once(request: HttpRequest, form_id: str) -> Iterator[Callable[[Sequenc
     before = request.session.get(_SHOWN, {})
     _check_not_shown(before, form_id)
     try:
-        with one_transaction():
+        with one_transaction(request):
             yield partial(_remember_shown, request, form_id)
     except StoreError:
         if form_id in request.session.get(_SHOWN, {}):
