@@ -16,3 +16,10 @@ for (const button of document.querySelectorAll("[data-copy]")) {
         }
     });
 }
+
+// A browser may keep the page as it was, for whoever goes back to it: not with what is shown this once.
+addEventListener("pagehide", () => {
+    for (const shown of document.querySelectorAll(".tg-secret code")) {
+        shown.textContent = "";
+    }
+});
