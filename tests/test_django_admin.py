@@ -69,6 +69,9 @@ def site(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(Template, "_render", instrumented_test_render)
     with default_database(path), override_settings(TOKENGUARD=SETTINGS):
         yield Site()
+        found = conf.built()
+        if found is not None and found.requests.guard.usage is not None:
+            found.requests.guard.usage.write(everything=True)  # before the database is gone
 
 
 class default_database:  # noqa: N801 - used like a function
