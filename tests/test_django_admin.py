@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -1152,6 +1153,16 @@ class TestTrouble:
             answer = browser.get(url)
             assert answer.status_code == 503
             assert "is damaged" in plain(answer)
+
+    @pytest.mark.parametrize("time", [2**62, -(2**62)])
+    def test_times_that_no_calendar_reaches(self, site: Site, time: int) -> None:
+        """As a damaged row may hold: it is told, and does not keep the others from being seen."""
+        browser = site.browser("all")
+        token = site.issue().token
+        models.Token._base_manager.update(expires_at=time, created_at=time)
+        for url in (TOKENS, f"{TOKENS}{token.id}/change/", f"{CLIENTS}{token.client_id}/change/"):
+            assert browser.get(url).status_code == 200
+        call_command("tokenguard", "list", stdout=StringIO())
 
     def test_a_setting_that_cannot_be_used(self, site: Site) -> None:
         browser = site.browser("all")

@@ -19,6 +19,9 @@ LONGEST = 100 * 366 * 24 * 3600
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Years of four digits, and a day from the end of the calendar, so that any time zone can tell them.
+_FIRST = (datetime(1000, 1, 2, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 class NeverBack:
@@ -40,8 +43,11 @@ def now() -> int:
 
 
 def to_datetime(micros: int) -> datetime:
-    """Epoch microseconds as an aware datetime in UTC, exact to the microsecond."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """Epoch microseconds as an aware datetime in UTC, exact to the microsecond.
+
+    A time that no calendar reaches, as a damaged row may hold, is the first or the last that can be told.
+    """
+    return _EPOCH + timedelta(microseconds=min(max(micros, _FIRST), _LAST))
 
 
 def isoformat(micros: int) -> str:
