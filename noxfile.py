@@ -12,6 +12,7 @@ nox.options.reuse_venv = "yes"
 
 # What depends on a framework, a database driver or the version of Python.
 TESTS = [
+    "tests/test_admin_browser.py",
     "tests/test_django.py",
     "tests/test_django_admin.py",
     "tests/test_django_checks.py",

@@ -240,3 +240,13 @@ def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserCo
     assert copied(page).startswith("tg_")
     page.get_by_role("link", name=re.compile("^[0-9A-Za-z]{16}$")).first.click()
     page.locator("svg.tg-chart").wait_for()
+
+
+def test_the_way_back_looks_as_on_the_admins_own_pages(page: Page) -> None:
+    looks = []
+    for url in ("/admin/tokenguard/token/", "/admin/tokenguard/token/add/"):
+        page.goto(url)
+        colours = "way => [way, way.querySelector('a')].map(e => [e, 'color', 'backgroundColor']).flatMap"
+        style = "([e, a, b]) => [getComputedStyle(e)[a], getComputedStyle(e)[b]]"
+        looks.append(page.locator(".breadcrumbs").evaluate(f"{colours}({style})"))
+    assert looks[0] == looks[1]
