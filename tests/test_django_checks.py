@@ -44,7 +44,8 @@ def said(*, deploy: bool = False, databases: Sequence[str] | None = None, **sett
     production = {"SECURE_SSL_REDIRECT": True, "SECRET_KEY": "s" * 60}
     good = {"TOKENGUARD": GOOD, "MIDDLEWARE": ["django.middleware.security.SecurityMiddleware", OURS]}
     with override_settings(**{**production, **good, **settings}):
-        tags = [Tags.security, Tags.compatibility, Tags.database]
+        # Where databases are asked for by their tag alone, Django 6.1 checks all of them.
+        tags = [Tags.security, Tags.compatibility, *([Tags.database] if databases else [])]
         found = run_checks(tags=tags, include_deployment_checks=deploy, databases=databases)
     ours = [message for message in found if str(message.id).startswith("tokenguard.")]
     assert all(message.hint for message in ours)
