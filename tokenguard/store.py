@@ -8,7 +8,7 @@ nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -258,6 +258,19 @@ def merge_use(known: Use | None, new: NewUse) -> Use:
     if new.last_used_at <= known.last_used_at:
         return replace(known, scopes=scopes)
     return Use(new.token_id, new.last_used_at, new.address, scopes)
+
+
+def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:
+    """How many events, given by number and time, are older than ``before``, and the last one's number.
+
+    Up to the first that is young enough, so that what remains is numbered without gaps.
+    """
+    count, last = 0, 0
+    for number, at in oldest:
+        if at >= before:
+            break
+        count, last = count + 1, number
+    return count, last
 
 
 def number_event(change: Change, number: int, client_id: str, token_id: str | None) -> Event:

@@ -29,6 +29,7 @@ from ..store import (
     Record,
     Transaction,
     number_event,
+    run_of_old,
 )
 from ..tokens import Client, Token, Use
 from . import models
@@ -211,14 +212,9 @@ class _Transaction:
         self._all(models.Token).filter(pk__in=token_ids).delete()
 
     def delete_events(self, before: int, limit: int) -> int:
-        # The oldest up to the first that is young enough, so that what remains is numbered without gaps.
         events = self._all(models.Event)
         oldest = events.filter(number__lt=self._revision).order_by("number").values_list("number", "at")[:limit]
-        count, last = 0, 0
-        for number, at in oldest:
-            if at >= before:
-                break
-            count, last = count + 1, number
+        count, last = run_of_old(oldest, before)
         events.filter(number__lte=last).delete()
         return count
 

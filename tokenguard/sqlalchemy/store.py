@@ -13,7 +13,19 @@ from sqlalchemy.engine import URL
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
 from ..rows import dump, load, load_record, missing_counter
-from ..store import ALL_EVENTS, FEED_LIMIT, Change, Event, EventFilter, Feed, NewUse, Record, Transaction, number_event
+from ..store import (
+    ALL_EVENTS,
+    FEED_LIMIT,
+    Change,
+    Event,
+    EventFilter,
+    Feed,
+    NewUse,
+    Record,
+    Transaction,
+    number_event,
+    run_of_old,
+)
 from ..tokens import Client, Token
 from .engine import SET_UP, checked_url, create_file, make_engines, translated, use_wal
 from .tables import (
@@ -189,14 +201,9 @@ class _Transaction:
             self._connection.execute(delete(table).where(column.in_(token_ids)))
 
     def delete_events(self, before: int, limit: int) -> int:
-        # The oldest up to the first that is young enough, so that what remains is numbered without gaps.
         number = event_table.c.number
         query = select(number, event_table.c.at).where(number < self._revision).order_by(number).limit(limit)
-        count, last = 0, 0
-        for last_seen, at in self._connection.execute(query).all():
-            if at >= before:
-                break
-            count, last = count + 1, last_seen
+        count, last = run_of_old(self._connection.execute(query).all(), before)
         self._connection.execute(delete(event_table).where(number <= last))
         return count
 

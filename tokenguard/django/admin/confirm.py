@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import messages
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .tokens import TokenAdmin
 
 
-class Confirmation:
+class Confirmation(ABC):
     """Asks, for one token from its page, or for several as an action of the list."""
 
     template: ClassVar[str]
@@ -42,9 +43,9 @@ class Confirmation:
                 form.refuse(error)
         return self._ask(request, tokens, form)
 
+    @abstractmethod
     def do(self, request: HttpRequest, tokens: list[Any], form: Any) -> HttpResponse:
         """Do it, and say so."""
-        raise NotImplementedError
 
     def _ask(self, request: HttpRequest, tokens: list[Any], form: AdminForm) -> HttpResponse:
         one = tokens[0] if len(tokens) == 1 else None
