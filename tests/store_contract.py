@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,16 @@ def change(kind: EventKind = EventKind.TOKEN_ISSUED, **data: object) -> Change:
 
 def new_use(at: int, address: str = "192.0.2.1", *scopes: str, **days: int) -> NewUse:
     return NewUse(TOKEN.id, at, address, frozenset(scopes), {int(day[1:]): count for day, count in days.items()})
+
+
+class Listener:
+    """Keeps what it hears of commits, and whatever else is put there."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event | None] = []
+
+    def hear(self, events: Sequence[Event]) -> None:
+        self.heard += events
 
 
 class StoreContract:
@@ -125,6 +136,37 @@ class StoreContract:
             tx.on_commit(look)
             assert seen == []
         assert seen == [event, event]
+
+    def test_what_is_committed_is_announced_before_anything_that_waits_for_it(self, filled: Store) -> None:
+        listener = Listener()
+        filled.committed.listen(listener.hear)
+
+        def fail() -> None:
+            with filled.transaction() as tx:
+                tx.put_token(TOKEN, change())
+                raise RuntimeError("half way")
+
+        with pytest.raises(RuntimeError, match="half way"):
+            fail()
+        assert listener.heard == []
+        with filled.transaction() as tx:
+            tx.on_commit(lambda: listener.heard.append(None))
+            events = [tx.put_token(TOKEN, change()), tx.put_client(CLIENT, change())]
+            assert listener.heard == []
+        assert listener.heard == [*events, None]
+
+    def test_whoever_is_gone_hears_no_more(self, filled: Store) -> None:
+        listener, gone = Listener(), Listener()
+        heard = gone.heard
+        filled.committed.listen(gone.hear)
+        filled.committed.listen(listener.hear)
+        del gone
+        with filled.transaction() as tx:
+            event = tx.put_token(TOKEN, change())
+        assert (listener.heard, heard) == ([event], [])
+
+    def test_nothing_is_read_in_a_transaction_of_the_callers_by_itself(self, filled: Store) -> None:
+        assert filled.in_transaction is False
 
     def test_events_are_numbered_without_gaps_each_with_an_id_of_its_own(self, filled: Store) -> None:
         with filled.transaction() as tx:

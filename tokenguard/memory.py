@@ -13,6 +13,7 @@ from .store import (
     ALL_EVENTS,
     FEED_LIMIT,
     Change,
+    Committed,
     Event,
     EventFilter,
     Feed,
@@ -32,8 +33,11 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._clock = clock
         self._data = _Data()
+        self.committed = Committed()
+        #: Nothing is ever read inside a transaction of the caller's.
+        self.in_transaction = False
 
-    def find(self, token_id: str) -> Record | None:
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
         with self._lock:
             return self._data.record(token_id)
 
@@ -48,6 +52,7 @@ class MemoryStore:
             draft = _MemoryTransaction(self._data.copy(), self._clock)
             yield draft
             self._data = draft.data
+        self.committed.announce(draft.events)
         for callback in draft.callbacks:
             callback()
 
@@ -133,6 +138,7 @@ class _MemoryTransaction:
         self.client = data.client
         self.record = data.record
         self.records = data.records
+        self.events: list[Event] = []
         self.callbacks: list[Callable[[], object]] = []
         self.on_commit = self.callbacks.append
 
@@ -170,4 +176,5 @@ class _MemoryTransaction:
         self.data.revision += 1
         event = number_event(change, self.data.revision, client_id, token_id)
         self.data.events.append(event)
+        self.events.append(event)
         return event

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakMethod
 
 from .clock import SECOND
 from .scopes import Scopes
@@ -207,14 +208,48 @@ class Transaction(Protocol):
         """Call ``callback`` once all of this is committed, what it is a part of included; never if it is undone."""
 
 
+class Committed:
+    """Tells those in this process who listen of what it has just committed."""
+
+    def __init__(self) -> None:
+        self._listeners: list[WeakMethod[Callable[[Sequence[Event]], object]]] = []
+
+    def listen(self, callback: Callable[[Sequence[Event]], object]) -> None:
+        """Call ``callback`` with the events of each commit, as long as the object lives whose method it is.
+
+        It must not raise.
+        """
+        alive = [listener for listener in self._listeners if listener() is not None]
+        self._listeners = [*alive, WeakMethod(callback)]
+
+    def announce(self, events: Sequence[Event]) -> None:
+        """These are committed."""
+        for listener in self._listeners:
+            if events and (callback := listener()) is not None:
+                callback(events)
+
+
 class Store(Protocol):
     """Everything that tokenguard keeps. Any method may raise StoreError; then nothing was changed."""
 
-    def find(self, token_id: str) -> Record | None:
-        """The token with its client and its use, in one statement; None if there is no such token."""
+    #: Told of what this store's own transactions commit, before anything that waits for their ``on_commit``.
+    committed: Committed
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread would read inside a transaction of the caller's own, and see what may yet be undone."""
+
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+        """The token with its client and its use, in one statement; None if there is no such token.
+
+        It may come from a replica that lags, as its counter tells, unless the ``primary`` database is asked for.
+        """
 
     def feed(self, since: int) -> Feed:
-        """The counter and the events numbered ``since`` and up, oldest first, at most FEED_LIMIT of them."""
+        """The counter and the events numbered ``since`` and up, oldest first, at most FEED_LIMIT of them.
+
+        Always from the primary, and never inside a transaction of the caller's.
+        """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Begin to write: locks the counter first; commits at the end of the block, or undoes it all if it raises."""

@@ -22,6 +22,7 @@ from ..store import (
     ALL_EVENTS,
     FEED_LIMIT,
     Change,
+    Committed,
     Event,
     EventFilter,
     Feed,
@@ -77,6 +78,12 @@ class DjangoStore:
     def __init__(self, using: str | None = None, *, clock: Clock | None = None) -> None:
         self._using = using
         self._clock = clock
+        self.committed = Committed()
+
+    @property
+    def in_transaction(self) -> bool:
+        connection = self._connection
+        return connection.in_atomic_block or not connection.get_autocommit()
 
     @property
     def using(self) -> str:
@@ -85,7 +92,7 @@ class DjangoStore:
 
     # Reading
 
-    def find(self, token_id: str) -> Record | None:
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
         return _find(self._connection, token_id)
 
     def feed(self, since: int) -> Feed:
@@ -136,7 +143,10 @@ class DjangoStore:
         with _translated(), transaction.atomic(using=connection.alias):
             revision, version = _lock_counter(connection)
             check_version(version, SET_UP)
-            yield _Transaction(connection, revision, self._clock)
+            draft = _Transaction(connection, revision, self._clock)
+            # First of all that waits for the commit, which may be the project's own.
+            draft.on_commit(partial(self.committed.announce, draft.events))
+            yield draft
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
@@ -176,6 +186,7 @@ class _Transaction:
         self._alias = connection.alias
         self._revision = revision
         self._clock = clock
+        self.events: list[Event] = []
         #: After the outermost commit, which may be the project's own.
         self.on_commit = partial(transaction.on_commit, using=connection.alias)
 
@@ -242,6 +253,7 @@ class _Transaction:
         event = number_event(change, self._revision, client_id, token_id)
         self._all(models.Event).bulk_create([models.Event(**dump(event))])
         self._all(models.Revision).update(revision=self._revision)
+        self.events.append(event)
         return event
 
 

@@ -17,6 +17,7 @@ from ..store import (
     ALL_EVENTS,
     FEED_LIMIT,
     Change,
+    Committed,
     Event,
     EventFilter,
     Feed,
@@ -63,13 +64,16 @@ class SQLAlchemyStore:
     def __init__(self, url: str | URL, *, clock: Clock | None = None) -> None:
         self.url = checked_url(url)
         self._clock = clock
+        self.committed = Committed()
+        #: All is read on connections of its own.
+        self.in_transaction = False
         self._reading, self._writing = make_engines(self.url)
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
         weakref.finalize(self, self._reading.dispose)
 
     # Reading: each is one statement in autocommit, so it sees one state and holds nothing.
 
-    def find(self, token_id: str) -> Record | None:
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
         with self._connection() as connection:
             return _find(connection, token_id)
 
@@ -128,6 +132,7 @@ class SQLAlchemyStore:
             check_version(version, SET_UP)
             transaction = _Transaction(connection, revision, self._clock)
             yield transaction
+        self.committed.announce(transaction.events)
         for callback in transaction.callbacks:
             callback()
 
@@ -165,6 +170,7 @@ class _Transaction:
         self._connection = connection
         self._revision = revision
         self._clock = clock
+        self.events: list[Event] = []
         self.callbacks: list[Callable[[], object]] = []
         self.on_commit = self.callbacks.append
 
@@ -226,6 +232,7 @@ class _Transaction:
         event = number_event(change, self._revision, client_id, token_id)
         self._connection.execute(insert(event_table).values(dump(event)))
         self._connection.execute(update(revision_table).values(revision=self._revision))
+        self.events.append(event)
         return event
 
 
