@@ -99,8 +99,7 @@ class World:
 
     def use(self, issued: Issued, *scopes: str, address: str = "192.0.2.1", write: bool = True) -> None:
         """As a request that was let in and, with ``write``, answered."""
-        record = self.guard.admit(issued.text, address).record
-        self.usage.note(record, scopes, address)
+        self.usage.note(self.guard.admit(issued.text, address), scopes, address)
         if write and self.usage.due:
             self.usage.write()
 

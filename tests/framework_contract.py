@@ -90,7 +90,8 @@ class FrameworkContract:
         url = f"sqlite:///{folder / 'tokens.db'}"
         (folder / "logging.ini").write_text(LOGGING)
         SQLAlchemyStore(url).upgrade()
-        environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY}
+        # Every worker is to know at once what this process does to its tokens.
+        environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_STALENESS": "0"}
         options = ["--log-config", str(folder / "logging.ini"), *cls.options]
         with cls.serve(cls.app, {**os.environ, **environ}, options=options) as serving:
             running = Running(Server(int(serving.url.rpartition(":")[2]), serving.log), url)

@@ -36,11 +36,11 @@ class CountingStore(MemoryStore):
         self.asked = 0
         self.down = False
 
-    def find(self, token_id: str) -> Record | None:
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("the database cannot be used: connection refused")
-        return super().find(token_id)
+        return super().find(token_id, primary=primary)
 
 
 @pytest.fixture

@@ -171,7 +171,8 @@ def test_every_rule_is_an_option() -> None:
         ("REQUIRE_NAME", "on purpose"), ("REQUIRE_NAME", "2"),
         ("PROXIES", "-1"), ("PROXIES", "21"), ("PROXIES", "one"), ("PROXIES", "9" * 5000), ("PROXIES", True),
         ("RATE_HEADERS", "both"), ("RATE_HEADERS", ""), ("RATE_HEADERS", 1),
-        ("RATE_LIMIT_FAIL_OPEN", "open"), ("RATE_LIMIT_URL", 5),
+        ("RATE_LIMIT_FAIL_OPEN", "open"), ("STALENESS", "soon"), ("STALENESS", -1), ("STALE_GRACE", "nan"),
+        ("STALE_GRACE", True), ("STALENESS", []), ("CACHE_SIZE", -1), ("CACHE_SIZE", "many"), ("RATE_LIMIT_URL", 5),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_and_the_option_named(word: str, value: Any) -> None:

@@ -31,6 +31,7 @@ class Shared:
             **os.environ,
             "TOKENGUARD_DATABASE_URL": url,
             "TOKENGUARD_SIGNING_KEY": KEY,
+            "TOKENGUARD_STALENESS": "0",
             "DJANGO_SETTINGS_MODULE": "tests.services.django_settings",
         }
         self.servers: list[Server] = []

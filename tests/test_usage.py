@@ -267,7 +267,7 @@ store = SQLAlchemyStore(sys.argv[1])
 usage = UsageLog(store)
 guard = Guard(store, TokenFormat(SigningKeys(sys.argv[2])), usage=usage)
 for _ in range(5):
-    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None).record, ["users:read"], "192.0.2.1")
+    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None), ["users:read"], "192.0.2.1")
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cache import TokenCache, Verified
 from .conditions import Conditions
 from .errors import (
     AuthError,
@@ -74,6 +75,7 @@ __all__ = [
     "StoreUnavailable",
     "TemporarilyUnavailable",
     "Token",
+    "TokenCache",
     "TokenFormat",
     "TokenGuardError",
     "TokenGuardMiddleware",
@@ -81,4 +83,5 @@ __all__ = [
     "UnknownToken",
     "UsageLog",
     "Use",
+    "Verified",
 ]

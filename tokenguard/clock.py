@@ -33,8 +33,11 @@ class NeverBack:
 
     def __call__(self) -> int:
         # Threads may overwrite each other's value with one a moment older, which changes nothing that matters.
-        self._latest = max(self._latest, self._clock())
-        return self._latest
+        at = self._clock()
+        if at < self._latest:
+            return self._latest
+        self._latest = at
+        return at
 
 
 def now() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from .cache import CACHE_SIZE, STALENESS, TokenCache
 from .clock import Clock, check_duration, now, parse_duration
 from .conditions import Limiter
 from .errors import ConfigurationError, InvalidValue
@@ -27,6 +28,8 @@ from .wsgi import RequestGuard
 PREFIX = "TOKENGUARD_"
 POLICY_RULES = [rule.name for rule in fields(Policy)]
 DEFAULT_DATABASE_URL = "sqlite:///tokenguard.db"
+#: A token that works for longer after its revocation is not what anybody should set.
+LONGEST_STALENESS = 86_400
 
 T = TypeVar("T")
 log = logging.getLogger("tokenguard")
@@ -50,6 +53,12 @@ class Options:
     rate_limit_url: str = field(default="memory://", repr=False)
     #: Whether requests are let through when the counts cannot be reached.
     rate_limit_fail_open: bool = True
+    #: Seconds within which a process knows of a revocation made elsewhere; 0 to ask for every request.
+    staleness: float = STALENESS
+    #: Seconds beyond that for which tokens that are remembered go on working while the store cannot be read.
+    stale_grace: float = 0.0
+    #: How many tokens a process remembers.
+    cache_size: int = CACHE_SIZE
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
@@ -68,6 +77,9 @@ class Options:
             policy=_policy(values),
             rate_limit_url=values.get("RATE_LIMIT_URL", "memory://"),
             rate_limit_fail_open=values.get("RATE_LIMIT_FAIL_OPEN", True),
+            staleness=values.get("STALENESS", STALENESS),
+            stale_grace=values.get("STALE_GRACE", 0.0),
+            cache_size=values.get("CACHE_SIZE", CACHE_SIZE),
         )
 
     def token_format(self) -> TokenFormat:
@@ -87,6 +99,7 @@ class Options:
             clock=clock,
             limiter=limiter,
             usage=UsageLog(store, clock=clock),
+            cache=TokenCache(store, staleness=self.staleness, stale_grace=self.stale_grace, size=self.cache_size),
         )
         return RequestGuard(guard, self.scheme, hooks=hooks)
 
@@ -155,6 +168,25 @@ def _number(word: str, value: Any) -> int:
     return value
 
 
+def _count(word: str, value: Any) -> int:
+    number = _number(word, value)
+    if number < 0:
+        raise ConfigurationError(f"{PREFIX}{word} is a number from 0 on, not {number}")
+    return number
+
+
+def _seconds(word: str, value: Any) -> float:
+    try:
+        seconds = float(value) if isinstance(value, str) else value
+    except ValueError:
+        seconds = None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST_STALENESS:
+        raise ConfigurationError(
+            f"{PREFIX}{word} is a number of seconds from 0 to {LONGEST_STALENESS}, as 0.5, not {value!r}"
+        )
+    return float(seconds)
+
+
 def _flag(word: str, value: Any) -> bool:
     known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     found = value if isinstance(value, bool) else known.get(str(value).lower())
@@ -183,6 +215,9 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "RATE_HEADERS": _text,
     "RATE_LIMIT_URL": _text,
     "RATE_LIMIT_FAIL_OPEN": _flag,
+    "STALENESS": _seconds,
+    "STALE_GRACE": _seconds,
+    "CACHE_SIZE": _count,
     "MAX_LIFETIME": _duration,
     "REQUIRE_EXPIRY": _flag,
     "MAX_ACTIVE_TOKENS": _number,

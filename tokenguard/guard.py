@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import logging
-from typing import NamedTuple
 
+from .breaker import NotAsked
+from .cache import NEVER, TokenCache, Verified
 from .clock import Clock, NeverBack, now
 from .conditions import Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
@@ -28,15 +29,6 @@ log = logging.getLogger("tokenguard")
 MAX_TRIED = 10_000
 
 
-class Admitted(NamedTuple):
-    """Who was let in, and what else is known of that."""
-
-    identity: Identity
-    record: Record
-    #: What is left of the scarcest rate, if there is one.
-    allowance: Allowance | None
-
-
 class Guard:
     """Says who is calling, and whether that caller may do what it asks for.
 
@@ -52,14 +44,19 @@ class Guard:
         clock: Clock = now,
         limiter: Limiter | None = None,
         usage: UsageLog | None = None,
+        cache: TokenCache | None = None,
     ) -> None:
-        """``limiter`` counts requests where tokens or clients have a rate; ``usage`` writes down what is used."""
+        """``limiter`` counts requests where tokens or clients have a rate; ``usage`` writes down what is used.
+
+        ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does.
+        """
         self.store = store
         self.tokens = tokens
         self.catalog = catalog or ScopeCatalog()
         self.clock = NeverBack(clock)
         self.limiter = limiter
         self.usage = usage
+        self.cache = TokenCache(store) if cache is None else cache
         #: When this process last tried to record the end of an idle token.
         self._idle_tried: dict[str, int] = {}
 
@@ -71,14 +68,34 @@ class Guard:
         """
         return self.admit(credential, address).identity
 
-    def admit(self, credential: Secret | None, address: str | None) -> Admitted:
-        """The same, with what else is known of the caller."""
-        record = self._alive(self._find(self.recognise(credential)))
-        _check_network(record, address)
-        allowance = self._check_rate(record)
-        token, client = record.token, record.client
-        identity = Identity(client.id, client.name, token.id, self.catalog.effective(token.scopes, client.scopes))
-        return Admitted(identity, record, allowance)
+    def admit(self, credential: Secret | None, address: str | None) -> Verified:
+        """The same, with what else is known of the token."""
+        if credential is None:
+            raise MissingToken
+        verified = self.remembered(self.tokens.key(credential.reveal()))
+        return self.check(self._verify(credential) if verified is None else verified, address)
+
+    def remembered(self, key: str) -> Verified | None:
+        """What is known already of the token with this digest; asks nobody but, when it is due, what has changed.
+
+        Raises TemporarilyUnavailable if that cannot be asked, and what is known may hold no more.
+        """
+        try:
+            verified = self.cache.get(key)
+        except StoreError as error:
+            raise self._unavailable(error) from error
+        return None if verified is None or self._is_past(verified.ends_at) else verified
+
+    def recall(self, key: str) -> Verified | None:
+        """The same, without asking anybody: None also where that is due."""
+        verified = self.cache.peek(key)
+        return None if verified is None or self._is_past(verified.ends_at) else verified
+
+    def check(self, verified: Verified, address: str | None) -> Verified:
+        """What is decided anew for each request: whether the token may be used from there, and as often as that."""
+        if verified.networks:
+            _check_network(verified, address)
+        return verified.allowed(self._check_rate(verified)) if verified.rates else verified
 
     def recognise(self, credential: Secret | None) -> Read:
         """As far as it goes without the store: raises MissingToken, or InvalidToken for what was not signed here."""
@@ -93,24 +110,60 @@ class Guard:
                 requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
             )
 
-    def _found(self, token_id: str) -> Record | None:
+    def _verify(self, credential: Secret) -> Verified:
+        """What the store says of the token, remembered for the next time."""
+        read = self.tokens.read(credential)
+        generation = self._caught_up(read)
         try:
-            return self.store.find(token_id)
-        except StoreError as error:
-            log.error("the token store failed: %s", error)
-            raise TemporarilyUnavailable(f"store: {error}", token_id=token_id) from error
+            verified, revision = self._found_good(read, primary=False)
+        except InvalidToken:
+            # A replica may only say yes: it may not have heard yet that the token exists.
+            if not self.store.replicated:
+                raise
+            verified, revision = self._found_good(read, primary=True)
+        if not self.cache.put(read.digest, verified, revision, generation):
+            verified, revision = self._found_good(read, primary=True)
+            self.cache.put(read.digest, verified, revision, generation)
+        return verified
 
-    def _find(self, read: Read) -> Record:
-        record = self._found(read.id)
+    def _caught_up(self, read: Read) -> int:
+        try:
+            return self.cache.catch_up()
+        except StoreError as error:
+            raise self._unavailable(error, read.id) from error
+
+    def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
+        record = self._alive(self._matching(read, primary), primary)
+        token, client = record.token, record.client
+        identity = Identity(client.id, client.name, token.id, self.catalog.effective(token.scopes, client.scopes))
+        return Verified(identity, record), record.revision
+
+    def _matching(self, read: Read, primary: bool) -> Record:
+        record = self._found(read.id, primary)
         if record is None:
             raise InvalidToken("unknown", token_id=read.id)
         if not hmac.compare_digest(record.token.digest.encode(), read.digest.encode()):
             raise InvalidToken("another text is on record", token_id=read.id, client_id=record.client.id)
         return record
 
-    def _alive(self, record: Record) -> Record:
+    def _found(self, token_id: str, primary: bool) -> Record | None:
+        try:
+            return self.cache.breaker.call(self.store.find, token_id, primary=primary)
+        except StoreError as error:
+            raise self._unavailable(error, token_id) from error
+
+    def _unavailable(self, error: StoreError, token_id: str | None = None) -> TemporarilyUnavailable:
+        if not isinstance(error, NotAsked):  # that follows a failure of which the log tells
+            log.error("the token store failed: %s", error)
+        return TemporarilyUnavailable(f"store: {error}", token_id=token_id)
+
+    def _is_past(self, end: int) -> bool:
+        return end != NEVER and self.clock() >= end
+
+    def _alive(self, record: Record, primary: bool) -> Record:
         state = record.state(self.clock())
-        if state == State.IDLE and record.token.idle_ended_at is None:
+        # Of what only a replica calls idle, the primary may know more.
+        if state == State.IDLE and record.token.idle_ended_at is None and (primary or not self.store.replicated):
             record = self._settled(record)
             state = record.state(self.clock())
         if state != State.ACTIVE:
@@ -121,7 +174,7 @@ class Guard:
         """The record of a token that seems idle, with the uses that this process knew of; if it is idle, ended."""
         token_id, at = record.token.id, self.clock()
         if self.usage is not None and self.usage.write_one(token_id):
-            record = self._found(token_id) or record
+            record = self._found(token_id, primary=True) or record
         # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.
         tried = self._idle_tried.get(token_id)
         if record.state(at) == State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
@@ -131,31 +184,20 @@ class Guard:
             end_if_idle(self.store, token_id)
         return record
 
-    def _check_rate(self, record: Record) -> Allowance | None:
-        rates = [
-            (kind, item_id, conditions.rate)
-            for kind, item_id, conditions in (
-                ("token", record.token.id, record.token.conditions),
-                ("client", record.client.id, record.client.conditions),
-            )
-            if conditions.rate is not None
-        ]
-        if not rates:
-            return None
+    def _check_rate(self, verified: Verified) -> Allowance | None:
+        identity = verified.identity
         if self.limiter is None:
             raise TemporarilyUnavailable("there is a rate limit, and nothing that counts: set RATE_LIMIT_URL")
         try:
-            allowance = self.limiter.hit(rates)
+            allowance = self.limiter.hit(verified.rates)
         except LimiterUnavailable as error:
-            raise TemporarilyUnavailable(f"rate limits: {error}", token_id=record.token.id) from error
+            raise TemporarilyUnavailable(f"rate limits: {error}", token_id=identity.token_id) from error
         if allowance is not None and allowance.exceeded:
-            raise RateLimited(allowance, token_id=record.token.id, client_id=record.client.id)
+            raise RateLimited(allowance, token_id=identity.token_id, client_id=identity.client_id)
         return allowance
 
 
-def _check_network(record: Record, address: str | None) -> None:
-    limited = [held for held in (record.token.conditions, record.client.conditions) if held.allow or held.deny]
-    if limited:  # most are not, and reading an address has its price
-        origin = read_address(address)
-        if not all(conditions.admit(origin) for conditions in limited):
-            raise NetworkNotAllowed(f"network: {address!a}", token_id=record.token.id, client_id=record.client.id)
+def _check_network(verified: Verified, address: str | None) -> None:
+    origin, identity = read_address(address), verified.identity
+    if not all(conditions.admit(origin) for conditions in verified.networks):
+        raise NetworkNotAllowed(f"network: {address!a}", token_id=identity.token_id, client_id=identity.client_id)

@@ -78,6 +78,8 @@ class AuthScheme:
         self._environ_keys = list(dict.fromkeys(_environ_key(name) for name in headers))
         #: What the answer to a request depends on, for the Vary header.
         self.vary = ("Authorization", *headers)
+        #: Those of most answers, which have neither header.
+        self._marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
     def credential(self, environ: Mapping[str, Any]) -> Secret | None:
         """The request's one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
@@ -91,10 +93,21 @@ class AuthScheme:
             raise InvalidRequest("more than one credential")
         return found[0]
 
+    def plain(self, environ: Mapping[str, Any]) -> str | None:
+        """What follows ``Authorization: Bearer`` if nothing else can be a credential.
+
+        None where it takes a closer look. If the text is a token, it is what :meth:`credential` would find.
+        """
+        authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+        if authorization[:7] != "Bearer " or (self._environ_keys and any(map(environ.get, self._environ_keys))):
+            return None
+        query = environ.get("QUERY_STRING")
+        return None if query and _IN_QUERY.search(query) else authorization[7:]
+
     def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:
         """All that :meth:`credential` looks at: the same sources give the same credential."""
-        keys = ("HTTP_AUTHORIZATION", "QUERY_STRING", *self._environ_keys)
-        return tuple([environ.get(key) for key in keys])
+        found = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
+        return (*found, *[environ.get(key) for key in self._environ_keys]) if self._environ_keys else found
 
     def address(self, environ: Mapping[str, Any]) -> str | None:
         """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
@@ -158,6 +171,8 @@ class AuthScheme:
 
         A view's own ``cache_control`` stays; ``vary`` is what it names already, comma-separated.
         """
+        if not (cache_control or vary):
+            return self._marks
         marks = [] if cache_control else [("Cache-Control", "private")]
         present = [name.strip() for name in vary.split(",") if name.strip()]
         known = {name.lower() for name in present}

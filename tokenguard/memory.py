@@ -34,8 +34,8 @@ class MemoryStore:
         self._clock = clock
         self._data = _Data()
         self.committed = Committed()
-        #: Nothing is ever read inside a transaction of the caller's.
-        self.in_transaction = False
+        #: Nothing is ever read inside a transaction of the caller's, nor from a replica.
+        self.in_transaction = self.replicated = False
 
     def find(self, token_id: str, *, primary: bool = False) -> Record | None:
         with self._lock:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigurationError, InvalidValue
@@ -86,6 +86,10 @@ class Scopes:
             return False
         return name in self._names or (bool(self._prefixes) and name.startswith(self._prefixes))
 
+    def grants(self, names: frozenset[str]) -> bool:
+        """Whether all these are granted; quicker than to ask for each."""
+        return names <= self._names or (bool(self._prefixes) and all(name in self for name in names))
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._names))
 
@@ -124,6 +128,7 @@ class Requirement:
 
     all_of: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
+    _all_of: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.all_of, tuple) and isinstance(self.any_of, tuple)):
@@ -131,6 +136,7 @@ class Requirement:
         for name in self.names:
             if is_wildcard(check_name(name)):
                 raise InvalidValue(f"a view cannot ask for the wildcard {name!r}: name the scopes it needs")
+        object.__setattr__(self, "_all_of", frozenset(self.all_of))
 
     @classmethod
     def scopes(cls, *all_of: str, any_of: Iterable[str] = ()) -> Requirement:
@@ -149,9 +155,13 @@ class Requirement:
 
     def met_by(self, scopes: Scopes) -> bool:
         """Whether a caller who holds ``scopes`` may pass."""
-        return all(name in scopes for name in self.all_of) and (
-            not self.any_of or any(name in scopes for name in self.any_of)
-        )
+        if not scopes.grants(self._all_of):
+            return False
+        return not self.any_of or any(name in scopes for name in self.any_of)
+
+    def used_of(self, scopes: Scopes) -> tuple[str, ...]:
+        """Those of ``scopes``, held by a caller who passes, that are needed for it."""
+        return self.all_of if not self.any_of else tuple([name for name in self.names if name in scopes])
 
     def __str__(self) -> str:
         parts = [" ".join(self.all_of)] if self.all_of else []

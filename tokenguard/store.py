@@ -236,6 +236,10 @@ class Store(Protocol):
     committed: Committed
 
     @property
+    def replicated(self) -> bool:
+        """Whether :meth:`find` may be answered by a replica, which lags behind."""
+
+    @property
     def in_transaction(self) -> bool:
         """Whether this thread would read inside a transaction of the caller's own, and see what may yet be undone."""
 

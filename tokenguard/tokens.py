@@ -208,6 +208,7 @@ class TokenFormat:
         if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
             raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
         self.prefix = prefix
+        self._length = len(prefix) + ID_LENGTH + SECRET_LENGTH + TAG_LENGTH + 2
         self._pattern = re.compile(
             f"{prefix}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}", re.ASCII
         )
@@ -215,6 +216,11 @@ class TokenFormat:
         self._taggers = tuple(Tagger(key) for key in (keys.current, *keys.old))
         self.key_fingerprint = fingerprint(keys.current)
         self.key_fingerprints = frozenset(fingerprint(key) for key in (keys.current, *keys.old))
+
+    def key(self, text: str) -> str:
+        """The digest of a text that may be a token of this service; nothing for any other, whose length it is not."""
+        # What is too long is not even looked at, and what is not ASCII is none of ours.
+        return digest(text) if len(text) == self._length and text.isascii() else ""
 
     def mint(self) -> Minted:
         """A new token's text, signed with the current key."""

@@ -17,9 +17,11 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from .cache import Verified
 from .clock import DAY, SECOND, Clock, now
+from .conditions import read_address
 from .errors import StoreError, redact
-from .store import USE_INTERVAL, Change, EventKind, NewUse, Record, State, Store
+from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.
@@ -32,14 +34,19 @@ PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
 ACTOR = "tokenguard"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Waiting:
     """A token's uses since they were last written."""
 
-    #: When this process or another last wrote them.
-    written_at: int
+    #: What the process remembers of the token, to be told when that is written.
+    verified: Verified | None
+    #: When they are to be written.
+    due_at: int
     last_used_at: int = 0
-    address: str = ""
+    #: As the server gave it.
+    address: str | None = None
+    #: The scopes that were asked for last, which are among the others.
+    asked: Iterable[str] = ()
     scopes: set[str] = field(default_factory=set)
     requests: dict[int, int] = field(default_factory=dict)
 
@@ -57,18 +64,23 @@ class UsageLog:
         self._forget()
         _write_at_exit(self)
 
-    def note(self, record: Record, scopes: Iterable[str], address: str, *, requests: int = 1) -> None:
+    def note(self, verified: Verified, scopes: Iterable[str], address: str | None, *, requests: int = 1) -> None:
         """``requests`` were let in with this token from ``address``, for which it needed ``scopes``."""
-        at = self._clock()
+        at, token_id = self._clock(), verified.identity.token_id
+        day = at // DAY
         with self._lock:
-            waiting = self._waiting.get(record.token.id)
+            waiting = self._waiting.get(token_id)
             if waiting is None:
-                waiting = self._waiting[record.token.id] = _Waiting(written_at=record.last_used_at or 0)
-            waiting.last_used_at, waiting.address = max(at, waiting.last_used_at), address
-            waiting.scopes.update(scopes)
-            waiting.requests[at // DAY] = waiting.requests.get(at // DAY, 0) + requests
-            if at - waiting.written_at >= USE_INTERVAL or len(self._waiting) > MAX_WAITING:
-                self._due.add(record.token.id)
+                waiting = self._waiting[token_id] = _Waiting(verified, verified.last_used_at + USE_INTERVAL)
+            waiting.verified, waiting.address = verified, address
+            if at > waiting.last_used_at:
+                waiting.last_used_at = at
+            if scopes is not waiting.asked:
+                waiting.asked = scopes
+                waiting.scopes.update(scopes)
+            waiting.requests[day] = waiting.requests.get(day, 0) + requests
+            if at >= waiting.due_at or len(self._waiting) > MAX_WAITING:
+                self._due.add(token_id)
 
     @property
     def due(self) -> bool:
@@ -112,6 +124,9 @@ class UsageLog:
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
             log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
             again = {use.token_id for use in uses}
+        for token_id, waiting in taken.items():
+            if token_id not in again and waiting.verified is not None:
+                waiting.verified.last_used_at = max(waiting.verified.last_used_at, waiting.last_used_at)
         self._put_back({token_id: taken[token_id] for token_id in again}, at)
         return held
 
@@ -122,14 +137,14 @@ class UsageLog:
             return [token_id for token_id in self._due if token_id in self._waiting]
         # Once a minute also for those that were not used again: a look at all of them has its price.
         self._looked_at = at
-        return [token_id for token_id, waiting in self._waiting.items() if at - waiting.written_at >= USE_INTERVAL]
+        return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.due_at]
 
     def _put_back(self, taken: dict[str, _Waiting], at: int) -> None:
         with self._lock:
             for token_id, older in taken.items():
-                newer = self._waiting.setdefault(token_id, _Waiting(written_at=0))
+                newer = self._waiting.setdefault(token_id, _Waiting(older.verified, 0))
                 # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
-                newer.written_at = max(newer.written_at, at - USE_INTERVAL + RETRY_AFTER)
+                newer.due_at = max(newer.due_at, at + RETRY_AFTER)
                 self._due.discard(token_id)
                 if older.last_used_at > newer.last_used_at:
                     newer.last_used_at, newer.address = older.last_used_at, older.address
@@ -160,7 +175,8 @@ def end_if_idle(store: Store, token_id: str) -> None:
 
 
 def _new_use(token_id: str, waiting: _Waiting) -> NewUse:
-    return NewUse(token_id, waiting.last_used_at, waiting.address, frozenset(waiting.scopes), dict(waiting.requests))
+    address = str(read_address(waiting.address) or "")
+    return NewUse(token_id, waiting.last_used_at, address, frozenset(waiting.scopes), dict(waiting.requests))
 
 
 def _write_at_exit(usage: UsageLog) -> None:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from .conditions import read_address
+from .cache import Verified
 from .errors import AuthError, MissingToken
-from .guard import Admitted, Guard, log
+from .guard import Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme, is_preflight
 from .identity import Identity
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 #: Where the view finds the Identity, or None when the request carries no valid token.
 IDENTITY = "tokenguard.identity"
 _OUTCOME = "tokenguard.outcome"
+_CACHING = {"cache-control", "vary"}
 
 
 class RequestGuard:
@@ -40,19 +40,21 @@ class RequestGuard:
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
         """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
+        outcome = self._remembered(environ)
+        result = self._verify(environ) if outcome is None else outcome.result
         try:
-            admitted = self._authenticate(environ)
-            if isinstance(admitted, AuthError):
-                raise admitted
-            self.guard.authorize(admitted.identity, requirement)
+            if isinstance(result, AuthError):
+                raise result
+            self.guard.authorize(result.identity, requirement)
         except AuthError as error:
+            if outcome is None:
+                environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
             environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), error, refused=True)
-            _log_refusal(error, self.scheme.address(environ))
-            call(self.hooks.refused, error=error, environ=environ)
+            self._tell_of_refusal(error, environ)
             raise
-        self._let_in(admitted, requirement, environ)
-        return admitted.identity
+        self._let_in(result, requirement, environ, outcome)
+        return result.identity
 
     def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
         """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
@@ -70,8 +72,9 @@ class RequestGuard:
         result = self._authenticate(environ)
         if isinstance(result, AuthError):
             return None
-        if not environ[_OUTCOME].let_in:
-            self._let_in(result, ANY_TOKEN, environ)  # also this is a use of the token
+        outcome = environ[_OUTCOME]
+        if not outcome.let_in:
+            self._let_in(result, ANY_TOKEN, environ, outcome)  # also this is a use of the token
         return result.identity
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
@@ -80,18 +83,24 @@ class RequestGuard:
         return None if isinstance(result, AuthError) else result.identity
 
     def settle(self, environ: WSGIEnvironment) -> bool:
-        """Authenticate as far as that needs no store, and return whether that was all of it.
+        """Authenticate as far as that asks nobody, and return whether that was all of it.
 
         For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
         """
-        if self._remembered(environ) is None:
-            try:
-                self.guard.recognise(self.scheme.credential(environ))
-            except AuthError as error:
-                self._remember(environ, error.with_traceback(None))
-            else:
-                return False
-        return True
+        if self._remembered(environ) is not None:
+            return True
+        try:
+            credential = self.scheme.credential(environ)
+            known = None if credential is None else self.guard.recall(self.guard.tokens.key(credential.reveal()))
+            if known is None:
+                self.guard.recognise(credential)
+            elif not known.rates:  # what counts requests may have to be waited for
+                self._remember(environ, self.guard.check(known, self.scheme.address(environ)))
+                return True
+        except AuthError as error:
+            self._remember(environ, error.with_traceback(None))
+            return True
+        return False
 
     def finish(self, environ: WSGIEnvironment, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
         """The headers to set on an answer, given its own Cache-Control and (comma-separated) Vary.
@@ -101,47 +110,59 @@ class RequestGuard:
         outcome = self._remembered(environ)
         if outcome is None:
             return []
-        if outcome.refused and isinstance(outcome.result, AuthError):
-            return self.scheme.refusal_headers(outcome.result)
-        if isinstance(outcome.result, Admitted) and not outcome.let_in:
-            self._let_in(outcome.result, ANY_TOKEN, environ)  # nobody asked for a token, and this one was welcome
-        headers = self.scheme.marks(cache_control, vary)
-        if isinstance(outcome.result, MissingToken):
+        result = outcome.result
+        if isinstance(result, AuthError):
+            if outcome.refused:
+                return self.scheme.refusal_headers(result)
+            marks = self.scheme.marks(cache_control, vary)
             # What nobody in particular was told, a shared cache may keep for all who send no token.
-            return [header for header in headers if header[0] == "Vary"]
-        if isinstance(outcome.result, Admitted) and outcome.result.allowance is not None:
-            headers += self.scheme.rate_fields(outcome.result.allowance)
-        return headers
+            return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
+        if not outcome.let_in:
+            self._let_in(result, ANY_TOKEN, environ, outcome)  # nobody asked for a token, and this one was welcome
+        marks = self.scheme.marks(cache_control, vary)
+        return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
+
+    @property
+    def due(self) -> bool:
+        """Whether :meth:`after_response` has something to do."""
+        return self.guard.usage is not None and self.guard.usage.due
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
-        usage = self.guard.usage
-        if usage is not None and usage.due:
-            usage.write()
+        if self.guard.usage is not None and self.guard.usage.due:
+            self.guard.usage.write()
 
-    def _let_in(self, admitted: Admitted, requirement: Requirement, environ: WSGIEnvironment) -> None:
+    def _let_in(
+        self, verified: Verified, requirement: Requirement, environ: WSGIEnvironment, outcome: _Outcome | None
+    ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
-        outcome: _Outcome = environ[_OUTCOME]
+        again = outcome is not None and outcome.let_in
         if self.guard.usage is not None:
-            asked = [name for name in requirement.names if name in admitted.identity.scopes]
-            address = str(read_address(self.scheme.address(environ)) or "")
-            self.guard.usage.note(admitted.record, asked, address, requests=0 if outcome.let_in else 1)
-        if not outcome.let_in:
-            environ[_OUTCOME] = replace(outcome, let_in=True)
-            call(self.hooks.authenticated, identity=admitted.identity, environ=environ)
+            used = requirement.used_of(verified.identity.scopes)
+            self.guard.usage.note(verified, used, self.scheme.address(environ), requests=0 if again else 1)
+        if not again:
+            sources = self.scheme.sources(environ) if outcome is None else outcome.sources
+            environ[_OUTCOME] = _Outcome(self, sources, verified, let_in=True)
+            environ[IDENTITY] = verified.identity
+            if self.hooks.authenticated:
+                call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
-    def _authenticate(self, environ: WSGIEnvironment) -> Admitted | AuthError:
+    def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
         outcome = self._remembered(environ)
         return self._remember(environ, self._verify(environ)) if outcome is None else outcome.result
 
-    def _remember(self, environ: WSGIEnvironment, result: Admitted | AuthError) -> Admitted | AuthError:
+    def _remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> Verified | AuthError:
         environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), result)
-        environ[IDENTITY] = result.identity if isinstance(result, Admitted) else None
+        environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         return result
 
-    def _verify(self, environ: WSGIEnvironment) -> Admitted | AuthError:
+    def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
+        guard, scheme = self.guard, self.scheme
         try:
-            return self.guard.admit(self.scheme.credential(environ), self.scheme.address(environ))
+            # Most requests bring a token that is known, in the plainest form: nothing else is looked at then.
+            if (text := scheme.plain(environ)) and (known := guard.remembered(guard.tokens.key(text))) is not None:
+                return guard.check(known, scheme.address(environ)) if known.conditional else known
+            return guard.admit(scheme.credential(environ), scheme.address(environ))
         except AuthError as error:
             return error.with_traceback(None)
 
@@ -153,19 +174,36 @@ class RequestGuard:
             return None
         return outcome
 
+    def _tell_of_refusal(self, error: AuthError, environ: WSGIEnvironment) -> None:
+        # A token that this service did issue is somebody's trouble; noise from strangers is not.
+        level = logging.WARNING if error.client_id is not None else logging.INFO
+        if log.isEnabledFor(level):
+            _log_refusal(level, error, self.scheme.address(environ))
+        if self.hooks.refused:
+            call(self.hooks.refused, error=error, environ=environ)
 
-@dataclass(frozen=True, slots=True)
+
 class _Outcome:
     """What became of a request's credential, remembered in its environ."""
 
-    owner: RequestGuard
-    #: Where the credential was looked for, and what was there.
-    sources: tuple[str | None, ...] = field(repr=False)
-    result: Admitted | AuthError
-    #: Whether the request was refused; a bad credential alone does not refuse one.
-    refused: bool = False
-    #: Whether it was let in before, with a view that asks in more than one place.
-    let_in: bool = False
+    __slots__ = ("let_in", "owner", "refused", "result", "sources")
+
+    def __init__(
+        self,
+        owner: RequestGuard,
+        sources: tuple[str | None, ...],
+        result: Verified | AuthError,
+        refused: bool = False,
+        let_in: bool = False,
+    ) -> None:
+        self.owner = owner
+        #: Where the credential was looked for, and what was there.
+        self.sources = sources
+        self.result = result
+        #: Whether the request was refused; a bad credential alone does not refuse one.
+        self.refused = refused
+        #: Whether it was let in before, with a view that asks in more than one place.
+        self.let_in = let_in
 
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
@@ -177,9 +215,7 @@ def _caching(headers: Headers) -> tuple[str | None, str]:
     return headers.get("Cache-Control"), ",".join(headers.getlist("Vary"))
 
 
-def _log_refusal(error: AuthError, address: str | None) -> None:
-    # A token that this service did issue is somebody's trouble; noise from strangers is not.
-    level = logging.WARNING if error.client_id is not None else logging.INFO
+def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
     log.log(
         level,
         "refused %d %s: %s (token %s, client %s, from %s)",
@@ -228,10 +264,16 @@ class TokenGuardMiddleware:
             status, headers, body = self.requests.scheme.refusal(error)
             return Response(body, status, headers)(environ, start_response)
         answer = self.app(environ, self._marking(environ, start_response))
-        return ClosingIterator(answer, [self.requests.after_response])
+        return ClosingIterator(answer, [self.requests.after_response]) if self.requests.due else answer
 
     def _marking(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
+        admitted: _Outcome = environ[_OUTCOME]
+        is_plain = isinstance(admitted.result, Verified) and admitted.result.allowance is None
+
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            own = [name for name, _ in headers if name.lower() in _CACHING]
+            if is_plain and not own and environ.get(_OUTCOME) is admitted:
+                return start_response(status, headers + self.requests.scheme.marks(None, ""), exc_info)
             marked = Headers(headers)
             finish_headers(self.requests, environ, marked)
             # Also where a guard within has the last word.

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from tokenguard import AuthScheme, Guard, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware, UsageLog
+from tokenguard.cache import TokenCache
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.wsgi import RequestGuard
@@ -18,7 +19,8 @@ def create_app() -> Any:
     store = SQLAlchemyStore(os.environ["TOKENGUARD_DATABASE_URL"])
     tokens = TokenFormat(SigningKeys(os.environ["TOKENGUARD_SIGNING_KEY"]))
     catalog = ScopeCatalog(CATALOG)
-    guard = Guard(store, tokens, catalog=catalog, limiter=RateLimiter(), usage=UsageLog(store))
+    cache = TokenCache(store, staleness=float(os.environ["TOKENGUARD_STALENESS"]))
+    guard = Guard(store, tokens, catalog=catalog, limiter=RateLimiter(), usage=UsageLog(store), cache=cache)
     scheme = AuthScheme(headers=HEADERS, rate_headers="draft")
 
     def view(environ: Any, start_response: Any) -> list[bytes]:

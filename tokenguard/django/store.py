@@ -79,6 +79,7 @@ class DjangoStore:
         self._using = using
         self._clock = clock
         self.committed = Committed()
+        self.replicated = False
 
     @property
     def in_transaction(self) -> bool:

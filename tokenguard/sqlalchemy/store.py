@@ -67,6 +67,7 @@ class SQLAlchemyStore:
         self.committed = Committed()
         #: All is read on connections of its own.
         self.in_transaction = False
+        self.replicated = False
         self._reading, self._writing = make_engines(self.url)
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
         weakref.finalize(self, self._reading.dispose)

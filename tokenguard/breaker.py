@@ -1,0 +1,66 @@
+"""A short circuit breaker: whoever would only wait for a store that does not answer is told so at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from .errors import StoreUnavailable
+
+T = TypeVar("T")
+#: Seconds for which nobody asks a store that has failed; then one does, to see whether it is back.
+PAUSE = 1.0
+#: Seconds after which nobody joins those who still wait for an answer.
+PATIENCE = 1.0
+
+
+class NotAsked(StoreUnavailable):
+    """The store was not asked, as it would most likely not have answered."""
+
+
+class Breaker:
+    """Lets calls through to a store while it answers. Threads may share it.
+
+    Only StoreUnavailable counts as a failure: what is wrong with one row must not keep others from theirs.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self.forget()
+
+    def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
+        """``ask(*args, **kwargs)``; raises StoreUnavailable without asking where that would be in vain."""
+        call = object()
+        self._begin(call)
+        try:
+            answer = ask(*args, **kwargs)
+        except StoreUnavailable:
+            # Not from when it was asked: it may have taken its time.
+            self._closed_until = self._monotonic() + PAUSE
+            raise
+        finally:
+            with self._lock:
+                del self._calls[call]
+        self._closed_until = 0.0
+        return answer
+
+    def forget(self) -> None:
+        """As at the beginning: in a forked child, where nobody waits any more."""
+        self._lock = threading.Lock()
+        #: When those that are under way were begun, oldest first.
+        self._calls: dict[object, float] = {}
+        self._closed_until = 0.0
+
+    def _begin(self, call: object) -> None:
+        at = self._monotonic()
+        with self._lock:
+            if at < self._closed_until:
+                raise NotAsked("the store has just failed, and is asked again in a moment")
+            if self._calls and at - next(iter(self._calls.values())) > PATIENCE:
+                raise NotAsked("others have been waiting for the store for too long")
+            if self._closed_until:
+                # This one finds out whether the store is back; until then the others do not wait.
+                self._closed_until = at + PAUSE
+            self._calls[call] = at

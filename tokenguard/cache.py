@@ -1,0 +1,278 @@
+"""Verified tokens, remembered in the process, and the feed of events that tells which of them to forget.
+
+What is remembered is who a token stands for, never a decision. It may be used by a request that began no later than
+``staleness`` seconds after a reading of the feed was asked for: so a request that begins later than a change's commit
+plus that bound knows of the change, in whatever process it was made.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+
+from .breaker import PATIENCE, Breaker, NotAsked
+from .conditions import Allowance, Conditions, Rate
+from .errors import StoreError
+from .identity import Identity
+from .store import Event, Feed, Record, Store
+
+log = logging.getLogger("tokenguard")
+
+#: Seconds for which a process may go on without asking what has changed.
+STALENESS = 1.0
+#: How many tokens a process remembers.
+CACHE_SIZE = 100_000
+#: A time that never comes, in epoch microseconds.
+NEVER = 1 << 63
+#: A number that no event has.
+_BEYOND = (1 << 63) - 1
+
+#: Seconds of a clock that never goes back and, where there is such a one, goes on while the machine sleeps.
+monotonic: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+
+
+class Verified:
+    """A token that was found to be good, and who it stands for: all that a request with it needs to know."""
+
+    __slots__ = ("allowance", "conditional", "ends_at", "identity", "last_used_at", "networks", "rates")
+
+    def __init__(self, identity: Identity, record: Record) -> None:
+        token, client = record.token, record.client
+        self.identity = identity
+        #: When it ends unless something changes, in epoch microseconds.
+        self.ends_at = min(end for end in (token.expires_at, token.overlap_ends_at, record.idle_end, NEVER) if end)
+        #: Its last use as far as that is on record, in epoch microseconds; the usage log keeps it up.
+        self.last_used_at = record.last_used_at or 0
+        both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
+        #: The conditions that limit from where it may be used.
+        self.networks: tuple[Conditions, ...] = tuple([held for *_, held in both if held.allow or held.deny])
+        #: How often it may be used, and of whom that is counted: a kind and an id.
+        self.rates: tuple[tuple[str, str, Rate], ...] = tuple(
+            [(kind, holder, held.rate) for kind, holder, held in both if held.rate]
+        )
+        #: Whether it may be used at all depends on the request.
+        self.conditional = bool(self.networks or self.rates)
+        #: What is left of the scarcest rate, if there is one, after the request at hand.
+        self.allowance: Allowance | None = None
+
+    def allowed(self, allowance: Allowance | None) -> Verified:
+        """The same for one request, of which this is left."""
+        copy = Verified.__new__(Verified)
+        for name in Verified.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.allowance = allowance
+        return copy
+
+
+class TokenCache:
+    """What one process remembers of a store's tokens. Threads may share it; a forked child starts empty.
+
+    ``staleness`` and ``stale_grace`` are in seconds: within the first a revocation made elsewhere is known; for the
+    second what is remembered may be used beyond that, if the feed cannot be read. ``size`` is in tokens. With a
+    ``staleness`` of 0 the feed is read for every request.
+    """
+
+    _read_at: float
+    _refresh_at: float
+    _seen: int
+    _own_at: float
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        staleness: float = STALENESS,
+        stale_grace: float = 0.0,
+        size: int = CACHE_SIZE,
+        monotonic: Callable[[], float] = monotonic,
+    ) -> None:
+        self.store = store
+        self.staleness = staleness
+        self.stale_grace = stale_grace
+        self.size = size
+        self._monotonic = monotonic
+        self.breaker = Breaker(monotonic)
+        self._start_empty()
+        store.committed.listen(self._committed)
+        _start_empty_in_children(self)
+
+    def get(self, key: str) -> Verified | None:
+        """What is remembered under this digest and may be used now; asks for what is new when that is due.
+
+        Raises StoreError where it cannot be known any more whether it still holds.
+        """
+        if key not in self._entries:
+            return None  # so that the noise of strangers asks nobody
+        begun = self._monotonic()
+        if begun > self._refresh_at and not self._may_be_used(begun):
+            return None
+        return self._entries.get(key)  # only now: what was there before may be what another thread has just forgotten
+
+    def peek(self, key: str) -> Verified | None:
+        """The same, for who must not wait: None also where :meth:`get` would ask for what is new."""
+        begun = self._monotonic()
+        if begun > self._refresh_at and not (self._reading.locked() and self._is_fresh(begun)):
+            return None
+        return self._entries.get(key)
+
+    def catch_up(self) -> int:
+        """Learn what has changed, if that is due; returns what :meth:`put` is to be given. Raises StoreError."""
+        begun = self._monotonic()
+        if begun > self._refresh_at:
+            self._catch_up(begun)
+        return self._generation
+
+    def put(self, key: str, verified: Verified, revision: int, generation: int) -> bool:
+        """Remember what was read when the counter was at ``revision``, after the :meth:`catch_up` of ``generation``.
+
+        False if something newer is known to have happened: then it has to be read again, from the primary.
+        """
+        if self.store.in_transaction:
+            return True  # it may yet be undone
+        with self._lock:
+            if revision < max(self._seen, self._own):
+                return False
+            if generation == self._generation and self.size > 0:
+                self._make_room()
+                self._remember(key, verified)
+        return True
+
+    def evict(self, token_id: str | None, client_id: str) -> None:
+        """Forget a token or, without its id, all of a client's."""
+        with self._lock:
+            self._generation += 1  # also what is being read just now
+            self._forget(token_id, client_id)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _may_be_used(self, begun: float) -> bool:
+        try:
+            return self._catch_up(begun)
+        except StoreError:
+            if begun - self._read_at > self.staleness + self.stale_grace:
+                raise
+            return True
+
+    def _catch_up(self, begun: float) -> bool:
+        """Whether what is remembered is new enough for a request that began then, once what is due is done for that."""
+        fresh = self._is_fresh(begun)
+        if self.store.in_transaction:
+            return fresh  # what is read in there may be older than it seems, or never come true
+        if not fresh:
+            self._wait_for_feed(begun)
+        elif self._reading.acquire(blocking=False):
+            # Early: one asks while the others go on.
+            try:
+                self._read_feed()
+            except StoreError as error:
+                log.warning("what has changed could not be asked for yet: %s", error)
+                self._refresh_at = self._read_at + self.staleness
+            finally:
+                self._reading.release()
+        return True
+
+    def _is_fresh(self, begun: float) -> bool:
+        return begun - self._read_at <= self.staleness
+
+    def _wait_for_feed(self, begun: float) -> None:
+        if not self._reading.acquire(timeout=PATIENCE):
+            raise NotAsked("others have been waiting for the store for too long")
+        try:
+            if not self._is_fresh(begun):
+                self._read_feed()
+        finally:
+            self._reading.release()
+
+    def _read_feed(self) -> None:
+        sent = self._monotonic()
+        feed: Feed = self.breaker.call(self.store.feed, self._seen)
+        with self._lock:
+            if self._continues(feed):
+                for event in feed.events[1:] if self._seen else feed.events:
+                    self._forget(event.token_id, event.client_id)
+            else:
+                self._forget_all()
+            newest = feed.events[-1] if feed.events else None
+            self._seen = feed.revision
+            # Where the newest event is not there its id is not known: the next reading starts anew.
+            self._seen_id = newest.id if newest is not None and newest.number == feed.revision else ""
+            if sent > self._own_at:
+                self._own = 0  # the feed has had it, or it is gone with the history that it was a part of
+            self._read_at = sent
+            # Last of all: who reads it finds forgotten what is to be forgotten.
+            self._refresh_at = sent + self.staleness / 2
+
+    def _continues(self, feed: Feed) -> bool:
+        """Whether these events are what came after those that were read before: the same history, and all of it."""
+        if self._seen and (not feed.events or feed.events[0].id != self._seen_id):
+            return False
+        return [event.number for event in feed.events] == list(range(max(self._seen, 1), feed.revision + 1))
+
+    def _committed(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            self._own = max(self._own, events[-1].number)
+            self._own_at = self._monotonic()
+            for event in events:
+                self._forget(event.token_id, event.client_id)
+
+    def _remember(self, key: str, verified: Verified) -> None:
+        identity = verified.identity
+        self._entries[key] = verified
+        self._keys[identity.token_id] = key
+        self._of_client.setdefault(identity.client_id, set()).add(identity.token_id)
+
+    def _forget(self, token_id: str | None, client_id: str) -> None:
+        of_client = self._of_client.get(client_id, set())
+        for forgotten in list(of_client) if token_id is None else [token_id]:
+            self._entries.pop(self._keys.pop(forgotten, ""), None)
+            of_client.discard(forgotten)
+        if not of_client:
+            self._of_client.pop(client_id, None)
+
+    def _make_room(self) -> None:
+        if len(self._entries) >= self.size:
+            # Some at once, as finding the oldest has its price.
+            for verified in list(islice(self._entries.values(), max(1, self.size // 100))):
+                self._forget(verified.identity.token_id, verified.identity.client_id)
+
+    def _forget_all(self) -> None:
+        self._generation += 1
+        self._entries.clear()
+        self._keys.clear()
+        self._of_client.clear()
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()
+        #: Held by the one who reads the feed.
+        self._reading = threading.Lock()
+        self._entries: dict[str, Verified] = {}
+        self._keys: dict[str, str] = {}
+        self._of_client: dict[str, set[str]] = {}
+        #: Changes when something is forgotten for which no number stands.
+        self._generation = 0
+        #: The newest event that the feed has told of, and its id.
+        self._seen, self._seen_id = _BEYOND, ""
+        #: The newest event that this process has made since, and when.
+        self._own, self._own_at = 0, 0.0
+        #: When the feed was last asked for, and when it is to be asked for again.
+        self._read_at = self._refresh_at = float("-inf")
+        self.breaker.forget()
+
+
+def _start_empty_in_children(cache: TokenCache) -> None:
+    reference = weakref.ref(cache)
+
+    def start() -> None:
+        if (alive := reference()) is not None:
+            alive._start_empty()
+
+    os.register_at_fork(after_in_child=start)
