@@ -84,12 +84,14 @@ class Guard:
             verified = self.cache.get(key)
         except StoreError as error:
             raise self._unavailable(error) from error
-        return None if verified is None or self._is_past(verified.ends_at) else verified
+        if verified is None or verified.ends_at == NEVER or self.clock() < verified.ends_at:
+            return verified
+        return None
 
     def recall(self, key: str) -> Verified | None:
         """The same, without asking anybody: None also where that is due."""
         verified = self.cache.peek(key)
-        return None if verified is None or self._is_past(verified.ends_at) else verified
+        return None if verified is None or self.clock() >= verified.ends_at else verified
 
     def check(self, verified: Verified, address: str | None) -> Verified:
         """What is decided anew for each request: whether the token may be used from there, and as often as that."""
@@ -156,9 +158,6 @@ class Guard:
         if not isinstance(error, NotAsked):  # that follows a failure of which the log tells
             log.error("the token store failed: %s", error)
         return TemporarilyUnavailable(f"store: {error}", token_id=token_id)
-
-    def _is_past(self, end: int) -> bool:
-        return end != NEVER and self.clock() >= end
 
     def _alive(self, record: Record, primary: bool) -> Record:
         state = record.state(self.clock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -15,6 +16,8 @@ from .store import Event, Record
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)
+#: How many different sets of scopes, and of conditions, are read only once: most tokens share theirs with others.
+REMEMBERED = 1024
 
 
 def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
@@ -53,6 +56,7 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 
+@lru_cache(maxsize=REMEMBERED)
 def load_scopes(text: str) -> Scopes:
     """From a JSON list of scopes; raises ValueError for anything else."""
     names = json.loads(text)
@@ -61,6 +65,7 @@ def load_scopes(text: str) -> Scopes:
     return Scopes(names)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def load_conditions(text: str) -> Conditions:
     """From a JSON object as ``Conditions.dump`` makes it; raises ValueError for anything else."""
     members = json.loads(text)

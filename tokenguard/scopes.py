@@ -16,6 +16,8 @@ from typing import Any
 from .errors import ConfigurationError, InvalidValue
 
 MAX_LENGTH = 128
+#: How many answers of a kind a catalogue remembers.
+REMEMBERED = 1024
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). "*" is kept for wildcards.
 _NAME = re.compile(r"[!#-)+-\[\]-~]+")
 _WILDCARD = re.compile(r"(?:[!#-)+-\[\]-~]*[.:/])?\*")
@@ -86,10 +88,6 @@ class Scopes:
             return False
         return name in self._names or (bool(self._prefixes) and name.startswith(self._prefixes))
 
-    def grants(self, names: frozenset[str]) -> bool:
-        """Whether all these are granted; quicker than to ask for each."""
-        return names <= self._names or (bool(self._prefixes) and all(name in self for name in names))
-
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._names))
 
@@ -155,7 +153,8 @@ class Requirement:
 
     def met_by(self, scopes: Scopes) -> bool:
         """Whether a caller who holds ``scopes`` may pass."""
-        if not scopes.grants(self._all_of):
+        # The first is all that most requests need.
+        if not (self._all_of <= scopes._names or all(name in scopes for name in self.all_of)):
             return False
         return not self.any_of or any(name in scopes for name in self.any_of)
 
@@ -183,6 +182,9 @@ class ScopeCatalog:
 
     def __init__(self, scopes: Mapping[str, Any] | None = None) -> None:
         self.descriptions: dict[str, str] = {}
+        #: What was asked for before: most tokens share their scopes with others.
+        self._effective: dict[tuple[Scopes, Scopes], Scopes] = {}
+        self._checked: dict[int, Requirement] = {}
         self._implied: dict[str, Scopes] = {}
         for name, entry in (scopes or {}).items():
             self._declare(name, entry)
@@ -226,10 +228,15 @@ class ScopeCatalog:
 
     def check(self, requirement: Requirement) -> None:
         """Raises ConfigurationError if a resource asks for a scope that is not here: nobody could ever hold it."""
+        if self._checked.get(id(requirement)) is requirement:
+            return  # it is asked at every request
         if unknown := self.unknown(requirement.names):
             raise ConfigurationError(
                 f"a scope is asked for that the catalogue does not have: {unknown[0]!r}; it has {', '.join(self)}"
             )
+        if len(self._checked) >= REMEMBERED:
+            self._checked.clear()
+        self._checked[id(requirement)] = requirement
 
     def expand(self, scopes: Scopes) -> Scopes:
         """``scopes`` and everything they imply, however far."""
@@ -238,4 +245,8 @@ class ScopeCatalog:
 
     def effective(self, granted: Scopes, ceiling: Scopes) -> Scopes:
         """What a token that was given ``granted`` may do while its client may have ``ceiling``."""
-        return self.expand(granted) & self.expand(ceiling)
+        if len(self._effective) >= REMEMBERED:
+            self._effective.clear()
+        if (found := self._effective.get((granted, ceiling))) is None:
+            found = self._effective[granted, ceiling] = self.expand(granted) & self.expand(ceiling)
+        return found

@@ -48,14 +48,28 @@ class _Waiting:
     #: The scopes that were asked for last, which are among the others.
     asked: Iterable[str] = ()
     scopes: set[str] = field(default_factory=set)
-    requests: dict[int, int] = field(default_factory=dict)
+    #: How many requests there were on the day of the last, in days since the epoch, and on others.
+    day: int = 0
+    count: int = 0
+    others: dict[int, int] = field(default_factory=dict)
+
+    def change_day(self, day: int) -> None:
+        """Count for another day from now on."""
+        self.others = self.requests
+        self.day, self.count = day, self.others.pop(day, 0)
+
+    @property
+    def requests(self) -> dict[int, int]:
+        """How many requests there were, by day."""
+        return self.others | ({self.day: self.count} if self.day else {})
 
 
 class UsageLog:
     """Collects the uses of tokens and writes them to the store. Threads may share it; a forked child starts empty."""
 
     _waiting: dict[str, _Waiting]
-    _due: set[str]
+    #: The ids of tokens whose use is to be written now.
+    due: set[str]
     _looked_at: int
 
     def __init__(self, store: Store, *, clock: Clock = now) -> None:
@@ -64,28 +78,23 @@ class UsageLog:
         self._forget()
         _write_at_exit(self)
 
-    def note(self, verified: Verified, scopes: Iterable[str], address: str | None, *, requests: int = 1) -> None:
+    def note(self, verified: Verified, scopes: Iterable[str], address: str | None, requests: int = 1) -> None:
         """``requests`` were let in with this token from ``address``, for which it needed ``scopes``."""
         at, token_id = self._clock(), verified.identity.token_id
-        day = at // DAY
         with self._lock:
-            waiting = self._waiting.get(token_id)
-            if waiting is None:
-                waiting = self._waiting[token_id] = _Waiting(verified, verified.last_used_at + USE_INTERVAL)
-            waiting.verified, waiting.address = verified, address
+            waiting = self._waiting.get(token_id) or self._begin(verified)
+            waiting.verified = verified
+            waiting.address = address
             if at > waiting.last_used_at:
                 waiting.last_used_at = at
             if scopes is not waiting.asked:
                 waiting.asked = scopes
                 waiting.scopes.update(scopes)
-            waiting.requests[day] = waiting.requests.get(day, 0) + requests
-            if at >= waiting.due_at or len(self._waiting) > MAX_WAITING:
-                self._due.add(token_id)
-
-    @property
-    def due(self) -> bool:
-        """Whether there is something to write now."""
-        return bool(self._due)
+            if at // DAY != waiting.day:
+                waiting.change_day(at // DAY)
+            waiting.count += requests
+            if at >= waiting.due_at:
+                self.due.add(token_id)
 
     def write(self, *, everything: bool = False) -> bool:
         """Write what has waited for a minute, or everything. What cannot be written now waits for the next time.
@@ -95,7 +104,7 @@ class UsageLog:
         at = self._clock()
         with self._lock:
             taken = {token_id: self._waiting.pop(token_id) for token_id in self._to_write(at, everything)}
-            self._due.clear()
+            self.due.clear()
         return self._write(taken, at)
 
     def write_rest(self) -> None:
@@ -134,7 +143,7 @@ class UsageLog:
         if everything or len(self._waiting) > MAX_WAITING:
             return list(self._waiting)
         if at - self._looked_at < USE_INTERVAL:
-            return [token_id for token_id in self._due if token_id in self._waiting]
+            return [token_id for token_id in self.due if token_id in self._waiting]
         # Once a minute also for those that were not used again: a look at all of them has its price.
         self._looked_at = at
         return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.due_at]
@@ -145,17 +154,23 @@ class UsageLog:
                 newer = self._waiting.setdefault(token_id, _Waiting(older.verified, 0))
                 # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
                 newer.due_at = max(newer.due_at, at + RETRY_AFTER)
-                self._due.discard(token_id)
+                self.due.discard(token_id)
                 if older.last_used_at > newer.last_used_at:
                     newer.last_used_at, newer.address = older.last_used_at, older.address
                 newer.scopes |= older.scopes
                 for day, requests in older.requests.items():
-                    newer.requests[day] = newer.requests.get(day, 0) + requests
+                    newer.change_day(day)
+                    newer.count += requests
+
+    def _begin(self, verified: Verified) -> _Waiting:
+        due_at = verified.last_used_at + USE_INTERVAL if len(self._waiting) < MAX_WAITING else 0
+        waiting = self._waiting[verified.identity.token_id] = _Waiting(verified, due_at)
+        return waiting
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._waiting = {}
-        self._due = set()
+        self.due = set()
         self._looked_at = 0
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
@@ -24,10 +25,22 @@ from .scopes import ANY_TOKEN, Requirement
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+#: What became of a request's credential, remembered in its environ: by whom it was judged, what was there where it was
+#: looked for, who or why not, and how far that has gone. Bare, as one is made for each request.
+_Outcome: TypeAlias = "tuple[RequestGuard, tuple[str | None, ...], Verified | AuthError, _Stage]"
+
 #: Where the view finds the Identity, or None when the request carries no valid token.
 IDENTITY = "tokenguard.identity"
 _OUTCOME = "tokenguard.outcome"
 _CACHING = {"cache-control", "vary"}
+
+
+class _Stage(Enum):
+    """How far it has gone with a credential: a bad one alone refuses no request, nor does a good one let it in."""
+
+    KNOWN = auto()
+    LET_IN = auto()
+    REFUSED = auto()
 
 
 class RequestGuard:
@@ -40,8 +53,8 @@ class RequestGuard:
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
         """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
-        outcome = self._remembered(environ)
-        result = self._verify(environ) if outcome is None else outcome.result
+        outcome = self._remembered(environ) if _OUTCOME in environ else None
+        result = self._verify(environ) if outcome is None else outcome[2]
         try:
             if isinstance(result, AuthError):
                 raise result
@@ -50,7 +63,7 @@ class RequestGuard:
             if outcome is None:
                 environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
-            environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), error, refused=True)
+            environ[_OUTCOME] = (self, self.scheme.sources(environ), error, _Stage.REFUSED)
             self._tell_of_refusal(error, environ)
             raise
         self._let_in(result, requirement, environ, outcome)
@@ -73,7 +86,7 @@ class RequestGuard:
         if isinstance(result, AuthError):
             return None
         outcome = environ[_OUTCOME]
-        if not outcome.let_in:
+        if outcome[3] is not _Stage.LET_IN:
             self._let_in(result, ANY_TOKEN, environ, outcome)  # also this is a use of the token
         return result.identity
 
@@ -110,14 +123,14 @@ class RequestGuard:
         outcome = self._remembered(environ)
         if outcome is None:
             return []
-        result = outcome.result
+        _, _, result, stage = outcome
         if isinstance(result, AuthError):
-            if outcome.refused:
+            if stage is _Stage.REFUSED:
                 return self.scheme.refusal_headers(result)
             marks = self.scheme.marks(cache_control, vary)
             # What nobody in particular was told, a shared cache may keep for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
-        if not outcome.let_in:
+        if stage is _Stage.KNOWN:
             self._let_in(result, ANY_TOKEN, environ, outcome)  # nobody asked for a token, and this one was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
@@ -125,7 +138,7 @@ class RequestGuard:
     @property
     def due(self) -> bool:
         """Whether :meth:`after_response` has something to do."""
-        return self.guard.usage is not None and self.guard.usage.due
+        return self.guard.usage is not None and bool(self.guard.usage.due)
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
@@ -136,23 +149,22 @@ class RequestGuard:
         self, verified: Verified, requirement: Requirement, environ: WSGIEnvironment, outcome: _Outcome | None
     ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
-        again = outcome is not None and outcome.let_in
+        again = outcome is not None and outcome[3] is _Stage.LET_IN
         if self.guard.usage is not None:
             used = requirement.used_of(verified.identity.scopes)
-            self.guard.usage.note(verified, used, self.scheme.address(environ), requests=0 if again else 1)
+            self.guard.usage.note(verified, used, self.scheme.address(environ), 0 if again else 1)
         if not again:
-            sources = self.scheme.sources(environ) if outcome is None else outcome.sources
-            environ[_OUTCOME] = _Outcome(self, sources, verified, let_in=True)
+            environ[_OUTCOME] = (self, self.scheme.sources(environ), verified, _Stage.LET_IN)
             environ[IDENTITY] = verified.identity
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
     def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
         outcome = self._remembered(environ)
-        return self._remember(environ, self._verify(environ)) if outcome is None else outcome.result
+        return self._remember(environ, self._verify(environ)) if outcome is None else outcome[2]
 
     def _remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> Verified | AuthError:
-        environ[_OUTCOME] = _Outcome(self, self.scheme.sources(environ), result)
+        environ[_OUTCOME] = (self, self.scheme.sources(environ), result, _Stage.KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         return result
 
@@ -170,7 +182,7 @@ class RequestGuard:
         # Only what this very guard found out, since another one may stand before the same application with other
         # keys; and only of this credential, since an application may make a request of its own from a copy.
         outcome: _Outcome | None = environ.get(_OUTCOME)
-        if outcome is None or outcome.owner is not self or outcome.sources != self.scheme.sources(environ):
+        if outcome is None or outcome[0] is not self or outcome[1] != self.scheme.sources(environ):
             return None
         return outcome
 
@@ -181,29 +193,6 @@ class RequestGuard:
             _log_refusal(level, error, self.scheme.address(environ))
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
-
-
-class _Outcome:
-    """What became of a request's credential, remembered in its environ."""
-
-    __slots__ = ("let_in", "owner", "refused", "result", "sources")
-
-    def __init__(
-        self,
-        owner: RequestGuard,
-        sources: tuple[str | None, ...],
-        result: Verified | AuthError,
-        refused: bool = False,
-        let_in: bool = False,
-    ) -> None:
-        self.owner = owner
-        #: Where the credential was looked for, and what was there.
-        self.sources = sources
-        self.result = result
-        #: Whether the request was refused; a bad credential alone does not refuse one.
-        self.refused = refused
-        #: Whether it was let in before, with a view that asks in more than one place.
-        self.let_in = let_in
 
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
@@ -253,6 +242,7 @@ class TokenGuardMiddleware:
         self.requirement = Requirement.scopes(*scopes, any_of=any_of or ()) if asked else ANY_TOKEN
         guard.catalog.check(self.requirement)
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
+        self._marks = self.requests.scheme.marks(None, "")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if is_preflight(environ):
@@ -267,13 +257,16 @@ class TokenGuardMiddleware:
         return ClosingIterator(answer, [self.requests.after_response]) if self.requests.due else answer
 
     def _marking(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-        admitted: _Outcome = environ[_OUTCOME]
-        is_plain = isinstance(admitted.result, Verified) and admitted.result.allowance is None
+        admitted: Any = environ[_OUTCOME]
+        marks = self._marks
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            own = [name for name, _ in headers if name.lower() in _CACHING]
-            if is_plain and not own and environ.get(_OUTCOME) is admitted:
-                return start_response(status, headers + self.requests.scheme.marks(None, ""), exc_info)
+            for name, _ in headers:
+                if name.lower() in _CACHING:
+                    break
+            else:
+                if admitted[2].allowance is None and environ.get(_OUTCOME) is admitted:
+                    return start_response(status, headers + marks, exc_info)
             marked = Headers(headers)
             finish_headers(self.requests, environ, marked)
             # Also where a guard within has the last word.
