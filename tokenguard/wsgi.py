@@ -197,11 +197,25 @@ class RequestGuard:
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
-    headers.update(requests.finish(environ, *_caching(headers)))
+    cache_control, vary = _caching(headers)
+    fields = requests.finish(environ, cache_control, vary)
+    if len(fields) == 2 and not (cache_control or vary):
+        for name, value in fields:
+            headers.add(name, value)  # quicker than to replace what is not there
+    else:
+        headers.update(fields)
 
 
-def _caching(headers: Headers) -> tuple[str | None, str]:
-    return headers.get("Cache-Control"), ",".join(headers.getlist("Vary"))
+def _caching(headers: Iterable[tuple[str, str]]) -> tuple[str | None, str]:
+    # In one pass over what are a few headers.
+    cache_control, vary = None, ""
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == "vary":
+            vary = f"{vary},{value}"
+        elif lowered == "cache-control":
+            cache_control = cache_control or value
+    return cache_control, vary
 
 
 def _log_refusal(level: int, error: AuthError, address: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from ..issuer import Issuer
 from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
-from ..wsgi import finish_headers
+from ..wsgi import RequestGuard, finish_headers
 from .signals import signalling_hooks
 from .views import check, check_views, service
 
@@ -58,7 +58,7 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
-        app.after_request(_finish)
+        app.after_request(_finishing(built.requests))
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:
@@ -86,12 +86,13 @@ class _FirstRequest:
     """Checks how the views are guarded, once all of them are there and before the first of them is called."""
 
     def __init__(self, app: Flask) -> None:
-        self._app: Flask | None = app
+        self._app = app
 
     def __call__(self) -> None:
-        if self._app is not None:
-            check_views(self._app)
-            self._app = None
+        check_views(self._app)
+        # Another list, as this one is being walked through; and no later request has to come by here.
+        functions = self._app.before_request_funcs
+        functions[None] = [function for function in functions[None] if function is not self]
 
 
 def _given(app: Flask) -> dict[str, Any]:
@@ -103,11 +104,14 @@ def _given(app: Flask) -> dict[str, Any]:
     return given
 
 
-def _finish(response: Response) -> Response:
-    requests = service().requests
-    finish_headers(requests, request.environ, response.headers)
-    if response.direct_passthrough:
-        requests.after_response()  # such an answer, of a file, is never closed
-    else:
-        response.call_on_close(requests.after_response)
-    return response
+def _finishing(requests: RequestGuard) -> Callable[[Response], Response]:
+    def finish(response: Response) -> Response:
+        finish_headers(requests, request.environ, response.headers)
+        if requests.due:
+            if response.direct_passthrough:
+                requests.after_response()  # such an answer, of a file, is never closed
+            else:
+                response.call_on_close(requests.after_response)
+        return response
+
+    return finish

@@ -130,11 +130,14 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
         if inspect.isclass(view):
             raise TypeError(f"guard the class {view.__name__} with decorators = [require_scopes(…)] in its body")
 
+        is_async = inspect.iscoroutinefunction(view)
+
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if (answer := check(requirement)) is not None:
                 return answer
-            return current_app.ensure_sync(view)(*args, **kwargs)
+            called = current_app.ensure_sync(view) if is_async else view
+            return called(*args, **kwargs)
 
         # wraps() has copied what another guard said of its own function.
         vars(guarded).pop(_GUARDED_FORMS, None)
