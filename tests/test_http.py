@@ -155,8 +155,8 @@ def test_a_request_is_verified_once_however_often_it_is_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    admit = world.guard.admit
-    monkeypatch.setattr(world.guard, "admit", lambda *given: asked.append(1) or admit(*given))  # type: ignore[func-returns-value]
+    remembered = world.guard.remembered
+    monkeypatch.setattr(world.guard, "remembered", lambda key: asked.append(1) or remembered(key))  # type: ignore[func-returns-value]
     requests = RequestGuard(world.guard, AuthScheme())
     given = EnvironBuilder(headers={"Authorization": f"Bearer {world.issue().text.reveal()}"}).get_environ()
     assert requests.admit(given, Requirement(("users:read",))) is requests.identify(given)

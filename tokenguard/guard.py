@@ -73,7 +73,7 @@ class Guard:
         if credential is None:
             raise MissingToken
         verified = self.remembered(self.tokens.key(credential.reveal()))
-        return self.check(self._verify(credential) if verified is None else verified, address)
+        return self.check(self.look_up(credential) if verified is None else verified, address)
 
     def remembered(self, key: str) -> Verified | None:
         """What is known already of the token with this digest; asks nobody but, when it is due, what has changed.
@@ -112,9 +112,9 @@ class Guard:
                 requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
             )
 
-    def _verify(self, credential: Secret) -> Verified:
-        """What the store says of the token, remembered for the next time."""
-        read = self.tokens.read(credential)
+    def look_up(self, credential: Secret | None) -> Verified:
+        """What the store says of a token that was signed here, remembered for the next time. Raises as authenticate."""
+        read = self.recognise(credential)
         generation = self._caught_up(read)
         try:
             verified, revision = self._found_good(read, primary=False)

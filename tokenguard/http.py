@@ -78,6 +78,7 @@ class AuthScheme:
         self._environ_keys = list(dict.fromkeys(_environ_key(name) for name in headers))
         #: What the answer to a request depends on, for the Vary header.
         self.vary = ("Authorization", *headers)
+        self._refusals: dict[type[AuthError], Refusal] = {}
         #: Those of most answers, which have neither header.
         self._marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
@@ -138,16 +139,22 @@ class AuthScheme:
 
     def refusal(self, error: AuthError) -> Refusal:
         """The answer to a refused request: the challenge, no caching, and a problem body (RFC 9457)."""
+        if (known := self._refusals.get(type(error))) is not None:
+            return Refusal(known.status, known.headers.copy(), known.body)
         body = json.dumps(problem(error)).encode("ascii")
         headers = [
             ("Content-Type", "application/problem+json"),
             ("Content-Length", str(len(body))),
             *self.refusal_headers(error),
         ]
+        if "detail" not in vars(error):  # it is the same for all of its kind
+            self._refusals[type(error)] = Refusal(error.status, headers.copy(), body)
         return Refusal(error.status, headers, body)
 
     def refusal_headers(self, error: AuthError) -> list[tuple[str, str]]:
         """What every form of this refusal must carry, however an application words its body."""
+        if (known := self._refusals.get(type(error))) is not None:
+            return known.headers[2:]
         headers = [("Cache-Control", "no-store"), ("Vary", ", ".join(self.vary))]
         if isinstance(error, (RateLimited, TemporarilyUnavailable)):
             headers.append(("Retry-After", str(error.retry_after)))

@@ -6,7 +6,7 @@ Frameworks call :class:`RequestGuard` and translate its refusals; they decide no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -171,10 +171,12 @@ class RequestGuard:
     def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
         guard, scheme = self.guard, self.scheme
         try:
+            if (text := scheme.plain(environ)) is None:
+                return guard.admit(scheme.credential(environ), scheme.address(environ))
             # Most requests bring a token that is known, in the plainest form: nothing else is looked at then.
-            if (text := scheme.plain(environ)) and (known := guard.remembered(guard.tokens.key(text))) is not None:
-                return guard.check(known, scheme.address(environ)) if known.conditional else known
-            return guard.admit(scheme.credential(environ), scheme.address(environ))
+            if (verified := guard.remembered(guard.tokens.key(text))) is None:
+                verified = guard.look_up(scheme.credential(environ))
+            return guard.check(verified, scheme.address(environ)) if verified.conditional else verified
         except AuthError as error:
             return error.with_traceback(None)
 
@@ -197,25 +199,20 @@ class RequestGuard:
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
-    cache_control, vary = _caching(headers)
-    fields = requests.finish(environ, cache_control, vary)
-    if len(fields) == 2 and not (cache_control or vary):
-        for name, value in fields:
-            headers.add(name, value)  # quicker than to replace what is not there
-    else:
-        headers.update(fields)
-
-
-def _caching(headers: Iterable[tuple[str, str]]) -> tuple[str | None, str]:
-    # In one pass over what are a few headers.
-    cache_control, vary = None, ""
+    # In one pass, and touching only what is not so already: Werkzeug looks through all of them each time.
+    found: dict[str, list[str]] = {}
     for name, value in headers:
-        lowered = name.lower()
-        if lowered == "vary":
-            vary = f"{vary},{value}"
-        elif lowered == "cache-control":
-            cache_control = cache_control or value
-    return cache_control, vary
+        found.setdefault(name.lower(), []).append(value)
+    for name, value in requests.finish(environ, *_caching(found)):
+        if (before := found.get(name.lower())) is None:
+            headers.add(name, value)
+        elif before != [value]:
+            headers[name] = value
+
+
+def _caching(found: Mapping[str, list[str]]) -> tuple[str | None, str]:
+    cache_control = found.get("cache-control")
+    return cache_control[0] if cache_control else None, ",".join(found.get("vary", ()))
 
 
 def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
@@ -284,7 +281,8 @@ class TokenGuardMiddleware:
             marked = Headers(headers)
             finish_headers(self.requests, environ, marked)
             # Also where a guard within has the last word.
-            marked.update(self.requests.scheme.marks(*_caching(marked)))
+            present = marked.get("Cache-Control"), ",".join(marked.getlist("Vary"))
+            marked.update(self.requests.scheme.marks(*present))
             return start_response(status, marked.to_wsgi_list(), exc_info)
 
         return start

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache, wraps
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask import Flask, Response, current_app, has_request_context, request
@@ -92,7 +93,10 @@ def service() -> Service:
 
 
 def check(requirement: Requirement) -> Response | None:
-    """Refuse the current request unless it meets ``requirement``; a response to send at once for a preflight."""
+    """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass.
+
+    Raises Refused instead where the application may want to word the answer itself.
+    """
     environ = request.environ
     if is_preflight(environ):
         return current_app.make_default_options_response()
@@ -103,8 +107,21 @@ def check(requirement: Requirement) -> Response | None:
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         status, headers, body = found.requests.scheme.refusal(error)
-        raise _refused(status)(error, Response(body, status, headers)) from None
+        response = Response(body, status, headers)
+        if _may_be_worded(current_app):
+            raise _refused(status)(error, response) from None
+        return response
     return None
+
+
+def _may_be_worded(app: Flask) -> bool:
+    """Whether the application may have something to say to a refusal: if not, it is quicker not to ask."""
+    for_codes = chain.from_iterable(spec.values() for spec in app.error_handler_spec.values())
+    return (
+        any(for_codes)
+        or app.config["TRAP_HTTP_EXCEPTIONS"]
+        or getattr(app.handle_user_exception, "__func__", None) is not Flask.handle_user_exception
+    )
 
 
 def check_views(app: Flask) -> None:
