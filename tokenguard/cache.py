@@ -194,7 +194,9 @@ class TokenCache:
 
     def _read_feed(self) -> None:
         sent = self._monotonic()
-        feed: Feed = self.breaker.call(self.store.feed, self._seen)
+        # At first nothing is remembered that an older event could be about.
+        since = self._seen if self._seen >= 0 else self.breaker.call(self.store.feed, _BEYOND).revision
+        feed: Feed = self.breaker.call(self.store.feed, since)
         with self._lock:
             if self._continues(feed):
                 for event in feed.events[1:] if self._seen else feed.events:
@@ -260,7 +262,7 @@ class TokenCache:
         #: Changes when something is forgotten for which no number stands.
         self._generation = 0
         #: The newest event that the feed has told of, and its id.
-        self._seen, self._seen_id = _BEYOND, ""
+        self._seen, self._seen_id = -1, ""
         #: The newest event that this process has made since, and when.
         self._own, self._own_at = 0, 0.0
         #: When the feed was last asked for, and when it is to be asked for again.

@@ -1,0 +1,673 @@
+"""What a process remembers of tokens, and when it may use that: one test for each way in which it could be wrong."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tokenguard import (
+    Guard,
+    InvalidToken,
+    Issued,
+    Issuer,
+    MemoryStore,
+    ScopeCatalog,
+    Secret,
+    SigningKeys,
+    Store,
+    StoreUnavailable,
+    TemporarilyUnavailable,
+    TokenCache,
+    TokenFormat,
+)
+from tokenguard.breaker import PATIENCE, PAUSE, Breaker, NotAsked
+from tokenguard.clock import SECOND
+from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Record
+
+from .conftest import KEY, StoppedClock, World, run_together
+
+
+class Seconds:
+    """A monotonic clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Watched:
+    """A store in front of another, which counts what it is asked, and does what it is told to before it answers."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.committed = store.committed
+        self.replicated = False
+        self.in_transaction = False
+        self.finds: list[bool] = []
+        self.feeds: list[int] = []
+        self.before_find: Callable[[], object] = int
+        self.after_find: Callable[[], object] = int
+        self.before_feed: Callable[[], object] = int
+        self.after_feed: Callable[[], object] = int
+        #: What a replica would answer instead of the primary.
+        self.replica: Record | None = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.store, name)
+
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+        self.finds.append(primary)
+        self.before_find()
+        found = self.store.find(token_id, primary=primary)
+        if self.replicated and not primary:
+            found = self.replica
+        self.after_find()
+        return found
+
+    def feed(self, since: int) -> Feed:
+        self.feeds.append(since)
+        self.before_feed()
+        found = self.store.feed(since)
+        self.after_feed()
+        return found
+
+
+class Process:
+    """One process of a fleet: a guard with its cache, in front of a store that all share."""
+
+    def __init__(self, store: Store, *, staleness: float = 1.0, stale_grace: float = 0.0, size: int = 100) -> None:
+        self.store = Watched(store)
+        self.seconds = Seconds()
+        self.clock = StoppedClock()
+        self.cache = TokenCache(
+            self.store,  # type: ignore[arg-type]
+            staleness=staleness,
+            stale_grace=stale_grace,
+            size=size,
+            monotonic=self.seconds,
+        )
+        self.guard = Guard(
+            self.store,  # type: ignore[arg-type]
+            TokenFormat(SigningKeys(KEY)),
+            clock=self.clock,
+            cache=self.cache,
+        )
+
+    def why_not(self, issued: Issued) -> str:
+        """Why the token is refused; nothing if it is let in."""
+        try:
+            self.guard.authenticate(issued.text)
+        except (InvalidToken, TemporarilyUnavailable) as error:
+            return error.reason
+        return ""
+
+    def queries(self, issued: Issued) -> tuple[int, int]:
+        """How many tokens and feeds are read for a request with this token, which is let in."""
+        before = len(self.store.finds), len(self.store.feeds)
+        assert self.why_not(issued) == ""
+        return len(self.store.finds) - before[0], len(self.store.feeds) - before[1]
+
+
+def fail() -> None:
+    raise StoreUnavailable("the database cannot be used: connection refused")
+
+
+class Fleet:
+    """A store, the process at hand, and another one that grants and revokes."""
+
+    def __init__(self, **options: float) -> None:
+        self.store = MemoryStore()
+        self.there = World(self.store)
+        self.here = Process(self.store, **options)  # type: ignore[arg-type]
+        # What the other process commits is heard of in the feed only.
+        self.store.committed._listeners.clear()
+        self.client = self.there.client()
+
+    def issue(self, **options: object) -> Issued:
+        return self.there.issue(client=self.client.id, **options)
+
+    def revoke(self, issued: Issued) -> None:
+        self.there.issuer.revoke(issued.token.id, actor="tests")
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+# The cost
+
+
+def test_at_steady_state_a_request_costs_no_query(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    assert fleet.here.queries(issued) == (1, 2)
+    for _ in range(5):
+        fleet.here.seconds.now += 0.099
+        assert fleet.here.queries(issued) == (0, 0)
+
+
+def test_the_feed_is_asked_for_twice_a_second_at_most(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    before = len(fleet.here.store.feeds)
+    for _ in range(1000):
+        fleet.here.seconds.now += 0.01
+        assert fleet.here.queries(issued)[0] == 0 or fleet.here.seconds.now < 1001
+    assert len(fleet.here.store.feeds) - before <= 20
+
+
+def test_a_forged_token_asks_nobody_whatever_is_due(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 100
+    before = list(fleet.here.store.finds), list(fleet.here.store.feeds)
+    text = issued.text.reveal()
+    for forged in (text[:-1] + ("a" if text[-1] != "a" else "b"), text[:-2], text + "a", text[:-1] + "é"):
+        with pytest.raises(InvalidToken):
+            fleet.here.guard.authenticate(Secret(forged))
+    assert (fleet.here.store.finds, fleet.here.store.feeds) == before
+
+
+# The bound
+
+
+def test_a_revocation_elsewhere_is_known_within_the_bound(fleet: Fleet) -> None:
+    issued, other = fleet.issue(), fleet.issue()
+    assert fleet.here.why_not(issued) == fleet.here.why_not(other) == ""
+    fleet.revoke(issued)
+    assert fleet.here.why_not(issued) == ""  # begun within the bound
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "revoked"
+    assert fleet.here.queries(other) == (0, 0)  # and only that one is forgotten
+
+
+def test_it_is_known_early_as_a_rule(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.revoke(issued)
+    fleet.here.seconds.now += 0.501
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_a_change_of_the_client_concerns_all_its_tokens(fleet: Fleet) -> None:
+    one, two = fleet.issue(), fleet.issue()
+    fleet.here.why_not(one), fleet.here.why_not(two)
+    fleet.there.issuer.disable(fleet.client.id, actor="tests")
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(one) == fleet.here.why_not(two) == "client disabled"
+    fleet.there.issuer.enable(fleet.client.id, actor="tests")
+    fleet.there.issuer.set_scopes(fleet.client.id, "groups:read", actor="tests")
+    fleet.here.seconds.now += 1.001
+    assert list(fleet.here.guard.authenticate(one.text).scopes) == []
+
+
+def test_freshness_counts_from_before_the_feed_was_asked_for(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 1.001
+
+    def answer_slowly() -> None:
+        fleet.revoke(issued)  # after the feed was read, while its answer is on its way
+        fleet.here.seconds.now += 0.9
+
+    fleet.here.store.after_feed = answer_slowly
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.store.after_feed = int
+    fleet.here.seconds.now += 0.2  # 1.1 seconds after it was asked for, 0.2 after the answer
+    with fleet.here.cache._reading:  # nor does anybody go on while another asks
+        assert fleet.here.guard.recall(fleet.here.guard.tokens.key(issued.text.reveal())) is None
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_with_a_staleness_of_0_every_request_asks() -> None:
+    fleet = Fleet(staleness=0)
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.000001
+    assert fleet.here.queries(issued)[1] == 1
+    fleet.revoke(issued)
+    fleet.here.seconds.now += 0.000001
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_one_asks_early_while_the_others_go_on(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    asking, going = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        asking.set()
+        assert going.wait(30)
+
+    fleet.here.store.before_feed = hold
+    others: list[tuple[int, int]] = []
+
+    def go_on() -> None:
+        assert asking.wait(30)
+        others.extend([(0, 0)] if fleet.here.why_not(issued) == "" else [])
+        going.set()
+
+    run_together([lambda: fleet.here.why_not(issued), go_on])
+    assert others == [(0, 0)]
+
+
+# What happens at once, in the process that does it
+
+
+def test_a_revocation_is_known_at_once_where_it_is_made() -> None:
+    world = World(MemoryStore())
+    issued = world.issue()
+    assert world.guard.authenticate(issued.text)
+    world.issuer.revoke(issued.token.id, actor="tests")
+    with pytest.raises(InvalidToken, match="revoked"):
+        world.guard.authenticate(issued.text)
+
+
+def test_what_was_read_before_a_commit_of_this_process_is_not_remembered_after_it() -> None:
+    store = MemoryStore()
+    here = Process(store)
+    world = World(store)
+    issued = world.issue()
+    here.store.after_find = lambda: world.issuer.revoke(issued.token.id, actor="tests")
+    here.guard.cache.catch_up()
+    assert here.why_not(issued) == "revoked"  # it was read again, from the primary
+    assert here.store.finds == [False, True]
+    assert here.why_not(issued) == "revoked"
+
+
+def test_what_was_read_before_the_feed_told_of_it_is_not_remembered(fleet: Fleet) -> None:
+    issued = fleet.issue()
+
+    def meanwhile() -> None:
+        # Another thread reads the feed between the reading of the row and its being remembered.
+        fleet.here.store.after_find = int
+        fleet.revoke(issued)
+        fleet.here.seconds.now += 0.6
+        fleet.here.cache.catch_up()
+
+    fleet.here.store.after_find = meanwhile
+    assert fleet.here.why_not(issued) == "revoked"
+    assert fleet.here.store.finds == [False, True]
+
+
+def test_what_was_read_before_an_eviction_from_without_is_not_remembered(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.after_find = lambda: fleet.here.cache.evict(issued.token.id, fleet.client.id)
+    assert fleet.here.why_not(issued) == ""
+    assert len(fleet.here.cache) == 0
+
+
+# The history
+
+
+def forget_events(store: MemoryStore, *, revision: int | None = None, keep: int = 0) -> None:
+    """As a restored backup, or a failover to a server that lags, leaves it."""
+    data = store._data
+    store._data = replace(data, events=data.events[:keep], revision=data.revision if revision is None else revision)
+
+
+def other_history(store: MemoryStore) -> None:
+    """The same number of events, and others."""
+    store._data = replace(store._data, events=[replace(event, id="other") for event in store._data.events])
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        pytest.param(lambda store: forget_events(store, revision=1, keep=1), id="counter-behind"),
+        pytest.param(other_history, id="another-event-of-that-number"),
+        pytest.param(lambda store: forget_events(store), id="events-gone"),
+    ],
+)
+def test_another_history_clears_everything(fleet: Fleet, happen: Callable[[MemoryStore], None]) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)  # the newest event is known now
+    # In the other history it is revoked, and no event that would follow says so.
+    token = replace(issued.token, revoked_at=1)
+    fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
+    happen(fleet.store)
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_a_gap_in_the_numbers_clears_everything(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)
+    fleet.revoke(issued)
+    for _ in range(3):
+        fleet.issue()
+    data = fleet.store._data
+    fleet.store._data = replace(data, events=[event for event in data.events if event.kind != "token.revoked"])
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_whoever_is_too_far_behind_forgets_everything(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)
+    with fleet.store.transaction() as tx:
+        for _ in range(FEED_LIMIT + 1):
+            tx.note(Change(EventKind.PRUNED, 1, "tests"))
+    fleet.revoke(issued)
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_pruning_takes_nothing_from_those_who_have_read_what_it_removes(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)
+    with fleet.store.transaction() as tx:
+        tx.delete_events(fleet.there.clock() + SECOND, 100)
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.queries(issued) == (0, 1)
+
+
+def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)
+    fleet.here.cache.evict(issued.token.id, fleet.client.id)
+
+    def meanwhile() -> None:
+        fleet.here.store.after_find = int
+        token = replace(issued.token, revoked_at=1)
+        fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
+        forget_events(fleet.store, revision=1, keep=1)
+        fleet.here.seconds.now += 0.6
+        fleet.here.cache.catch_up()
+
+    fleet.here.store.after_find = meanwhile
+    fleet.here.why_not(issued)  # begun before
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+# Transactions of the caller's
+
+
+def test_inside_a_callers_transaction_nothing_is_filled_in(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.in_transaction = True
+    assert fleet.here.queries(issued) == (1, 0)
+    assert len(fleet.here.cache) == 0
+    fleet.here.store.in_transaction = False
+    assert fleet.here.queries(issued) == (1, 2)
+    assert len(fleet.here.cache) == 1
+
+
+def test_nor_refreshed_and_what_is_not_fresh_is_read_directly(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.store.in_transaction = True
+    fleet.here.seconds.now += 0.6
+    assert fleet.here.queries(issued) == (0, 0)
+    fleet.revoke(issued)
+    fleet.here.seconds.now += 0.6
+    assert fleet.here.why_not(issued) == "revoked"
+    assert len(fleet.here.store.feeds) == 2
+
+
+# Ends
+
+
+@pytest.mark.parametrize("options", [{"expires_in": 3600}, {"idle_timeout": 3600}])
+def test_an_entry_never_outlives_its_token(fleet: Fleet, options: dict[str, int]) -> None:
+    issued = fleet.issue(**options)
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.clock.move(3599)
+    assert fleet.here.queries(issued) == (0, 0)
+    fleet.here.clock.move(61)
+    assert fleet.here.why_not(issued) in ("expired", "idle")
+
+
+def test_nor_its_overlap(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.there.rotate(issued.token.id, overlap=60)
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.clock.move(61)
+    assert fleet.here.why_not(issued) == "rotated"
+
+
+def test_a_clock_that_steps_back_revives_nothing(fleet: Fleet) -> None:
+    issued = fleet.issue(expires_in=3600)
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.clock.move(3601)
+    assert fleet.here.why_not(issued) == "expired"
+    fleet.here.clock.move(-3601)
+    assert fleet.here.why_not(issued) == "expired"
+
+
+def test_a_wall_clock_that_is_stepped_does_not_move_the_bound(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.revoke(issued)
+    for step in (-86_400, 86_400, -10 * 86_400):
+        fleet.here.clock.move(step)
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+# Outages
+
+
+def test_past_the_bound_a_store_that_is_away_means_503_and_no_401(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.store.before_feed = fleet.here.store.before_find = fail
+    fleet.here.seconds.now += 0.9
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.seconds.now += 0.2
+    assert fleet.here.why_not(issued).startswith("store:")
+    assert fleet.here.why_not(fleet.issue()).startswith("store:")
+    fleet.here.store.before_feed = fleet.here.store.before_find = int
+    fleet.here.seconds.now += PAUSE + 0.1
+    assert fleet.here.why_not(issued) == ""
+
+
+def test_in_the_time_of_grace_only_what_is_remembered_goes_on() -> None:
+    fleet = Fleet(stale_grace=60)
+    issued, other = fleet.issue(), fleet.issue()
+    fleet.here.why_not(issued)
+    # A replica may well be there, and lag by as much.
+    fleet.here.store.before_feed = fail
+    fleet.here.seconds.now += 30
+    assert fleet.here.why_not(issued) == ""
+    assert fleet.here.why_not(other).startswith("store:")
+    fleet.here.seconds.now += 31.1
+    assert fleet.here.why_not(issued).startswith("store:")
+
+
+def test_a_store_that_is_back_is_asked_what_has_changed_meanwhile() -> None:
+    fleet = Fleet(stale_grace=60)
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.store.before_feed = fail
+    fleet.here.seconds.now += 30
+    assert fleet.here.why_not(issued) == ""
+    fleet.revoke(issued)
+    fleet.here.store.before_feed = int
+    fleet.here.seconds.now += PAUSE + 0.1
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_a_store_that_has_failed_is_left_alone_for_a_moment(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.before_feed = fail
+    for _ in range(100):
+        assert fleet.here.why_not(issued).startswith("store:")
+    assert len(fleet.here.store.feeds) == 1
+    fleet.here.seconds.now += PAUSE
+    for _ in range(100):
+        assert fleet.here.why_not(issued).startswith("store:")
+    assert len(fleet.here.store.feeds) == 2
+
+
+def test_nobody_joins_those_who_wait_for_too_long() -> None:
+    seconds = Seconds()
+    breaker = Breaker(seconds)
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        asked.set()
+        assert answer.wait(30)
+
+    def others() -> None:
+        assert asked.wait(30)
+        assert breaker.call(lambda: 1) == 1
+        seconds.now += PATIENCE + 0.1
+        with pytest.raises(NotAsked):
+            breaker.call(lambda: 1)
+        answer.set()
+
+    run_together([lambda: breaker.call(hang), others])
+    assert breaker.call(lambda: 1) == 1
+
+
+def test_one_finds_out_whether_the_store_is_back_while_the_others_do_not_wait() -> None:
+    seconds = Seconds()
+    breaker = Breaker(seconds)
+    with pytest.raises(StoreUnavailable):
+        breaker.call(fail)
+    seconds.now += PAUSE
+
+    def found_back() -> int:
+        with pytest.raises(NotAsked):
+            breaker.call(lambda: 1)
+        return 2
+
+    assert breaker.call(found_back) == 2
+    assert breaker.call(lambda: 1) == 1
+
+
+def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
+    from tokenguard import StoreError
+
+    breaker = Breaker(Seconds())
+
+    def damaged() -> None:
+        raise StoreError("a row of tokenguard_token is damaged")
+
+    with pytest.raises(StoreError):
+        breaker.call(damaged)
+    assert breaker.call(lambda: 1) == 1
+
+
+# A replica
+
+
+def lagging(fleet: Fleet, issued: Issued) -> None:
+    """From now on tokens are found in a replica, which stands still at this moment."""
+    fleet.here.store.replicated = True
+    fleet.here.store.replica = fleet.store.find(issued.token.id)
+
+
+def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    lagging(fleet, issued)
+    fleet.revoke(issued)
+    assert fleet.here.why_not(issued) == "revoked"
+    assert fleet.here.store.finds == [False, True]
+
+
+def test_a_replica_may_only_say_yes(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.replicated = True
+    fleet.here.store.replica = None  # it has not heard of the token yet
+    assert fleet.here.why_not(issued) == ""
+    fleet.there.issuer.disable(fleet.client.id, actor="tests")
+    lagging(fleet, issued)
+    fleet.there.issuer.enable(fleet.client.id, actor="tests")
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == ""
+
+
+def test_without_a_replica_a_no_is_asked_for_once(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.revoke(issued)
+    fleet.here.why_not(issued)
+    assert fleet.here.store.finds == [False]
+
+
+# The size
+
+
+def test_the_cache_is_bounded() -> None:
+    fleet = Fleet(size=10)
+    tokens = [fleet.issue() for _ in range(25)]
+    for issued in tokens:
+        assert fleet.here.why_not(issued) == ""
+        assert len(fleet.here.cache) <= 10
+    assert fleet.here.queries(tokens[-1])[0] == 0
+    assert fleet.here.queries(tokens[0])[0] == 1
+
+
+def test_a_size_of_0_remembers_nothing() -> None:
+    fleet = Fleet(size=0)
+    issued = fleet.issue()
+    assert fleet.here.queries(issued)[0] == 1
+    assert fleet.here.queries(issued)[0] == 1
+
+
+# Threads and processes
+
+
+def test_a_forked_child_starts_empty_whatever_its_parent_was_doing(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    cache = fleet.here.cache
+    with cache._lock, cache._reading:  # another thread holds them at that moment, and is not in the child
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if len(cache) == 0 and fleet.here.queries(issued) == (1, 2) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(cache) == 1
+
+
+def test_threads_that_verify_issue_and_revoke_together_leave_nothing_wrong() -> None:
+    store = MemoryStore()
+    here = Process(store, size=20)
+    issuer = Issuer(store, TokenFormat(SigningKeys(KEY)), catalog=ScopeCatalog())
+    issuer.register("billing", "*", actor="tests")
+    revoked: list[Issued] = []
+    wrong: list[str] = []
+
+    def live() -> None:
+        for _ in range(60):
+            issued = issuer.issue("billing", "a", actor="tests")
+            for _ in range(3):
+                wrong.extend(filter(None, [here.why_not(issued)]))
+            issuer.revoke(issued.token.id, actor="tests")
+            revoked.append(issued)
+            wrong.extend(["alive"] if here.why_not(issued) == "" else [])
+
+    run_together([live] * 6)
+    assert wrong == []
+    assert all(here.why_not(issued) == "revoked" for issued in revoked)
+    assert len(here.cache) == len(here.cache._keys) == 0 == len(here.cache._of_client)
+
+
+def test_nothing_that_is_remembered_holds_a_tokens_text(fleet: Fleet, tmp_path: Path) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    (key,), (verified,) = fleet.here.cache._entries.keys(), fleet.here.cache._entries.values()
+    secret = issued.text.reveal().rpartition("_")[2]
+    shown = key + "".join(repr(getattr(verified, name)) for name in verified.__slots__)
+    assert secret not in shown
+    assert secret[:32] not in shown
