@@ -668,6 +668,6 @@ def test_nothing_that_is_remembered_holds_a_tokens_text(fleet: Fleet, tmp_path: 
     fleet.here.why_not(issued)
     (key,), (verified,) = fleet.here.cache._entries.keys(), fleet.here.cache._entries.values()
     secret = issued.text.reveal().rpartition("_")[2]
-    shown = key + "".join(repr(getattr(verified, name)) for name in verified.__slots__)
+    shown = key.hex() + "".join(repr(getattr(verified, name)) for name in verified.__slots__)
     assert secret not in shown
     assert secret[:32] not in shown

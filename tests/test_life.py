@@ -335,7 +335,7 @@ def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(clock: 
         requests.admit(create_environ() | given, ANY_TOKEN)
         requests.after_response()
         clock.move(50)
-    assert usage.due is False
+    assert not usage.due
 
 
 def test_an_end_that_the_store_does_not_agree_to_is_not_asked_for_at_every_request(clock: StoppedClock) -> None:

@@ -20,7 +20,7 @@ from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
 from .identity import Identity
-from .store import Event, Feed, Record, Store
+from .store import USE_INTERVAL, Event, Feed, Record, Store
 
 log = logging.getLogger("tokenguard")
 
@@ -42,15 +42,15 @@ monotonic: Callable[[], float] = (
 class Verified:
     """A token that was found to be good, and who it stands for: all that a request with it needs to know."""
 
-    __slots__ = ("allowance", "conditional", "ends_at", "identity", "last_used_at", "networks", "rates")
+    __slots__ = ("allowance", "conditional", "ends_at", "identity", "networks", "rates", "use_due_at")
 
     def __init__(self, identity: Identity, record: Record) -> None:
         token, client = record.token, record.client
         self.identity = identity
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = min(end for end in (token.expires_at, token.overlap_ends_at, record.idle_end, NEVER) if end)
-        #: Its last use as far as that is on record, in epoch microseconds; the usage log keeps it up.
-        self.last_used_at = record.last_used_at or 0
+        #: From when on a use is to be written down, in epoch microseconds; the usage log keeps it up.
+        self.use_due_at = (record.last_used_at or 0) + USE_INTERVAL
         both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
         #: The conditions that limit from where it may be used.
         self.networks: tuple[Conditions, ...] = tuple([held for *_, held in both if held.allow or held.deny])
@@ -104,8 +104,8 @@ class TokenCache:
         store.committed.listen(self._committed)
         _start_empty_in_children(self)
 
-    def get(self, key: str) -> Verified | None:
-        """What is remembered under this digest and may be used now; asks for what is new when that is due.
+    def get(self, key: bytes) -> Verified | None:
+        """What is remembered under this key and may be used now; asks for what is new when that is due.
 
         Raises StoreError where it cannot be known any more whether it still holds.
         """
@@ -116,7 +116,7 @@ class TokenCache:
             return None
         return self._entries.get(key)  # only now: what was there before may be what another thread has just forgotten
 
-    def peek(self, key: str) -> Verified | None:
+    def peek(self, key: bytes) -> Verified | None:
         """The same, for who must not wait: None also where :meth:`get` would ask for what is new."""
         begun = self._monotonic()
         if begun > self._refresh_at and not (self._reading.locked() and self._is_fresh(begun)):
@@ -130,7 +130,7 @@ class TokenCache:
             self._catch_up(begun)
         return self._generation
 
-    def put(self, key: str, verified: Verified, revision: int, generation: int) -> bool:
+    def put(self, key: bytes, verified: Verified, revision: int, generation: int) -> bool:
         """Remember what was read when the counter was at ``revision``, after the :meth:`catch_up` of ``generation``.
 
         False if something newer is known to have happened: then it has to be read again, from the primary.
@@ -226,7 +226,7 @@ class TokenCache:
             for event in events:
                 self._forget(event.token_id, event.client_id)
 
-    def _remember(self, key: str, verified: Verified) -> None:
+    def _remember(self, key: bytes, verified: Verified) -> None:
         identity = verified.identity
         self._entries[key] = verified
         self._keys[identity.token_id] = key
@@ -235,7 +235,7 @@ class TokenCache:
     def _forget(self, token_id: str | None, client_id: str) -> None:
         of_client = self._of_client.get(client_id, set())
         for forgotten in list(of_client) if token_id is None else [token_id]:
-            self._entries.pop(self._keys.pop(forgotten, ""), None)
+            self._entries.pop(self._keys.pop(forgotten, b""), None)
             of_client.discard(forgotten)
         if not of_client:
             self._of_client.pop(client_id, None)
@@ -256,8 +256,8 @@ class TokenCache:
         self._lock = threading.Lock()
         #: Held by the one who reads the feed.
         self._reading = threading.Lock()
-        self._entries: dict[str, Verified] = {}
-        self._keys: dict[str, str] = {}
+        self._entries: dict[bytes, Verified] = {}
+        self._keys: dict[str, bytes] = {}
         self._of_client: dict[str, set[str]] = {}
         #: Changes when something is forgotten for which no number stands.
         self._generation = 0

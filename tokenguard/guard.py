@@ -75,9 +75,10 @@ class Guard:
         verified = self.remembered(self.tokens.key(credential.reveal()))
         return self.check(self.look_up(credential) if verified is None else verified, address)
 
-    def remembered(self, key: str) -> Verified | None:
-        """What is known already of the token with this digest; asks nobody but, when it is due, what has changed.
+    def remembered(self, key: bytes) -> Verified | None:
+        """What is known already of the token with this :meth:`TokenFormat.key`.
 
+        Asks nobody but, when it is due, what has changed.
         Raises TemporarilyUnavailable if that cannot be asked, and what is known may hold no more.
         """
         try:
@@ -88,7 +89,7 @@ class Guard:
             return verified
         return None
 
-    def recall(self, key: str) -> Verified | None:
+    def recall(self, key: bytes) -> Verified | None:
         """The same, without asking anybody: None also where that is due."""
         verified = self.cache.peek(key)
         return None if verified is None or self.clock() >= verified.ends_at else verified
@@ -114,7 +115,9 @@ class Guard:
 
     def look_up(self, credential: Secret | None) -> Verified:
         """What the store says of a token that was signed here, remembered for the next time. Raises as authenticate."""
-        read = self.recognise(credential)
+        if credential is None:
+            raise MissingToken
+        read = self.tokens.read(credential)
         generation = self._caught_up(read)
         try:
             verified, revision = self._found_good(read, primary=False)
@@ -123,9 +126,10 @@ class Guard:
             if not self.store.replicated:
                 raise
             verified, revision = self._found_good(read, primary=True)
-        if not self.cache.put(read.digest, verified, revision, generation):
+        key = self.tokens.key(credential.reveal())
+        if not self.cache.put(key, verified, revision, generation):
             verified, revision = self._found_good(read, primary=True)
-            self.cache.put(read.digest, verified, revision, generation)
+            self.cache.put(key, verified, revision, generation)
         return verified
 
     def _caught_up(self, read: Read) -> int:

@@ -14,7 +14,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from .cache import Verified
@@ -26,6 +27,8 @@ from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.
 MAX_WAITING = 10_000
+#: How many uses are noted at most before they are added up.
+MAX_NOTED = 1000
 #: When a write that failed is tried again.
 RETRY_AFTER = 5 * SECOND
 #: Seconds before each attempt to write what a process holds when it ends.
@@ -38,39 +41,33 @@ ACTOR = "tokenguard"
 class _Waiting:
     """A token's uses since they were last written."""
 
-    #: What the process remembers of the token, to be told when that is written.
-    verified: Verified | None
-    #: When they are to be written.
-    due_at: int
+    #: What the process remembers of the token, which says when that is due.
+    verified: Verified
     last_used_at: int = 0
     #: As the server gave it.
     address: str | None = None
-    #: The scopes that were asked for last, which are among the others.
-    asked: Iterable[str] = ()
     scopes: set[str] = field(default_factory=set)
-    #: How many requests there were on the day of the last, in days since the epoch, and on others.
-    day: int = 0
-    count: int = 0
-    others: dict[int, int] = field(default_factory=dict)
+    #: Day (days since the epoch, UTC) to number of requests.
+    requests: dict[int, int] = field(default_factory=dict)
 
-    def change_day(self, day: int) -> None:
-        """Count for another day from now on."""
-        self.others = self.requests
-        self.day, self.count = day, self.others.pop(day, 0)
-
-    @property
-    def requests(self) -> dict[int, int]:
-        """How many requests there were, by day."""
-        return self.others | ({self.day: self.count} if self.day else {})
+    def add(self, at: int, address: str | None, scopes: Iterable[str], requests: Mapping[int, int]) -> None:
+        if at >= self.last_used_at:
+            self.last_used_at, self.address = at, address
+        self.scopes.update(scopes)
+        for day, count in requests.items():
+            self.requests[day] = self.requests.get(day, 0) + count
 
 
 class UsageLog:
     """Collects the uses of tokens and writes them to the store. Threads may share it; a forked child starts empty."""
 
-    _waiting: dict[str, _Waiting]
     #: The ids of tokens whose use is to be written now.
     due: set[str]
+    #: What requests have noted, and nobody has added up yet.
+    _noted: deque[tuple[Verified, int, str | None, Iterable[str], int]]
+    _waiting: dict[str, _Waiting]
     _looked_at: int
+    _retry_at: int
 
     def __init__(self, store: Store, *, clock: Clock = now) -> None:
         self._store = store
@@ -80,21 +77,14 @@ class UsageLog:
 
     def note(self, verified: Verified, scopes: Iterable[str], address: str | None, requests: int = 1) -> None:
         """``requests`` were let in with this token from ``address``, for which it needed ``scopes``."""
-        at, token_id = self._clock(), verified.identity.token_id
-        with self._lock:
-            waiting = self._waiting.get(token_id) or self._begin(verified)
-            waiting.verified = verified
-            waiting.address = address
-            if at > waiting.last_used_at:
-                waiting.last_used_at = at
-            if scopes is not waiting.asked:
-                waiting.asked = scopes
-                waiting.scopes.update(scopes)
-            if at // DAY != waiting.day:
-                waiting.change_day(at // DAY)
-            waiting.count += requests
-            if at >= waiting.due_at:
-                self.due.add(token_id)
+        # This is all that a request pays for: it takes no lock, and is added up when it is written.
+        at = self._clock()
+        self._noted.append((verified, at, address, scopes, requests))
+        if at >= verified.use_due_at and at >= self._retry_at:
+            self.due.add(verified.identity.token_id)
+        if len(self._noted) >= MAX_NOTED:
+            with self._lock:
+                self._add_up()
 
     def write(self, *, everything: bool = False) -> bool:
         """Write what has waited for a minute, or everything. What cannot be written now waits for the next time.
@@ -103,8 +93,8 @@ class UsageLog:
         """
         at = self._clock()
         with self._lock:
+            self._add_up()
             taken = {token_id: self._waiting.pop(token_id) for token_id in self._to_write(at, everything)}
-            self.due.clear()
         return self._write(taken, at)
 
     def write_rest(self) -> None:
@@ -117,12 +107,15 @@ class UsageLog:
     def write_one(self, token_id: str) -> bool:
         """Write what waits of this token; returns whether there was anything. For who would call it idle otherwise."""
         with self._lock:
+            self._add_up()
             waiting = self._waiting.pop(token_id, None)
         if waiting is not None:
             self._write({token_id: waiting}, self._clock())
         return waiting is not None
 
     def _write(self, taken: dict[str, _Waiting], at: int) -> bool:
+        for waiting in taken.values():
+            waiting.verified.use_due_at = at + USE_INTERVAL
         uses = [_new_use(token_id, waiting) for token_id, waiting in taken.items() if waiting.requests]
         if not uses:
             return False
@@ -133,45 +126,45 @@ class UsageLog:
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
             log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
             again = {use.token_id for use in uses}
-        for token_id, waiting in taken.items():
-            if token_id not in again and waiting.verified is not None:
-                waiting.verified.last_used_at = max(waiting.verified.last_used_at, waiting.last_used_at)
+            self._retry_at = at + RETRY_AFTER
         self._put_back({token_id: taken[token_id] for token_id in again}, at)
         return held
 
     def _to_write(self, at: int, everything: bool) -> list[str]:
+        due = [self.due.pop() for _ in range(len(self.due))]
         if everything or len(self._waiting) > MAX_WAITING:
             return list(self._waiting)
         if at - self._looked_at < USE_INTERVAL:
-            return [token_id for token_id in self.due if token_id in self._waiting]
+            return [token_id for token_id in due if token_id in self._waiting]
         # Once a minute also for those that were not used again: a look at all of them has its price.
         self._looked_at = at
-        return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.due_at]
+        return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.verified.use_due_at]
 
     def _put_back(self, taken: dict[str, _Waiting], at: int) -> None:
         with self._lock:
             for token_id, older in taken.items():
-                newer = self._waiting.setdefault(token_id, _Waiting(older.verified, 0))
                 # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
-                newer.due_at = max(newer.due_at, at + RETRY_AFTER)
-                self.due.discard(token_id)
-                if older.last_used_at > newer.last_used_at:
-                    newer.last_used_at, newer.address = older.last_used_at, older.address
-                newer.scopes |= older.scopes
-                for day, requests in older.requests.items():
-                    newer.change_day(day)
-                    newer.count += requests
+                older.verified.use_due_at = at + RETRY_AFTER
+                newer = self._waiting.setdefault(token_id, _Waiting(older.verified))
+                newer.add(older.last_used_at, older.address, older.scopes, older.requests)
 
-    def _begin(self, verified: Verified) -> _Waiting:
-        due_at = verified.last_used_at + USE_INTERVAL if len(self._waiting) < MAX_WAITING else 0
-        waiting = self._waiting[verified.identity.token_id] = _Waiting(verified, due_at)
-        return waiting
+    def _add_up(self) -> None:
+        for _ in range(len(self._noted)):
+            verified, at, address, scopes, requests = self._noted.popleft()
+            token_id = verified.identity.token_id
+            if (waiting := self._waiting.get(token_id)) is None:
+                waiting = self._waiting[token_id] = _Waiting(verified)
+            waiting.verified = verified  # the newest there is
+            waiting.add(at, address, scopes, {at // DAY: requests})
+        if len(self._waiting) > MAX_WAITING:
+            self.due.update(self._waiting)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
+        self._noted = deque()
         self._waiting = {}
         self.due = set()
-        self._looked_at = 0
+        self._looked_at = self._retry_at = 0
 
 
 def end_if_idle(store: Store, token_id: str) -> None:
