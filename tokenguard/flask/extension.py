@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import click
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response
 
 from ..backends import open_store
 from ..cli import command_tree
@@ -20,7 +20,7 @@ from ..service import Service
 from ..store import Store
 from ..wsgi import RequestGuard, finish_headers
 from .signals import signalling_hooks
-from .views import check, check_views, service
+from .views import check, check_views, environ_at_hand, service
 
 B = TypeVar("B", bound=Blueprint)
 
@@ -106,7 +106,7 @@ def _given(app: Flask) -> dict[str, Any]:
 
 def _finishing(requests: RequestGuard) -> Callable[[Response], Response]:
     def finish(response: Response) -> Response:
-        finish_headers(requests, request.environ, response.headers)
+        finish_headers(requests, environ_at_hand(), response.headers)
         if requests.due:
             if response.direct_passthrough:
                 requests.after_response()  # such an answer, of a file, is never closed

@@ -19,6 +19,9 @@ from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from flask import Request
+
     from ..service import Service
 
 # Where check_views finds what a function asks for, and the guarded functions that were made of it.
@@ -65,7 +68,7 @@ def get_identity() -> Identity | None:
     """Who is calling, or None when the request carries no valid token. Works in any view, guarded or not."""
     if not has_request_context():
         return None
-    return service().requests.identify(request.environ)
+    return service().requests.identify(environ_at_hand())
 
 
 def _current_identity() -> Identity:
@@ -85,11 +88,20 @@ current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
 def service() -> Service:
     """What the extension set up for the current application."""
     try:
-        return cast("Service", current_app.extensions["tokenguard"])
+        return cast("Service", _app_at_hand().extensions["tokenguard"])
     except KeyError:
         raise ConfigurationError(
             "this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)"
         ) from None
+
+
+def environ_at_hand() -> WSGIEnvironment:
+    """The current request's. The object behind Flask's proxy: to ask the proxy itself takes five times as long."""
+    return cast("Request", request._get_current_object()).environ  # type: ignore[attr-defined]
+
+
+def _app_at_hand() -> Flask:
+    return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 def check(requirement: Requirement) -> Response | None:
@@ -97,7 +109,7 @@ def check(requirement: Requirement) -> Response | None:
 
     Raises Refused instead where the application may want to word the answer itself.
     """
-    environ = request.environ
+    environ = environ_at_hand()
     if is_preflight(environ):
         return current_app.make_default_options_response()
     found = service()
@@ -108,7 +120,7 @@ def check(requirement: Requirement) -> Response | None:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         status, headers, body = found.requests.scheme.refusal(error)
         response = Response(body, status, headers)
-        if _may_be_worded(current_app):
+        if _may_be_worded(_app_at_hand()):
             raise _refused(status)(error, response) from None
         return response
     return None
