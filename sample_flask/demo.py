@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tokenguard.cache import STALENESS
 
 from .playground import WORKERS, Playground, PlaygroundError, Sample, chosen_sample
 
@@ -78,6 +81,14 @@ def run(playground: Playground, *command: str) -> str:
     return playground.run(*command)
 
 
+def until_known(playground: Playground, *command: str) -> str:
+    """The same, for a change of what is in use: waits until every worker knows of it."""
+    printed = run(playground, *command)
+    say(f"    (known to every worker within {STALENESS:g} second)")
+    time.sleep(STALENESS)
+    return printed
+
+
 def all_steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
     """The requests, each made when the one before has been answered."""
     yield from scopes_steps(reader, manager)
@@ -102,7 +113,7 @@ def scopes_steps(reader: str, manager: str) -> Iterator[Step]:
 
 def ending_steps(playground: Playground, reader: str) -> Iterator[Step]:
     """What ends a token, for a while or for good."""
-    tokenguard = partial(run, playground, "tokenguard")
+    tokenguard = partial(until_known, playground, "tokenguard")
     tokenguard("client", "disable", "acme-sync")
     yield Step("read while the client is disabled", 401, challenge, token=reader)
     tokenguard("client", "enable", "acme-sync")
@@ -119,7 +130,7 @@ def rotation_steps(playground: Playground) -> Iterator[Step]:
     yield Step("read with the new token", 200, users, token=new)
     yield Step("the old one in the overlap", 200, users, token=old)
     say_use(tokenguard("show", token_id(old)))
-    tokenguard("revoke", token_id(old))
+    until_known(playground, "tokenguard", "revoke", token_id(old))
     yield Step("the old one, ended early", 401, challenge, token=old)
     yield Step("the new one goes on", 200, users, token=new)
 
