@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from .cache import Verified
@@ -46,16 +46,11 @@ class _Waiting:
     last_used_at: int = 0
     #: As the server gave it.
     address: str | None = None
+    #: What was asked for last, which is among the others.
+    asked: Iterable[str] = ()
     scopes: set[str] = field(default_factory=set)
     #: Day (days since the epoch, UTC) to number of requests.
     requests: dict[int, int] = field(default_factory=dict)
-
-    def add(self, at: int, address: str | None, scopes: Iterable[str], requests: Mapping[int, int]) -> None:
-        if at >= self.last_used_at:
-            self.last_used_at, self.address = at, address
-        self.scopes.update(scopes)
-        for day, count in requests.items():
-            self.requests[day] = self.requests.get(day, 0) + count
 
 
 class UsageLog:
@@ -146,7 +141,11 @@ class UsageLog:
                 # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
                 older.verified.use_due_at = at + RETRY_AFTER
                 newer = self._waiting.setdefault(token_id, _Waiting(older.verified))
-                newer.add(older.last_used_at, older.address, older.scopes, older.requests)
+                if older.last_used_at > newer.last_used_at:
+                    newer.last_used_at, newer.address = older.last_used_at, older.address
+                newer.scopes |= older.scopes
+                for day, requests in older.requests.items():
+                    newer.requests[day] = newer.requests.get(day, 0) + requests
 
     def _add_up(self) -> None:
         for _ in range(len(self._noted)):
@@ -155,7 +154,12 @@ class UsageLog:
             if (waiting := self._waiting.get(token_id)) is None:
                 waiting = self._waiting[token_id] = _Waiting(verified)
             waiting.verified = verified  # the newest there is
-            waiting.add(at, address, scopes, {at // DAY: requests})
+            waiting.last_used_at, waiting.address = max(at, waiting.last_used_at), address
+            if scopes is not waiting.asked:
+                waiting.asked = scopes
+                waiting.scopes.update(scopes)
+            day = at // DAY
+            waiting.requests[day] = waiting.requests.get(day, 0) + requests
         if len(self._waiting) > MAX_WAITING:
             self.due.update(self._waiting)
 
