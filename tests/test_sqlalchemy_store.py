@@ -12,11 +12,13 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import event as listening
 
 from tokenguard import (
     ConfigurationError,
@@ -177,14 +179,32 @@ def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, databas
 
 
 def test_finding_a_token_is_one_statement(database_store: SQLAlchemyStore) -> None:
-    from sqlalchemy import event
+    """Or one message to the server, with the time limit in it; and nothing is left to be said after it."""
+    from psycopg import ClientCursor
 
     issued = World(database_store).issue()
     statements: list[str] = []
-    event.listen(database_store._reading, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    found = database_store.find(issued.token.id)
-    assert found is not None
+
+    class Cursor(ClientCursor):  # type: ignore[type-arg]
+        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+            statements.append(query)
+            return super().execute(query, *args, **kwargs)
+
+    def watch(connection: Any, record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.set_trace_callback(statements.append)
+        else:
+            connection.cursor_factory = Cursor
+
+    database_store.close()
+    listening.listen(database_store._reading, "connect", watch)
+    for _ in range(2):
+        assert database_store.find(issued.token.id) is not None
+        statements.clear()
+    assert database_store.find(issued.token.id) is not None
     assert len(statements) == 1
+    assert database_store.feed(1).revision == 2
+    assert len(statements) == 2
 
 
 # The schema's life
@@ -364,7 +384,8 @@ def test_a_server_that_is_not_there() -> None:
         ("sqlite://", "name a file"),
         ("sqlite:///:memory:", "name a file"),
         ("sqlite+nonsense:///x", "unknown driver 'sqlite+nonsense'"),
-        ("postgresql+asyncpg://u:hunter2secret@h/x", "package 'asyncpg'"),
+        ("postgresql+asyncpg://u:hunter2secret@h/x", "through psycopg 3"),
+        ("postgresql+psycopg2://u:hunter2secret@h/x", "through psycopg 3"),
     ],
 )
 def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) -> None:
@@ -639,4 +660,84 @@ def test_a_database_of_the_first_version_keeps_every_row(database_url: str, monk
         )
     assert store.upgrade() == (1, schema.latest())
     assert store.find(TOKEN.id) == (Token(TOKEN.id, "client-1", "", Scopes(), "d", "f", 1), CLIENT, 0, None)
+    store.close()
+
+
+# What ends in the middle
+
+INTERRUPTED = """
+import sys
+from tests.store_contract import CLIENT, TOKEN, change
+from tokenguard.sqlalchemy import SQLAlchemyStore
+store = SQLAlchemyStore(sys.argv[1])
+with store.transaction() as tx:
+    tx.put_client(CLIENT, change())
+    tx.put_token(TOKEN, change())
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_process_killed_in_the_middle_of_a_write_leaves_nothing_of_it(
+    database_store: SQLAlchemyStore, database_url: str
+) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "written\n"
+    writer.kill()
+    writer.communicate()
+    assert database_store.feed(0) == (0, ())
+    assert database_store.clients() == []
+    assert database_store.find(TOKEN.id) is None
+    with database_store.transaction() as tx:
+        assert tx.put_client(CLIENT, change()).number == 1
+    assert database_store.feed(0).revision == len(database_store.feed(0).events) == 1
+
+
+def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    issued = World(store).issue()
+    before = store.feed(0)
+    store.close()
+
+    def no_room(connection: sqlite3.Connection, record: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # so the file keeps the size that it has
+
+    def write() -> None:
+        with store.transaction() as tx:
+            for number in range(1000):
+                tx.put_client(replace(CLIENT, id=f"c{number}", name=f"c{number}"), change())
+
+    listening.listen(store._writing, "connect", no_room)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"there is no room left for the database .*nothing was changed"):
+            write()
+        assert store.feed(0) == before
+        assert store.find(issued.token.id) is not None
+        assert len(store.clients()) == 1
+    listening.remove(store._writing, "connect", no_room)
+    store.close()
+    write()
+    assert store.feed(1).revision == 1002
+    store.close()
+
+
+@pytest.mark.parametrize("version", range(schema.latest() + 1))
+def test_every_version_becomes_what_a_new_database_is(database_url: str, version: int) -> None:
+    store = SQLAlchemyStore(database_url)
+    engine.create_file(store.url)
+    with store._writing.begin() as connection:
+        for step in range(1, version + 1):
+            upgrade.apply_step(connection, step)
+    assert store.upgrade() == (version, schema.latest())
+    store.check()
+    with store._reading.connect() as connection:
+        for table in metadata.sorted_tables:
+            inspected = inspect(connection)
+            assert {column["name"] for column in inspected.get_columns(table.name)} == set(table.c.keys())
+            assert {found["name"] for found in inspected.get_indexes(table.name)} >= {i.name for i in table.indexes}
+    World(store).issue()
     store.close()

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from .conditions import Limiter
-from .config import Options, named
+from .config import PREFIX, Options, named
 from .errors import ConfigurationError
 from .memory import MemoryStore
 from .store import Store
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, read_url: str | None = None) -> Store:
     """The store that ``url`` names: an SQLAlchemy URL, or ``memory://`` for one that dies with the process.
 
-    Connects to nothing yet. Raises ConfigurationError for a URL that cannot be used, or a missing package.
+    ``read_url`` names a read replica, for finding tokens. Connects to nothing yet. Raises ConfigurationError for a
+    URL that cannot be used, or a missing package.
     """
     if url == "memory://":
+        if read_url is not None:
+            raise ConfigurationError(f"{PREFIX}READ_URL: what is kept in memory has no replica")
         return MemoryStore()
     try:
         from .sqlalchemy import SQLAlchemyStore
+        from .sqlalchemy.engine import checked_url, replica_url
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f'keeping tokens in a database needs {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
         ) from None
-    return named("DATABASE_URL", SQLAlchemyStore, url)
+    if read_url is not None:
+        named("READ_URL", replica_url, read_url, named("DATABASE_URL", checked_url, url))
+    return named("DATABASE_URL", SQLAlchemyStore, url, read_url=read_url)
 
 
 def open_limiter(options: Options) -> Limiter | None:

@@ -41,6 +41,8 @@ class Options:
 
     #: Where clients, tokens and events are kept: an SQLAlchemy URL, or ``memory://`` for tests.
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
+    #: A read replica of a PostgreSQL database, of which tokens are asked first; an SQLAlchemy URL.
+    read_url: str | None = field(default=None, repr=False)
     #: None where no token is issued or verified, as on a command line that only lists.
     signing_keys: SigningKeys | None = None
     catalog: ScopeCatalog = field(default_factory=ScopeCatalog)
@@ -70,6 +72,7 @@ class Options:
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
         return cls(
             database_url=values.get("DATABASE_URL", DEFAULT_DATABASE_URL),
+            read_url=values.get("READ_URL"),
             signing_keys=keys,
             catalog=named("SCOPES", ScopeCatalog, values.get("SCOPES")),
             prefix=values.get("PREFIX", "tg"),
@@ -205,6 +208,7 @@ def _duration(word: str, value: Any) -> int:
 # Every option there is, and how its value is read.
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "DATABASE_URL": _text,
+    "READ_URL": _text,
     "SIGNING_KEY": _text,
     "OLD_SIGNING_KEYS": _words,
     "SCOPES": _scopes,

@@ -8,8 +8,18 @@ from __future__ import annotations
 from . import schema
 from .errors import SchemaError, StoreError, StoreUnavailable
 
-#: Seconds that a writer waits for another, and a thread for a connection, before it gives up.
+#: Seconds in which a request's question to the database is answered, or given up.
+READ_TIMEOUT = 2
+#: Seconds in which a connection is made, or given up.
+CONNECT_TIMEOUT = 2
+#: Seconds that a writer waits for another before it gives up.
 LOCK_TIMEOUT = 5
+#: Seconds in which any other statement is done, or given up; what changes the schema takes the time that it takes.
+STATEMENT_TIMEOUT = 10
+#: Seconds by which a server's own refusal may come late, before it is taken to hang.
+GRACE = 0.5
+#: Seconds for which a read replica that could not be asked is left alone.
+REPLICA_PAUSE = 10
 #: What only another's very first use of the same token is waited for.
 USE_LOCK_TIMEOUT = "100ms"
 #: PostgreSQL's advisory lock for changing the schema. Any number will do that nobody else takes: "tokengrd" in ASCII.
@@ -19,13 +29,16 @@ CLOCKS = {
     "postgresql": "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
 }
+#: PostgreSQL's SQLSTATEs: of a statement that took too long, and what a session is told when its server stops.
+TOO_SLOW = "57014"
+SERVER_STOPS = ("57P01", "57P02")
 
 # Both drivers' wordings and PostgreSQL's SQLSTATEs are stable.
 _MISSING = ("no such table", "no such column", "42P01", "42703")
 _LOCKED = ("database is locked", "55P03")
-_TOO_SLOW = ("57014",)
 _CONFLICT = ("40001", "40P01")
 _READ_ONLY = ("readonly database", "25006")
+_FULL = ("disk is full", "53100")
 
 
 def complaint(error: BaseException, set_up: str) -> StoreError:
@@ -38,12 +51,14 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
         return StoreUnavailable(
             f"another writer held the database for {LOCK_TIMEOUT} s: nothing was changed, try again"
         )
-    if any(sign in symptoms for sign in _TOO_SLOW):
-        return StoreUnavailable(f"the database did not answer within {LOCK_TIMEOUT} s")
+    if TOO_SLOW in symptoms:
+        return StoreUnavailable(f"the database did not answer in time ({said})")
     if any(sign in symptoms for sign in _CONFLICT):
         return StoreUnavailable(f"another writer came first ({said}): nothing was changed, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
         return StoreUnavailable(f"the database cannot be written ({said}): nothing was changed")
+    if any(sign in symptoms for sign in _FULL):
+        return StoreUnavailable(f"there is no room left for the database ({said}): nothing was changed")
     return StoreUnavailable(f"the database cannot be used: {said}")
 
 

@@ -52,7 +52,7 @@ class TokenGuard:
             raise ConfigurationError("this application already has a TokenGuard")
         try:
             options = Options.read(_given(app))
-            store = self._store if self._store is not None else open_store(options.database_url)
+            store = self._store if self._store is not None else open_store(options.database_url, options.read_url)
             built = Service.build(options, store, hooks=self.hooks, clock=self._clock)
         except ConfigurationError as error:
             raise _StartError(str(error)) from None

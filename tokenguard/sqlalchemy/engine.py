@@ -6,14 +6,16 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
-from ..databases import CLOCKS, LOCK_TIMEOUT, complaint
+from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, complaint
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
 #: What makes the tables.
@@ -28,7 +30,9 @@ def checked_url(url: str | URL) -> URL:
     except (ArgumentError, ValueError):
         raise ConfigurationError("the database URL cannot be read: write it as sqlite:///tokenguard.db") from None
     in_memory = ":memory:" in (parsed.database or ":memory:") or parsed.query.get("mode") == "memory"
-    if backend in {"postgres", "postgresql"} and "+" not in parsed.drivername:
+    if backend in {"postgres", "postgresql"}:
+        if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
+            raise ConfigurationError("tokenguard reaches PostgreSQL through psycopg 3: write the URL as postgresql://…")
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif backend == "sqlite" and in_memory:
         raise ConfigurationError("an in-memory SQLite database is another one for each connection; name a file")
@@ -37,39 +41,74 @@ def checked_url(url: str | URL) -> URL:
     return parsed
 
 
-def make_engines(url: URL) -> tuple[Engine, Engine]:
-    """One pool of connections in two modes: for reading in autocommit, for writing in transactions."""
+def replica_url(url: str | URL, primary: URL) -> URL:
+    """The checked URL of a read replica of the primary database."""
+    replica = checked_url(url)
+    if {replica.get_backend_name(), primary.get_backend_name()} != {"postgresql"}:
+        raise ConfigurationError("a read replica is for PostgreSQL only: both URLs must begin with postgresql://")
+    return replica
+
+
+def reading_engine(url: URL) -> Engine:
+    """Connections in autocommit: nothing begins or ends a transaction, so none is left open and nothing is reset."""
+    engine = _engine(url, READ_TIMEOUT, reading=True, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", partial(_set_up_sqlite, READ_TIMEOUT))
+    return engine
+
+
+def writing_engine(url: URL) -> Engine:
+    """Connections for transactions."""
+    if url.get_backend_name() == "postgresql":
+        # Not what the server defaults to: under SERIALIZABLE, writers that queue up would be refused.
+        return _engine(url, LOCK_TIMEOUT, isolation_level="READ COMMITTED", pool_pre_ping=True)
+    engine = _engine(url, LOCK_TIMEOUT)
+    event.listen(engine, "connect", partial(_set_up_sqlite, LOCK_TIMEOUT))
+    # The driver would begin transactions by itself, and DEFERRED; it is told not to, so this is the only BEGIN.
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: Any) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        options |= _postgresql_options(url, reading)
     try:
         # Parameters hold digests: they stay out of every message.
-        engine = create_engine(url, hide_parameters=True, pool_timeout=LOCK_TIMEOUT, connect_args=_connect_args(url))
+        engine = create_engine(url, hide_parameters=True, pool_timeout=pool_timeout, **options)
     except (TypeError, ValueError):
         raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
     except NoSuchModuleError:
         raise ConfigurationError(f"the database URL names the unknown driver {url.drivername!r}") from None
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the database URL needs the Python package {error.name!r}; for PostgreSQL: "
-            'pip install "wsgi-tokenguard[postgres]"'
-        ) from None
     _forget_in_children(engine)
     if url.get_backend_name() == "postgresql":
-        # Not what the server defaults to: under SERIALIZABLE, writers that queue up would be refused.
-        writing = engine.execution_options(isolation_level="READ COMMITTED")
-        return engine.execution_options(isolation_level="AUTOCOMMIT"), writing
-    writing = engine.execution_options()
-    event.listen(engine, "do_connect", lambda *_: _refuse_missing_file(url))
-    event.listen(engine, "connect", _set_up_sqlite)
-    # The driver would begin transactions by itself, and DEFERRED; it is told not to, so this is the only BEGIN.
-    event.listen(writing, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine, writing
+        from . import postgresql
+
+        postgresql.set_up(engine)
+    else:
+        event.listen(engine, "do_connect", lambda *_: _refuse_missing_file(url))
+    return engine
 
 
-def _connect_args(url: URL) -> dict[str, Any]:
-    # A database that does not answer must not hold up every worker. What the URL sets itself goes before.
-    if url.get_backend_name() != "postgresql":
-        return {}
-    timeouts = {"connect_timeout": LOCK_TIMEOUT, "options": f"-c statement_timeout={LOCK_TIMEOUT}s"}
-    return {name: value for name, value in timeouts.items() if name not in url.query}
+def _postgresql_options(url: URL, reading: bool) -> dict[str, Any]:
+    try:
+        from . import postgresql
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f'PostgreSQL needs the Python package {error.name!r}: pip install "wsgi-tokenguard[postgres]"'
+        ) from None
+    # What SQLAlchemy would ask each server for first is of no use here.
+    return {"connect_args": postgresql.connect_args(url, reading=reading), "use_native_hstore": False}
+
+
+def set_limits(connection: Connection, statements: float, locks: str) -> None:
+    """In this transaction a statement takes at most so many seconds (0: any), and waits so long for a lock.
+
+    SQLite has but one lock, and its connections know how long to wait for it.
+    """
+    if connection.dialect.name == "postgresql":
+        from . import postgresql
+
+        postgresql.set_limits(connection, statements, locks)
 
 
 def create_file(url: URL) -> None:
@@ -102,7 +141,31 @@ def translated() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise _store_error(error) from error
+        raise store_error(error) from error
+
+
+@contextmanager
+def outcome_unknown() -> Iterator[None]:
+    """Around a commit: if the connection breaks in the middle of it, nobody here knows whether it was done."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise StoreUnavailable(
+            "the connection broke while a change was being committed: it may have been made or not, so look first"
+        ) from error
+
+
+def store_error(error: BaseException) -> StoreError:
+    """What SQLAlchemy or the driver raised, as a StoreError that says what to do."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return complaint(error.orig, SET_UP)
+    if isinstance(error, NoneFree):
+        return StoreUnavailable("all connections to the database are in use, and none became free in time")
+    if isinstance(error, SQLAlchemyError):
+        return StoreUnavailable(f"the database cannot be used: {type(error).__name__}")
+    return complaint(error, SET_UP)
 
 
 def _sqlite_file(url: URL) -> Path | None:
@@ -116,9 +179,9 @@ def _refuse_missing_file(url: URL) -> None:
         raise SchemaError(f'there is no database {path.absolute()}: run "{SET_UP}" to create it')
 
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # see make_engines
-    connection.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT * 1000}")
+def _set_up_sqlite(patience: float, connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # see writing_engine
+    connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
@@ -131,9 +194,3 @@ def _forget_in_children(engine: Engine) -> None:
             alive.dispose(close=False)
 
     os.register_at_fork(after_in_child=forget)
-
-
-def _store_error(error: SQLAlchemyError) -> StoreError:
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        return complaint(error.orig, SET_UP)
-    return StoreUnavailable(f"the database cannot be used: {type(error).__name__}")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text, true, tuple_, update
+from sqlalchemy import Connection, Engine, Table, delete, insert, select, tuple_, update
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
-from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
-from ..rows import dump, load, load_record, missing_counter
+from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
+from ..rows import dump, load, load_record
 from ..store import (
     ALL_EVENTS,
-    FEED_LIMIT,
     Change,
     Committed,
     Event,
@@ -28,7 +26,20 @@ from ..store import (
     run_of_old,
 )
 from ..tokens import Client, Token
-from .engine import SET_UP, checked_url, create_file, make_engines, translated, use_wal
+from .engine import (
+    SET_UP,
+    checked_url,
+    create_file,
+    outcome_unknown,
+    reading_engine,
+    replica_url,
+    set_limits,
+    translated,
+    use_wal,
+    writing_engine,
+)
+from .queries import FEED, FIND, database_time, events_query, find_client, find_record, find_records, first
+from .questions import Question, Replica
 from .tables import (
     client_table,
     event_table,
@@ -40,56 +51,45 @@ from .tables import (
 from .upgrade import schema_version, upgrade
 from .uses import write_uses
 
-_RECORDS = (
-    select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c)
-    .select_from(revision_table)
-    .where(revision_table.c.id == 1)
-)
-# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-_FIND = (
-    _RECORDS.outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
-    .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
-    .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
-)
-
 
 class SQLAlchemyStore:
     """Clients, tokens and events in SQLite or PostgreSQL, on connections of its own.
 
-    Raises ConfigurationError for a URL that names neither. Any number of threads and processes may share the
-    database; after a fork, the child opens connections of its own. ``clock`` takes the place of the database's own
-    clock, which decides when an idle token ends for good: for tests.
+    Raises ConfigurationError for a URL that names neither. ``read_url`` names a read replica of a PostgreSQL
+    database, for finding tokens; while it cannot be asked, the primary is. Any number of threads and processes may
+    share the database; after a fork, the child opens connections of its own. ``clock`` takes the place of the
+    database's own clock, which decides when an idle token ends for good: for tests.
     """
 
-    def __init__(self, url: str | URL, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str | URL, *, read_url: str | URL | None = None, clock: Clock | None = None) -> None:
         self.url = checked_url(url)
         self._clock = clock
         self.committed = Committed()
         #: All is read on connections of its own.
         self.in_transaction = False
-        self.replicated = False
-        self._reading, self._writing = make_engines(self.url)
+        self._reading, self._writing = reading_engine(self.url), writing_engine(self.url)
+        self._engines = [self._reading, self._writing]
+        self._find, self._feed = Question(self._reading, FIND), Question(self._reading, FEED)
+        self.replicated = read_url is not None
+        self._replica: Replica | None = None
+        if read_url is not None:
+            replica = reading_engine(replica_url(read_url, self.url))
+            self._engines.append(replica)
+            self._replica = Replica(Question(replica, FIND))
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
-        weakref.finalize(self, self._reading.dispose)
+        weakref.finalize(self, _dispose, self._engines)
 
-    # Reading: each is one statement in autocommit, so it sees one state and holds nothing.
+    # Reading: each is one statement, so it sees one state.
 
     def find(self, token_id: str, *, primary: bool = False) -> Record | None:
-        with self._connection() as connection:
-            return _find(connection, token_id)
+        wanted = token_id if askable(token_id) else ""
+        rows = None if primary or self._replica is None else self._replica.ask(wanted)
+        row = first(self._find.ask(wanted) if rows is None else rows)
+        return None if row[1] is None else load_record(row)
 
     def feed(self, since: int) -> Feed:
-        query = (
-            select(revision_table.c.revision, *event_table.c)
-            .select_from(revision_table)
-            .outerjoin(event_table, event_table.c.number >= since)
-            .where(revision_table.c.id == 1)
-            .order_by(event_table.c.number)
-            .limit(FEED_LIMIT)
-        )
-        with self._connection() as connection:
-            rows = connection.execute(query).all()
-        return Feed(_first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
+        rows = self._feed.ask(since)
+        return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         days = use_day_table.c
@@ -99,7 +99,7 @@ class SQLAlchemyStore:
 
     def client(self, ref: str) -> Client | None:
         with self._connection() as connection:
-            return _find_client(connection, ref)
+            return find_client(connection, ref)
 
     def clients(self) -> list[Client]:
         query = select(client_table).order_by(client_table.c.name)
@@ -108,10 +108,10 @@ class SQLAlchemyStore:
 
     def records(self, client_id: str | None = None) -> list[Record]:
         with self._connection() as connection:
-            return _find_records(connection, client_id)
+            return find_records(connection, client_id)
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
-        query = _chosen(which).order_by(event_table.c.number.desc()).limit(limit)
+        query = events_query(which).order_by(event_table.c.number.desc()).limit(limit)
         with self._connection() as connection:
             return [load(Event, row) for row in connection.execute(query)][::-1]
 
@@ -123,13 +123,10 @@ class SQLAlchemyStore:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        with translated(), self._writing.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
-                connection.execute(text(f"SET LOCAL statement_timeout = '{LOCK_TIMEOUT * 2}s'"))
+        with self._begin(STATEMENT_TIMEOUT) as connection:
             # Every writer locks this row first, and on SQLite has begun IMMEDIATE: they queue, and never deadlock.
             counter = select(revision_table.c.revision, revision_table.c.schema_version).with_for_update()
-            revision, version = _first(connection.execute(counter).all())
+            revision, version = first(connection.execute(counter).all())
             check_version(version, SET_UP)
             transaction = _Transaction(connection, revision, self._clock)
             yield transaction
@@ -138,7 +135,8 @@ class SQLAlchemyStore:
             callback()
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
-        with translated(), self._writing.begin() as connection:
+        # Somebody waits for this that has other work: it is to be as quick as a read, or is tried again.
+        with self._begin(READ_TIMEOUT, USE_LOCK_TIMEOUT) as connection:
             return write_uses(connection, uses)
 
     def upgrade(self) -> tuple[int, int]:
@@ -151,17 +149,32 @@ class SQLAlchemyStore:
         with translated():
             if self.url.get_backend_name() == "sqlite":
                 use_wal(self._reading, self._writing)
-            with self._writing.begin() as connection:
-                return upgrade(connection)
+        # A large table takes the time that it takes.
+        with self._begin(0) as connection:
+            return upgrade(connection)
 
     def close(self) -> None:
-        """Close the pool's connections; the next use opens new ones."""
-        self._reading.dispose()
+        """Close the pools' connections; the next use opens new ones."""
+        _dispose(self._engines)
+
+    @contextmanager
+    def _begin(self, statements: float, locks: str = f"{LOCK_TIMEOUT}s") -> Iterator[Connection]:
+        """A transaction in which a statement takes at most so many seconds (0: any), and waits so long for a lock."""
+        with translated(), self._writing.connect() as connection, connection.begin() as transaction:
+            set_limits(connection, statements, locks)
+            yield connection
+            with outcome_unknown():
+                transaction.commit()
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        with translated(), self._reading.connect() as connection:
-            yield connection
+        """For what no request waits for. On SQLite a transaction would have to wait for other writers."""
+        if self.url.get_backend_name() == "sqlite":
+            with translated(), self._reading.connect() as connection:
+                yield connection
+        else:
+            with self._begin(STATEMENT_TIMEOUT) as connection:
+                yield connection
 
 
 class _Transaction:
@@ -176,16 +189,16 @@ class _Transaction:
         self.on_commit = self.callbacks.append
 
     def now(self) -> int:
-        return self._clock() if self._clock else _database_time(self._connection)
+        return self._clock() if self._clock else database_time(self._connection)
 
     def client(self, ref: str) -> Client | None:
-        return _find_client(self._connection, ref)
+        return find_client(self._connection, ref)
 
     def record(self, token_id: str) -> Record | None:
-        return _find(self._connection, token_id)
+        return find_record(self._connection, token_id)
 
     def records(self, client_id: str) -> list[Record]:
-        return _find_records(self._connection, client_id)
+        return find_records(self._connection, client_id)
 
     def put_client(self, client: Client, change: Change) -> Event:
         self._put(client_table, client)
@@ -237,50 +250,6 @@ class _Transaction:
         return event
 
 
-def _find(connection: Connection, token_id: str) -> Record | None:
-    wanted = token_id if askable(token_id) else ""
-    row = _first(connection.execute(_FIND, {"wanted_id": wanted}).all())
-    return None if row[1] is None else load_record(row)
-
-
-def _find_records(connection: Connection, client_id: str | None) -> list[Record]:
-    query = (
-        _RECORDS.join(token_table, true() if client_id is None else token_table.c.client_id == client_id)
-        .join(client_table, client_table.c.id == token_table.c.client_id)
-        .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
-        .order_by(token_table.c.created_at, token_table.c.id)
-    )
-    return [load_record(row) for row in connection.execute(query)]
-
-
-def _find_client(connection: Connection, ref: str) -> Client | None:
-    if not askable(ref):
-        return None
-    for column in (client_table.c.id, client_table.c.name):
-        row = connection.execute(select(client_table).where(column == ref)).one_or_none()
-        if row:
-            return load(Client, row)
-    return None
-
-
-def _chosen(which: EventFilter) -> Select[Any]:
-    events = event_table.c
-    query = select(event_table).where(events.number > which.after)
-    for column, value in (
-        (events.client_id, which.client_id),
-        (events.token_id, which.token_id),
-        (events.kind, which.kind),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    return query if which.since is None else query.where(events.at >= which.since)
-
-
-def _database_time(connection: Connection) -> int:
-    return int(connection.execute(text(CLOCKS[connection.dialect.name])).scalar_one())
-
-
-def _first(rows: Sequence[Any]) -> Any:
-    if not rows:
-        raise missing_counter()
-    return rows[0]
+def _dispose(engines: list[Engine]) -> None:
+    for engine in engines:
+        engine.dispose()

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select, text
 
 from .. import schema
-from ..databases import ADVISORY_LOCK, LOCK_TIMEOUT, check_version
+from ..databases import ADVISORY_LOCK, check_version
 from .engine import SET_UP
 from .tables import VERSION_TABLE, revision_table
 
@@ -20,8 +20,6 @@ def upgrade(connection: Connection) -> tuple[int, int]:
     On SQLite that transaction has begun IMMEDIATE, on PostgreSQL this takes a lock: two at once do it once.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))  # a large table takes what it takes
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
     before = schema_version(connection)
     if before > schema.latest():

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..databases import USE_LOCK_TIMEOUT
 from ..rows import dump, load
 from ..store import NewUse, merge_use
 from ..tokens import Use
@@ -20,10 +19,8 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
 
     Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. On
     SQLite, where there is one writer at a time, the transaction has the lock already. Unknown tokens are passed over.
+    Only another's very first use of the same token is waited for, for as long as the transaction waits for locks.
     """
-    if connection.dialect.name == "postgresql":
-        # Only another's very first use of the same token is waited for, and not for long.
-        connection.execute(text(f"SET LOCAL lock_timeout = '{USE_LOCK_TIMEOUT}'"))
     by_id = {use.token_id: use for use in uses}
     tokens = set(connection.scalars(select(token_table.c.id).where(token_table.c.id.in_(by_id))))
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))

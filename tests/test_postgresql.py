@@ -1,0 +1,390 @@
+"""PostgreSQL as a fleet's store: what hangs, what restarts, what lags, and what stands in between."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from tokenguard import ConfigurationError, Store, StoreUnavailable
+from tokenguard.backends import open_store
+from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql, questions
+
+from .conftest import World, run_together, why_not, works
+from .postgresql import PostgreSQL, pgbouncer, server_folder, wait_until
+from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
+
+UNREACHABLE = "postgresql://someone:hunter2secret@127.0.0.1:1/nowhere"
+
+
+@pytest.fixture
+def server(postgresql_server: str) -> Iterator[PostgreSQL]:
+    """A server of the test's own."""
+    with server_folder() as folder:
+        server = PostgreSQL(folder / "data")
+        yield server
+        server.clean_up()
+
+
+@pytest.fixture
+def store(postgresql_url: str) -> Iterator[SQLAlchemyStore]:
+    store = SQLAlchemyStore(postgresql_url)
+    store.upgrade()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hanging server is waited for, in less time than a person would give it."""
+    monkeypatch.setattr(postgresql.PatientConnection, "patience", 0.3)
+    monkeypatch.setattr("tokenguard.sqlalchemy.store.STATEMENT_TIMEOUT", 0.1)
+    monkeypatch.setattr(postgresql, "GRACE", 0.2)
+
+
+def used(store: SQLAlchemyStore, connections: int = 3) -> None:
+    """Leave so many connections for reading, and one for writing, lying in the pools."""
+    with ExitStack() as held:
+        for _ in range(connections):
+            connection = store._reading.raw_connection()
+            held.callback(connection.close)
+            connection.cursor().execute("SELECT 1")
+    store.clients()
+
+
+# What takes too long
+
+
+def test_a_read_has_a_time_limit_of_its_own_and_leaves_none_behind(store: SQLAlchemyStore, postgresql_url: str) -> None:
+    issued = World(store).issue()
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 30000', current_database()); END $$"
+        )
+    store.close()
+    with store._writing.begin() as connection:
+        connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(StoreUnavailable, match=r"in time .*canceling statement due to statement timeout"):
+            store.find(issued.token.id)
+    assert store.find(issued.token.id) is not None
+    with store._reading.connect() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "30s"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose own time limits do not help: it holds its connections, and says nothing."""
+    store = SQLAlchemyStore(server.url)
+    store.upgrade()
+    issued = World(store).issue()
+    other = World(store).issue(client=issued.token.client_id)
+    used(store)
+    with ExitStack() as after:
+        held = after.enter_context(ExitStack())
+        held.enter_context(store.transaction())
+        with server.stopped():
+            with pytest.raises(StoreUnavailable, match="no answer from the server"):
+                store.find(issued.token.id)
+            # The others in the pools are not tried one by one, and a new connection cannot be made.
+            for ask in (lambda: store.feed(1), store.clients, lambda: World(store).client("other")):
+                with pytest.raises(StoreUnavailable, match="timeout expired"):
+                    ask()
+            with pytest.raises(StoreUnavailable, match="may have been made or not"):
+                held.close()
+    for _ in range(10):
+        found = store.find(other.token.id)
+        assert found is not None
+        assert found.token.id == other.token.id
+    assert [client.name for client in store.clients()] == ["billing"]
+    store.close()
+
+
+class _Interrupted(BaseException):
+    """As a server's own time limit for a worker, or gevent's: no error that anybody would handle."""
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(store: SQLAlchemyStore) -> None:
+    issued = World(store).issue()
+    other = World(store).issue(client=issued.token.client_id)
+    store.find(issued.token.id)
+
+    def interrupt(*_: Any) -> None:
+        raise _Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for ask in (lambda: store.find(issued.token.id), lambda: store.records()):
+            with store._writing.begin() as connection:
+                connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                with pytest.raises(_Interrupted):
+                    ask()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert store._reading.pool.checkedout() == store._writing.pool.checkedout() == 0  # type: ignore[attr-defined]
+    for token in (other.token, issued.token):
+        found = store.find(token.id)
+        assert found is not None
+        assert found.token.id == token.id
+
+
+# What restarts
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "cut off"])
+def test_a_restart_of_the_server_costs_nobody_an_answer(server: PostgreSQL, how: str) -> None:
+    store = SQLAlchemyStore(server.url)
+    store.upgrade()
+    issued = World(store).issue()
+    used(store, 5)
+    if how == "cut off":
+        server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    else:
+        server.kill() if how == "killed" else server.clean_up()
+        with pytest.raises(StoreUnavailable):
+            store.find(issued.token.id)
+        server.start()
+    for _ in range(10):
+        assert store.find(issued.token.id) is not None
+        assert store.feed(1).revision == 2
+    assert len(store.clients()) == 1
+    World(store).issue(client=issued.token.client_id)
+    assert store.record_uses([new_use(500, d7=1)._replace(token_id=issued.token.id)]) == set()
+    assert store.feed(1).revision == 3
+    store.close()
+
+
+def test_a_restart_costs_none_of_many_threads_an_answer(server: PostgreSQL) -> None:
+    store = SQLAlchemyStore(server.url)
+    store.upgrade()
+    issued = World(store).issue()
+    used(store, 15)
+    server.kill()
+    server.start()
+    failed: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            for _ in range(20):
+                assert store.find(issued.token.id) is not None
+        except BaseException as error:
+            failed.append(error)
+
+    run_together([ask] * 12)
+    assert failed == []
+    store.close()
+
+
+def test_a_commit_whose_outcome_is_unknown_is_told_and_not_repeated(
+    store: SQLAlchemyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    commit = postgresql.PatientConnection.commit
+
+    def breaks(connection: postgresql.PatientConnection) -> None:
+        commit(connection)
+        connection.pgconn.finish()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    def write() -> None:
+        with store.transaction() as tx:
+            tx.put_client(CLIENT, change())
+            tx.on_commit(lambda: done.append("called"))
+            monkeypatch.setattr(postgresql.PatientConnection, "commit", breaks)
+
+    with pytest.raises(StoreUnavailable, match="it may have been made or not"):
+        write()
+    monkeypatch.undo()
+    assert done == []
+    assert store.feed(0).revision == len(store.feed(0).events) == 1
+
+
+def test_a_write_that_breaks_before_its_commit_is_undone(store: SQLAlchemyStore, postgresql_url: str) -> None:
+
+    def write() -> None:
+        with store.transaction() as tx:
+            tx.put_client(CLIENT, change())
+            with psycopg.connect(postgresql_url, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            tx.put_token(TOKEN, change())
+
+    with pytest.raises(StoreUnavailable, match="terminating connection"):
+        write()
+    assert store.feed(0) == (0, ())
+    assert store.clients() == []
+
+
+# A read replica
+
+
+@pytest.fixture
+def replica(server: PostgreSQL) -> Iterator[PostgreSQL]:
+    """It follows the server, whose tables are set up, and has caught up."""
+    primary = SQLAlchemyStore(server.url)
+    primary.upgrade()
+    primary.close()
+    with server_folder() as folder:
+        replica = server.replica(folder / "data")
+        yield replica
+        replica.clean_up()
+
+
+def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
+    server: PostgreSQL, replica: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLAlchemyStore(server.url, read_url=replica.url)
+    world = World(store)
+    issued = world.issue()
+    arrived = server.query("SELECT pg_current_wal_lsn()::text")[0][0]
+    wait_until(lambda: replica.query(f"SELECT pg_last_wal_replay_lsn() >= '{arrived}'")[0][0])
+    replica.query("SELECT pg_wal_replay_pause()")
+    wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
+    world.issuer.revoke(issued.token.id, actor="tests")
+
+    lagging, present = store.find(issued.token.id), store.find(issued.token.id, primary=True)
+    assert lagging is not None
+    assert present is not None
+    assert (lagging.revision, lagging.token.revoked_at) == (2, None)
+    assert (present.revision, present.token.revoked_at) == (3, world.clock())
+    assert store.feed(3).revision == 3
+    assert store.records()[0].token.revoked_at is not None
+    # A guard that knows nothing yet lets neither itself nor others be told by what is old.
+    elsewhere = World(SQLAlchemyStore(server.url, read_url=replica.url))
+    assert why_not(elsewhere, issued) == "revoked"
+    assert works(elsewhere, world.issue(client=issued.token.client_id))
+
+    # While the replica is away, the primary is asked, and the replica is left alone for a while.
+    replica.kill()
+    monkeypatch.setattr(questions, "monotonic", lambda: 1_000_000.0)
+    for _ in range(3):
+        found = store.find(issued.token.id)
+        assert found is not None
+        assert found.revision == 4
+    replica.start()
+    replica.query("SELECT pg_wal_replay_pause()")
+    wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
+    monkeypatch.setattr(questions, "monotonic", lambda: 1_000_011.0)
+    store._writing.dispose()
+    server.kill()
+    assert store.find(issued.token.id) is not None
+    with pytest.raises(StoreUnavailable):
+        store.find(issued.token.id, primary=True)
+    with pytest.raises(StoreUnavailable):
+        store.feed(3)
+    server.start()
+    store.close()
+
+
+def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
+    store: SQLAlchemyStore, postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    issued = World(store).issue()
+    with_replica = SQLAlchemyStore(postgresql_url, read_url=UNREACHABLE)
+    for _ in range(3):
+        assert with_replica.find(issued.token.id) is not None
+    assert len(caplog.records) == 1
+    assert "Connection refused" in caplog.text
+    assert "hunter2secret" not in caplog.text
+    with_replica.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "read_url", "message"),
+    [
+        ("sqlite:///x.db", UNREACHABLE, "READ_URL: a read replica is for PostgreSQL only"),
+        (UNREACHABLE, "sqlite:///x.db", "READ_URL: a read replica is for PostgreSQL only"),
+        ("memory://", UNREACHABLE, "READ_URL: what is kept in memory has no replica"),
+        (UNREACHABLE, "nonsense hunter2secret", "READ_URL: the database URL cannot be read"),
+        ("nonsense hunter2secret", UNREACHABLE, "DATABASE_URL: the database URL cannot be read"),
+    ],
+)
+def test_a_replica_that_cannot_be_one_is_refused(url: str, read_url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        open_store(url, read_url)
+    assert "hunter2secret" not in str(refused.value)
+
+
+# Through PgBouncer
+
+
+@pytest.fixture
+def bounced_url(postgresql_url: str) -> Iterator[str]:
+    with pgbouncer(postgresql_url, size=1) as url:
+        yield url
+
+
+class TestThroughPgBouncer(StoreContract):
+    """All callers share one session, each for one transaction at a time."""
+
+    @pytest.fixture
+    def store(self, bounced_url: str) -> Iterator[Store]:
+        store = SQLAlchemyStore(bounced_url)
+        store.upgrade()
+        yield store
+        store.close()
+
+
+def test_nothing_is_left_in_a_session_that_others_share(postgresql_url: str) -> None:
+    with pgbouncer(postgresql_url, size=2) as url:
+        stores = [SQLAlchemyStore(url) for _ in range(3)]
+        stores[0].upgrade()
+        client = World(stores[0]).client()
+        defaults = _settings(postgresql_url)
+        issued: list[str] = []
+
+        def work(store: SQLAlchemyStore) -> None:
+            for _ in range(10):
+                token = World(store).issue(client=client.id).token
+                found = store.find(token.id)
+                if found is not None and found.token.id == token.id:
+                    issued.append(token.id)
+                store.record_uses([new_use(500, d7=1)._replace(token_id=token.id)])
+                store.records()
+                store.feed(0)
+
+        run_together([lambda store=store: work(store) for store in stores * 2])  # type: ignore[misc]
+        assert len(set(issued)) == 60
+        assert stores[0].feed(61).revision == 61
+        assert _settings(url) == defaults
+        with stores[0]._writing.begin() as connection:
+            connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
+            with pytest.raises(StoreUnavailable, match="canceling statement due to statement timeout"):
+                stores[1].find(issued[0])
+        assert _settings(url) == defaults
+        for store in stores:
+            store.close()
+
+
+def test_a_restart_behind_pgbouncer_costs_nobody_an_answer(server: PostgreSQL) -> None:
+    with pgbouncer(server.url, size=2) as url:
+        store = SQLAlchemyStore(url)
+        store.upgrade()
+        issued = World(store).issue()
+        used(store)
+        server.kill()
+        server.start()
+        for _ in range(10):
+            assert store.find(issued.token.id) is not None
+            assert store.feed(1).revision == 2
+        World(store).issue(client=issued.token.client_id)
+        assert store.feed(1).revision == 3
+        store.close()
+
+
+def _settings(url: str) -> list[Any]:
+    """What holds in the sessions, asked in both if there are two behind the URL."""
+    names = ("statement_timeout", "lock_timeout", "default_transaction_isolation", "search_path", "application_name")
+    with ExitStack() as held:
+        values = set()
+        for _ in range(2):
+            connection = held.enter_context(psycopg.connect(url, prepare_threshold=None))
+            values.add(tuple(connection.execute(f"SHOW {name}".encode()).fetchone() for name in names))
+    return sorted(values)

@@ -1,0 +1,115 @@
+"""PostgreSQL through psycopg 3: connections that wait no longer than they are told to, and keep nothing in a session.
+
+A server's own timeouts do not help where the server hangs, or where a network swallows what is sent. And behind a
+pool such as PgBouncer a session is many callers' own: nothing may be set in it beyond one transaction.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, cast
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DisconnectionError
+
+from ..databases import CONNECT_TIMEOUT, GRACE, READ_TIMEOUT, SERVER_STOPS
+
+# A server that vanishes from the network without a word is noticed while nobody waits for it.
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+class PatientConnection(psycopg.Connection[Any]):
+    """One that gives up, and closes itself, once a server has not answered for ``patience`` seconds."""
+
+    #: None waits for ever.
+    patience: float | None = READ_TIMEOUT + GRACE
+    #: How often its pool had been found broken when this one was made.
+    generation = 0
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the driver waits: for the outcome of one question to the server."""
+        deadline = None if self.patience is None else monotonic() + self.patience
+        try:
+            return super().wait(_until(gen, deadline), *args, **kwargs)
+        except BaseException:
+            # Whatever ended the waiting: an answer that is still to come must not be taken for the next question's.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
+
+
+class _Pool:
+    """Makes a pool's connections, and lets none be taken out that is older than the last one that broke."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._generation = 0
+        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "checkout", self._check)
+        event.listen(engine, "checkin", _calm)
+        event.listen(engine, "invalidate", self._forsake)
+
+    def _connect(self, dialect: Any, record: Any, args: Any, kwargs: Any) -> PatientConnection:
+        generation = self._generation
+        connection = PatientConnection.connect(*args, **kwargs)
+        connection.generation = generation
+        return connection
+
+    def _check(self, connection: PatientConnection, record: Any, proxy: Any) -> None:
+        if connection.generation != self._generation:
+            raise DisconnectionError("the server was lost since")
+
+    def _forsake(self, connection: PatientConnection, record: Any, error: BaseException | None) -> None:
+        # What broke one has most often broken all: a restart, a failover.
+        if connection.generation == self._generation and isinstance(error, psycopg.Error):
+            self._generation += connection.closed or error.sqlstate in SERVER_STOPS
+
+
+def set_up(engine: Engine) -> None:
+    """Make the engine's connections patient ones."""
+    _Pool(engine)
+
+
+def connect_args(url: URL, *, reading: bool) -> dict[str, Any]:
+    """What each connection is made with; what the URL sets itself goes before."""
+    ours = {"connect_timeout": CONNECT_TIMEOUT, **_KEEPALIVES}
+    given: dict[str, Any] = {name: value for name, value in ours.items() if name not in url.query}
+    # Only a cursor that writes the parameters into the text may send a time limit and a query as one message.
+    cursors = {"cursor_factory": psycopg.ClientCursor} if reading else {}
+    return {**given, **cursors, "prepare_threshold": None}
+
+
+def set_limits(connection: Connection, statements: float, locks: str) -> None:
+    """For the rest of this transaction: in how many seconds a statement is done (0: any), and who waits for a lock."""
+    query = "SELECT set_config('statement_timeout', :statements, true), set_config('lock_timeout', :locks, true)"
+    connection.execute(text(query), {"statements": _milliseconds(statements), "locks": locks})
+    driver = cast(PatientConnection, connection.connection.dbapi_connection)
+    driver.patience = statements + GRACE if statements else None
+
+
+def limited(query: str) -> str:
+    """The one query with its time limit, to be sent as one message: the server takes that for one transaction."""
+    return f"SET LOCAL statement_timeout = '{_milliseconds(READ_TIMEOUT)}'; {query}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{int(seconds * 1000)}ms"
+
+
+def _calm(connection: PatientConnection | None, record: Any) -> None:
+    if connection is not None:
+        connection.patience = PatientConnection.patience
+
+
+def _until(gen: Any, deadline: float | None) -> Any:
+    """The driver's generator of waits, but no further than the deadline. It comes by ten times a second at least."""
+    try:
+        wanted = next(gen)
+        while True:
+            wanted = gen.send((yield wanted))
+            if deadline is not None and monotonic() >= deadline:
+                raise psycopg.errors.QueryCanceled("no answer from the server")
+    except StopIteration as end:
+        return end.value

@@ -1,0 +1,88 @@
+"""What is read, as queries and as what their rows mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, select, text, true
+
+from ..databases import CLOCKS, askable
+from ..rows import load, load_record, missing_counter
+from ..store import FEED_LIMIT, EventFilter, Record
+from ..tokens import Client
+from .tables import client_table, event_table, revision_table, token_table, use_table
+
+# Written out, so that a query has no parameter but the one that it asks about.
+_ONE: ColumnElement[int] = literal_column("1")
+_RECORDS = (
+    select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c)
+    .select_from(revision_table)
+    .where(revision_table.c.id == _ONE)
+)
+# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+FIND = (
+    _RECORDS.outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
+    .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
+    .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
+)
+
+
+FEED = (
+    select(revision_table.c.revision, *event_table.c)
+    .select_from(revision_table)
+    .outerjoin(event_table, event_table.c.number >= bindparam("since"))
+    .where(revision_table.c.id == _ONE)
+    .order_by(event_table.c.number)
+    .limit(literal_column(str(FEED_LIMIT)))
+    .offset(literal_column("0"))
+)
+
+
+def find_record(connection: Connection, token_id: str) -> Record | None:
+    wanted = token_id if askable(token_id) else ""
+    row = first(connection.execute(FIND, {"wanted_id": wanted}).all())
+    return None if row[1] is None else load_record(row)
+
+
+def find_records(connection: Connection, client_id: str | None) -> list[Record]:
+    query = (
+        _RECORDS.join(token_table, true() if client_id is None else token_table.c.client_id == client_id)
+        .join(client_table, client_table.c.id == token_table.c.client_id)
+        .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
+        .order_by(token_table.c.created_at, token_table.c.id)
+    )
+    return [load_record(row) for row in connection.execute(query)]
+
+
+def find_client(connection: Connection, ref: str) -> Client | None:
+    if not askable(ref):
+        return None
+    for column in (client_table.c.id, client_table.c.name):
+        row = connection.execute(select(client_table).where(column == ref)).one_or_none()
+        if row:
+            return load(Client, row)
+    return None
+
+
+def events_query(which: EventFilter) -> Select[Any]:
+    events = event_table.c
+    query = select(event_table).where(events.number > which.after)
+    for column, value in (
+        (events.client_id, which.client_id),
+        (events.token_id, which.token_id),
+        (events.kind, which.kind),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return query if which.since is None else query.where(events.at >= which.since)
+
+
+def database_time(connection: Connection) -> int:
+    return int(connection.execute(text(CLOCKS[connection.dialect.name])).scalar_one())
+
+
+def first(rows: Sequence[Any]) -> Any:
+    if not rows:
+        raise missing_counter()
+    return rows[0]
