@@ -306,7 +306,7 @@ def test_a_key_is_needed_and_the_error_has_a_fresh_one(monkeypatch: pytest.Monke
         ),
         ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS is a list of texts"),
         ({"TOKENGUARD_SIGING_KEY": KEY}, "no option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),
-        ({"TOKENGUARD_XYZ": 1}, "no option TOKENGUARD_XYZ; there are DATABASE_URL, SIGNING_KEY"),
+        ({"TOKENGUARD_XYZ": 1}, "no option TOKENGUARD_XYZ; there are DATABASE_URL, READ_URL"),
         ({"TOKENGUARD_SCOPES": ["users:read"]}, "TOKENGUARD_SCOPES maps each scope to its description"),
         ({"TOKENGUARD_SCOPES": "users:read"}, "TOKENGUARD_SCOPES is not JSON"),
         ({"TOKENGUARD_SCOPES": {"a b": ""}}, "TOKENGUARD_SCOPES: in the scope catalogue: 'a b' is not a scope"),

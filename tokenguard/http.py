@@ -79,8 +79,8 @@ class AuthScheme:
         #: What the answer to a request depends on, for the Vary header.
         self.vary = ("Authorization", *headers)
         self._refusals: dict[type[AuthError], Refusal] = {}
-        #: Those of most answers, which have neither header.
-        self._marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
+        #: The :meth:`marks` of most answers, which have neither header.
+        self.plain_marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
     def credential(self, environ: Mapping[str, Any]) -> Secret | None:
         """The request's one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
@@ -94,16 +94,16 @@ class AuthScheme:
             raise InvalidRequest("more than one credential")
         return found[0]
 
-    def plain(self, environ: Mapping[str, Any]) -> str | None:
+    def plain(self, environ: Mapping[str, Any]) -> str:
         """What follows ``Authorization: Bearer`` if nothing else can be a credential.
 
-        None where it takes a closer look. If the text is a token, it is what :meth:`credential` would find.
+        Nothing where it takes a closer look. If the text is a token, it is what :meth:`credential` would find.
         """
         authorization: str = environ.get("HTTP_AUTHORIZATION", "")
         if authorization[:7] != "Bearer " or (self._environ_keys and any(map(environ.get, self._environ_keys))):
-            return None
+            return ""
         query = environ.get("QUERY_STRING")
-        return None if query and _IN_QUERY.search(query) else authorization[7:]
+        return "" if query and _IN_QUERY.search(query) else authorization[7:]
 
     def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:
         """All that :meth:`credential` looks at: the same sources give the same credential."""
@@ -179,7 +179,7 @@ class AuthScheme:
         A view's own ``cache_control`` stays; ``vary`` is what it names already, comma-separated.
         """
         if not (cache_control or vary):
-            return self._marks
+            return self.plain_marks
         marks = [] if cache_control else [("Cache-Control", "private")]
         present = [name.strip() for name in vary.split(",") if name.strip()]
         known = {name.lower() for name in present}

@@ -6,7 +6,7 @@ Frameworks call :class:`RequestGuard` and translate its refusals; they decide no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -171,10 +171,11 @@ class RequestGuard:
     def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
         guard, scheme = self.guard, self.scheme
         try:
-            if (text := scheme.plain(environ)) is None:
-                return guard.admit(scheme.credential(environ), scheme.address(environ))
             # Most requests bring a token that is known, in the plainest form: nothing else is looked at then.
-            if (verified := guard.remembered(guard.tokens.key(text))) is None:
+            key = guard.tokens.key(scheme.plain(environ))
+            if not key:
+                return guard.admit(scheme.credential(environ), scheme.address(environ))
+            if (verified := guard.remembered(key)) is None:
                 verified = guard.look_up(scheme.credential(environ))
             return guard.check(verified, scheme.address(environ)) if verified.conditional else verified
         except AuthError as error:
@@ -199,20 +200,17 @@ class RequestGuard:
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
-    # In one pass, and touching only what is not so already: Werkzeug looks through all of them each time.
     found: dict[str, list[str]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(value)
-    for name, value in requests.finish(environ, *_caching(found)):
-        if (before := found.get(name.lower())) is None:
+    cache_control, vary = found.get("cache-control", [None])[0], ",".join(found.get("vary", ()))
+    for name, value in requests.finish(environ, cache_control, vary):
+        before = found.get(name.lower())
+        # Werkzeug looks through all of them for the one to replace.
+        if before is None:
             headers.add(name, value)
         elif before != [value]:
             headers[name] = value
-
-
-def _caching(found: Mapping[str, list[str]]) -> tuple[str | None, str]:
-    cache_control = found.get("cache-control")
-    return cache_control[0] if cache_control else None, ",".join(found.get("vary", ()))
 
 
 def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
@@ -253,7 +251,6 @@ class TokenGuardMiddleware:
         self.requirement = Requirement.scopes(*scopes, any_of=any_of or ()) if asked else ANY_TOKEN
         guard.catalog.check(self.requirement)
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
-        self._marks = self.requests.scheme.marks(None, "")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if is_preflight(environ):
@@ -269,7 +266,7 @@ class TokenGuardMiddleware:
 
     def _marking(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         admitted: Any = environ[_OUTCOME]
-        marks = self._marks
+        marks = self.requests.scheme.plain_marks
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             for name, _ in headers:
