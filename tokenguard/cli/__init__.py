@@ -31,4 +31,4 @@ def main() -> None:
 
 def _from_environ() -> tuple[Options, Store]:
     options = Options.read(from_environ())
-    return options, open_store(options.database_url)
+    return options, open_store(options.database_url, options.read_url)
