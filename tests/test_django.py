@@ -151,7 +151,7 @@ pytestmark = pytest.mark.usefixtures("project")
 def project(alias: str) -> Iterator[None]:
     chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
     with override_settings(
-        TOKENGUARD=SETTINGS, ROOT_URLCONF=__name__, MIDDLEWARE=chosen, DEBUG_PROPAGATE_EXCEPTIONS=False
+        TOKENGUARD=dict(SETTINGS), ROOT_URLCONF=__name__, MIDDLEWARE=chosen, DEBUG_PROPAGATE_EXCEPTIONS=False
     ):
         call_command("migrate", "tokenguard", database=alias, verbosity=0)
         get_issuer().register("billing", "users:manage groups:read", actor="tests")
@@ -447,6 +447,7 @@ def test_settings_are_read_live(http: Client) -> None:
         ({"PROXIES": "many"}, r'TOKENGUARD\["PROXIES"\] is a whole number'),
         ({"USING": "elsewhere"}, r'TOKENGUARD\["USING"\] names one of DATABASES \(default, of_this_test\)'),
         ({"USING": ["default"]}, r'TOKENGUARD\["USING"\] names one of DATABASES'),
+        ({"READ_USING": "elsewhere"}, r'TOKENGUARD\["READ_USING"\] names one of DATABASES \(default, of_this_test\)'),
         ({"DATABASE_URL": "sqlite:///x.db"}, r'TOKENGUARD\["DATABASE_URL"\] is not used with Django'),
         ({1: 2}, "the setting TOKENGUARD is a dictionary"),
     ],
@@ -484,12 +485,13 @@ def test_the_environment_gives_what_the_settings_do_not(monkeypatch: pytest.Monk
 # What a request costs
 
 
-def test_a_guarded_request_is_one_query(http: Client, alias: str) -> None:
+def test_a_request_with_a_token_that_is_known_is_no_query(http: Client, alias: str) -> None:
     token = bearer(issue())
     http.get("/read", headers=token)  # the first use is written down
     with CaptureQueriesContext(connections[alias]) as queries:
-        assert http.get("/read", headers=token).status_code == 200
-        assert len(queries) == 1
+        for _ in range(5):
+            assert http.get("/read", headers=token).status_code == 200
+        assert len(queries) <= 1  # whether something has changed is asked once in a while
         forged = [bearer(token["Authorization"][7:-1] + end) for end in "0123"]
         assert [http.get("/read", headers=wrong).status_code for wrong in forged].count(401) >= 3
         for headers in ({}, bearer("x"), {"Authorization": "Basic x"}):

@@ -102,6 +102,7 @@ def test_e001_says_what_the_setting_is() -> None:
 
 def test_e002_the_database_is_not_given_by_a_url() -> None:
     assert ids(**options(DATABASE_URL="sqlite:///tokens.db")) == ["E002"]
+    assert ids(**options(READ_URL="sqlite:///tokens.db")) == ["E002"]
 
 
 def test_a_database_url_in_the_environment_may_be_meant_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +135,11 @@ STRANGE: list[Any] = [0, -1, 1.5, True, b"x", "", " ", "é", "\ud800", "x" * 300
 STRANGE += [{"a": {"implies": 7}}, {"a": {"implies": ["b"]}}, 10**30, float("nan"), {"a b": ""}, "{}", "[]", ["é"]]
 
 
-@pytest.mark.parametrize("word", [*config._READERS, "USING", "NONSENSE", ""])
+@pytest.mark.parametrize("word", [*config._READERS, "USING", "READ_USING", "NONSENSE", ""])
 def test_no_value_of_an_option_breaks_the_checks(word: str) -> None:
     for value in STRANGE:
         found = set(ids(**options(**{word: value}), deploy=True))
-        assert found <= {"E002", "E003", "E005", "W002"}, (value, found)
+        assert found <= {"E002", "E003", "E005", "E009", "W002"}, (value, found)
         assert found or word in config._READERS
 
 
@@ -186,6 +187,19 @@ def test_e005_a_database_whose_driver_is_missing() -> None:
 def test_e006_a_database_that_is_neither_sqlite_nor_postgresql() -> None:
     with another_database(ENGINE="django.db.backends.dummy") as other:
         assert ids(**options(USING=other), deploy=True, databases=[other]) == ["E006"]
+
+
+def test_e009_no_such_replica() -> None:
+    (wrong,) = said(**options(READ_USING="replica"))
+    assert wrong.id == "tokenguard.E009"
+    assert wrong.msg == "TOKENGUARD[\"READ_USING\"] names one of DATABASES (default), and 'replica' is none of them"
+    assert ids(**options(READ_USING="default")) == []
+
+
+def test_e009_a_replica_of_another_kind_or_without_a_driver() -> None:
+    for engine in ("django.db.backends.dummy", "nowhere.to.be.found"):
+        with another_database(ENGINE=engine) as other:
+            assert ids(**options(READ_USING=other), deploy=True) == ["E009"]
 
 
 def test_e007_the_middleware_is_missing() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -14,7 +16,7 @@ from django.db import connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext, override_settings
 
-from tokenguard import SchemaError, StoreError, StoreUnavailable, schema
+from tokenguard import Guard, SchemaError, StoreError, StoreUnavailable, schema
 from tokenguard.django import get_store, models
 from tokenguard.django.connections import schema_version
 from tokenguard.django.store import DjangoStore
@@ -22,7 +24,7 @@ from tokenguard.hooks import Hooks
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 
-from .conftest import KEY, World, django_alias, run_together
+from .conftest import KEY, World, django_alias, run_together, why_not, works
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
@@ -313,6 +315,107 @@ def test_using_names_the_database(alias: str) -> None:
     with override_settings(TOKENGUARD={"USING": alias, "SIGNING_KEY": KEY}):
         assert get_store() == get_store()
         assert get_store().using == alias  # type: ignore[attr-defined]
+
+
+# A replica
+
+Replica: TypeAlias = tuple[DjangoStore, Callable[[], None]]
+
+
+@pytest.fixture
+def replica(sqlite_url: str, tmp_path: Path) -> Iterator[Replica]:
+    """A store with a replica, and what makes that catch up."""
+    with django_alias(sqlite_url) as alias:
+        lagging = tmp_path / "replica.db"
+        connections.databases["replica"] = connections[alias].settings_dict | {"NAME": str(lagging)}
+        store = DjangoStore(alias, read_using="replica")
+        store.upgrade()
+
+        def catch_up() -> None:
+            connections["replica"].close()
+            shutil.copy(connections[alias].settings_dict["NAME"], lagging)
+
+        catch_up()
+        yield store, catch_up
+        connections["replica"].close()
+        del connections["replica"], connections.databases["replica"]
+
+
+@contextmanager
+def _asked(*aliases: str) -> Iterator[list[int]]:
+    """How many queries each of these is asked in the block."""
+    counts: list[int] = []
+    with ExitStack() as stack:
+        captured = [stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in aliases]
+        yield counts
+        counts += [len(queries) for queries in captured]
+
+
+def test_a_replica_is_asked_for_tokens_and_for_nothing_else(replica: Replica) -> None:
+    store, catch_up = replica
+    issued = World(store).issue()
+    catch_up()
+    connections["replica"].ensure_connection()
+    with _asked("replica", store.using) as counts:
+        assert store.find(issued.token.id) is not None
+    assert counts == [1, 0]
+    with _asked("replica", store.using) as counts:
+        assert store.find(issued.token.id, primary=True) is not None
+        store.feed(0)
+        store.clients()
+        store.records()
+    assert counts == [0, 4]
+
+
+def test_in_a_transaction_of_the_caller_the_primary_is_asked(replica: Replica) -> None:
+    store, _ = replica
+    world = World(store)
+    with transaction.atomic(using=store.using):
+        issued = world.issue()
+        assert store.find(issued.token.id) is not None
+        assert works(world, issued)
+
+
+def test_what_a_replica_has_not_heard_of_yet_holds_all_the_same(replica: Replica) -> None:
+    store, catch_up = replica
+    world, elsewhere = World(store), World(DjangoStore(store.using))
+    issued = world.issue()
+    assert works(world, issued)  # it is not there yet
+    catch_up()
+    elsewhere.issuer.revoke(issued.token.id, actor="tests")
+    assert store.find(issued.token.id).token.revoked_at is None  # type: ignore[union-attr]
+    assert why_not(world, issued, _forgetful(world)) == "revoked"
+
+
+def _forgetful(world: World) -> Guard:
+    """A guard that has just started."""
+    return Guard(world.store, world.tokens, catalog=world.catalog, clock=world.clock)
+
+
+def test_a_replica_that_cannot_be_reached_is_left_alone_for_a_while(
+    replica: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, catch_up = replica
+    issued = World(store).issue()
+    catch_up()
+    connections["replica"].close()
+    where = connections["replica"].settings_dict["NAME"]
+    connections["replica"].settings_dict["NAME"] = "/nowhere/replica.db"
+    for _ in range(3):
+        assert store.find(issued.token.id) is not None
+    assert caplog.text.count("the replica 'replica' cannot be asked, and the primary is: ") == 1
+    connections["replica"].settings_dict["NAME"] = where
+    store._replica._not_before = 0.0  # type: ignore[union-attr]
+    with _asked(store.using) as counts:
+        assert store.find(issued.token.id) is not None
+    assert counts == [0]
+
+
+def test_a_replica_that_is_not_there_is_no_obstacle_either(alias: str) -> None:
+    store = DjangoStore(alias, read_using="gone")
+    store.upgrade()
+    issued = World(store).issue()
+    assert store.find(issued.token.id) is not None
 
 
 # Migrations

@@ -18,13 +18,14 @@ def database(url: str) -> dict[str, Any]:
             "NAME": parts.path.removeprefix("/"),
             "OPTIONS": {"transaction_mode": "IMMEDIATE"},
         }
+    query = dict(parse_qsl(parts.query))
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path.removeprefix("/"),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
-        "PORT": str(parts.port or ""),
+        "HOST": parts.hostname or query.get("host", ""),
+        "PORT": str(parts.port or query.get("port", "")),
     }
 
 

@@ -39,7 +39,8 @@ def register() -> None:
     """Registers the checks."""
     for check in (check_options, check_signing_key, check_catalog, check_middleware, check_views):
         checks.register(check, Tags.security)
-    checks.register(check_database, Tags.compatibility)
+    for check in (check_database, check_replica):
+        checks.register(check, Tags.compatibility)
     checks.register(check_tables, Tags.database)
     for check in (check_secret_key, check_https, check_proxies):
         checks.register(check, Tags.security, deploy=True)
@@ -54,10 +55,14 @@ def check_options(**kwargs: Any) -> list[CheckMessage]:
         hint = 'Write it as TOKENGUARD = {"SCOPES": {…}, "REALM": "…"}.'
         return [Error(str(error), hint=hint, id="tokenguard.E001")]
     found: list[CheckMessage] = []
-    if "DATABASE_URL" in given:
-        message = 'TOKENGUARD["DATABASE_URL"] is not used with Django: tokens are kept in one of DATABASES.'
-        hint = 'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one.'
-        found.append(Error(message, hint=hint, id="tokenguard.E002"))
+    for url in conf.URLS:
+        if url in given:
+            message = f'TOKENGUARD["{url}"] is not used with Django: tokens are kept in one of DATABASES.'
+            hint = (
+                'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one, and its '
+                'replica with TOKENGUARD["READ_USING"].'
+            )
+            found.append(Error(message, hint=hint, id="tokenguard.E002"))
     for word, value in _core_options(given).items():
         if wrong := _wrong_with({word: value}):
             found.append(Error(wrong, hint=_origin(word), id="tokenguard.E003"))
@@ -98,6 +103,19 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
     message = f"Tokens are kept in SQLite or PostgreSQL, and the database {store.using!r} is neither."
     hint = 'Name another of DATABASES with TOKENGUARD["USING"], and keep the app from this one with a database router.'
     return [Error(message, hint=hint, id="tokenguard.E006")]
+
+
+def check_replica(**kwargs: Any) -> list[CheckMessage]:
+    """E009. Connects to nothing."""
+    try:
+        alias = conf.check_alias(conf.READ_USING, (_configured() or {}).get(conf.READ_USING))
+        if alias is None or connections[alias].vendor in CLOCKS:
+            return []
+        message = f"Tokens are looked for in SQLite or PostgreSQL, and the replica {alias!r} is neither."
+    except (ConfigurationError, ImproperlyConfigured) as error:
+        message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
+    hint = 'TOKENGUARD["READ_USING"] is an alias of DATABASES, of a replica of the one that keeps the tokens.'
+    return [Error(message, hint=hint, id="tokenguard.E009")]
 
 
 def check_middleware(**kwargs: Any) -> list[CheckMessage]:
@@ -220,8 +238,11 @@ def _configured() -> dict[str, Any] | None:
         return None  # told by check_options
 
 
+_DJANGOS_OWN = {conf.USING, conf.READ_USING, *conf.URLS}
+
+
 def _core_options(given: dict[str, Any]) -> dict[str, Any]:
-    return {word: value for word, value in given.items() if word not in {conf.USING, "DATABASE_URL"}}
+    return {word: value for word, value in given.items() if word not in _DJANGOS_OWN}
 
 
 def _build(options: dict[str, Any]) -> Service:

@@ -17,15 +17,20 @@ from ..errors import ConfigurationError
 from ..issuer import Issuer
 from ..service import Service
 from ..store import Store
+from .forgetful import Forgetful
 from .signals import signalling_hooks
 
 if TYPE_CHECKING:
     from .store import DjangoStore
 
-#: Django's own: which of DATABASES keeps the tokens.
-USING = "USING"
+#: Django's own: which of DATABASES keeps the tokens, and which is its replica.
+USING, READ_USING = "USING", "READ_USING"
+#: What they take the place of.
+URLS = ("DATABASE_URL", "READ_URL")
 _lock = threading.Lock()
 _built: tuple[tuple[Any, ...], Service] | None = None
+#: What has been read of the settings since one of them was changed: Django forgets those that are set.
+_known: dict[str, Any] = vars(settings)
 
 
 class SettingError(ConfigurationError, ImproperlyConfigured):
@@ -41,6 +46,8 @@ def service() -> Service:
     Raises SettingError, which is an ImproperlyConfigured, for a setting that cannot be used.
     """
     global _built
+    if (found := _unchanged()) is not None:
+        return found
     read = _settings()
     if (found := _current(read)) is None:
         with _lock:
@@ -65,7 +72,8 @@ def build() -> Service:
     if tests_run():
         # What waits to be written at exit would go to the project's own database, as the tests' is gone by then; and
         # a write after the response, once in a minute, would make a test's count of queries depend on the others.
-        new.requests.guard.usage = None
+        guard = new.requests.guard
+        guard.usage, guard.cache = None, Forgetful(guard.cache)
     return new
 
 
@@ -73,37 +81,43 @@ def load() -> tuple[Options, Store]:
     """The options and the store, for which no signing key is needed. Raises as :func:`service` does."""
     try:
         given = given_options()
-        store = chosen_store(given.pop(USING, None))
+        store = chosen_store(given.pop(USING, None), given.pop(READ_USING, None))
         return Options.read(given), store
     except ConfigurationError as error:
         raise SettingError(error) from None
 
 
-def chosen_store(using: Any) -> DjangoStore:
-    """The store in the database of this alias or, without one, in that of the routers' choice.
+def chosen_store(using: Any, read_using: Any = None) -> DjangoStore:
+    """The store in the database of this alias or, without one, in that of the routers' choice; and with this replica.
 
     Raises ConfigurationError if there is no such database.
     """
     from .store import DjangoStore  # its models can be imported only when the applications are loaded
 
-    if using is None or (isinstance(using, str) and using in connections):
-        return DjangoStore(using)
+    return DjangoStore(check_alias(USING, using), read_using=check_alias(READ_USING, read_using))
+
+
+def check_alias(word: str, alias: Any) -> str | None:
+    """The alias that this option names, if it is set; raises ConfigurationError if there is no such database."""
+    if alias is None or (isinstance(alias, str) and alias in connections):
+        return alias
     raise ConfigurationError(
-        f"{PREFIX}{USING} names one of DATABASES ({', '.join(connections)}), and {using!r} is none of them"
+        f"{PREFIX}{word} names one of DATABASES ({', '.join(connections)}), and {alias!r} is none of them"
     )
 
 
 def given_options() -> dict[str, Any]:
     """The options to build with: those configured, with SECRET_KEY for a signing key where it may serve as one.
 
-    Raises ConfigurationError for settings that are no mapping, or that speak of DATABASE_URL.
+    Raises ConfigurationError for settings that are no mapping, or that speak of a database's URL.
     """
     options = configured_options()
-    if "DATABASE_URL" in options:
-        raise ConfigurationError(
-            f"{PREFIX}DATABASE_URL is not used with Django: tokens are kept in one of DATABASES, "
-            f"the default one or the one that {PREFIX}{USING} names"
-        )
+    for word in URLS:
+        if word in options:
+            raise ConfigurationError(
+                f"{PREFIX}{word} is not used with Django: tokens are kept in one of DATABASES, the default one or the "
+                f"one that {PREFIX}{USING} names, and {PREFIX}{READ_USING} names its replica"
+            )
     if signs_with_secret_key(options):
         options |= development_keys(settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS)
     return options
@@ -122,7 +136,7 @@ def configured_options() -> dict[str, Any]:
             f"the setting TOKENGUARD is a dictionary of options by their names, and {strange[0]!r} is no name"
         )
     # The environment's may be meant for a Flask service, or for the command line without Django.
-    options: dict[str, Any] = {word: value for word, value in from_environ().items() if word != "DATABASE_URL"}
+    options: dict[str, Any] = {word: value for word, value in from_environ().items() if word not in URLS}
     return options | {word: value for word, value in given.items() if value is not None}
 
 
@@ -140,7 +154,7 @@ def tests_run() -> bool:
     """Whether Django's tests are being run: between setup_test_environment and its teardown."""
     # Whatever runs them turns DEBUG off, and leaves no other trace than this.
     test_utils = sys.modules.get("django.test.utils")
-    return hasattr(getattr(test_utils, "_TestState", None), "saved_data")
+    return "saved_data" in getattr(getattr(test_utils, "_TestState", None), "__dict__", ())
 
 
 def get_issuer() -> Issuer:
@@ -151,6 +165,22 @@ def get_issuer() -> Issuer:
 def get_store() -> Store:
     """Where clients, tokens and events are kept."""
     return service().store
+
+
+def _unchanged() -> Service | None:
+    """The same as :func:`_current`, for every request; None also where it takes a closer look."""
+    if _built is None:
+        return None
+    (given, key, fallbacks, debug, tests), found = _built
+    same = (
+        given is not None
+        and _known.get("TOKENGUARD") is given
+        and _known.get("SECRET_KEY") is key
+        and _known.get("SECRET_KEY_FALLBACKS") is fallbacks
+        and _known.get("DEBUG") is debug
+        and ("django.test.utils" in sys.modules and tests_run()) is tests
+    )
+    return found if same else None
 
 
 def _current(read: tuple[Any, ...]) -> Service | None:

@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..databases import complaint
 from .models import Revision
 
 #: What makes the tables.
 SET_UP = "manage.py migrate tokenguard"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what the database raises in the block into a StoreError that says what to do."""
+    try:
+        yield
+    except Error as error:
+        raise complaint(error.__cause__ or error, SET_UP) from error
+
+
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether what is read now is read in a transaction that is not over with it. Connects to nothing."""
+    # What is not connected yet will begin as the settings say.
+    autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
+    return connection.in_atomic_block or not autocommit
 
 
 def schema_version(connection: BaseDatabaseWrapper) -> int:

@@ -8,13 +8,14 @@ from functools import cache
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from ..identity import Identity
 from ..wsgi import RequestGuard
 from .conf import built, service
+from .headers import header, set_headers
 from .signals import heard
 
 T = TypeVar("T")
@@ -44,20 +45,28 @@ class TokenGuardMiddleware:
         if self.is_async:
             return self._respond(request)
         requests = service().requests
-        _introduce(request, requests.authenticate(request.META))
+        _introduce(request, requests)
         return _finished(request, self.get_response(request), requests)
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         requests = service().requests
         await look_up(request, requests)
-        _introduce(request, requests.authenticate(request.META))
+        _introduce(request, requests)
         response = await self.get_response(request)
         return await in_thread_if_heard(_finished, request, response, requests)
 
 
-def passed(request: HttpRequest) -> bool:
-    """Whether the request came through this middleware."""
-    return _MIDDLEWARE in request.META
+def guard_of(request: HttpRequest) -> RequestGuard:
+    """What the middleware has looked at the request with. Raises ImproperlyConfigured where the middleware is missing.
+
+    It stays the same as long as the request takes, also if a setting changes meanwhile.
+    """
+    found: RequestGuard | None = request.META.get(_MIDDLEWARE)
+    if found is None:
+        raise ImproperlyConfigured(
+            'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
+        )
+    return found
 
 
 async def look_up(request: HttpRequest, requests: RequestGuard) -> None:
@@ -74,18 +83,21 @@ async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:
 def after_response(**kwargs: Any) -> None:
     """When an answer has been sent: writes down what is due of the tokens' use, outside of any transaction."""
     found = built()
-    usage = None if found is None else found.requests.guard.usage
-    if usage is not None and usage.due:
-        usage.write()
-        # Django has looked after its connections already.
-        for connection in connections.all(initialized_only=True):
+    if found is None or not found.requests.due or found.store.in_transaction:
+        return
+    found.requests.after_response()
+    # Django has looked after its connections already.
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
 
 
-def _introduce(request: HttpRequest, identity: Identity | None) -> None:
-    if getattr(request, "identity", None) is not None and not passed(request):
+def _introduce(request: HttpRequest, requests: RequestGuard) -> None:
+    environ = request.META
+    identity = requests.authenticate(environ)
+    if getattr(request, "identity", None) is not None and _MIDDLEWARE not in environ:
         _warn_once(type(request.identity).__qualname__)  # type: ignore[attr-defined]
-    request.META[_MIDDLEWARE] = True
+    environ[_MIDDLEWARE] = requests
     request.identity = identity  # type: ignore[attr-defined]
 
 
@@ -99,7 +111,7 @@ def _warn_once(kind: str) -> None:
 
 
 def _finished(request: HttpRequest, response: HttpResponseBase, requests: RequestGuard) -> HttpResponseBase:
-    headers = response.headers
-    for name, value in requests.finish(request.META, headers.get("Cache-Control"), headers.get("Vary", "")):
-        headers[name] = value
+    set_headers(
+        response, requests.finish(request.META, header(response, "Cache-Control"), header(response, "Vary") or "")
+    )
     return response

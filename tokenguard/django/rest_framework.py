@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.permissions import BasePermission
@@ -25,11 +26,14 @@ from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import RequestGuard
-from .views import Asked, get_identity, judge, scopes_for
+from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
 __all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRateThrottle"]
 
 log = logging.getLogger("tokenguard")
+
+#: What cannot change unseen, and tells what is asked for by itself.
+_PLAIN = {str, tuple, type(None)}
 
 #: What does not keep another permission, of which this one is an alternative, from letting the request in.
 _LEFT_TO_OTHERS = (MissingToken, InvalidToken, InsufficientScope)
@@ -44,10 +48,11 @@ class TokenAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
         if getattr(request.parser_context.get("view"), "swagger_fake_view", False):
             return None  # made up for a schema, and come through nothing
-        identity = get_identity(request)
+        asked: HttpRequest = request._request
+        identity = get_identity(asked)
         if identity is None:
             return None
-        judge(ANY_TOKEN, request)  # whatever the permissions are, the answer is for this caller and no cache
+        keep_out_of_caches(asked)  # whatever the permissions are, the answer is for this caller
         return self.get_user(identity), identity
 
     def get_user(self, identity: Identity) -> Any:
@@ -57,7 +62,7 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         """The challenge, as the framework's own refusals carry it."""
-        requests = judge(ANY_TOKEN, request)
+        requests = judge(ANY_TOKEN, request._request)
         return requests.scheme.challenge(requests.objection(request.META, ANY_TOKEN) or MissingToken())
 
 
@@ -84,19 +89,25 @@ class HasToken(BasePermission):
 
         The caller is told why by :attr:`message`: only then is it known that nothing else lets the request in.
         """
+        # Django's own request is asked where there is a choice: the framework's looks everything up in it, slowly.
+        asked: HttpRequest = request._request
+        method = cast(str, vars(request).get("method", asked.method)).lower()
         at_stake = _is_at_stake(request, view)
-        if at_stake and is_preflight(request.META):
+        if at_stake and method == "options" and is_preflight(asked.META):
             raise _preflight(request)
-        requirement = self.get_requirement(view, cast(str, request.method).lower())
+        requirement = self.get_requirement(view, method)
         if not at_stake:
             return requirement is not None and _may_expect_to_pass(request, requirement)
         if requirement is None:
             raise PermissionDenied
-        requests = judge(requirement, request)
-        error = requests.objection(request.META, requirement)
-        if isinstance(error, _LEFT_TO_OTHERS):
-            self._refuse = partial(_admit, requests, request, view, requirement)
-            return False
+        requests = judge(requirement, asked)
+        known = vars(request).get("_auth")
+        # Who is known already and may pass is let in, with all that is to be seen to, without another look.
+        if not (isinstance(known, Identity) and requirement.met_by(known.scopes)):
+            error = requests.objection(asked.META, requirement)
+            if isinstance(error, _LEFT_TO_OTHERS):
+                self._refuse = partial(_admit, requests, request, view, requirement)
+                return False
         _admit(requests, request, view, requirement)
         return True
 
@@ -128,15 +139,12 @@ class HasScopes(HasToken):
         if not names:
             return ANY_TOKEN  # it is answered by the framework: with what there is, or that there is nothing
         owner = self if self.required_scopes or self.required_any_of else view
-        asked = [getattr(owner, name, None) for name in ("required_scopes", "required_any_of")]
+        all_of, any_of = getattr(owner, "required_scopes", None), getattr(owner, "required_any_of", None)
         try:
-            all_of, any_of = (scopes_for(given, *names) for given in asked)
-            # One that does not depend on the action must not open what the other one has left out.
-            by_name = [scopes for given, scopes in zip(asked, (all_of, any_of), strict=True) if _is_by_name(given)]
-            if by_name and not any(by_name):
-                _log_unnamed(_name(type(view)), names[0])
-                return None
-            return Requirement.scopes(*all_of, any_of=any_of)
+            # For most views it is the same whatever is called, and need not be made out again each time.
+            if type(all_of) in _PLAIN and type(any_of) in _PLAIN:
+                return _requirement(all_of, any_of)
+            return _by_name(view, names, all_of, any_of)
         except (InvalidValue, TypeError) as error:
             raise ImproperlyConfigured(f"{_name(type(owner))}.required_scopes: {error}") from None
 
@@ -168,7 +176,7 @@ class _Prepared(BaseRenderer):
 def _admit(requests: RequestGuard, request: Request, view: Any, requirement: Requirement) -> None:
     """Let the request in, or raise Refused."""
     try:
-        requests.admit(request.META, requirement)
+        requests.admit(request._request.META, requirement)
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         if _is_worded_here(request, view):
@@ -203,8 +211,9 @@ def _is_at_stake(request: Request, view: Any) -> bool:
     Permissions are also asked for what the browsable API, the metadata or a schema may offer to the caller: that
     refuses nobody, so nothing of it is to be logged, counted or said in the answer's headers.
     """
-    in_dispatch = "headers" in vars(view) and "response" not in vars(view)
-    return in_dispatch and request.method == request._request.method
+    of_view, method = vars(view), request._request.method
+    in_dispatch = "headers" in of_view and "response" not in of_view
+    return in_dispatch and vars(request).get("method", method) == method
 
 
 def _may_expect_to_pass(request: Request, requirement: Requirement) -> bool:
@@ -215,16 +224,37 @@ def _may_expect_to_pass(request: Request, requirement: Requirement) -> bool:
 
 def _names_of_handler(view: Any, method: str) -> tuple[str, ...]:
     """What the view's own code for ``method`` goes by; nothing if it has none."""
-    from rest_framework.views import APIView
-
     actions = getattr(view, "action_map", None) or {}
     if method not in view.http_method_names:
         return ()
     if method in actions:
         return (actions[method],)
-    if not hasattr(view, method) or (method == "options" and type(view).options is APIView.options):
+    if not hasattr(view, method) or (method == "options" and _tells_options(view)):
         return ()
     return ("head", "get") if method == "head" else (method,)
+
+
+def _tells_options(view: Any) -> bool:
+    """Whether the answer to OPTIONS is the framework's own."""
+    from rest_framework.views import APIView
+
+    return type(view).options is APIView.options
+
+
+@lru_cache(maxsize=1000)
+def _requirement(all_of: str | tuple[str, ...] | None, any_of: str | tuple[str, ...] | None) -> Requirement:
+    return Requirement.scopes(*scopes_for(all_of), any_of=scopes_for(any_of))
+
+
+def _by_name(view: Any, names: tuple[str, ...], *asked: Asked | None) -> Requirement | None:
+    """What is asked where it depends on the action or method; None for one that is left out."""
+    all_of, any_of = (scopes_for(given, *names) for given in asked)
+    # One that does not depend on the action must not open what the other one has left out.
+    by_name = [scopes for given, scopes in zip(asked, (all_of, any_of), strict=True) if _is_by_name(given)]
+    if by_name and not any(by_name):
+        _log_unnamed(_name(type(view)), names[0])
+        return None
+    return _requirement(all_of, any_of)
 
 
 def _is_by_name(given: Asked | None) -> bool:

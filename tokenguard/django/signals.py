@@ -11,7 +11,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from ..hooks import Hooks, log_failure
+from ..hooks import Hooks, Receiver, log_failure
 
 
 class _Signal(Signal):
@@ -32,11 +32,22 @@ token_rotated = _Signal()
 token_revoked = _Signal()
 
 
+class _Heard(list[Receiver]):
+    """What sends a signal on every request; empty as long as nobody wants to hear of it."""
+
+    def __init__(self, signal: Signal) -> None:
+        super().__init__([partial(signal.send_robust, Hooks)])
+        self._signal = signal
+
+    def __bool__(self) -> bool:
+        return bool(self._signal.receivers)
+
+
 def signalling_hooks() -> Hooks:
     """Hooks that send these signals."""
     return Hooks(
-        authenticated=[partial(token_authenticated.send_robust, Hooks)],
-        refused=[partial(token_refused.send_robust, Hooks)],
+        authenticated=_Heard(token_authenticated),
+        refused=_Heard(token_refused),
         issued=[partial(token_issued.send_robust, Hooks)],
         rotated=[partial(token_rotated.send_robust, Hooks)],
         revoked=[partial(token_revoked.send_robust, Hooks)],
@@ -45,4 +56,4 @@ def signalling_hooks() -> Hooks:
 
 def heard() -> bool:
     """Whether anybody wants to hear of requests: what answers one may take its time then."""
-    return token_authenticated.has_listeners(Hooks) or token_refused.has_listeners(Hooks)
+    return bool(token_authenticated.receivers or token_refused.receivers)

@@ -9,14 +9,14 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import Error, connections, router, transaction
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionDoesNotExist
 
 from .. import schema
 from ..clock import Clock
-from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version, complaint
-from ..errors import SchemaError, StoreUnavailable
+from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
+from ..errors import SchemaError, StoreError, StoreUnavailable
 from ..rows import columns, dump, load, load_record, missing_counter
 from ..store import (
     ALL_EVENTS,
@@ -34,7 +34,8 @@ from ..store import (
 )
 from ..tokens import Client, Token, Use
 from . import models
-from .connections import SET_UP, first_to_write, lock_timeout, schema_version
+from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated
+from .reading import Query, Replica
 from .uses import write_uses
 
 
@@ -44,13 +45,13 @@ def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
 
 _RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
 # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-_FIND = f"""
+_FIND = Query(f"""
     SELECT {_RECORD} FROM tokenguard_revision r
     LEFT JOIN tokenguard_token t ON t.id = %s
     LEFT JOIN tokenguard_client c ON c.id = t.client_id
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
-"""  # noqa: S608 - the names are our own
+""")  # noqa: S608 - the names are our own
 _RECORDS = f"""
     SELECT {_RECORD} FROM tokenguard_revision r
     JOIN tokenguard_token t ON 1 = 1
@@ -59,51 +60,64 @@ _RECORDS = f"""
     WHERE r.id = 1
 """  # noqa: S608
 _OLDEST_FIRST = "ORDER BY t.created_at, t.id"
-_FEED = f"""
+_FEED = Query(f"""
     SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
     LEFT JOIN tokenguard_event e ON e.number >= %s
     WHERE r.id = 1 ORDER BY e.number LIMIT {FEED_LIMIT}
-"""  # noqa: S608
+""")  # noqa: S608
 
 
 class DjangoStore:
     """Clients, tokens and events in one of the project's databases, SQLite or PostgreSQL.
 
-    ``using`` names it; without it the database routers are asked, as for a write: a token is always looked for where
-    it is revoked, so that no replica's lag keeps it alive. A write inside an open ``atomic`` block is a part of it, and
-    is undone with it. ``clock`` takes the place of the database's own, which decides when an idle token ends for good:
-    for tests.
+    ``using`` names it; without it the database routers are asked, as for a write. ``read_using`` names a replica of it,
+    where tokens are looked for as long as it answers; all else is asked of the primary. A write inside an open
+    ``atomic`` block is a part of it, and is undone with it. ``clock`` takes the place of the database's own, which
+    decides when an idle token ends for good: for tests.
     """
 
-    def __init__(self, using: str | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(self, using: str | None = None, *, read_using: str | None = None, clock: Clock | None = None) -> None:
         self._using = using
+        self._replica = Replica(read_using) if read_using else None
         self._clock = clock
         self.committed = Committed()
-        self.replicated = False
+        self.replicated = read_using is not None
 
     @property
     def in_transaction(self) -> bool:
-        connection = self._connection
-        return connection.in_atomic_block or not connection.get_autocommit()
+        return in_transaction(self._connection)
 
     @property
     def using(self) -> str:
         """The alias of the database."""
         return self._using or router.db_for_write(models.Token)
 
+    @property
+    def read_using(self) -> str | None:
+        """The alias of its replica, if there is one."""
+        return self._replica.alias if self._replica else None
+
     # Reading
 
     def find(self, token_id: str, *, primary: bool = False) -> Record | None:
-        return _find(self._connection, token_id)
+        replica, connection = self._replica, self._connection
+        # In the caller's own transaction the token may have been issued a moment ago.
+        if replica is None or primary or not replica.answers or in_transaction(connection):
+            return _find(connection, token_id)
+        try:
+            return _find(_connection(replica.alias), token_id)
+        except StoreError as error:
+            replica.failed(error)
+        return _find(connection, token_id)
 
     def feed(self, since: int) -> Feed:
-        rows = _rows(self._connection, _FEED, since)
+        rows = _FEED.rows(self._connection, since)
         if not rows:
             raise missing_counter()
         return Feed(rows[0][0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
-        with _translated():
+        with translated():
             days = models.UseDay.objects.using(self._connection.alias).filter(token_id=token_id).order_by("day")
             return dict(days.values_list("day", "requests"))
 
@@ -111,7 +125,7 @@ class DjangoStore:
         return _find_client(self._connection.alias, ref)
 
     def clients(self) -> list[Client]:
-        with _translated():
+        with translated():
             rows = models.Client.objects.using(self._connection.alias).order_by("name").values_list(*columns(Client))
             return [load(Client, row) for row in rows]
 
@@ -121,13 +135,13 @@ class DjangoStore:
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
         conditions = {lookup: value for lookup, value in asked.items() if value is not None}
-        with _translated():
+        with translated():
             events = models.Event.objects.using(self._connection.alias).filter(number__gt=which.after, **conditions)
             rows = events.order_by("-number").values_list(*columns(Event))[:limit]
             return [load(Event, row) for row in rows][::-1]
 
     def check(self) -> None:
-        with _translated():
+        with translated():
             check_version(schema_version(self._connection), SET_UP)
 
     # Writing
@@ -135,13 +149,13 @@ class DjangoStore:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         connection = self._connection
-        with _translated():
+        with translated():
             if not (connection.in_atomic_block or connection.get_autocommit()):
                 raise StoreUnavailable(
                     f"nothing would commit what is written to the database {connection.alias!r}: it is not in "
                     "autocommit mode, as Django's databases are unless told otherwise"
                 )
-        with _translated(), transaction.atomic(using=connection.alias):
+        with translated(), transaction.atomic(using=connection.alias):
             revision, version = _lock_counter(connection)
             check_version(version, SET_UP)
             draft = _Transaction(connection, revision, self._clock)
@@ -151,7 +165,7 @@ class DjangoStore:
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
-        with _translated(), transaction.atomic(using=connection.alias):
+        with translated(), transaction.atomic(using=connection.alias):
             return write_uses(connection, uses)
 
     def upgrade(self) -> tuple[int, int]:
@@ -160,7 +174,7 @@ class DjangoStore:
         Raises SchemaError for a database newer than this code, or one that the database routers keep migrations from.
         """
         connection = self._connection
-        with _translated():
+        with translated():
             before = schema_version(connection)
             if before <= schema.latest():
                 call_command("migrate", "tokenguard", database=connection.alias, interactive=False, verbosity=0)
@@ -170,13 +184,7 @@ class DjangoStore:
 
     @property
     def _connection(self) -> BaseDatabaseWrapper:
-        try:
-            connection = connections[self.using]
-        except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
-            raise StoreUnavailable(f"the database {self.using!r} cannot be used: {error}") from None
-        if connection.vendor not in CLOCKS:
-            raise SchemaError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {connection.display_name}")
-        return connection
+        return _connection(self.using)
 
 
 class _Transaction:
@@ -258,17 +266,18 @@ class _Transaction:
         return event
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turns what the database raises in the block into a StoreError that says what to do."""
+def _connection(alias: str) -> BaseDatabaseWrapper:
     try:
-        yield
-    except Error as error:
-        raise complaint(error.__cause__ or error, SET_UP) from error
+        connection = connections[alias]
+    except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
+        raise StoreUnavailable(f"the database {alias!r} cannot be used: {error}") from None
+    if connection.vendor not in CLOCKS:
+        raise SchemaError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {connection.display_name}")
+    return connection
 
 
 def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:
-    with _translated(), connection.cursor() as cursor:
+    with translated(), connection.cursor() as cursor:
         cursor.execute(query, parameters)
         return list(cursor.fetchall())
 
@@ -286,7 +295,7 @@ def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
 
 
 def _find(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
-    rows = _rows(connection, _FIND, token_id if askable(token_id) else "")
+    rows = _FIND.rows(connection, token_id if askable(token_id) else "")
     if not rows:
         raise missing_counter()
     return None if rows[0][1] is None else load_record(rows[0])
@@ -303,7 +312,7 @@ def _find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> lis
 def _find_client(alias: str, ref: str) -> Client | None:
     if not askable(ref):
         return None
-    with _translated():
+    with translated():
         for condition in ({"pk": ref}, {"name": ref}):
             rows = models.Client.objects.using(alias).filter(**condition).values_list(*columns(Client))
             for row in rows:

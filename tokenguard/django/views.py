@@ -23,8 +23,9 @@ from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import RequestGuard
-from .conf import SettingError, service
-from .middleware import in_thread_if_heard, look_up, passed
+from .conf import SettingError
+from .headers import set_headers
+from .middleware import guard_of, in_thread_if_heard, look_up
 
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
@@ -54,43 +55,52 @@ def get_identity(request: HttpRequest) -> Identity | None:
 
     Raises ImproperlyConfigured where the middleware is missing.
     """
-    _check_passed(request)
-    return service().requests.authenticate(request.META)
+    return guard_of(request).authenticate(request.META)
 
 
 def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpResponse | None:
     """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass."""
-    if not hasattr(request, "META"):
+    try:
+        environ = request.META
+    except AttributeError:
         raise TypeError(
             "guard a method of a class with @method_decorator(require_scopes(…)): it takes no request first"
-        )
-    if is_preflight(request.META):
+        ) from None
+    if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return HttpResponse(status=204)
     requests = judge(requirement, request)
     try:
-        request.identity = requests.admit(request.META, requirement)  # type: ignore[attr-defined]
+        request.identity = requests.admit(environ, requirement)  # type: ignore[attr-defined]
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         status, headers, body = requests.scheme.refusal(error)
-        return HttpResponse(body, status=status, headers=dict(headers))
+        response = HttpResponse(body, status=status)
+        set_headers(response, headers)
+        # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
+        response._has_been_logged = status < 500  # type: ignore[attr-defined]
+        return response
     return None
 
 
 def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
-    """What decides whether the request meets ``requirement``. The answer is kept out of Django's caches.
+    """What decides whether Django's request meets ``requirement``. The answer is kept out of Django's caches.
 
     Raises ImproperlyConfigured where the middleware is missing, or the catalogue has no such scope.
     """
-    _check_passed(request)
-    # Where cache_page stands around the guard, it would give the answer out again without a look at the token; and the
-    # headers that tell a cache are set further out. So it is told in its own way.
-    vars(getattr(request, "_request", request))["_cache_update_cache"] = False
-    found = service()
+    requests = guard_of(request)
+    keep_out_of_caches(request)
     try:
-        found.options.catalog.check(requirement)
+        requests.guard.catalog.check(requirement)
     except ConfigurationError as error:
         raise SettingError(error) from None
-    return found.requests
+    return requests
+
+
+def keep_out_of_caches(request: HttpRequest) -> None:
+    """Whatever is answered is given out to nobody else."""
+    # Where cache_page stands around the guard, it would give the answer out again without a look at the token; and the
+    # headers that tell a cache are set further out. So it is told in its own way.
+    request._cache_update_cache = False  # type: ignore[attr-defined]
 
 
 class TokenRequiredMixin(View):
@@ -181,23 +191,24 @@ def _guarding(
                 "or with ScopesRequiredMixin among its bases"
             )
 
-        def chosen(requirement: Requirement | None) -> Callable[..., Any]:
-            return view if requirement or otherwise is None else otherwise
-
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             requirement = find(request)
             refusal = refuse_unless(requirement or ANY_TOKEN, request)
-            return chosen(requirement)(request, *args, **kwargs) if refusal is None else refusal
+            if refusal is not None:
+                return refusal
+            return (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)
 
         @wraps(view)
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            # Known already, unless something has changed the request's headers, or the settings, since the middleware.
-            if hasattr(request, "META") and passed(request):
-                await look_up(request, service().requests)
+            # Known already, unless something has changed the request's headers since the middleware.
+            if hasattr(request, "META"):
+                await look_up(request, guard_of(request))
             requirement = find(request)
             refusal = await in_thread_if_heard(refuse_unless, requirement or ANY_TOKEN, request)
-            return await chosen(requirement)(request, *args, **kwargs) if refusal is None else refusal
+            if refusal is not None:
+                return refusal
+            return await (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)
 
         found = cast(V, guarded_async if _is_async(view) else guarded)
         # Nor is a session asked for, where LoginRequiredMiddleware would send callers to a page to log in.
@@ -212,10 +223,3 @@ def _is_async(view: Callable[..., Any]) -> bool:
     # method_decorator hands it over bound to the view.
     owner = getattr(getattr(view, "func", None), "__self__", None)
     return iscoroutinefunction(view) or bool(getattr(owner, "view_is_async", False))
-
-
-def _check_passed(request: HttpRequest) -> None:
-    if not passed(request):
-        raise ImproperlyConfigured(
-            'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
-        )

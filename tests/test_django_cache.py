@@ -1,0 +1,368 @@
+"""What a Django process remembers of tokens: with transactions of the project, with its settings, on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext, setup_test_environment, teardown_test_environment
+from django.urls import path
+
+from tokenguard import StoreUnavailable
+from tokenguard.django import get_issuer, get_store, models, require_scopes
+from tokenguard.django.conf import service
+from tokenguard.django.store import DjangoStore
+
+from .conftest import KEY, run_together
+from .services.common import CATALOG
+
+#: Nothing is asked by itself while a test runs, so that what is known at once is told from what is known in time.
+SETTINGS = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": "of_this_test", "STALENESS": 3600}
+
+
+def users(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.identity.client_name)  # type: ignore[attr-defined]
+
+
+async def users_async(request: HttpRequest) -> HttpResponse:
+    return users(request)
+
+
+urlpatterns = [
+    path("users", require_scopes("users:read")(users)),
+    path("users-async", require_scopes("users:read")(users_async)),
+]
+pytestmark = pytest.mark.usefixtures("project")
+
+
+@pytest.fixture
+def project(alias: str) -> Iterator[None]:
+    chosen = ["tokenguard.django.TokenGuardMiddleware"]
+    with override_settings(TOKENGUARD=dict(SETTINGS), ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
+        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        get_issuer().register("billing", "users:manage groups:read", actor="tests")
+        yield
+        usage = service().requests.guard.usage
+        assert usage is not None
+        usage.write(everything=True)  # before the database is gone
+
+
+def issue() -> str:
+    return get_issuer().issue("billing", "users:read", actor="tests").text.reveal()
+
+
+def revoke(text: str) -> None:
+    get_issuer().revoke(text.split("_")[1], actor="tests")
+
+
+def ask(text: str, url: str = "/users") -> int:
+    status: int = Client().get(url, headers={"Authorization": f"Bearer {text}"}).status_code
+    return status
+
+
+# Transactions of the project
+
+
+def test_a_revocation_is_known_at_once_in_the_process_that_made_it() -> None:
+    text = issue()
+    assert (ask(text), ask(text)) == (200, 200)
+    revoke(text)
+    assert ask(text) == 401
+
+
+def test_what_is_read_in_a_transaction_is_not_remembered(alias: str) -> None:
+    """A token that was issued in it is good in there, and was never issued once it is undone."""
+    with transaction.atomic(using=alias):
+        text = issue()
+        assert (ask(text), ask(text)) == (200, 200)
+        transaction.set_rollback(True, using=alias)
+    assert ask(text) == 401
+
+
+def test_a_revocation_that_is_undone_changes_nothing(alias: str) -> None:
+    known, unknown = issue(), issue()
+    assert ask(known) == 200
+    with transaction.atomic(using=alias):
+        revoke(known)
+        revoke(unknown)
+        assert ask(unknown) == 401  # as it is read in there
+        transaction.set_rollback(True, using=alias)
+    assert (ask(known), ask(unknown)) == (200, 200)
+
+
+def test_a_revocation_counts_from_the_commit_of_the_outermost_block(alias: str) -> None:
+    text = issue()
+    assert ask(text) == 200
+    with transaction.atomic(using=alias):
+        with transaction.atomic(using=alias):
+            revoke(text)
+        assert ask(text) == 200  # for other processes it is not revoked either
+    assert ask(text) == 401
+
+
+def test_a_savepoint_that_is_undone_takes_its_revocation_along(alias: str) -> None:
+    text, other = issue(), issue()
+    assert (ask(text), ask(other)) == (200, 200)
+    with transaction.atomic(using=alias):
+        revoke(other)
+        with suppress(KeyError), transaction.atomic(using=alias):
+            revoke(text)
+            raise KeyError
+    assert (ask(text), ask(other)) == (200, 401)
+
+
+def test_a_token_that_was_revoked_does_not_come_back_in_a_transaction(alias: str) -> None:
+    text = issue()
+    assert ask(text) == 200
+    revoke(text)
+    with transaction.atomic(using=alias):
+        assert (ask(text), ask(text)) == (401, 401)
+    assert ask(text) == 401
+
+
+def test_without_autocommit_nothing_is_remembered(alias: str) -> None:
+    text = issue()
+    transaction.set_autocommit(False, using=alias)
+    try:
+        assert ask(text) == 200
+        assert len(service().requests.guard.cache) == 0
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+    assert ask(text) == 200
+    assert len(service().requests.guard.cache) == 1
+
+
+def test_a_use_in_a_transaction_is_not_undone_with_it(alias: str) -> None:
+    text = issue()
+    with transaction.atomic(using=alias):
+        assert ask(text) == 200
+        transaction.set_rollback(True, using=alias)
+    assert ask(text) == 200
+    assert sum(get_store().use_by_day(text.split("_")[1]).values()) == 2
+
+
+def test_atomic_requests_are_no_obstacle(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections[alias].settings_dict, "ATOMIC_REQUESTS", True)
+    text = issue()
+    assert ask(text) == 200
+    with CaptureQueriesContext(connections[alias]) as queries:
+        assert ask(text) == 200
+    assert [query["sql"] for query in queries if "tokenguard" in query["sql"]] == []
+
+
+def test_whether_there_is_a_transaction_is_told_without_a_connection(alias: str) -> None:
+    store = DjangoStore(alias)
+    connections[alias].close()
+    assert not store.in_transaction
+    assert connections[alias].connection is None
+    with transaction.atomic(using=alias):
+        assert store.in_transaction
+    with override_settings():
+        connections[alias].close()
+        connections[alias].settings_dict["AUTOCOMMIT"] = False
+        assert store.in_transaction
+        connections[alias].settings_dict["AUTOCOMMIT"] = True
+
+
+# Settings
+
+
+def test_with_other_settings_nothing_of_the_former_is_remembered(tmp_path: Path) -> None:
+    text = issue()
+    assert ask(text) == 200
+    for changed in (
+        {"SCOPES": {"users:manage": "Create and change users"}},
+        {"STALENESS": 0},
+        {"SIGNING_KEY": "another key than that: 0123456789abcdef"},
+        {"USING": "default"},
+    ):
+        with override_settings(TOKENGUARD=SETTINGS | changed):
+            assert len(service().requests.guard.cache) == 0
+    settings.TOKENGUARD = SETTINGS | {"SIGNING_KEY": "another key than that: 0123456789abcdef"}
+    assert ask(text) == 401
+    settings.TOKENGUARD = dict(SETTINGS)
+    assert ask(text) == 200
+
+
+def test_a_token_of_one_database_is_none_of_another(alias: str, tmp_path: Path) -> None:
+    text = issue()
+    assert ask(text) == 200
+    connections.databases["another"] = connections[alias].settings_dict | {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(tmp_path / "another.db"),
+        "OPTIONS": {},
+    }
+    try:
+        call_command("migrate", "tokenguard", database="another", verbosity=0)
+        with override_settings(TOKENGUARD=SETTINGS | {"USING": "another"}):
+            assert ask(text) == 401
+        assert ask(text) == 200
+    finally:
+        connections["another"].close()
+        del connections["another"], connections.databases["another"]
+
+
+# Tests of a project
+
+
+@pytest.fixture
+def tests_run(project: None) -> Iterator[None]:
+    setup_test_environment()
+    yield
+    teardown_test_environment()
+
+
+@pytest.mark.usefixtures("tests_run")
+def test_while_the_tests_of_a_project_run_each_request_is_one_query(
+    alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = issue()
+    for _ in range(3):
+        with CaptureQueriesContext(connections[alias]) as queries:
+            assert ask(text) == 200
+        assert len(queries) == 1
+    with monkeypatch.context() as down:
+        down.setattr(DjangoStore, "find", _unavailable)
+        assert ask(text) == 503
+    assert ask(text) == 200  # one test's outage is none of the next one's
+    models.Event._base_manager.using(alias).all().delete()  # as when the next test begins
+    assert ask(text) == 200
+    revoke(text)
+    assert ask(text) == 401
+
+
+def _unavailable(*args: Any, **kwargs: Any) -> None:
+    raise StoreUnavailable("of the test")
+
+
+# Threads
+
+
+def test_no_thread_lets_a_token_in_that_another_has_revoked(alias: str) -> None:
+    texts = [issue() for _ in range(10)]
+    revoked: set[str] = set()
+    wrong: list[str] = []
+    go_on = threading.Event()
+
+    def asking() -> None:
+        try:
+            while not go_on.is_set():
+                for text in texts:
+                    known = text in revoked  # before the request begins
+                    if ask(text) == 200 and known:
+                        wrong.append(text)
+        finally:
+            connections[alias].close()
+
+    def revoking() -> None:
+        try:
+            for text in texts:
+                revoke(text)
+                revoked.add(text)
+        finally:
+            go_on.set()
+            connections[alias].close()
+
+    run_together([asking, asking, asking, revoking])
+    assert wrong == []
+    assert [ask(text) for text in texts] == [401] * 10
+
+
+# The event loop
+
+
+async def _get(text: str | None, url: str = "/users-async") -> int:
+    headers = [(b"host", b"testserver")] + ([(b"authorization", f"Bearer {text}".encode())] if text else [])
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "headers": headers}
+    asked = scope | {"path": url, "query_string": b"", "client": ("192.0.2.1", 1), "server": ("testserver", 80)}
+    communicator = ApplicationCommunicator(ASGIHandler(), asked)
+    await communicator.send_input({"type": "http.request", "body": b""})
+    started = await communicator.receive_output(30)
+    await communicator.wait(30)
+    status: int = started["status"]
+    return status
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a method of the store wait; what is returned has an event for who is waiting, and one to go on."""
+
+    class Gate:
+        def __init__(self, name: str) -> None:
+            self.reached, self.opened = threading.Event(), threading.Event()
+            real = getattr(DjangoStore, name)
+
+            def waiting(*args: Any, **kwargs: Any) -> Any:
+                self.reached.set()
+                assert self.opened.wait(30)
+                return real(*args, **kwargs)
+
+            monkeypatch.setattr(DjangoStore, name, waiting)
+
+    return Gate
+
+
+async def _while_others_wait(gate: Any, waiting: str, answered: list[str | None]) -> list[int]:
+    """Ask for what the store is slow with, and for the others while that waits; that one's answer is the last."""
+    held = asyncio.ensure_future(_get(waiting))
+    while not gate.reached.is_set():
+        await asyncio.sleep(0)
+    statuses = [await _get(text) for text in answered]
+    assert not held.done()
+    gate.opened.set()
+    return [*statuses, await held]
+
+
+def test_a_store_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
+    known, unknown = issue(), issue()
+    assert ask(known) == 200
+    forged = known[:-1] + ("A" if known[-1] != "A" else "B")
+    gate = slow("find")
+    assert asyncio.run(_while_others_wait(gate, unknown, [known, None, forged, known])) == [200, 401, 401, 200, 200]
+
+
+def test_a_feed_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
+    """It is asked in a thread, and meanwhile the others go on with what is known."""
+    with override_settings(TOKENGUARD=SETTINGS | {"STALENESS": 86_400}):
+        text = issue()
+        assert ask(text) == 200
+        cache = service().requests.guard.cache
+        cache._refresh_at = float("-inf")  # as after half of that time
+        gate = slow("feed")
+        assert asyncio.run(_while_others_wait(gate, text, [text, None, text])) == [200, 401, 200, 200]
+
+
+def test_writing_down_a_use_keeps_no_other_request_waiting(slow: Any) -> None:
+    first, other = issue(), issue()
+    assert ask(other) == 200
+    gate = slow("record_uses")
+
+    async def answers() -> list[int]:
+        held = asyncio.ensure_future(_get(first))
+        while not gate.reached.is_set():
+            await asyncio.sleep(0)
+        found = [await _get(other), await _get(None)]
+        gate.opened.set()
+        return [*found, await held]
+
+    assert asyncio.run(answers()) == [200, 401, 200]
+
+
+def test_a_token_that_is_known_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = issue()
+    assert ask(text) == 200
+    monkeypatch.setattr("tokenguard.django.middleware.sync_to_async", None)
+    assert asyncio.run(_get(text)) == 200

@@ -1,0 +1,254 @@
+"""Django's store on PostgreSQL: nothing is kept by the session, no read takes for ever, and a server comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from tokenguard import Issued, SchemaError, StoreUnavailable
+from tokenguard.django import reading
+from tokenguard.django import store as django_store
+from tokenguard.django.store import DjangoStore
+from tokenguard.sqlalchemy import SQLAlchemyStore
+
+from .conftest import World, django_alias, run_together
+from .postgresql import PostgreSQL, pgbouncer, server_folder
+from .store_contract import new_use
+
+
+@pytest.fixture
+def alias(postgresql_url: str) -> Iterator[str]:
+    with django_alias(postgresql_url) as alias:
+        yield alias
+
+
+@pytest.fixture
+def store(alias: str) -> DjangoStore:
+    store = DjangoStore(alias)
+    store.upgrade()
+    return store
+
+
+@pytest.fixture
+def issued(store: DjangoStore) -> Issued:
+    return World(store).issue()
+
+
+# Time
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads may take a tenth of a second."""
+    monkeypatch.setattr(reading, "READ_TIMEOUT", 0.1)
+    for name in ("_FIND", "_FEED"):
+        monkeypatch.setattr(django_store, name, reading.Query(getattr(django_store, name).text))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("timeout_of_the_project", ["0", "30s", "50ms"])
+def test_a_read_that_takes_too_long_is_given_up(
+    store: DjangoStore, issued: Issued, alias: str, postgresql_url: str, timeout_of_the_project: str
+) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = '{timeout_of_the_project}'")
+    with psycopg.connect(postgresql_url) as holder:
+        holder.execute("SET idle_in_transaction_session_timeout = '20s'")  # nobody waits for ever, whatever happens
+        holder.execute("LOCK TABLE tokenguard_token, tokenguard_event")
+        for read in (lambda: store.find(issued.token.id), lambda: store.feed(0)):
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="did not answer in time"):
+                read()
+            assert time.monotonic() - begun < 20
+            assert _setting(alias, "statement_timeout") == timeout_of_the_project
+    assert store.find(issued.token.id) is not None
+    assert store.feed(0).revision == 2
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("begin", ["atomic", "autocommit"])
+def test_the_callers_transaction_keeps_its_own_limit(
+    store: DjangoStore, issued: Issued, alias: str, begin: str
+) -> None:
+    if begin == "atomic":
+        with transaction.atomic(using=alias):
+            assert store.find(issued.token.id) is not None
+            assert _setting(alias, "statement_timeout") == "0"
+        return
+    transaction.set_autocommit(False, using=alias)
+    try:
+        assert store.find(issued.token.id) is not None
+        assert _setting(alias, "statement_timeout") == "0"
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+
+
+@pytest.mark.parametrize("binding", [False, True])
+def test_values_may_be_bound_by_the_server(postgresql_url: str, binding: bool) -> None:
+    with django_alias(postgresql_url) as alias:
+        connections[alias].settings_dict["OPTIONS"] = {"server_side_binding": binding}
+        store = DjangoStore(alias)
+        store.upgrade()
+        issued = World(store).issue()
+        assert store.find(issued.token.id) == store.records()[0]
+        assert store.find("'; DROP TABLE tokenguard_token; --") is None
+        assert store.feed(2).revision == 2
+
+
+# Sessions
+
+
+def test_nothing_of_it_is_kept_by_the_session(store: DjangoStore, alias: str) -> None:
+    """So that a pooler may give each transaction another connection."""
+    before = _session(alias)
+    world = World(store)
+    issued = world.issue()
+    for _ in range(10):  # the driver would prepare what is asked more than five times
+        store.find(issued.token.id)
+        store.feed(0)
+        store.records()
+    store.record_uses([new_use(500, d7=1)._replace(token_id=issued.token.id)])
+    world.issuer.revoke(issued.token.id, actor="tests")
+    assert _session(alias) == before
+
+
+def test_a_pooler_may_give_each_transaction_another_connection(postgresql_url: str) -> None:
+    SQLAlchemyStore(postgresql_url).upgrade()
+    with pgbouncer(postgresql_url, 2) as url, django_alias(url) as alias:
+        store = DjangoStore(alias)
+        issued = World(store).issue()
+
+        def work() -> None:
+            try:
+                for _ in range(20):
+                    assert store.find(issued.token.id) is not None
+                    assert store.feed(0).revision >= 2
+                with transaction.atomic(using=alias):
+                    World(store).issuer.set_scopes("billing", "users:manage", actor="tests")
+                store.record_uses([new_use(500, d7=1)._replace(token_id=issued.token.id)])
+            finally:
+                connections[alias].close()
+
+        run_together([work] * 6)
+        with psycopg.connect(url, autocommit=True) as through:
+            assert through.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+def test_what_is_read_for_a_request_is_one_query_each(store: DjangoStore, issued: Issued, alias: str) -> None:
+    with CaptureQueriesContext(connections[alias]) as queries:
+        store.find(issued.token.id)
+        store.feed(0)
+    assert len(queries) == 2
+
+
+# A server that goes away
+
+
+def test_a_dead_connection_is_replaced_and_asked_once_more(
+    store: DjangoStore, issued: Issued, alias: str, postgresql_server: str
+) -> None:
+    for read in (lambda: store.find(issued.token.id), lambda: store.feed(0)):
+        _terminate(alias, postgresql_server)
+        assert read()
+
+
+def test_a_transaction_does_not_go_on_with_another_connection(
+    store: DjangoStore, issued: Issued, alias: str, postgresql_server: str
+) -> None:
+    """What it has written is gone with the first one."""
+
+    @transaction.atomic(using=alias)
+    def half() -> None:
+        World(store).client("another")
+        _terminate(alias, postgresql_server)
+        store.find(issued.token.id)
+
+    with pytest.raises(StoreUnavailable):
+        half()
+    connections[alias].close()
+    assert [client.name for client in store.clients()] == ["billing"]
+
+
+def test_nor_does_one_that_a_project_has_begun_by_turning_autocommit_off(
+    store: DjangoStore, issued: Issued, alias: str, postgresql_server: str
+) -> None:
+    transaction.set_autocommit(False, using=alias)
+    _terminate(alias, postgresql_server)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.find(issued.token.id)
+    connections[alias].close()
+
+
+def test_a_refusal_of_the_database_is_not_asked_again(
+    store: DjangoStore, issued: Issued, alias: str, postgresql_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = reading.Query._ask
+    monkeypatch.setattr(reading.Query, "_ask", lambda *args: asked.append(args[0].text) or ask(*args))
+    with connections[alias].cursor() as cursor:
+        cursor.execute("ALTER TABLE tokenguard_token RENAME TO elsewhere")
+    with pytest.raises(SchemaError, match="missing or outdated"):
+        store.find(issued.token.id)
+    assert len(asked) == 1
+
+
+def test_a_server_that_was_killed_and_comes_back(own_server: PostgreSQL) -> None:
+    other_side = SQLAlchemyStore(own_server.url)
+    other_side.upgrade()
+    other_side.close()
+    with django_alias(own_server.url) as alias:
+        store = DjangoStore(alias)
+        issued = World(store).issue()
+        own_server.kill()
+        for read in (lambda: store.find(issued.token.id), lambda: store.feed(0)):
+            with pytest.raises(StoreUnavailable):
+                read()
+        own_server.start()
+        assert store.find(issued.token.id) is not None
+        own_server.kill()
+        own_server.start()
+        assert store.feed(0).revision == 2
+        World(store).client("another")
+
+
+@pytest.fixture
+def own_server(postgresql_server: str) -> Iterator[PostgreSQL]:
+    """To be killed."""
+    with server_folder() as folder:
+        server = PostgreSQL(folder / "data")
+        yield server
+        server.clean_up()
+
+
+def _setting(alias: str, name: str) -> str:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"SHOW {name}")
+        (value,) = cursor.fetchone()
+    return str(value)
+
+
+def _session(alias: str) -> list[Any]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT name, setting FROM pg_settings WHERE source = 'session' ORDER BY name")
+        settings = cursor.fetchall()
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        prepared = cursor.fetchall()
+        cursor.execute("SELECT locktype FROM pg_locks WHERE locktype = 'advisory'")
+        return [settings, prepared, cursor.fetchall()]
+
+
+def _terminate(alias: str, server: str) -> None:
+    """The server ends the session that Django has there."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    with psycopg.connect(server, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])

@@ -1,0 +1,33 @@
+"""An answer's headers, read and set at little cost.
+
+Django's mapping looks at each name and each text again, and raises and catches an error for a name that is not there:
+for the few headers that each answer is given, that would cost more than all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.http.response import HttpResponseBase, ResponseHeaders
+
+#: Whether the mapping keeps what it holds as all versions of Django do that there are.
+_IS_KNOWN = getattr(ResponseHeaders({"Vary": "x"}), "_store", None) == {"vary": ("Vary", "x")}
+
+
+def header(response: HttpResponseBase, name: str) -> str | None:
+    """What the response says there, if it has that header."""
+    if not _IS_KNOWN:
+        return response.headers.get(name)
+    held: tuple[str, str] | None = response.headers._store.get(name.lower())
+    return None if held is None else held[1]
+
+
+def set_headers(response: HttpResponseBase, headers: Iterable[tuple[str, str]]) -> None:
+    """Set these headers, which are printable ASCII."""
+    if not _IS_KNOWN:
+        for name, value in headers:
+            response.headers[name] = value
+        return
+    stored = response.headers._store
+    for name, value in headers:
+        stored[name.lower()] = (name, value)

@@ -1,0 +1,95 @@
+"""How a request's own queries are asked: one statement each, with as little as can be between it and the driver."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from ..databases import READ_TIMEOUT, REPLICA_PAUSE, complaint
+from ..errors import StoreError
+from .connections import SET_UP, in_transaction, translated
+
+log = logging.getLogger("tokenguard")
+Rows = list[tuple[Any, ...]]
+
+
+class Query:
+    """A statement that only reads, in the words of each driver, made once."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._for_sqlite = text.replace("%s", "?")
+        # One message, and so one transaction, which takes the setting with it when it ends: also where a pooler gives
+        # the next one to another connection.
+        self._within_time = f"SET LOCAL statement_timeout = {round(READ_TIMEOUT * 1000)}; {text}"
+
+    def rows(self, connection: BaseDatabaseWrapper, *parameters: str | int) -> Rows:
+        """What it finds; raises StoreError. A connection that has died is replaced, and asked once more."""
+        try:
+            return self._ask(connection, parameters)
+        except Error as error:
+            if in_transaction(connection) or not _is_dead(connection):
+                raise complaint(error.__cause__ or error, SET_UP) from error
+        with translated():
+            connection.close()
+            return self._ask(connection, parameters)
+
+    def _ask(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
+        cursor = connection.cursor()
+        # Whoever wants to see what is asked has put something in its way, and sees it.
+        if connection.vendor == "sqlite" and type(cursor) is CursorWrapper and not connection.execute_wrappers:
+            return self._ask_sqlite(connection, cursor.cursor, parameters)
+        with cursor:
+            cursor.execute(self._within_time if _can_limit_time(connection) else self.text, parameters)
+            # psycopg 3 shows what SET has answered, too.
+            while cursor.description is None and cursor.nextset():
+                pass
+            return list(cursor.fetchall())
+
+    def _ask_sqlite(self, connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str | int, ...]) -> Rows:
+        # Django's own cursor would rewrite the text every time, which costs as much as the query.
+        connection.validate_no_broken_transaction()
+        try:
+            found: Rows = sqlite3.Cursor.execute(cursor, self._for_sqlite, parameters).fetchall()
+        except sqlite3.Error as error:
+            connection.errors_occurred = True
+            raise complaint(error, SET_UP) from error
+        return found
+
+
+def _can_limit_time(connection: BaseDatabaseWrapper) -> bool:
+    # A setting that the caller's transaction would keep is none of ours to make; and several statements in one message
+    # are only possible where the driver puts the values into the text.
+    bound_there = connection.settings_dict["OPTIONS"].get("server_side_binding")
+    return connection.vendor == "postgresql" and not in_transaction(connection) and not bound_there
+
+
+def _is_dead(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the driver knows that nobody is at the other end any more."""
+    return bool(getattr(connection.connection, "closed", False))
+
+
+class Replica:
+    """A database that may be asked in place of the primary, as long as it answers."""
+
+    def __init__(self, alias: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.alias = alias
+        self._monotonic = monotonic
+        self._not_before = 0.0
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is worth asking."""
+        return self._monotonic() >= self._not_before
+
+    def failed(self, error: StoreError) -> None:
+        """It could not be asked: nobody waits for it again for a while."""
+        self._not_before = self._monotonic() + REPLICA_PAUSE
+        log.warning("the replica %r cannot be asked, and the primary is: %s", self.alias, error)
