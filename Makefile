@@ -7,7 +7,10 @@ BIN := .venv/bin
 # Most tests wait for a server or a command; a file's tests share what they have started.
 SPREAD := -n auto --dist loadfile
 
-.PHONY: help demo run test matrix lint docs clean
+# Which parts of the benchmark to run, all of them without any; and where to write the page then.
+PARTS ?=
+
+.PHONY: help demo run test matrix lint docs bench clean
 
 help:
 	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
@@ -16,6 +19,7 @@ help:
 	@echo "make matrix run what depends on them on the oldest and newest Python and Django"
 	@echo "make lint   style, types and import contracts"
 	@echo "make docs   build the documentation into docs/_build"
+	@echo "make bench  measure what a guarded request costs, into bench/RESULTS.md (PARTS=requests: some of it)"
 
 demo: .venv/sample-$(SAMPLE)
 	@$(BIN)/python -m sample_flask.demo $(SAMPLE)
@@ -41,6 +45,10 @@ lint: .venv/test
 docs: .venv/test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
+# wrk is a program of its own, and Debian's package of that name has it.
+bench: .venv/bench
+	$(BIN)/python -m bench $(PARTS)
+
 clean:
 	rm -rf .venv build dist docs/_build *.egg-info .coverage*
 
@@ -50,6 +58,10 @@ clean:
 
 .venv/test: setup.cfg pyproject.toml | .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,docs]"
+	@touch $@
+
+.venv/bench: setup.cfg pyproject.toml | .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	@touch $@
 
 .venv:

@@ -1,0 +1,183 @@
+"""What a guard adds to a request: tokenguard's and others', in WSGI, Flask, Django and Django REST framework."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine, event
+
+from ..measure import TURN, Spread, fitting, shuffled, time_requests, undisturbed
+from ..report import Section, Target
+from .contestants import COUNTED, COUNTS, Arena, Contestant, Statements, gather
+
+METHOD = """\
+Each contestant guards the same small JSON view, called in this process through its WSGI callable, with a ready-made
+environ of which every call gets a copy; the answer is iterated and closed. Each is given a turn of {turn:g} ms next to
+a turn of the same view without a guard, {rounds} times, in random order; the difference of the two is what is shown, in
+µs for each request. The garbage collector runs as always. That every contestant answers each of its requests with the
+right status, and tokenguard with the headers that caches need, was checked before. Each turn begins with two requests
+that are not counted: what a turn of others has left behind, such as a feed that is to be read, falls into these. Turns
+are repeated if the operating system gave the processor to another process meanwhile.
+Statements are those that SQLite was asked to run for {counted} requests, the median of {counts} times: what is done
+once a second, or once a minute, is not among them.
+
+* *floor*: a guard written by hand for this one view: the token's SHA-256 is looked up in a dictionary, the scope in a
+  frozenset, the caller is put into the environ, and `Vary` and `Cache-Control` are set. It checks nothing else, and
+  *refuses* what is not in the dictionary with 401, the challenge and both headers.
+* *cached*: a token that this process has seen. *Not cached*: {many} tokens in a circle, in a process that remembers
+  {remembered}, so each is read from SQLite again. *Forged*: the right shape and a wrong signature.
+* The others do what their own documentation shows, with the scope asked for where they know scopes. They set none of
+  the headers for caches. Connections to databases stay open, for all. Okta's verifier has its key set at hand."""
+
+#: (framework, contestant's name) to what it may add, in µs.
+TARGETS = {
+    ("WSGI", "**tokenguard**, cached"): 2.5,
+    ("Flask", "**tokenguard**, cached"): 9,
+    ("Django", "**tokenguard**, cached"): 7,
+    ("DRF", "**tokenguard**, cached"): 13,
+    ("Flask", "**tokenguard**, not cached"): 60,
+    ("Django", "**tokenguard**, not cached"): 65,
+    ("Flask", "**tokenguard**, forged"): 25,
+    ("Django", "**tokenguard**, forged"): 14,
+    ("Django", "**tokenguard**, forged, at an open view"): 14,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contestant adds, in µs, and what it asks its database."""
+
+    arena: Arena
+    contestant: Contestant
+    added: Spread
+    bare: Spread
+    statements: float
+
+
+def run(rounds: int) -> Section:
+    """All of it."""
+    from .wsgi_apps import MANY, REMEMBERED
+
+    counting = Statements()
+    left_out: list[str] = []
+    event.listen(Engine, "connect", counting.watch)
+    arenas = _arenas(_folder(), counting, left_out)
+    results = [result for arena in arenas for result in _compete(arena, rounds, counting)]
+    method = METHOD.format(
+        turn=TURN * 1000, rounds=rounds, counted=COUNTED, counts=COUNTS, many=MANY, remembered=REMEMBERED
+    )
+    section = Section("Each request", method + "".join(f"\n* Left out: {reason}." for reason in left_out))
+    for arena in arenas:
+        _add_table(section, [result for result in results if result.arena is arena])
+    section.targets = [target for result in results for target in _targets(result)]
+    return section
+
+
+def _folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="tokenguard-bench-")
+    # At exit, after the uses that wait to be written: what is registered first is called last.
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder)
+
+
+def _arenas(folder: Path, counting: Statements, left_out: list[str]) -> list[Arena]:
+    from .. import django_project
+    from . import flask_apps, wsgi_apps
+
+    arenas = [wsgi_apps.make_arena(folder, left_out), flask_apps.make_arena(folder, left_out)]
+    django_project.set_up(folder / "django.db", wsgi_apps.OPTIONS)
+    django_project.migrate()
+    # These can be imported only now.
+    from django.db import connection
+
+    from . import django_apps, django_peers, drf_apps
+
+    counting.watch(connection.connection)
+    for framework, make, makers in (
+        ("Django", django_apps.make_contestants, django_peers.DJANGO),
+        ("DRF", drf_apps.make_contestants, django_peers.REST_FRAMEWORK),
+    ):
+        bare, contestants = make()
+        arenas.append(Arena(framework, bare, [*contestants, *gather(makers, folder, left_out)]))
+    return arenas
+
+
+def _compete(arena: Arena, rounds: int, counting: Statements) -> Iterator[Result]:
+    pairs = [_Pair(arena.bare, contestant) for contestant in arena.contestants]
+    for pair in shuffled(pairs, rounds):
+        pair.take_turns()
+    for pair in pairs:
+        yield Result(arena, pair.contestant, *pair.spreads(), counting.per_request(pair.contestant))
+
+
+class _Pair:
+    """A contestant beside the bare application."""
+
+    def __init__(self, bare: Contestant, contestant: Contestant) -> None:
+        bare.check()
+        contestant.check()
+        self.contestant = contestant
+        self._turns = [(each, partial(time_requests, each.app, each.environs)) for each in (bare, contestant)]
+        self._counts = [_count(each, timed) for each, timed in self._turns]
+        self._seconds: list[tuple[float, float]] = []
+
+    def take_turns(self) -> None:
+        """One turn for each, one after the other, in random order."""
+        self._seconds.append(undisturbed(self._measured))
+
+    def _measured(self) -> tuple[float, float]:
+        seconds = [0.0, 0.0]
+        for which in shuffled((0, 1), 1):
+            each, timed = self._turns[which]
+            each.enter()
+            timed(2)  # what has changed with entering, and during the others' turns, is no request's own cost
+            seconds[which] = timed(self._counts[which])
+        return seconds[0], seconds[1]
+
+    def spreads(self) -> tuple[Spread, Spread]:
+        """What the guard adds, and what the bare application takes, in µs."""
+        return (
+            Spread.of((guarded - bare) * 1e6 for bare, guarded in self._seconds),
+            Spread.of(bare * 1e6 for bare, _ in self._seconds),
+        )
+
+
+def _count(each: Contestant, timed: Callable[[int], float]) -> int:
+    each.enter()
+    return fitting(timed, TURN)
+
+
+def _add_table(section: Section, results: Sequence[Result]) -> None:
+    floor = next(result.added.median for result in results if result.contestant.name == "floor")
+    framework = results[0].arena.framework
+    bare = Spread.of([result.bare.median for result in results])
+    section.add_table(
+        (f"{framework}: bare takes {bare.median:.1f} µs, a guard adds", "µs", "× floor", "statements"),
+        [
+            (
+                result.contestant.name,
+                result.added.show(),
+                f"{result.added.median / floor:.1f}",
+                f"{result.statements:g}",
+            )
+            for result in results
+        ],
+    )
+
+
+def _targets(result: Result) -> Iterator[Target]:
+    framework, name = result.arena.framework, result.contestant.name
+    asked = TARGETS.get((framework, name))
+    plain = f"{framework}, {name.removeprefix('**tokenguard**, ')}"
+    if asked is not None:
+        met = result.added.median <= asked
+        yield Target(f"{plain}: added", f"≤ {asked:g} µs", f"{result.added.show()} µs", met)
+    if name in {"**tokenguard**, cached", "**tokenguard**, forged"}:
+        met = result.statements == 0
+        yield Target(f"{plain}: statements for each request", "0", f"{result.statements:g}", met)

@@ -1,0 +1,65 @@
+"""Django, and Django REST framework: the view, the least that a guard could do, tokenguard, and its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from tokenguard.django import get_store, require_scopes
+
+from ..django_project import GUARD, handler, serve, urls
+from ..fixtures import SCOPE, forgeries, issue
+from .contestants import Contestant
+from .wsgi_apps import MANY, REFUSED, known, tokenguard_contestants
+
+if TYPE_CHECKING:
+    from django.core.handlers.wsgi import WSGIHandler
+
+
+def users(request: HttpRequest) -> HttpResponse:
+    """A small answer in JSON."""
+    return JsonResponse({"users": []})
+
+
+def entering(view: Any) -> Callable[[], None]:
+    """What makes the project serve this view alone, so that none is found later than another."""
+    return partial(serve, urls(users=view))
+
+
+def contestant(name: str, app: WSGIHandler, view: Any, text: str, **more: Any) -> Contestant:
+    """One token on one view."""
+    return Contestant(name, app, [text], enter=entering(view), **more)
+
+
+def floor(text: str) -> Callable[[HttpRequest], HttpResponse]:
+    """The least that a guard with a cache could do: nothing is checked that makes it safe."""
+    callers = known(text)
+
+    def guarded(request: HttpRequest) -> HttpResponse:
+        caller = callers.get(sha256(request.META["HTTP_AUTHORIZATION"][7:].encode()).digest())
+        if caller is None or SCOPE not in caller[1]:
+            return HttpResponse(status=401, headers=REFUSED)
+        request.META["bench.identity"] = caller[0]
+        response = users(request)
+        response.headers["Vary"] = "Authorization"
+        response.headers["Cache-Control"] = "private"
+        return response
+
+    return guarded
+
+
+def make_contestants() -> tuple[Contestant, list[Contestant]]:
+    """The view without a guard; and with one."""
+    tokens = issue(get_store(), MANY)
+    plain, guarded = handler(), handler(GUARD)
+    enter, by_hand = entering(require_scopes(SCOPE)(users)), floor(tokens[0])
+    return contestant("bare", plain, users, tokens[0]), [
+        contestant("floor", plain, by_hand, tokens[0], marked=True),
+        contestant("floor, refused", plain, by_hand, forgeries(1)[0], status=401),
+        *tokenguard_contestants(guarded, tokens, enter),
+        Contestant("**tokenguard**, forged, at an open view", guarded, forgeries(MANY), enter=entering(users)),
+    ]

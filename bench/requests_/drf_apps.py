@@ -1,0 +1,87 @@
+"""Django REST framework: the view, the least that a guard could do, and tokenguard."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tokenguard.django import get_store
+from tokenguard.django.rest_framework import HasScopes, TokenAuthentication
+
+from ..django_project import GUARD, handler
+from ..fixtures import SCOPE, forgeries, issue
+from .contestants import Contestant
+from .django_apps import contestant, entering
+from .wsgi_apps import MANY, REFUSED, known, tokenguard_contestants
+
+
+class Users(APIView):
+    """A small answer in JSON, with nothing in its way."""
+
+    authentication_classes: Any = ()
+    permission_classes: Any = ()
+    renderer_classes = (JSONRenderer,)
+    required_scopes = (SCOPE,)
+
+    def get(self, request: Request) -> Response:
+        return Response({"users": []})
+
+
+def view(authentication: Any, permission: Any) -> Any:
+    """The same, for those whom these two let in."""
+    return Users.as_view(
+        authentication_classes=[authentication] if authentication else [], permission_classes=[permission]
+    )
+
+
+def floor(text: str) -> Any:
+    """The least that a guard with a cache could do: nothing is checked that makes it safe."""
+    callers = known(text)
+
+    class Authentication(BaseAuthentication):
+        def authenticate(self, request: Request) -> tuple[Any, Any]:
+            try:
+                caller = callers[sha256(request.META["HTTP_AUTHORIZATION"][7:].encode()).digest()]
+            except KeyError:
+                raise AuthenticationFailed from None
+            request.META["bench.identity"] = caller[0]
+            return None, caller
+
+        def authenticate_header(self, request: Request) -> str:
+            return REFUSED["WWW-Authenticate"]
+
+    class Permission(BasePermission):
+        def has_permission(self, request: Request, view: Any) -> bool:
+            return SCOPE in request.auth[1]  # type: ignore[index]
+
+    class Marked(Users):
+        authentication_classes = (Authentication,)
+        permission_classes = (Permission,)
+
+        def get(self, request: Request) -> Response:
+            response = super().get(request)
+            response.headers["Vary"] = "Authorization"
+            response.headers["Cache-Control"] = "private"
+            return response
+
+    return Marked.as_view()
+
+
+def make_contestants() -> tuple[Contestant, list[Contestant]]:
+    """The view without a guard; and with one."""
+    tokens = issue(get_store(), MANY)
+    plain, guarded = handler(), handler(GUARD)
+    enter, by_hand = entering(view(TokenAuthentication, HasScopes)), floor(tokens[0])
+    return contestant("bare", plain, Users.as_view(), tokens[0]), [
+        contestant("floor", plain, by_hand, tokens[0], marked=True),
+        contestant("floor, refused", plain, by_hand, forgeries(1)[0], status=401),
+        *tokenguard_contestants(guarded, tokens, enter),
+    ]

@@ -1,0 +1,83 @@
+"""Flask: the view, the least that a guard could do, tokenguard, and its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, request
+
+from tokenguard.flask import TokenGuard, require_scopes
+
+from ..fixtures import SCOPE, forgeries, issue
+from . import flask_peers
+from .contestants import Arena, Contestant, gather
+from .wsgi_apps import MANY, OPTIONS, REFUSED, known, tokenguard_contestants
+
+
+def users() -> dict[str, Any]:
+    """A small answer in JSON."""
+    return {"users": []}
+
+
+def app_with(view: Callable[..., Any], **config: Any) -> Flask:
+    """An application with nothing but this view."""
+    app = Flask("bench")
+    app.config.update(config)
+    app.add_url_rule("/users", "users", view)
+    return app
+
+
+def floor(text: str) -> Flask:
+    """The least that a guard with a cache could do: nothing is checked that makes it safe."""
+    callers = known(text)
+
+    @wraps(users)
+    def guarded() -> Any:
+        environ = request.environ
+        caller = callers.get(sha256(environ["HTTP_AUTHORIZATION"][7:].encode()).digest())
+        if caller is None or SCOPE not in caller[1]:
+            return Response(status=401, headers=REFUSED)
+        environ["bench.identity"] = caller[0]
+        return users()
+
+    app = app_with(guarded)
+
+    @app.after_request
+    def mark(response: Response) -> Response:
+        if response.status_code == 200:
+            response.headers["Vary"] = "Authorization"
+            response.headers["Cache-Control"] = "private"
+        return response
+
+    return app
+
+
+def tokenguard_app(url: str) -> tuple[Flask, TokenGuard]:
+    """The view behind ``require_scopes``."""
+    options = {f"TOKENGUARD_{word}": value for word, value in OPTIONS.items()}
+    app = app_with(require_scopes(SCOPE)(users), TOKENGUARD_DATABASE_URL=url, **options)
+    return app, TokenGuard(app)
+
+
+def make_arena(folder: Path, left_out: list[str]) -> Arena:
+    """The contestants on Flask."""
+    app, guard = tokenguard_app(f"sqlite:///{folder}/flask.db")
+    with app.app_context():
+        guard.store.upgrade()
+        tokens = issue(guard.store, MANY)
+    peers = gather(flask_peers.MAKERS, folder, left_out)
+    by_hand = floor(tokens[0])
+    return Arena(
+        "Flask",
+        Contestant("bare", app_with(users), tokens[:1]),
+        [
+            Contestant("floor", by_hand, tokens[:1], marked=True),
+            Contestant("floor, refused", by_hand, forgeries(1), status=401),
+            *tokenguard_contestants(app, tokens),
+            *peers,
+        ],
+    )

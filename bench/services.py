@@ -1,0 +1,62 @@
+"""What gunicorn serves: ``/bare`` without a guard and ``/guarded`` with one, on Flask or Django."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .fixtures import SCOPE, SCOPES, SIGNING_KEY
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: Where a worker is told which database to take.
+DATABASE = "BENCH_DATABASE"
+OPTIONS: dict[str, Any] = {"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES}
+
+
+def _dispatching(bare: WSGIApplication, guarded: WSGIApplication) -> WSGIApplication:
+    """One application of both, so that the same workers answer."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        chosen = bare if environ["PATH_INFO"] == "/bare" else guarded
+        return chosen(environ, start_response)
+
+    return app
+
+
+def flask_app() -> WSGIApplication:
+    """Flask, with tokens in the database of an SQLAlchemy URL; the environment may set more of the options."""
+    from flask import Flask
+
+    from tokenguard.flask import TokenGuard, require_scopes
+
+    def users() -> dict[str, Any]:
+        return {"users": [], "worker": os.getpid()}
+
+    bare, guarded = Flask("bare"), Flask("guarded")
+    bare.add_url_rule("/bare", "users", users)
+    guarded.add_url_rule("/guarded", "users", require_scopes(SCOPE)(users))
+    options = {**OPTIONS, "DATABASE_URL": os.environ[DATABASE]}
+    guarded.config.update({f"TOKENGUARD_{word}": value for word, value in options.items()})
+    TokenGuard(guarded)
+    return _dispatching(bare, guarded)
+
+
+def django_app() -> WSGIApplication:
+    """Django, with tokens in the SQLite file of such a URL."""
+    from . import django_project
+
+    django_project.set_up(Path(os.environ[DATABASE].removeprefix("sqlite:///")), OPTIONS)
+    # These can be imported only now.
+    from django.http import HttpRequest, HttpResponse, JsonResponse
+
+    from tokenguard.django import require_scopes
+
+    def users(request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"users": [], "worker": os.getpid()})
+
+    django_project.serve(django_project.urls(bare=users, guarded=require_scopes(SCOPE)(users)))
+    return _dispatching(django_project.handler(), django_project.handler(django_project.GUARD))
