@@ -94,15 +94,14 @@ class AuthScheme:
             raise InvalidRequest("more than one credential")
         return found[0]
 
-    def plain(self, environ: Mapping[str, Any]) -> str:
-        """What follows ``Authorization: Bearer`` if nothing else can be a credential.
+    def plain(self, sources: tuple[str | None, ...]) -> str:
+        """What follows ``Authorization: Bearer`` if nothing else can be a credential, given the :meth:`sources`.
 
         Nothing where it takes a closer look. If the text is a token, it is what :meth:`credential` would find.
         """
-        authorization: str = environ.get("HTTP_AUTHORIZATION", "")
-        if authorization[:7] != "Bearer " or (self._environ_keys and any(map(environ.get, self._environ_keys))):
+        authorization, query, *further = sources
+        if authorization is None or authorization[:7] != "Bearer " or any(further):
             return ""
-        query = environ.get("QUERY_STRING")
         return "" if query and _IN_QUERY.search(query) else authorization[7:]
 
     def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 #: What became of a request's credential, remembered in its environ: by whom it was judged, what was there where it was
 #: looked for, who or why not, and how far that has gone. Bare, as one is made for each request.
-_Outcome: TypeAlias = "tuple[RequestGuard, tuple[str | None, ...], Verified | AuthError, _Stage]"
+_Outcome: TypeAlias = "tuple[RequestGuard, _Sources, Verified | AuthError, _Stage]"
+_Sources: TypeAlias = "tuple[str | None, ...]"
 
 #: Where the view finds the Identity, or None when the request carries no valid token.
 IDENTITY = "tokenguard.identity"
@@ -53,20 +54,12 @@ class RequestGuard:
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
         """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
-        outcome = self._remembered(environ) if _OUTCOME in environ else None
-        result = self._verify(environ) if outcome is None else outcome[2]
-        try:
-            if isinstance(result, AuthError):
-                raise result
-            self.guard.authorize(result.identity, requirement)
-        except AuthError as error:
-            if outcome is None:
-                environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
-            # A new outcome, not a changed one: a copy of this environ may be another request's by now.
-            environ[_OUTCOME] = (self, self.scheme.sources(environ), error, _Stage.REFUSED)
-            self._tell_of_refusal(error, environ)
-            raise
-        self._let_in(result, requirement, environ, outcome)
+        sources = self.scheme.sources(environ)
+        outcome = self._remembered(environ, sources) if _OUTCOME in environ else None
+        result = self._verify(environ, sources) if outcome is None else outcome[2]
+        if isinstance(result, AuthError) or not requirement.met_by(result.identity.scopes):
+            self._refuse(result, requirement, environ, sources)
+        self._let_in(result, requirement, environ, sources, outcome)
         return result.identity
 
     def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
@@ -87,7 +80,7 @@ class RequestGuard:
             return None
         outcome = environ[_OUTCOME]
         if outcome[3] is not _Stage.LET_IN:
-            self._let_in(result, ANY_TOKEN, environ, outcome)  # also this is a use of the token
+            self._let_in(result, ANY_TOKEN, environ, outcome[1], outcome)  # also this is a use of the token
         return result.identity
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
@@ -100,7 +93,8 @@ class RequestGuard:
 
         For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
         """
-        if self._remembered(environ) is not None:
+        sources = self.scheme.sources(environ)
+        if self._remembered(environ, sources) is not None:
             return True
         try:
             credential = self.scheme.credential(environ)
@@ -108,10 +102,10 @@ class RequestGuard:
             if known is None:
                 self.guard.recognise(credential)
             elif not known.rates:  # what counts requests may have to be waited for
-                self._remember(environ, self.guard.check(known, self.scheme.address(environ)))
+                self._remember(environ, sources, self.guard.check(known, self.scheme.address(environ)))
                 return True
         except AuthError as error:
-            self._remember(environ, error.with_traceback(None))
+            self._remember(environ, sources, error.with_traceback(None))
             return True
         return False
 
@@ -120,10 +114,10 @@ class RequestGuard:
 
         They tell caches what they must know, and of a refusal, however it is worded, the challenge.
         """
-        outcome = self._remembered(environ)
+        outcome = self._remembered(environ, self.scheme.sources(environ))
         if outcome is None:
             return []
-        _, _, result, stage = outcome
+        _, sources, result, stage = outcome
         if isinstance(result, AuthError):
             if stage is _Stage.REFUSED:
                 return self.scheme.refusal_headers(result)
@@ -131,9 +125,17 @@ class RequestGuard:
             # What nobody in particular was told, a shared cache may keep for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
         if stage is _Stage.KNOWN:
-            self._let_in(result, ANY_TOKEN, environ, outcome)  # nobody asked for a token, and this one was welcome
+            self._let_in(result, ANY_TOKEN, environ, sources, outcome)  # nobody asked for it, and it was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
+
+    def has_let_in(self, environ: WSGIEnvironment) -> bool:
+        """Whether :meth:`finish` has nothing to say but what caches must know, as for most requests."""
+        outcome: _Outcome | None = environ.get(_OUTCOME)
+        if outcome is None:
+            return False
+        owner, _, result, stage = outcome
+        return owner is self and stage is _Stage.LET_IN and isinstance(result, Verified) and result.allowance is None
 
     @property
     def due(self) -> bool:
@@ -146,33 +148,56 @@ class RequestGuard:
             self.guard.usage.write()
 
     def _let_in(
-        self, verified: Verified, requirement: Requirement, environ: WSGIEnvironment, outcome: _Outcome | None
+        self,
+        verified: Verified,
+        requirement: Requirement,
+        environ: WSGIEnvironment,
+        sources: _Sources,
+        outcome: _Outcome | None,
     ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
         again = outcome is not None and outcome[3] is _Stage.LET_IN
-        if self.guard.usage is not None:
-            used = requirement.used_of(verified.identity.scopes)
-            self.guard.usage.note(verified, used, self.scheme.address(environ), 0 if again else 1)
+        if (usage := self.guard.usage) is not None:
+            used = requirement.used_of(verified.identity.scopes) if requirement.any_of else requirement.all_of
+            usage.note(verified, used, self.scheme.address(environ), 0 if again else 1)
         if not again:
-            environ[_OUTCOME] = (self, self.scheme.sources(environ), verified, _Stage.LET_IN)
+            # A new outcome, not a changed one: a copy of this environ may be another request's by now.
+            environ[_OUTCOME] = (self, sources, verified, _Stage.LET_IN)
             environ[IDENTITY] = verified.identity
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
-    def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
-        outcome = self._remembered(environ)
-        return self._remember(environ, self._verify(environ)) if outcome is None else outcome[2]
+    def _refuse(
+        self, result: Verified | AuthError, requirement: Requirement, environ: WSGIEnvironment, sources: _Sources
+    ) -> NoReturn:
+        environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
+        try:
+            if isinstance(result, AuthError):
+                raise result
+            self.guard.authorize(result.identity, requirement)
+            raise AssertionError("what does not meet a requirement is not authorized")
+        except AuthError as error:
+            environ[_OUTCOME] = (self, sources, error, _Stage.REFUSED)
+            self._tell_of_refusal(error, environ)
+            raise
 
-    def _remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> Verified | AuthError:
-        environ[_OUTCOME] = (self, self.scheme.sources(environ), result, _Stage.KNOWN)
+    def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
+        sources = self.scheme.sources(environ)
+        outcome = self._remembered(environ, sources) if _OUTCOME in environ else None
+        return self._remember(environ, sources, self._verify(environ, sources)) if outcome is None else outcome[2]
+
+    def _remember(
+        self, environ: WSGIEnvironment, sources: _Sources, result: Verified | AuthError
+    ) -> Verified | AuthError:
+        environ[_OUTCOME] = (self, sources, result, _Stage.KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         return result
 
-    def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
+    def _verify(self, environ: WSGIEnvironment, sources: _Sources) -> Verified | AuthError:
         guard, scheme = self.guard, self.scheme
         try:
             # Most requests bring a token that is known, in the plainest form: nothing else is looked at then.
-            key = guard.tokens.key(scheme.plain(environ))
+            key = guard.tokens.key(scheme.plain(sources))
             if not key:
                 return guard.admit(scheme.credential(environ), scheme.address(environ))
             if (verified := guard.remembered(key)) is None:
@@ -181,13 +206,11 @@ class RequestGuard:
         except AuthError as error:
             return error.with_traceback(None)
 
-    def _remembered(self, environ: WSGIEnvironment) -> _Outcome | None:
+    def _remembered(self, environ: WSGIEnvironment, sources: _Sources) -> _Outcome | None:
         # Only what this very guard found out, since another one may stand before the same application with other
         # keys; and only of this credential, since an application may make a request of its own from a copy.
         outcome: _Outcome | None = environ.get(_OUTCOME)
-        if outcome is None or outcome[0] is not self or outcome[1] != self.scheme.sources(environ):
-            return None
-        return outcome
+        return None if outcome is None or outcome[0] is not self or outcome[1] != sources else outcome
 
     def _tell_of_refusal(self, error: AuthError, environ: WSGIEnvironment) -> None:
         # A token that this service did issue is somebody's trouble; noise from strangers is not.
@@ -200,6 +223,14 @@ class RequestGuard:
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
+    for name, _ in headers:
+        if name.lower() in _CACHING:
+            break
+    else:
+        if requests.has_let_in(environ):
+            for name, value in requests.scheme.plain_marks:
+                headers.add(name, value)
+            return
     found: dict[str, list[str]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(value)

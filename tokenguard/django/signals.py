@@ -40,7 +40,7 @@ class _Heard(list[Receiver]):
         self._signal = signal
 
     def __bool__(self) -> bool:
-        return bool(self._signal.receivers)
+        return len(self) > 1 or bool(self._signal.receivers)
 
 
 def signalling_hooks() -> Hooks:

@@ -20,7 +20,6 @@ from ..scopes import ANY_TOKEN, Requirement
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-    from flask import Request
 
     from ..service import Service
 
@@ -88,7 +87,8 @@ current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
 def service() -> Service:
     """What the extension set up for the current application."""
     try:
-        return cast("Service", _app_at_hand().extensions["tokenguard"])
+        found: Service = _app_at_hand().extensions["tokenguard"]
+        return found
     except KeyError:
         raise ConfigurationError(
             "this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)"
@@ -97,11 +97,13 @@ def service() -> Service:
 
 def environ_at_hand() -> WSGIEnvironment:
     """The current request's. The object behind Flask's proxy: to ask the proxy itself takes five times as long."""
-    return cast("Request", request._get_current_object()).environ  # type: ignore[attr-defined]
+    environ: WSGIEnvironment = request._get_current_object().environ  # type: ignore[attr-defined]
+    return environ
 
 
 def _app_at_hand() -> Flask:
-    return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
 
 
 def check(requirement: Requirement) -> Response | None:
@@ -110,7 +112,7 @@ def check(requirement: Requirement) -> Response | None:
     Raises Refused instead where the application may want to word the answer itself.
     """
     environ = environ_at_hand()
-    if is_preflight(environ):
+    if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
     found = service()
     found.options.catalog.check(requirement)
