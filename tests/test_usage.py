@@ -32,6 +32,7 @@ from tokenguard import (
 )
 from tokenguard import usage as usage_module
 from tokenguard.clock import DAY, SECOND
+from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import NewUse
 
@@ -214,6 +215,17 @@ def test_what_another_process_is_writing_waits(world: World, store: CountingStor
     assert (len(store.writes), requests(store, issued)) == (2, 3)
 
 
+def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, store: CountingStore) -> None:
+    world.guard.limiter = RateLimiter()
+    issued = world.issue(conditions=Conditions.parse([], [], "1000/minute"))
+    for _ in range(10):
+        world.use(issued)
+    assert (len(store.writes), requests(store, issued)) == (1, 1)
+    world.clock.move(60)
+    world.use(issued)
+    assert (len(store.writes), requests(store, issued)) == (2, 11)
+
+
 def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
     monkeypatch.setattr(usage_module, "MAX_NOTED", 6)
@@ -268,7 +280,7 @@ store = SQLAlchemyStore(sys.argv[1])
 usage = UsageLog(store)
 guard = Guard(store, TokenFormat(SigningKeys(sys.argv[2])), usage=usage)
 for _ in range(5):
-    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None), ["users:read"], "192.0.2.1")
+    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None), ("users:read",), "192.0.2.1")
 """
 
 

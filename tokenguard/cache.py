@@ -39,18 +39,31 @@ monotonic: Callable[[], float] = (
 )
 
 
+class Using:
+    """What this process knows of a token's use; the usage log keeps it up. Times are epoch microseconds."""
+
+    __slots__ = ("address", "at", "due_at", "token_id")
+
+    def __init__(self, token_id: str, last_used_at: int | None) -> None:
+        self.token_id = token_id
+        #: From when on a use is to be written down.
+        self.due_at = (last_used_at or 0) + USE_INTERVAL
+        #: When and from where it was used last.
+        self.at = 0
+        self.address: str | None = None
+
+
 class Verified:
     """A token that was found to be good, and who it stands for: all that a request with it needs to know."""
 
-    __slots__ = ("allowance", "conditional", "ends_at", "identity", "networks", "rates", "use_due_at")
+    __slots__ = ("allowance", "conditional", "ends_at", "identity", "networks", "rates", "using")
 
     def __init__(self, identity: Identity, record: Record) -> None:
         token, client = record.token, record.client
         self.identity = identity
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = min(end for end in (token.expires_at, token.overlap_ends_at, record.idle_end, NEVER) if end)
-        #: From when on a use is to be written down, in epoch microseconds; the usage log keeps it up.
-        self.use_due_at = (record.last_used_at or 0) + USE_INTERVAL
+        self.using = Using(token.id, record.last_used_at)
         both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
         #: The conditions that limit from where it may be used.
         self.networks: tuple[Conditions, ...] = tuple([held for *_, held in both if held.allow or held.deny])

@@ -99,10 +99,10 @@ class AuthScheme:
 
         Nothing where it takes a closer look. If the text is a token, it is what :meth:`credential` would find.
         """
-        authorization, query, *further = sources
-        if authorization is None or authorization[:7] != "Bearer " or any(further):
+        authorization, query = sources[0], sources[1]
+        if authorization is None or authorization[:7] != "Bearer " or (query and _IN_QUERY.search(query)):
             return ""
-        return "" if query and _IN_QUERY.search(query) else authorization[7:]
+        return "" if len(sources) > 2 and any(sources[2:]) else authorization[7:]
 
     def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:
         """All that :meth:`credential` looks at: the same sources give the same credential."""

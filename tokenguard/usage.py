@@ -14,11 +14,10 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
-from .cache import Verified
+from .cache import Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
@@ -41,13 +40,11 @@ ACTOR = "tokenguard"
 class _Waiting:
     """A token's uses since they were last written."""
 
-    #: What the process remembers of the token, which says when that is due.
-    verified: Verified
+    #: What says when that is due.
+    using: Using
     last_used_at: int = 0
     #: As the server gave it.
     address: str | None = None
-    #: What was asked for last, which is among the others.
-    asked: Iterable[str] = ()
     scopes: set[str] = field(default_factory=set)
     #: Day (days since the epoch, UTC) to number of requests.
     requests: dict[int, int] = field(default_factory=dict)
@@ -59,7 +56,7 @@ class UsageLog:
     #: The ids of tokens whose use is to be written now.
     due: set[str]
     #: What requests have noted, and nobody has added up yet.
-    _noted: deque[tuple[Verified, int, str | None, Iterable[str], int]]
+    _noted: deque[tuple[Using, tuple[str, ...], int, int]]
     _waiting: dict[str, _Waiting]
     _looked_at: int
     _retry_at: int
@@ -70,13 +67,15 @@ class UsageLog:
         self._forget()
         _write_at_exit(self)
 
-    def note(self, verified: Verified, scopes: Iterable[str], address: str | None, requests: int = 1) -> None:
+    def note(self, verified: Verified, scopes: tuple[str, ...], address: str | None, requests: int = 1) -> None:
         """``requests`` were let in with this token from ``address``, for which it needed ``scopes``."""
         # This is all that a request pays for: it takes no lock, and is added up when it is written.
-        at = self._clock()
-        self._noted.append((verified, at, address, scopes, requests))
-        if at >= verified.use_due_at and at >= self._retry_at:
-            self.due.add(verified.identity.token_id)
+        at, using = self._clock(), verified.using
+        using.at = at
+        using.address = address
+        self._noted.append((using, scopes, at // DAY, requests))
+        if at >= using.due_at and at >= self._retry_at:
+            self.due.add(using.token_id)
         if len(self._noted) >= MAX_NOTED:
             with self._lock:
                 self._add_up()
@@ -110,7 +109,7 @@ class UsageLog:
 
     def _write(self, taken: dict[str, _Waiting], at: int) -> bool:
         for waiting in taken.values():
-            waiting.verified.use_due_at = at + USE_INTERVAL
+            waiting.using.due_at = at + USE_INTERVAL
         uses = [_new_use(token_id, waiting) for token_id, waiting in taken.items() if waiting.requests]
         if not uses:
             return False
@@ -133,14 +132,14 @@ class UsageLog:
             return [token_id for token_id in due if token_id in self._waiting]
         # Once a minute also for those that were not used again: a look at all of them has its price.
         self._looked_at = at
-        return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.verified.use_due_at]
+        return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.using.due_at]
 
     def _put_back(self, taken: dict[str, _Waiting], at: int) -> None:
         with self._lock:
             for token_id, older in taken.items():
                 # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
-                older.verified.use_due_at = at + RETRY_AFTER
-                newer = self._waiting.setdefault(token_id, _Waiting(older.verified))
+                older.using.due_at = at + RETRY_AFTER
+                newer = self._waiting.setdefault(token_id, _Waiting(older.using))
                 if older.last_used_at > newer.last_used_at:
                     newer.last_used_at, newer.address = older.last_used_at, older.address
                 newer.scopes |= older.scopes
@@ -148,18 +147,15 @@ class UsageLog:
                     newer.requests[day] = newer.requests.get(day, 0) + requests
 
     def _add_up(self) -> None:
-        for _ in range(len(self._noted)):
-            verified, at, address, scopes, requests = self._noted.popleft()
-            token_id = verified.identity.token_id
-            if (waiting := self._waiting.get(token_id)) is None:
-                waiting = self._waiting[token_id] = _Waiting(verified)
-            waiting.verified = verified  # the newest there is
-            waiting.last_used_at, waiting.address = max(at, waiting.last_used_at), address
-            if scopes is not waiting.asked:
-                waiting.asked = scopes
-                waiting.scopes.update(scopes)
-            day = at // DAY
-            waiting.requests[day] = waiting.requests.get(day, 0) + requests
+        noted = Counter([self._noted.popleft() for _ in range(len(self._noted))])
+        for (using, scopes, day, requests), times in noted.items():
+            if (waiting := self._waiting.get(using.token_id)) is None:
+                waiting = self._waiting[using.token_id] = _Waiting(using)
+            waiting.using = using  # the newest there is
+            if using.at >= waiting.last_used_at:
+                waiting.last_used_at, waiting.address = using.at, using.address
+            waiting.scopes.update(scopes)
+            waiting.requests[day] = waiting.requests.get(day, 0) + requests * times
         if len(self._waiting) > MAX_WAITING:
             self.due.update(self._waiting)
 
