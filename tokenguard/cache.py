@@ -122,10 +122,9 @@ class TokenCache:
 
         Raises StoreError where it cannot be known any more whether it still holds.
         """
-        if key not in self._entries:
-            return None  # so that the noise of strangers asks nobody
         begun = self._monotonic()
-        if begun > self._refresh_at and not self._may_be_used(begun):
+        # What strangers send is not there, and asks nobody.
+        if begun > self._refresh_at and not (key in self._entries and self._may_be_used(begun)):
             return None
         return self._entries.get(key)  # only now: what was there before may be what another thread has just forgotten
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from werkzeug.datastructures import Headers
@@ -42,6 +43,9 @@ class _Stage(Enum):
     KNOWN = auto()
     LET_IN = auto()
     REFUSED = auto()
+
+
+_KNOWN, _LET_IN, _REFUSED = _Stage
 
 
 class RequestGuard:
@@ -79,7 +83,7 @@ class RequestGuard:
         if isinstance(result, AuthError):
             return None
         outcome = environ[_OUTCOME]
-        if outcome[3] is not _Stage.LET_IN:
+        if outcome[3] is not _LET_IN:
             self._let_in(result, ANY_TOKEN, environ, outcome[1], outcome)  # also this is a use of the token
         return result.identity
 
@@ -119,12 +123,12 @@ class RequestGuard:
             return []
         _, sources, result, stage = outcome
         if isinstance(result, AuthError):
-            if stage is _Stage.REFUSED:
+            if stage is _REFUSED:
                 return self.scheme.refusal_headers(result)
             marks = self.scheme.marks(cache_control, vary)
             # What nobody in particular was told, a shared cache may keep for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
-        if stage is _Stage.KNOWN:
+        if stage is _KNOWN:
             self._let_in(result, ANY_TOKEN, environ, sources, outcome)  # nobody asked for it, and it was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
@@ -135,12 +139,13 @@ class RequestGuard:
         if outcome is None:
             return False
         owner, _, result, stage = outcome
-        return owner is self and stage is _Stage.LET_IN and isinstance(result, Verified) and result.allowance is None
+        return stage is _LET_IN and owner is self and not isinstance(result, AuthError) and result.allowance is None
 
     @property
     def due(self) -> bool:
         """Whether :meth:`after_response` has something to do."""
-        return self.guard.usage is not None and bool(self.guard.usage.due)
+        usage = self.guard.usage
+        return usage is not None and bool(usage.due)
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
@@ -156,13 +161,14 @@ class RequestGuard:
         outcome: _Outcome | None,
     ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
-        again = outcome is not None and outcome[3] is _Stage.LET_IN
+        again = outcome is not None and outcome[3] is _LET_IN
         if (usage := self.guard.usage) is not None:
             used = requirement.used_of(verified.identity.scopes) if requirement.any_of else requirement.all_of
-            usage.note(verified, used, self.scheme.address(environ), 0 if again else 1)
+            address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
+            usage.note(verified, used, address, 0 if again else 1)
         if not again:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
-            environ[_OUTCOME] = (self, sources, verified, _Stage.LET_IN)
+            environ[_OUTCOME] = (self, sources, verified, _LET_IN)
             environ[IDENTITY] = verified.identity
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
@@ -177,7 +183,7 @@ class RequestGuard:
             self.guard.authorize(result.identity, requirement)
             raise AssertionError("what does not meet a requirement is not authorized")
         except AuthError as error:
-            environ[_OUTCOME] = (self, sources, error, _Stage.REFUSED)
+            environ[_OUTCOME] = (self, sources, error, _REFUSED)
             self._tell_of_refusal(error, environ)
             raise
 
@@ -189,7 +195,7 @@ class RequestGuard:
     def _remember(
         self, environ: WSGIEnvironment, sources: _Sources, result: Verified | AuthError
     ) -> Verified | AuthError:
-        environ[_OUTCOME] = (self, sources, result, _Stage.KNOWN)
+        environ[_OUTCOME] = (self, sources, result, _KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         return result
 
@@ -284,33 +290,36 @@ class TokenGuardMiddleware:
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if is_preflight(environ):
+        if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
+        requests = self.requests
         try:
-            self.requests.admit(environ, self.requirement)
+            requests.admit(environ, self.requirement)
         except AuthError as error:
             error.__traceback__ = None  # it leads to the environ, which remembers the error
-            status, headers, body = self.requests.scheme.refusal(error)
+            status, headers, body = requests.scheme.refusal(error)
             return Response(body, status, headers)(environ, start_response)
-        answer = self.app(environ, self._marking(environ, start_response))
-        return ClosingIterator(answer, [self.requests.after_response]) if self.requests.due else answer
+        answer = self.app(environ, partial(self._start, environ, start_response))
+        return ClosingIterator(answer, [requests.after_response]) if requests.due else answer
 
-    def _marking(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-        admitted: Any = environ[_OUTCOME]
-        marks = self.requests.scheme.plain_marks
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            for name, _ in headers:
-                if name.lower() in _CACHING:
-                    break
-            else:
-                if admitted[2].allowance is None and environ.get(_OUTCOME) is admitted:
-                    return start_response(status, headers + marks, exc_info)
-            marked = Headers(headers)
-            finish_headers(self.requests, environ, marked)
-            # Also where a guard within has the last word.
-            present = marked.get("Cache-Control"), ",".join(marked.getlist("Vary"))
-            marked.update(self.requests.scheme.marks(*present))
-            return start_response(status, marked.to_wsgi_list(), exc_info)
-
-        return start
+    def _start(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: Any = None,
+    ) -> Callable[[bytes], object]:
+        requests = self.requests
+        for name, _ in headers:
+            if name.lower() in _CACHING:
+                break
+        else:
+            if requests.has_let_in(environ):
+                return start_response(status, headers + requests.scheme.plain_marks, exc_info)
+        marked = Headers(headers)
+        finish_headers(requests, environ, marked)
+        # Also where a guard within has the last word.
+        present = marked.get("Cache-Control"), ",".join(marked.getlist("Vary"))
+        marked.update(requests.scheme.marks(*present))
+        return start_response(status, marked.to_wsgi_list(), exc_info)
