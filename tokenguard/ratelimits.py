@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from limits import (
     RateLimitItem,
@@ -18,12 +21,13 @@ from limits.errors import StorageError
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
+from .breaker import Breaker
+from .complaints import Complaint
 from .conditions import Allowance, LimiterUnavailable, Rate
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreUnavailable
 
-log = logging.getLogger("tokenguard")
-#: Seconds between two lines in the log about counts that cannot be reached.
-COMPLAIN_EVERY = 60
+#: Seconds that a request waits for Redis.
+TIMEOUT = 0.5
 
 _ITEMS: dict[str, type[RateLimitItem]] = {
     "second": RateLimitItemPerSecond,
@@ -41,27 +45,47 @@ class RateLimiter:
     """
 
     def __init__(self, url: str = "memory://", *, fail_open: bool = True) -> None:
+        self._opening = threading.Lock()
+        self._opened: FixedWindowRateLimiter | None = None
         try:
-            storage = storage_from_string(url, wrap_exceptions=True)
+            # In memory, counting starts a thread: not before there is something to count, which is after a fork. A
+            # server that forks by itself, as uWSGI does, could not be stopped otherwise.
+            self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
+            if not url.startswith("memory://"):
+                self._opened = FixedWindowRateLimiter(self._open())
         except Exception:  # noqa: BLE001 - each storage has its own; a cluster is asked at once
             # The URL is not quoted: it may hold a password.
             raise ConfigurationError(
                 "the rate limit URL cannot be used: write it as redis://host:6379, "
                 'which needs pip install "wsgi-tokenguard[redis]"'
             ) from None
-        self._limiter = FixedWindowRateLimiter(storage)
         self._fail_open = fail_open
-        self._complained_at = -math.inf
+        self._breaker = Breaker()
+        self._complain = Complaint(logging.ERROR, "rate limits cannot be counted, requests are let through")
 
     def hit(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
         """See :class:`tokenguard.conditions.Limiter`."""
         try:
+            return self._breaker.call(self._ask, rates)
+        except StoreUnavailable as error:
+            if not self._fail_open:
+                raise LimiterUnavailable(str(error)) from error
+            self._complain(str(error))
+            return None
+
+    def _ask(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
+        try:
             return self._hit(rates)
         except StorageError as error:
-            if not self._fail_open:
-                raise LimiterUnavailable(f"{type(error.storage_error).__name__}") from error
-            self._complain(error)
-            return None
+            # Not what it says: that may quote the URL.
+            raise StoreUnavailable(type(error.storage_error).__name__) from error
+
+    @property
+    def _limiter(self) -> FixedWindowRateLimiter:
+        if self._opened is None:
+            with self._opening:
+                self._opened = self._opened or FixedWindowRateLimiter(self._open())
+        return self._opened
 
     def _hit(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
         items = [(rate, _item(rate), (kind, key)) for kind, key, rate in rates]
@@ -78,10 +102,20 @@ class RateLimiter:
     def _reset(self, item: RateLimitItem, keys: tuple[str, str]) -> int:
         return max(1, math.ceil(self._limiter.get_window_stats(item, *keys).reset_time - time.time()))
 
-    def _complain(self, error: StorageError) -> None:
-        if time.monotonic() - self._complained_at >= COMPLAIN_EVERY:
-            self._complained_at = time.monotonic()
-            log.error("rate limits cannot be counted, requests are let through: %s", type(error.storage_error).__name__)
+
+def _patience(url: str) -> dict[str, Any]:
+    """How long a request waits for Redis; what the URL says itself goes before it. Others have limits of their own."""
+    if not url.startswith(("redis", "valkey")):
+        return {}
+    timeouts: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    if url.startswith("redis"):
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as NotConnected
+        from redis.retry import Retry
+
+        # Once more at once, where a connection is no good any more: by default it would sleep in between.
+        timeouts["retry"] = Retry(NoBackoff(), 1, (NotConnected,))
+    return timeouts
 
 
 def _item(rate: Rate) -> RateLimitItem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .backends import open_limiter
+from .backends import open_limiter, publish, subscribe
 from .clock import Clock, now
 from .config import Options
 from .hooks import Hooks
@@ -25,5 +25,7 @@ class Service:
     @classmethod
     def build(cls, options: Options, store: Store, *, hooks: Hooks, clock: Clock = now) -> Service:
         """Connects to nothing yet. Raises ConfigurationError for an option that cannot be used."""
+        publish(options, store)
         requests = options.request_guard(store, limiter=open_limiter(options), hooks=hooks, clock=clock)
+        subscribe(options, requests.guard.cache)
         return cls(options, store, requests, options.issuer(store, hooks=hooks, clock=clock))

@@ -213,6 +213,8 @@ class Committed:
 
     def __init__(self) -> None:
         self._listeners: list[WeakMethod[Callable[[Sequence[Event]], object]]] = []
+        #: Listeners that nobody else holds, by what they are for.
+        self.kept: dict[str, object] = {}
 
     def listen(self, callback: Callable[[Sequence[Event]], object]) -> None:
         """Call ``callback`` with the events of each commit, as long as the object lives whose method it is.

@@ -149,7 +149,8 @@ class RequestGuard:
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
-        if self.guard.usage is not None and self.guard.usage.due:
+        # It can wait until the store is back, and a thread that waits for the store is one that answers nobody.
+        if self.guard.usage is not None and self.guard.usage.due and not self.guard.cache.breaker.in_doubt:
             self.guard.usage.write()
 
     def _let_in(

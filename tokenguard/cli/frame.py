@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ..backends import publish
 from ..config import Options
 from ..errors import InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..hooks import Hooks
@@ -33,7 +34,9 @@ class Backend:
 
     @cached_property
     def _loaded(self) -> tuple[Options, Store]:
-        return self._load()
+        options, store = self._load()
+        publish(options, store)
+        return options, store
 
     @property
     def options(self) -> Options:

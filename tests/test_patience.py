@@ -1,0 +1,94 @@
+"""Who waits for a store that hangs: the one who finds out whether it is back, and nobody else."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from werkzeug.test import create_environ
+
+from tokenguard import AuthScheme, MemoryStore, RequestGuard, StoreUnavailable, TemporarilyUnavailable
+from tokenguard import cache as cache_module
+from tokenguard.scopes import ANY_TOKEN
+from tokenguard.store import Feed
+
+from .conftest import World, run_together
+
+
+class Hanging(MemoryStore):
+    """Does as it is told when it is asked for its feed."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.fails = False
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def feed(self, since: int) -> Feed:
+        self.asked.set()
+        assert self.answers.wait(30)
+        if self.fails:
+            raise StoreUnavailable("as the test wants it")
+        return super().feed(since)
+
+
+def test_what_can_wait_is_not_written_while_the_store_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Hanging()
+    world = World(store)
+    requests, seconds = RequestGuard(world.guard, AuthScheme()), [1000.0]
+    world.guard.cache._monotonic = world.guard.cache.breaker._monotonic = lambda: seconds[0]
+    issued = world.issue()
+
+    def ask() -> None:
+        environ = create_environ(headers={"Authorization": f"Bearer {issued.text.reveal()}"})
+        requests.admit(environ, ANY_TOKEN)
+        requests.after_response()
+
+    ask()
+    world.clock.move(61)
+    store.fails = True
+    seconds[0] += 0.9  # the feed is due, and what is remembered may still be used
+    ask()
+    assert sum(store.use_by_day(issued.token.id).values()) == 1
+    store.fails = False
+    seconds[0] += 10
+    ask()
+    assert sum(store.use_by_day(issued.token.id).values()) == 3
+
+
+def test_while_one_finds_out_whether_the_store_is_back_the_others_are_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache_module, "PATIENCE", 3600)
+    store = Hanging()
+    world = World(store)
+    cache, seconds = world.guard.cache, [1000.0]
+    cache._monotonic = cache.breaker._monotonic = lambda: seconds[0]
+    issued = world.issue()
+    world.guard.authenticate(issued.text)
+
+    store.fails = True
+    seconds[0] += 10
+    with pytest.raises(TemporarilyUnavailable):
+        world.guard.authenticate(issued.text)
+
+    store.fails = False
+    store.answers.clear()
+    store.asked.clear()
+    seconds[0] += 10
+    first = threading.Thread(target=world.guard.authenticate, args=[issued.text])
+    first.start()
+    try:
+        assert store.asked.wait(30)
+
+        def told() -> None:
+            with pytest.raises(TemporarilyUnavailable):
+                world.guard.authenticate(issued.text)
+
+        run_together([told] * 3)
+    finally:
+        store.answers.set()
+        first.join()
+    world.guard.authenticate(issued.text)
