@@ -666,7 +666,7 @@ def test_threads_that_verify_issue_and_revoke_together_leave_nothing_wrong() -> 
 def test_nothing_that_is_remembered_holds_a_tokens_text(fleet: Fleet, tmp_path: Path) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)
-    (key,), (verified,) = fleet.here.cache._entries.keys(), fleet.here.cache._entries.values()
+    (key,), (verified,) = fleet.here.cache.entries.keys(), fleet.here.cache.entries.values()
     secret = issued.text.reveal().rpartition("_")[2]
     shown = key.hex() + "".join(repr(getattr(verified, name)) for name in verified.__slots__)
     assert secret not in shown

@@ -340,7 +340,7 @@ def test_a_feed_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
         text = issue()
         assert ask(text) == 200
         cache = service().requests.guard.cache
-        cache._refresh_at = float("-inf")  # as after half of that time
+        cache.good_until = float("-inf")  # as after half of that time
         gate = slow("feed")
         assert asyncio.run(_while_others_wait(gate, text, [text, None, text])) == [200, 401, 200, 200]
 

@@ -38,7 +38,7 @@ def test_what_can_wait_is_not_written_while_the_store_is_in_doubt(monkeypatch: p
     store = Hanging()
     world = World(store)
     requests, seconds = RequestGuard(world.guard, AuthScheme()), [1000.0]
-    world.guard.cache._monotonic = world.guard.cache.breaker._monotonic = lambda: seconds[0]
+    world.guard.cache.monotonic = world.guard.cache.breaker._monotonic = lambda: seconds[0]
     issued = world.issue()
 
     def ask() -> None:
@@ -65,7 +65,7 @@ def test_while_one_finds_out_whether_the_store_is_back_the_others_are_told_at_on
     store = Hanging()
     world = World(store)
     cache, seconds = world.guard.cache, [1000.0]
-    cache._monotonic = cache.breaker._monotonic = lambda: seconds[0]
+    cache.monotonic = cache.breaker._monotonic = lambda: seconds[0]
     issued = world.issue()
     world.guard.authenticate(issued.text)
 

@@ -94,7 +94,7 @@ class TokenCache:
     """
 
     _read_at: float
-    _refresh_at: float
+    good_until: float
     _seen: int
     _own_at: float
 
@@ -113,7 +113,7 @@ class TokenCache:
         self.size = size
         #: Called before each reading of the feed, so first when a process needs one; must not raise.
         self.on_reading: Callable[[], object] | None = None
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self.breaker = Breaker(monotonic)
         self._start_empty()
         store.committed.listen(self._committed)
@@ -124,23 +124,23 @@ class TokenCache:
 
         Raises StoreError where it cannot be known any more whether it still holds.
         """
-        begun = self._monotonic()
+        begun = self.monotonic()
         # What strangers send is not there, and asks nobody.
-        if begun > self._refresh_at and not (key in self._entries and self._may_be_used(begun)):
+        if begun > self.good_until and not (key in self.entries and self._may_be_used(begun)):
             return None
-        return self._entries.get(key)  # only now: what was there before may be what another thread has just forgotten
+        return self.entries.get(key)  # only now: what was there before may be what another thread has just forgotten
 
     def peek(self, key: bytes) -> Verified | None:
         """The same, for who must not wait: None also where :meth:`get` would ask for what is new."""
-        begun = self._monotonic()
-        if begun > self._refresh_at and not (self._reading.locked() and self._is_fresh(begun)):
+        begun = self.monotonic()
+        if begun > self.good_until and not (self._reading.locked() and self._is_fresh(begun)):
             return None
-        return self._entries.get(key)
+        return self.entries.get(key)
 
     def catch_up(self) -> int:
         """Learn what has changed, if that is due; returns what :meth:`put` is to be given. Raises StoreError."""
-        begun = self._monotonic()
-        if begun > self._refresh_at:
+        begun = self.monotonic()
+        if begun > self.good_until:
             self._catch_up(begun)
         return self._generation
 
@@ -166,7 +166,7 @@ class TokenCache:
             self._forget(token_id, client_id)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def _may_be_used(self, begun: float) -> bool:
         try:
@@ -189,7 +189,7 @@ class TokenCache:
                 self._read_feed()
             except StoreError as error:
                 log.warning("what has changed could not be asked for yet: %s", error)
-                self._refresh_at = self._read_at + self.staleness
+                self.good_until = self._read_at + self.staleness
             finally:
                 self._reading.release()
         return True
@@ -210,7 +210,7 @@ class TokenCache:
     def _read_feed(self) -> None:
         if self.on_reading is not None:
             self.on_reading()
-        sent = self._monotonic()
+        sent = self.monotonic()
         # At first nothing is remembered that an older event could be about.
         since = self._seen if self._seen >= 0 else self.breaker.call(self.store.feed, _BEYOND).revision
         feed: Feed = self.breaker.call(self.store.feed, since)
@@ -228,7 +228,7 @@ class TokenCache:
                 self._own = 0  # the feed has had it, or it is gone with the history that it was a part of
             self._read_at = sent
             # Last of all: who reads it finds forgotten what is to be forgotten.
-            self._refresh_at = sent + self.staleness / 2
+            self.good_until = sent + self.staleness / 2
 
     def _continues(self, feed: Feed) -> bool:
         """Whether these events are what came after those that were read before: the same history, and all of it."""
@@ -239,33 +239,33 @@ class TokenCache:
     def _committed(self, events: Sequence[Event]) -> None:
         with self._lock:
             self._own = max(self._own, events[-1].number)
-            self._own_at = self._monotonic()
+            self._own_at = self.monotonic()
             for event in events:
                 self._forget(event.token_id, event.client_id)
 
     def _remember(self, key: bytes, verified: Verified) -> None:
         identity = verified.identity
-        self._entries[key] = verified
+        self.entries[key] = verified
         self._keys[identity.token_id] = key
         self._of_client.setdefault(identity.client_id, set()).add(identity.token_id)
 
     def _forget(self, token_id: str | None, client_id: str) -> None:
         of_client = self._of_client.get(client_id, set())
         for forgotten in list(of_client) if token_id is None else [token_id]:
-            self._entries.pop(self._keys.pop(forgotten, b""), None)
+            self.entries.pop(self._keys.pop(forgotten, b""), None)
             of_client.discard(forgotten)
         if not of_client:
             self._of_client.pop(client_id, None)
 
     def _make_room(self) -> None:
-        if len(self._entries) >= self.size:
+        if len(self.entries) >= self.size:
             # Some at once, as finding the oldest has its price.
-            for verified in list(islice(self._entries.values(), max(1, self.size // 100))):
+            for verified in list(islice(self.entries.values(), max(1, self.size // 100))):
                 self._forget(verified.identity.token_id, verified.identity.client_id)
 
     def _forget_all(self) -> None:
         self._generation += 1
-        self._entries.clear()
+        self.entries.clear()
         self._keys.clear()
         self._of_client.clear()
 
@@ -273,7 +273,8 @@ class TokenCache:
         self._lock = threading.Lock()
         #: Held by the one who reads the feed.
         self._reading = threading.Lock()
-        self._entries: dict[bytes, Verified] = {}
+        #: What is remembered, by :meth:`TokenFormat.key`.
+        self.entries: dict[bytes, Verified] = {}
         self._keys: dict[str, bytes] = {}
         self._of_client: dict[str, set[str]] = {}
         #: Changes when something is forgotten for which no number stands.
@@ -282,8 +283,8 @@ class TokenCache:
         self._seen, self._seen_id = -1, ""
         #: The newest event that this process has made since, and when.
         self._own, self._own_at = 0, 0.0
-        #: When the feed was last asked for, and when it is to be asked for again.
-        self._read_at = self._refresh_at = float("-inf")
+        #: When the feed was last asked for, and until when what is remembered is good without a further look.
+        self._read_at = self.good_until = float("-inf")
         self.breaker.forget()
 
 

@@ -72,8 +72,9 @@ class Guard:
         """The same, with what else is known of the token."""
         if credential is None:
             raise MissingToken
-        verified = self.remembered(self.tokens.key(credential.reveal()))
-        return self.check(self.look_up(credential) if verified is None else verified, address)
+        key = self.tokens.key(credential.reveal())
+        verified = self.remembered(key) if key else None
+        return self.check(self.look_up(credential, key) if verified is None else verified, address)
 
     def remembered(self, key: bytes) -> Verified | None:
         """What is known already of the token with this :meth:`TokenFormat.key`.
@@ -113,10 +114,8 @@ class Guard:
                 requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
             )
 
-    def look_up(self, credential: Secret | None) -> Verified:
-        """What the store says of a token that was signed here, remembered for the next time. Raises as authenticate."""
-        if credential is None:
-            raise MissingToken
+    def look_up(self, credential: Secret, key: bytes) -> Verified:
+        """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""
         read = self.tokens.read(credential)
         generation = self._caught_up(read)
         try:
@@ -126,7 +125,6 @@ class Guard:
             if not self.store.replicated:
                 raise
             verified, revision = self._found_good(read, primary=True)
-        key = self.tokens.key(credential.reveal())
         if not self.cache.put(key, verified, revision, generation):
             verified, revision = self._found_good(read, primary=True)
             self.cache.put(key, verified, revision, generation)

@@ -25,6 +25,8 @@ from .tokens import Secret
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
 MAX_CREDENTIAL_LENGTH = 8192
+#: How many combinations of an answer's own caching headers are remembered with what is made of them.
+MAX_KNOWN_MARKS = 100
 
 _TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"  # RFC 9110 section 11.2: what a token in a header may consist of
 _BARE = re.compile(rf"({_TOKEN68})", re.ASCII)
@@ -75,39 +77,35 @@ class AuthScheme:
         self.realm = realm
         self.proxies = proxies
         self.rate_headers = rate_headers
-        self._environ_keys = list(dict.fromkeys(_environ_key(name) for name in headers))
+        #: Where further tokens may be, in the environ.
+        self.further = tuple(dict.fromkeys(_environ_key(name) for name in headers))
         #: What the answer to a request depends on, for the Vary header.
         self.vary = ("Authorization", *headers)
+        self._known_marks: dict[tuple[str | None, str], list[tuple[str, str]]] = {}
         self._refusals: dict[type[AuthError], Refusal] = {}
         #: The :meth:`marks` of most answers, which have neither header.
         self.plain_marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
     def credential(self, environ: Mapping[str, Any]) -> Secret | None:
         """The request's one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
-        found = [_matched(_BARE, environ[key]) for key in self._environ_keys if environ.get(key)]
+        found = [_matched(_BARE, environ[key]) for key in self.further if environ.get(key)]
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if _OUR_SCHEME.search(authorization):
             found.append(_matched(_AUTHORIZATION, authorization))
         if not found:
             return None
-        if len(found) > 1 or _IN_QUERY.search(environ.get("QUERY_STRING", "")):
+        if len(found) > 1 or self.is_sent_in(environ.get("QUERY_STRING", "")):
             raise InvalidRequest("more than one credential")
         return found[0]
 
-    def plain(self, sources: tuple[str | None, ...]) -> str:
-        """What follows ``Authorization: Bearer`` if nothing else can be a credential, given the :meth:`sources`.
-
-        Nothing where it takes a closer look. If the text is a token, it is what :meth:`credential` would find.
-        """
-        authorization, query = sources[0], sources[1]
-        if authorization is None or authorization[:7] != "Bearer " or (query and _IN_QUERY.search(query)):
-            return ""
-        return "" if len(sources) > 2 and any(sources[2:]) else authorization[7:]
+    def is_sent_in(self, query: str) -> bool:
+        """Whether a token is sent in this query, where none may be."""
+        return _IN_QUERY.search(query) is not None
 
     def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:
         """All that :meth:`credential` looks at: the same sources give the same credential."""
         found = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
-        return (*found, *[environ.get(key) for key in self._environ_keys]) if self._environ_keys else found
+        return (*found, *[environ.get(key) for key in self.further]) if self.further else found
 
     def address(self, environ: Mapping[str, Any]) -> str | None:
         """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
@@ -179,11 +177,15 @@ class AuthScheme:
         """
         if not (cache_control or vary):
             return self.plain_marks
+        if (known := self._known_marks.get((cache_control, vary))) is not None:
+            return known
         marks = [] if cache_control else [("Cache-Control", "private")]
         present = [name.strip() for name in vary.split(",") if name.strip()]
-        known = {name.lower() for name in present}
-        if "*" not in known:
-            marks.append(("Vary", ", ".join(present + [name for name in self.vary if name.lower() not in known])))
+        named = {name.lower() for name in present}
+        if "*" not in named:
+            marks.append(("Vary", ", ".join(present + [name for name in self.vary if name.lower() not in named])))
+        if len(self._known_marks) < MAX_KNOWN_MARKS:
+            self._known_marks[cache_control, vary] = marks
         return marks
 
 

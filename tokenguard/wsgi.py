@@ -15,7 +15,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from .cache import Verified
+from .cache import NEVER, Verified
 from .errors import AuthError, MissingToken
 from .guard import Guard, log
 from .hooks import Hooks, call
@@ -55,12 +55,16 @@ class RequestGuard:
         self.guard = guard
         self.scheme = scheme
         self.hooks = hooks or Hooks()
+        #: See there; :meth:`admit` and the rest take it by themselves.
+        self.wave_through = _waving_through(self)
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
         """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
+        if (identity := self.wave_through(environ, requirement)) is not None:
+            return identity
         sources = self.scheme.sources(environ)
-        outcome = self._remembered(environ, sources) if _OUTCOME in environ else None
-        result = self._verify(environ, sources) if outcome is None else outcome[2]
+        outcome = self._remembered(environ, sources)
+        result = self._verify(environ) if outcome is None else outcome[2]
         if isinstance(result, AuthError) or not requirement.met_by(result.identity.scopes):
             self._refuse(result, requirement, environ, sources)
         self._let_in(result, requirement, environ, sources, outcome)
@@ -189,9 +193,12 @@ class RequestGuard:
             raise
 
     def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
+        if self.wave_through(environ, None) is not None:
+            known: Verified = environ[_OUTCOME][2]
+            return known
         sources = self.scheme.sources(environ)
-        outcome = self._remembered(environ, sources) if _OUTCOME in environ else None
-        return self._remember(environ, sources, self._verify(environ, sources)) if outcome is None else outcome[2]
+        outcome = self._remembered(environ, sources)
+        return self._remember(environ, sources, self._verify(environ)) if outcome is None else outcome[2]
 
     def _remember(
         self, environ: WSGIEnvironment, sources: _Sources, result: Verified | AuthError
@@ -200,16 +207,9 @@ class RequestGuard:
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         return result
 
-    def _verify(self, environ: WSGIEnvironment, sources: _Sources) -> Verified | AuthError:
-        guard, scheme = self.guard, self.scheme
+    def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
         try:
-            # Most requests bring a token that is known, in the plainest form: nothing else is looked at then.
-            key = guard.tokens.key(scheme.plain(sources))
-            if not key:
-                return guard.admit(scheme.credential(environ), scheme.address(environ))
-            if (verified := guard.remembered(key)) is None:
-                verified = guard.look_up(scheme.credential(environ))
-            return guard.check(verified, scheme.address(environ)) if verified.conditional else verified
+            return self.guard.admit(self.scheme.credential(environ), self.scheme.address(environ))
         except AuthError as error:
             return error.with_traceback(None)
 
@@ -226,6 +226,56 @@ class RequestGuard:
             _log_refusal(level, error, self.scheme.address(environ))
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
+
+
+def _waving_through(  # noqa: C901 - in one piece on purpose
+    requests: RequestGuard,
+) -> Callable[[WSGIEnvironment, Requirement | None], Identity | None]:
+    """What almost every request takes, in one piece, since its steps would cost more than what is done in them.
+
+    Lets a request in whose token is sent in the plainest form, is remembered, holds for any request and meets the
+    requirement; without one it only says who is calling. None is no refusal: whatever is not so plain takes the long
+    way, which asks, decides and refuses. So this must let nobody in whom the long way would not.
+    """
+    guard, scheme, hooks = requests.guard, requests.scheme, requests.hooks
+    key_of, is_sent_in, address = guard.tokens.key, scheme.is_sent_in, scheme.address
+    further, nothing, is_direct = scheme.further, (None,) * len(scheme.further), not scheme.proxies
+
+    def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Identity | None:  # noqa: C901
+        authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
+        if not authorization or authorization[:7] != "Bearer " or (further and any(map(environ.__contains__, further))):
+            return None
+        outcome = environ.get(_OUTCOME)
+        if outcome is None:
+            cache = guard.cache
+            if (query and is_sent_in(query)) or cache.monotonic() > cache.good_until:
+                return None
+            verified = cache.entries.get(key_of(authorization[7:]))
+            if verified is None or verified.conditional:
+                return None
+            if verified.ends_at != NEVER and guard.clock() >= verified.ends_at:
+                return None
+        else:
+            # A middleware has asked who is calling, and now a view asks for more.
+            owner, sources, verified, stage = outcome
+            if owner is not requests or stage is not _KNOWN or sources != (authorization, query, *nothing):
+                return None
+            if not isinstance(verified, Verified):
+                return None
+        identity, stage = verified.identity, _KNOWN
+        if requirement is not None:
+            if requirement.any_of or not requirement.met_by(identity.scopes):
+                return None
+            stage = _LET_IN
+            if (usage := guard.usage) is not None:
+                usage.note(verified, requirement.all_of, environ.get("REMOTE_ADDR") if is_direct else address(environ))
+            if hooks.authenticated:
+                call(hooks.authenticated, identity=identity, environ=environ)
+        environ[_OUTCOME] = (requests, (authorization, query, *nothing), verified, stage)
+        environ[IDENTITY] = identity
+        return identity
+
+    return wave_through
 
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
@@ -294,12 +344,13 @@ class TokenGuardMiddleware:
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
         requests = self.requests
-        try:
-            requests.admit(environ, self.requirement)
-        except AuthError as error:
-            error.__traceback__ = None  # it leads to the environ, which remembers the error
-            status, headers, body = requests.scheme.refusal(error)
-            return Response(body, status, headers)(environ, start_response)
+        if requests.wave_through(environ, self.requirement) is None:
+            try:
+                requests.admit(environ, self.requirement)
+            except AuthError as error:
+                error.__traceback__ = None  # it leads to the environ, which remembers the error
+                status, headers, body = requests.scheme.refusal(error)
+                return Response(body, status, headers)(environ, start_response)
         answer = self.app(environ, partial(self._start, environ, start_response))
         return ClosingIterator(answer, [requests.after_response]) if requests.due else answer
 

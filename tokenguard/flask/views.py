@@ -116,6 +116,8 @@ def check(requirement: Requirement) -> Response | None:
         return current_app.make_default_options_response()
     found = service()
     found.options.catalog.check(requirement)
+    if found.requests.wave_through(environ, requirement) is not None:
+        return None
     try:
         found.requests.admit(environ, requirement)
     except AuthError as error:
