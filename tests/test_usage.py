@@ -228,7 +228,6 @@ def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, s
 
 def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
-    monkeypatch.setattr(usage_module, "MAX_NOTED", 6)
     client = world.client()
     many = [world.issue(client=client.id) for _ in range(3)]
     for issued in many * 3:

@@ -12,9 +12,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import count, islice
+from types import MappingProxyType
 
 from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
@@ -30,6 +31,8 @@ STALENESS = 1.0
 CACHE_SIZE = 100_000
 #: A time that never comes, in epoch microseconds.
 NEVER = 1 << 63
+#: What all have in common that have not been used: it is never changed.
+NOTHING: Mapping[int, int] = MappingProxyType({})
 #: A number that no event has.
 _BEYOND = (1 << 63) - 1
 
@@ -40,9 +43,9 @@ monotonic: Callable[[], float] = (
 
 
 class Using:
-    """What this process knows of a token's use; the usage log keeps it up. Times are epoch microseconds."""
+    """A token's uses by this process, until the usage log has written them. Times are epoch microseconds."""
 
-    __slots__ = ("address", "at", "due_at", "token_id")
+    __slots__ = ("address", "asked", "at", "day", "due_at", "look_at", "requests", "token_id", "uses", "uses_seen")
 
     def __init__(self, token_id: str, last_used_at: int | None) -> None:
         self.token_id = token_id
@@ -51,6 +54,15 @@ class Using:
         #: When and from where it was used last.
         self.at = 0
         self.address: str | None = None
+        #: Counts the uses: by ``next``, which threads may do at the same time. How many of them are in ``requests``.
+        self.uses, self.uses_seen = count(), 0
+        #: Day (days since the epoch, UTC) to number of requests; and the day of those that are not in there yet.
+        self.requests: Mapping[int, int] = NOTHING
+        self.day = 0
+        #: What was asked for.
+        self.asked: frozenset[tuple[str, ...]] = frozenset()
+        #: When the usage log has to have a look at it with the next use.
+        self.look_at = 0
 
 
 class Verified:

@@ -14,10 +14,10 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from .cache import Using, Verified
+from .cache import NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
@@ -26,8 +26,6 @@ from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.
 MAX_WAITING = 10_000
-#: How many uses are noted at most before they are added up.
-MAX_NOTED = 1000
 #: When a write that failed is tried again.
 RETRY_AFTER = 5 * SECOND
 #: Seconds before each attempt to write what a process holds when it ends.
@@ -36,28 +34,12 @@ PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
 ACTOR = "tokenguard"
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A token's uses since they were last written."""
-
-    #: What says when that is due.
-    using: Using
-    last_used_at: int = 0
-    #: As the server gave it.
-    address: str | None = None
-    scopes: set[str] = field(default_factory=set)
-    #: Day (days since the epoch, UTC) to number of requests.
-    requests: dict[int, int] = field(default_factory=dict)
-
-
 class UsageLog:
     """Collects the uses of tokens and writes them to the store. Threads may share it; a forked child starts empty."""
 
     #: The ids of tokens whose use is to be written now.
     due: set[str]
-    #: What requests have noted, and nobody has added up yet.
-    _noted: deque[tuple[Using, tuple[str, ...], int, int]]
-    _waiting: dict[str, _Waiting]
+    _waiting: dict[str, Using]
     _looked_at: int
     _retry_at: int
 
@@ -68,17 +50,32 @@ class UsageLog:
         _write_at_exit(self)
 
     def note(self, verified: Verified, scopes: tuple[str, ...], address: str | None, requests: int = 1) -> None:
-        """``requests`` were let in with this token from ``address``, for which it needed ``scopes``."""
-        # This is all that a request pays for: it takes no lock, and is added up when it is written.
+        """A request was let in with this token from ``address``, for which it needed ``scopes``.
+
+        With 0 ``requests`` it is one that was noted before, and now needs more.
+        """
         at, using = self._clock(), verified.using
-        using.at = at
-        using.address = address
-        self._noted.append((using, scopes, at // DAY, requests))
-        if at >= using.due_at and at >= self._retry_at:
-            self.due.add(using.token_id)
-        if len(self._noted) >= MAX_NOTED:
-            with self._lock:
-                self._add_up()
+        if at >= using.look_at or scopes not in using.asked:
+            self.look(using, scopes, at)
+        using.at, using.address = at, address
+        if requests:
+            next(using.uses)
+
+    def look(self, using: Using, scopes: tuple[str, ...], at: int) -> None:
+        """What is to be seen to before a use is counted, for which ``scopes`` were needed: not often."""
+        with self._lock:
+            older = self._waiting.get(using.token_id)
+            if older is not using:
+                self._waiting[using.token_id] = using
+                if older is not None:  # of what was remembered of the token before
+                    _move(older, using)
+            if using.day != at // DAY:
+                _add_up(using)
+                using.day = at // DAY
+            using.asked |= {scopes}
+            using.look_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
+            if at >= using.look_at or len(self._waiting) > MAX_WAITING:
+                self.due.add(using.token_id)
 
     def write(self, *, everything: bool = False) -> bool:
         """Write what has waited for a minute, or everything. What cannot be written now waits for the next time.
@@ -87,8 +84,7 @@ class UsageLog:
         """
         at = self._clock()
         with self._lock:
-            self._add_up()
-            taken = {token_id: self._waiting.pop(token_id) for token_id in self._to_write(at, everything)}
+            taken = self._take(self._to_write(at, everything), at)
         return self._write(taken, at)
 
     def write_rest(self) -> None:
@@ -100,19 +96,16 @@ class UsageLog:
 
     def write_one(self, token_id: str) -> bool:
         """Write what waits of this token; returns whether there was anything. For who would call it idle otherwise."""
+        at = self._clock()
         with self._lock:
-            self._add_up()
-            waiting = self._waiting.pop(token_id, None)
-        if waiting is not None:
-            self._write({token_id: waiting}, self._clock())
-        return waiting is not None
+            taken = self._take([token_id], at)
+        self._write(taken, at)
+        return bool(taken)
 
-    def _write(self, taken: dict[str, _Waiting], at: int) -> bool:
-        for waiting in taken.values():
-            waiting.using.due_at = at + USE_INTERVAL
-        uses = [_new_use(token_id, waiting) for token_id, waiting in taken.items() if waiting.requests]
-        if not uses:
+    def _write(self, taken: list[tuple[Using, NewUse]], at: int) -> bool:
+        if not taken:
             return False
+        uses = [use for _, use in taken]
         held = False
         try:
             again = self._store.record_uses(uses)
@@ -121,7 +114,10 @@ class UsageLog:
             log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
             again = {use.token_id for use in uses}
             self._retry_at = at + RETRY_AFTER
-        self._put_back({token_id: taken[token_id] for token_id in again}, at)
+        with self._lock:
+            for using, use in taken:
+                if use.token_id in again:
+                    self._put_back(using, use, at)
         return held
 
     def _to_write(self, at: int, everything: bool) -> list[str]:
@@ -132,39 +128,62 @@ class UsageLog:
             return [token_id for token_id in due if token_id in self._waiting]
         # Once a minute also for those that were not used again: a look at all of them has its price.
         self._looked_at = at
-        return [token_id for token_id, waiting in self._waiting.items() if at >= waiting.using.due_at]
+        return [token_id for token_id, using in self._waiting.items() if at >= using.due_at]
 
-    def _put_back(self, taken: dict[str, _Waiting], at: int) -> None:
-        with self._lock:
-            for token_id, older in taken.items():
-                # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
-                older.using.due_at = at + RETRY_AFTER
-                newer = self._waiting.setdefault(token_id, _Waiting(older.using))
-                if older.last_used_at > newer.last_used_at:
-                    newer.last_used_at, newer.address = older.last_used_at, older.address
-                newer.scopes |= older.scopes
-                for day, requests in older.requests.items():
-                    newer.requests[day] = newer.requests.get(day, 0) + requests
+    def _take(self, token_ids: Iterable[str], at: int) -> list[tuple[Using, NewUse]]:
+        """What waits of these tokens, which wait no more; their next use is looked at."""
+        taken = []
+        for token_id in token_ids:
+            using = self._waiting.get(token_id)
+            if using is None or not _add_up(using).requests:
+                continue  # its first use is just being counted
+            del self._waiting[token_id]
+            using.look_at, using.due_at = 0, at + USE_INTERVAL
+            scopes = frozenset([name for asked in using.asked for name in asked])
+            address = str(read_address(using.address) or "")
+            taken.append((using, NewUse(token_id, using.at, address, scopes, using.requests)))
+            using.asked, using.requests = frozenset(), NOTHING
+        return taken
 
-    def _add_up(self) -> None:
-        noted = Counter([self._noted.popleft() for _ in range(len(self._noted))])
-        for (using, scopes, day, requests), times in noted.items():
-            if (waiting := self._waiting.get(using.token_id)) is None:
-                waiting = self._waiting[using.token_id] = _Waiting(using)
-            waiting.using = using  # the newest there is
-            if using.at >= waiting.last_used_at:
-                waiting.last_used_at, waiting.address = using.at, using.address
-            waiting.scopes.update(scopes)
-            waiting.requests[day] = waiting.requests.get(day, 0) + requests * times
-        if len(self._waiting) > MAX_WAITING:
-            self.due.update(self._waiting)
+    def _put_back(self, using: Using, use: NewUse, at: int) -> None:
+        newer = self._waiting.setdefault(use.token_id, using)
+        newer.asked |= {tuple(use.scopes)}
+        newer.requests = _sum(newer.requests, use.requests)
+        if use.last_used_at > newer.at:
+            newer.at, newer.address = use.last_used_at, use.address
+        # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
+        newer.due_at = at + RETRY_AFTER
+        newer.look_at = 0
+        self.due.discard(use.token_id)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._noted = deque()
         self._waiting = {}
         self.due = set()
         self._looked_at = self._retry_at = 0
+
+
+def _add_up(using: Using) -> Using:
+    """Put the uses that were counted since the last time to those of their day."""
+    seen = next(using.uses)  # to read the counter is to count once more
+    if new := seen - using.uses_seen:
+        using.requests = _sum(using.requests, {using.day: new})
+    using.uses_seen = seen + 1
+    return using
+
+
+def _move(older: Using, newer: Using) -> None:
+    """Give over what is known of a token to what was read of it since."""
+    newer.requests = _sum(newer.requests, _add_up(older).requests)
+    newer.asked |= older.asked
+    newer.due_at = max(newer.due_at, older.due_at)
+    if older.at > newer.at:
+        newer.at, newer.address = older.at, older.address
+    older.asked, older.requests, older.look_at = frozenset(), NOTHING, 0
+
+
+def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:
+    return {day: one.get(day, 0) + other.get(day, 0) for day in {*one, *other}}
 
 
 def end_if_idle(store: Store, token_id: str) -> None:
@@ -180,11 +199,6 @@ def end_if_idle(store: Store, token_id: str) -> None:
                 tx.put_token(ended, Change(EventKind.TOKEN_IDLE_ENDED, at, ACTOR, {"idle_ended_at": [None, at]}))
     except StoreError as error:
         log.warning("the end of idle token %s could not be recorded yet: %s", token_id, error)
-
-
-def _new_use(token_id: str, waiting: _Waiting) -> NewUse:
-    address = str(read_address(waiting.address) or "")
-    return NewUse(token_id, waiting.last_used_at, address, frozenset(waiting.scopes), dict(waiting.requests))
 
 
 def _write_at_exit(usage: UsageLog) -> None:

@@ -15,7 +15,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from .cache import NEVER, Verified
+from .cache import Verified
 from .errors import AuthError, MissingToken
 from .guard import Guard, log
 from .hooks import Hooks, call
@@ -35,6 +35,8 @@ _Sources: TypeAlias = "tuple[str | None, ...]"
 IDENTITY = "tokenguard.identity"
 _OUTCOME = "tokenguard.outcome"
 _CACHING = {"cache-control", "vary"}
+#: Whether Werkzeug's headers keep what they hold as all versions do that there are.
+_HEADERS_ARE_A_LIST = getattr(Headers([("Vary", "x")]), "_list", None) == [("Vary", "x")]
 
 
 class _Stage(Enum):
@@ -93,6 +95,8 @@ class RequestGuard:
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
         """The same, before it is known whether the request will be let in: :meth:`finish` tells."""
+        if (identity := self.wave_through(environ, None)) is not None:
+            return identity
         result = self._authenticate(environ)
         return None if isinstance(result, AuthError) else result.identity
 
@@ -122,6 +126,8 @@ class RequestGuard:
 
         They tell caches what they must know, and of a refusal, however it is worded, the challenge.
         """
+        if self.has_let_in(environ):
+            return self.scheme.marks(cache_control, vary)
         outcome = self._remembered(environ, self.scheme.sources(environ))
         if outcome is None:
             return []
@@ -239,6 +245,7 @@ def _waving_through(  # noqa: C901 - in one piece on purpose
     """
     guard, scheme, hooks = requests.guard, requests.scheme, requests.hooks
     key_of, is_sent_in, address = guard.tokens.key, scheme.is_sent_in, scheme.address
+    clock = guard.clock
     further, nothing, is_direct = scheme.further, (None,) * len(scheme.further), not scheme.proxies
 
     def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Identity | None:  # noqa: C901
@@ -253,7 +260,8 @@ def _waving_through(  # noqa: C901 - in one piece on purpose
             verified = cache.entries.get(key_of(authorization[7:]))
             if verified is None or verified.conditional:
                 return None
-            if verified.ends_at != NEVER and guard.clock() >= verified.ends_at:
+            at = clock()
+            if at >= verified.ends_at:
                 return None
         else:
             # A middleware has asked who is calling, and now a view asks for more.
@@ -262,13 +270,18 @@ def _waving_through(  # noqa: C901 - in one piece on purpose
                 return None
             if not isinstance(verified, Verified):
                 return None
+            at = clock()
         identity, stage = verified.identity, _KNOWN
         if requirement is not None:
             if requirement.any_of or not requirement.met_by(identity.scopes):
                 return None
             stage = _LET_IN
             if (usage := guard.usage) is not None:
-                usage.note(verified, requirement.all_of, environ.get("REMOTE_ADDR") if is_direct else address(environ))
+                using, needed = verified.using, requirement.all_of
+                if at >= using.look_at or needed not in using.asked:
+                    usage.look(using, needed, at)
+                using.at, using.address = at, environ.get("REMOTE_ADDR") if is_direct else address(environ)
+                next(using.uses)
             if hooks.authenticated:
                 call(hooks.authenticated, identity=identity, environ=environ)
         environ[_OUTCOME] = (requests, (authorization, query, *nothing), verified, stage)
@@ -278,6 +291,15 @@ def _waving_through(  # noqa: C901 - in one piece on purpose
     return wave_through
 
 
+def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:
+    """Add these fields, which are printable ASCII and not there yet."""
+    if _HEADERS_ARE_A_LIST:
+        headers._list.extend(fields)  # what Werkzeug does after a look at each of them
+    else:
+        for name, value in fields:
+            headers.add(name, value)
+
+
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
     for name, _ in headers:
@@ -285,8 +307,7 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: He
             break
     else:
         if requests.has_let_in(environ):
-            for name, value in requests.scheme.plain_marks:
-                headers.add(name, value)
+            _append(headers, requests.scheme.plain_marks)
             return
     found: dict[str, list[str]] = {}
     for name, value in headers:

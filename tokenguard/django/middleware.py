@@ -95,8 +95,8 @@ def after_response(**kwargs: Any) -> None:
 def _introduce(request: HttpRequest, requests: RequestGuard) -> None:
     environ = request.META
     identity = requests.authenticate(environ)
-    if getattr(request, "identity", None) is not None and _MIDDLEWARE not in environ:
-        _warn_once(type(request.identity).__qualname__)  # type: ignore[attr-defined]
+    if (other := vars(request).get("identity")) is not None and _MIDDLEWARE not in environ:
+        _warn_once(type(other).__qualname__)
     environ[_MIDDLEWARE] = requests
     request.identity = identity  # type: ignore[attr-defined]
 
@@ -111,7 +111,6 @@ def _warn_once(kind: str) -> None:
 
 
 def _finished(request: HttpRequest, response: HttpResponseBase, requests: RequestGuard) -> HttpResponseBase:
-    set_headers(
-        response, requests.finish(request.META, header(response, "Cache-Control"), header(response, "Vary") or "")
-    )
+    cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
+    set_headers(response, requests.finish(request.META, cache_control, vary))
     return response

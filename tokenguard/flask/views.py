@@ -87,7 +87,7 @@ current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
 def service() -> Service:
     """What the extension set up for the current application."""
     try:
-        found: Service = _app_at_hand().extensions["tokenguard"]
+        found: Service = current_app._get_current_object().extensions["tokenguard"]  # type: ignore[attr-defined]
         return found
     except KeyError:
         raise ConfigurationError(
@@ -111,10 +111,10 @@ def check(requirement: Requirement) -> Response | None:
 
     Raises Refused instead where the application may want to word the answer itself.
     """
-    environ = environ_at_hand()
+    found = service()
+    environ: WSGIEnvironment = request._get_current_object().environ  # type: ignore[attr-defined]
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
-    found = service()
     found.options.catalog.check(requirement)
     if found.requests.wave_through(environ, requirement) is not None:
         return None
