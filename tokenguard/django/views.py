@@ -69,6 +69,9 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return HttpResponse(status=204)
     requests = judge(requirement, request)
+    if (identity := requests.wave_through(environ, requirement)) is not None:
+        request.identity = identity  # type: ignore[attr-defined]
+        return None
     try:
         request.identity = requests.admit(environ, requirement)  # type: ignore[attr-defined]
     except AuthError as error:
