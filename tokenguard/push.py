@@ -59,6 +59,7 @@ class Publisher:
 
     def __init__(self, url: str, store: Store) -> None:
         self._redis, self._channel = _client(url)
+        _close_with(self, self._redis)
         self._silent_until = -math.inf
         self._complain = Complaint(
             logging.WARNING, "a change could not be told over Redis, other processes know it from the feed of events"
@@ -87,6 +88,7 @@ class Subscriber:
 
     def __init__(self, url: str, cache: Forgetful) -> None:
         self._redis, self._channel = _client(url)
+        _close_with(self, self._redis)
         self._cache = weakref.ref(cache)
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -153,6 +155,11 @@ def _pairs(data: object) -> Iterator[tuple[str | None, str]]:
         match pair:
             case [str() | None as token_id, str() as client_id]:
                 yield token_id, client_id
+
+
+def _close_with(owner: object, client: redis.Redis) -> None:
+    # Left to itself a client closes its connections when the garbage is collected, which Python complains of.
+    weakref.finalize(owner, client.close).atexit = False
 
 
 def _client(url: str) -> tuple[redis.Redis, str]:
