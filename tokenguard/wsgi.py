@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
@@ -21,33 +20,16 @@ from .guard import Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme, is_preflight
 from .identity import Identity
+from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
 from .scopes import ANY_TOKEN, Requirement
+from .shortcut import shortcut
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: What became of a request's credential, remembered in its environ: by whom it was judged, what was there where it was
-#: looked for, who or why not, and how far that has gone. Bare, as one is made for each request.
-_Outcome: TypeAlias = "tuple[RequestGuard, _Sources, Verified | AuthError, _Stage]"
-_Sources: TypeAlias = "tuple[str | None, ...]"
-
-#: Where the view finds the Identity, or None when the request carries no valid token.
-IDENTITY = "tokenguard.identity"
-_OUTCOME = "tokenguard.outcome"
 _CACHING = {"cache-control", "vary"}
 #: Whether Werkzeug's headers keep what they hold as all versions do that there are.
 _HEADERS_ARE_A_LIST = getattr(Headers([("Vary", "x")]), "_list", None) == [("Vary", "x")]
-
-
-class _Stage(Enum):
-    """How far it has gone with a credential: a bad one alone refuses no request, nor does a good one let it in."""
-
-    KNOWN = auto()
-    LET_IN = auto()
-    REFUSED = auto()
-
-
-_KNOWN, _LET_IN, _REFUSED = _Stage
 
 
 class RequestGuard:
@@ -57,8 +39,8 @@ class RequestGuard:
         self.guard = guard
         self.scheme = scheme
         self.hooks = hooks or Hooks()
-        #: See there; :meth:`admit` and the rest take it by themselves.
-        self.wave_through = _waving_through(self)
+        #: The short way, which :meth:`admit` and :meth:`authenticate` try first.
+        self.wave_through = shortcut(self, guard, scheme, self.hooks)
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
         """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
@@ -88,8 +70,8 @@ class RequestGuard:
         result = self._authenticate(environ)
         if isinstance(result, AuthError):
             return None
-        outcome = environ[_OUTCOME]
-        if outcome[3] is not _LET_IN:
+        outcome = environ[OUTCOME]
+        if outcome[3] is not LET_IN:
             self._let_in(result, ANY_TOKEN, environ, outcome[1], outcome)  # also this is a use of the token
         return result.identity
 
@@ -133,23 +115,23 @@ class RequestGuard:
             return []
         _, sources, result, stage = outcome
         if isinstance(result, AuthError):
-            if stage is _REFUSED:
+            if stage is REFUSED:
                 return self.scheme.refusal_headers(result)
             marks = self.scheme.marks(cache_control, vary)
             # What nobody in particular was told, a shared cache may keep for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
-        if stage is _KNOWN:
+        if stage is KNOWN:
             self._let_in(result, ANY_TOKEN, environ, sources, outcome)  # nobody asked for it, and it was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
         """Whether :meth:`finish` has nothing to say but what caches must know, as for most requests."""
-        outcome: _Outcome | None = environ.get(_OUTCOME)
+        outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None:
             return False
         owner, _, result, stage = outcome
-        return stage is _LET_IN and owner is self and not isinstance(result, AuthError) and result.allowance is None
+        return stage is LET_IN and owner is self and not isinstance(result, AuthError) and result.allowance is None
 
     @property
     def due(self) -> bool:
@@ -168,24 +150,24 @@ class RequestGuard:
         verified: Verified,
         requirement: Requirement,
         environ: WSGIEnvironment,
-        sources: _Sources,
-        outcome: _Outcome | None,
+        sources: Sources,
+        outcome: Outcome | None,
     ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
-        again = outcome is not None and outcome[3] is _LET_IN
+        again = outcome is not None and outcome[3] is LET_IN
         if (usage := self.guard.usage) is not None:
             used = requirement.used_of(verified.identity.scopes) if requirement.any_of else requirement.all_of
             address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
             usage.note(verified, used, address, 0 if again else 1)
         if not again:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
-            environ[_OUTCOME] = (self, sources, verified, _LET_IN)
+            environ[OUTCOME] = (self, sources, verified, LET_IN)
             environ[IDENTITY] = verified.identity
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
     def _refuse(
-        self, result: Verified | AuthError, requirement: Requirement, environ: WSGIEnvironment, sources: _Sources
+        self, result: Verified | AuthError, requirement: Requirement, environ: WSGIEnvironment, sources: Sources
     ) -> NoReturn:
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         try:
@@ -194,22 +176,22 @@ class RequestGuard:
             self.guard.authorize(result.identity, requirement)
             raise AssertionError("what does not meet a requirement is not authorized")
         except AuthError as error:
-            environ[_OUTCOME] = (self, sources, error, _REFUSED)
+            environ[OUTCOME] = (self, sources, error, REFUSED)
             self._tell_of_refusal(error, environ)
             raise
 
     def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
         if self.wave_through(environ, None) is not None:
-            known: Verified = environ[_OUTCOME][2]
+            known: Verified = environ[OUTCOME][2]
             return known
         sources = self.scheme.sources(environ)
         outcome = self._remembered(environ, sources)
         return self._remember(environ, sources, self._verify(environ)) if outcome is None else outcome[2]
 
     def _remember(
-        self, environ: WSGIEnvironment, sources: _Sources, result: Verified | AuthError
+        self, environ: WSGIEnvironment, sources: Sources, result: Verified | AuthError
     ) -> Verified | AuthError:
-        environ[_OUTCOME] = (self, sources, result, _KNOWN)
+        environ[OUTCOME] = (self, sources, result, KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
         return result
 
@@ -219,10 +201,10 @@ class RequestGuard:
         except AuthError as error:
             return error.with_traceback(None)
 
-    def _remembered(self, environ: WSGIEnvironment, sources: _Sources) -> _Outcome | None:
+    def _remembered(self, environ: WSGIEnvironment, sources: Sources) -> Outcome | None:
         # Only what this very guard found out, since another one may stand before the same application with other
         # keys; and only of this credential, since an application may make a request of its own from a copy.
-        outcome: _Outcome | None = environ.get(_OUTCOME)
+        outcome: Outcome | None = environ.get(OUTCOME)
         return None if outcome is None or outcome[0] is not self or outcome[1] != sources else outcome
 
     def _tell_of_refusal(self, error: AuthError, environ: WSGIEnvironment) -> None:
@@ -232,63 +214,6 @@ class RequestGuard:
             _log_refusal(level, error, self.scheme.address(environ))
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
-
-
-def _waving_through(  # noqa: C901 - in one piece on purpose
-    requests: RequestGuard,
-) -> Callable[[WSGIEnvironment, Requirement | None], Identity | None]:
-    """What almost every request takes, in one piece, since its steps would cost more than what is done in them.
-
-    Lets a request in whose token is sent in the plainest form, is remembered, holds for any request and meets the
-    requirement; without one it only says who is calling. None is no refusal: whatever is not so plain takes the long
-    way, which asks, decides and refuses. So this must let nobody in whom the long way would not.
-    """
-    guard, scheme, hooks = requests.guard, requests.scheme, requests.hooks
-    key_of, is_sent_in, address = guard.tokens.key, scheme.is_sent_in, scheme.address
-    clock = guard.clock
-    further, nothing, is_direct = scheme.further, (None,) * len(scheme.further), not scheme.proxies
-
-    def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Identity | None:  # noqa: C901
-        authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
-        if not authorization or authorization[:7] != "Bearer " or (further and any(map(environ.__contains__, further))):
-            return None
-        outcome = environ.get(_OUTCOME)
-        if outcome is None:
-            cache = guard.cache
-            if (query and is_sent_in(query)) or cache.monotonic() > cache.good_until:
-                return None
-            verified = cache.entries.get(key_of(authorization[7:]))
-            if verified is None or verified.conditional:
-                return None
-            at = clock()
-            if at >= verified.ends_at:
-                return None
-        else:
-            # A middleware has asked who is calling, and now a view asks for more.
-            owner, sources, verified, stage = outcome
-            if owner is not requests or stage is not _KNOWN or sources != (authorization, query, *nothing):
-                return None
-            if not isinstance(verified, Verified):
-                return None
-            at = clock()
-        identity, stage = verified.identity, _KNOWN
-        if requirement is not None:
-            if requirement.any_of or not requirement.met_by(identity.scopes):
-                return None
-            stage = _LET_IN
-            if (usage := guard.usage) is not None:
-                using, needed = verified.using, requirement.all_of
-                if at >= using.look_at or needed not in using.asked:
-                    usage.look(using, needed, at)
-                using.at, using.address = at, environ.get("REMOTE_ADDR") if is_direct else address(environ)
-                next(using.uses)
-            if hooks.authenticated:
-                call(hooks.authenticated, identity=identity, environ=environ)
-        environ[_OUTCOME] = (requests, (authorization, query, *nothing), verified, stage)
-        environ[IDENTITY] = identity
-        return identity
-
-    return wave_through
 
 
 def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:

@@ -1,0 +1,29 @@
+"""What became of a request's credential, remembered in its environ."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TypeAlias
+
+from .cache import Verified
+from .errors import AuthError
+
+#: Where the view finds the Identity, or None when the request carries no valid token.
+IDENTITY = "tokenguard.identity"
+OUTCOME = "tokenguard.outcome"
+
+
+class Stage(Enum):
+    """How far it has gone with a credential: a bad one alone refuses no request, nor does a good one let it in."""
+
+    KNOWN = auto()
+    LET_IN = auto()
+    REFUSED = auto()
+
+
+KNOWN, LET_IN, REFUSED = Stage
+
+#: All that was there where a credential was looked for.
+Sources: TypeAlias = tuple[str | None, ...]
+#: By whom it was judged, what of, who or why not, and how far that has gone. Bare, as each request makes one.
+Outcome: TypeAlias = tuple[object, Sources, Verified | AuthError, Stage]
