@@ -11,7 +11,6 @@ import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
-from django.test.utils import override_settings
 from django.urls import path
 
 from .fixtures import SCOPES
@@ -64,8 +63,8 @@ def urls(**views: Any) -> ModuleType:
 
 def handler(*middleware: str) -> WSGIHandler:
     """The WSGI application, with just these middlewares."""
-    with override_settings(MIDDLEWARE=list(middleware)):
-        return WSGIHandler()
+    settings.MIDDLEWARE = list(middleware)
+    return WSGIHandler()
 
 
 def serve(urlconf: ModuleType) -> None:

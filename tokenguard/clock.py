@@ -28,16 +28,16 @@ class NeverBack:
     """A clock that stands still where the one behind it steps back: what has ended stays ended in this process."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._latest = 0
+        self.clock = clock
+        #: What it has told last.
+        self.latest = 0
 
     def __call__(self) -> int:
+        at = self.clock()
         # Threads may overwrite each other's value with one a moment older, which changes nothing that matters.
-        # The present time in one step less, as it is asked for at every request.
-        at = time.time_ns() // 1000 if self._clock is now else self._clock()
-        if at < self._latest:
-            return self._latest
-        self._latest = at
+        if at < self.latest:
+            return self.latest
+        self.latest = at
         return at
 
 

@@ -10,6 +10,7 @@ from .cache import NEVER, TokenCache, Verified
 from .clock import Clock, NeverBack, now
 from .conditions import Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
+    AuthError,
     InsufficientScope,
     InvalidToken,
     MissingToken,
@@ -74,7 +75,7 @@ class Guard:
             raise MissingToken
         key = self.tokens.key(credential.reveal())
         verified = self.remembered(key) if key else None
-        return self.check(self.look_up(credential, key) if verified is None else verified, address)
+        return self.check(self.look_up(self.tokens.read(credential), key) if verified is None else verified, address)
 
     def remembered(self, key: bytes) -> Verified | None:
         """What is known already of the token with this :meth:`TokenFormat.key`.
@@ -101,6 +102,13 @@ class Guard:
             _check_network(verified, address)
         return verified.allowed(self._check_rate(verified)) if verified.rates else verified
 
+    def find_fit(self, verified: Verified, address: str | None) -> Verified | AuthError:
+        """What :meth:`check` returns or raises."""
+        try:
+            return self.check(verified, address)
+        except AuthError as error:
+            return error.with_traceback(None)
+
     def recognise(self, credential: Secret | None) -> Read:
         """As far as it goes without the store: raises MissingToken, or InvalidToken for what was not signed here."""
         if credential is None:
@@ -114,9 +122,18 @@ class Guard:
                 requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
             )
 
-    def look_up(self, credential: Secret, key: bytes) -> Verified:
+    def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
+        """What is to be said of a text that is not remembered; None for one that has not even the shape of a token."""
+        read = self.tokens.examine(text)
+        if not isinstance(read, Read):
+            return read
+        try:
+            return self.look_up(read, key)
+        except AuthError as error:
+            return error.with_traceback(None)
+
+    def look_up(self, read: Read, key: bytes) -> Verified:
         """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""
-        read = self.tokens.read(credential)
         generation = self._caught_up(read)
         try:
             verified, revision = self._found_good(read, primary=False)

@@ -54,21 +54,22 @@ class Scopes:
     scopes as written, sorted; ``a & b`` is what both grant.
     """
 
-    __slots__ = ("_names", "_prefixes")
+    __slots__ = ("names", "_prefixes")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         """``names`` is an iterable of scopes, not one text: for that there is :meth:`parse`."""
         if isinstance(names, str):
             raise InvalidValue(f"Scopes takes a list of scopes; for one text use Scopes.parse({names!r})")
-        self._names = frozenset(check_name(name) for name in names)
-        self._prefixes = tuple(name[:-1] for name in self._names if is_wildcard(name))
+        #: As written, with wildcards as they are.
+        self.names = frozenset(check_name(name) for name in names)
+        self._prefixes = tuple(name[:-1] for name in self.names if is_wildcard(name))
 
     @classmethod
     def _checked(cls, names: Iterable[str]) -> Scopes:
         # For names that are scopes already: checking them again would cost every request.
         scopes = cls()
-        scopes._names = frozenset(names)
-        scopes._prefixes = tuple(name[:-1] for name in scopes._names if is_wildcard(name))
+        scopes.names = frozenset(names)
+        scopes._prefixes = tuple(name[:-1] for name in scopes.names if is_wildcard(name))
         return scopes
 
     @classmethod
@@ -86,28 +87,28 @@ class Scopes:
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
-        return name in self._names or (bool(self._prefixes) and name.startswith(self._prefixes))
+        return name in self.names or (bool(self._prefixes) and name.startswith(self._prefixes))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._names))
+        return iter(sorted(self.names))
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     def __bool__(self) -> bool:
-        return bool(self._names)
+        return bool(self.names)
 
     def __eq__(self, other: object) -> bool:
-        return self._names == other._names if isinstance(other, Scopes) else NotImplemented
+        return self.names == other.names if isinstance(other, Scopes) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._names)
+        return hash(self.names)
 
     def __and__(self, other: Scopes) -> Scopes:
         return Scopes._checked({name for name in self if name in other} | {name for name in other if name in self})
 
     def __or__(self, other: Scopes) -> Scopes:
-        return Scopes._checked(self._names | other._names)
+        return Scopes._checked(self.names | other.names)
 
     def __str__(self) -> str:
         return " ".join(self)
@@ -126,7 +127,8 @@ class Requirement:
 
     all_of: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
-    _all_of: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
+    #: ``all_of``, to be compared at once.
+    needed: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.all_of, tuple) and isinstance(self.any_of, tuple)):
@@ -134,7 +136,7 @@ class Requirement:
         for name in self.names:
             if is_wildcard(check_name(name)):
                 raise InvalidValue(f"a view cannot ask for the wildcard {name!r}: name the scopes it needs")
-        object.__setattr__(self, "_all_of", frozenset(self.all_of))
+        object.__setattr__(self, "needed", frozenset(self.all_of))
 
     @classmethod
     def scopes(cls, *all_of: str, any_of: Iterable[str] = ()) -> Requirement:
@@ -154,7 +156,7 @@ class Requirement:
     def met_by(self, scopes: Scopes) -> bool:
         """Whether a caller who holds ``scopes`` may pass."""
         # The first is all that most requests need.
-        if not (self._all_of <= scopes._names or all(name in scopes for name in self.all_of)):
+        if not (self.needed <= scopes.names or all(name in scopes for name in self.all_of)):
             return False
         return not self.any_of or any(name in scopes for name in self.any_of)
 
@@ -184,7 +186,8 @@ class ScopeCatalog:
         self.descriptions: dict[str, str] = {}
         #: What was asked for before: most tokens share their scopes with others.
         self._effective: dict[tuple[Scopes, Scopes], Scopes] = {}
-        self._checked: dict[int, Requirement] = {}
+        #: Requirements that :meth:`check` found nothing wrong with, by their ``id()``.
+        self.checked: dict[int, Requirement] = {}
         self._implied: dict[str, Scopes] = {}
         for name, entry in (scopes or {}).items():
             self._declare(name, entry)
@@ -228,20 +231,20 @@ class ScopeCatalog:
 
     def check(self, requirement: Requirement) -> None:
         """Raises ConfigurationError if a resource asks for a scope that is not here: nobody could ever hold it."""
-        if self._checked.get(id(requirement)) is requirement:
-            return  # it is asked at every request
+        if self.checked.get(id(requirement)) is requirement:
+            return
         if unknown := self.unknown(requirement.names):
             raise ConfigurationError(
                 f"a scope is asked for that the catalogue does not have: {unknown[0]!r}; it has {', '.join(self)}"
             )
-        if len(self._checked) >= REMEMBERED:
-            self._checked.clear()
-        self._checked[id(requirement)] = requirement
+        if len(self.checked) >= REMEMBERED:
+            self.checked.clear()
+        self.checked[id(requirement)] = requirement
 
     def expand(self, scopes: Scopes) -> Scopes:
         """``scopes`` and everything they imply, however far."""
         implied = [more for name, more in self._implied.items() if name in scopes]
-        return Scopes._checked({name for held in (scopes, *implied) for name in held._names}) if implied else scopes
+        return Scopes._checked({name for held in (scopes, *implied) for name in held.names}) if implied else scopes
 
     def effective(self, granted: Scopes, ceiling: Scopes) -> Scopes:
         """What a token that was given ``granted`` may do while its client may have ``ceiling``."""

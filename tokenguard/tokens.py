@@ -214,8 +214,10 @@ class TokenFormat:
         if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
             raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
         self.prefix = prefix
-        self._length = len(prefix) + ID_LENGTH + SECRET_LENGTH + TAG_LENGTH + 2
-        self._salted = blake2b(salt=secrets.token_bytes(blake2b.SALT_SIZE), digest_size=32)
+        #: Of every token's text.
+        self.length = len(prefix) + ID_LENGTH + SECRET_LENGTH + TAG_LENGTH + 2
+        #: What :meth:`key` begins with.
+        self.salted = blake2b(salt=secrets.token_bytes(blake2b.SALT_SIZE), digest_size=32)
         self._pattern = re.compile(
             f"{prefix}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}", re.ASCII
         )
@@ -226,10 +228,10 @@ class TokenFormat:
 
     def key(self, text: str) -> bytes:
         """Under what a text that may be a token of this service is remembered; nothing if it is none by its length."""
-        if len(text) != self._length or not text.isascii():
+        if len(text) != self.length or not text.isascii():
             return b""  # what is too long is not even looked at
         # Another digest than the store's: it takes less time, and is of no use to any other process.
-        salted = self._salted.copy()
+        salted = self.salted.copy()
         salted.update(text.encode())
         return salted.digest()
 
@@ -246,16 +248,17 @@ class TokenFormat:
         There is exactly one text for a token: what the pattern lets through is compared whole, so no variant of a
         text can slip past a revocation or a limit.
         """
-        read = self._verify(credential.reveal())
-        if isinstance(read, InvalidToken):
-            raise read
-        return read
+        read = self.examine(credential.reveal())
+        if isinstance(read, Read):
+            return read
+        raise read or InvalidToken("not a token of this service")
 
-    def _verify(self, text: str) -> Read | InvalidToken:
+    def examine(self, text: str) -> Read | InvalidToken | None:
+        """The same of a bare text, without raising; None for one that has not even the shape of a token."""
         # Returns its error rather than raising it: a traceback keeps the frames it passed, and this one holds the text.
         match = self._pattern.fullmatch(text)
         if match is None:
-            return InvalidToken("not a token of this service")
+            return None
         signed, tag = text[:-TAG_LENGTH], text[-TAG_LENGTH:]
         for tagger in self._taggers:
             if hmac.compare_digest(tagger.tag(signed), tag):

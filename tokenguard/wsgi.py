@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
@@ -18,7 +19,7 @@ from .cache import Verified
 from .errors import AuthError, MissingToken
 from .guard import Guard, log
 from .hooks import Hooks, call
-from .http import AuthScheme, is_preflight
+from .http import AuthScheme, Refusal, is_preflight
 from .identity import Identity
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
 from .scopes import ANY_TOKEN, Requirement
@@ -39,20 +40,30 @@ class RequestGuard:
         self.guard = guard
         self.scheme = scheme
         self.hooks = hooks or Hooks()
-        #: The short way, which :meth:`admit` and :meth:`authenticate` try first.
+        #: The short way, to be tried before :meth:`admit` and :meth:`authenticate`: it lets in whom they would.
         self.wave_through = shortcut(self, guard, scheme, self.hooks)
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
-        """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once."""
-        if (identity := self.wave_through(environ, requirement)) is not None:
-            return identity
+        """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once.
+
+        Raises ConfigurationError for a requirement that nobody could meet.
+        """
+        self.guard.catalog.check(requirement)
         sources = self.scheme.sources(environ)
         outcome = self._remembered(environ, sources)
         result = self._verify(environ) if outcome is None else outcome[2]
-        if isinstance(result, AuthError) or not requirement.met_by(result.identity.scopes):
-            self._refuse(result, requirement, environ, sources)
-        self._let_in(result, requirement, environ, sources, outcome)
-        return result.identity
+        if not isinstance(result, AuthError):
+            try:
+                self.guard.authorize(result.identity, requirement)
+            except AuthError as error:
+                environ[IDENTITY] = result.identity
+                self._refuse(error, environ, sources)
+                raise
+            self._let_in(result, requirement, environ, sources, outcome)
+            return result.identity
+        environ[IDENTITY] = None
+        self._refuse(result, environ, sources)
+        raise result
 
     def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
         """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
@@ -67,6 +78,9 @@ class RequestGuard:
 
     def identify(self, environ: WSGIEnvironment) -> Identity | None:
         """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
+        if (identity := self.wave_through(environ, ANY_TOKEN)) is not None:
+            return identity
+        self.guard.catalog.check(ANY_TOKEN)
         result = self._authenticate(environ)
         if isinstance(result, AuthError):
             return None
@@ -77,8 +91,6 @@ class RequestGuard:
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
         """The same, before it is known whether the request will be let in: :meth:`finish` tells."""
-        if (identity := self.wave_through(environ, None)) is not None:
-            return identity
         result = self._authenticate(environ)
         return None if isinstance(result, AuthError) else result.identity
 
@@ -127,11 +139,17 @@ class RequestGuard:
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
         """Whether :meth:`finish` has nothing to say but what caches must know, as for most requests."""
+        outcome = environ.get(OUTCOME)
+        # Who is let in is somebody, so there are no errors here.
+        return outcome is not None and outcome[3] is LET_IN and outcome[0] is self and outcome[2].allowance is None
+
+    def refused_with(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
+        """The headers that the answer of a refused request is made with; None if this has refused none."""
         outcome: Outcome | None = environ.get(OUTCOME)
-        if outcome is None:
-            return False
-        owner, _, result, stage = outcome
-        return stage is LET_IN and owner is self and not isinstance(result, AuthError) and result.allowance is None
+        if outcome is None or outcome[3] is not REFUSED or outcome[0] is not self:
+            return None
+        error = outcome[2]
+        return self.scheme.refusal_headers(error) if isinstance(error, AuthError) else None
 
     @property
     def due(self) -> bool:
@@ -166,24 +184,16 @@ class RequestGuard:
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
-    def _refuse(
-        self, result: Verified | AuthError, requirement: Requirement, environ: WSGIEnvironment, sources: Sources
-    ) -> NoReturn:
-        environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
-        try:
-            if isinstance(result, AuthError):
-                raise result
-            self.guard.authorize(result.identity, requirement)
-            raise AssertionError("what does not meet a requirement is not authorized")
-        except AuthError as error:
-            environ[OUTCOME] = (self, sources, error, REFUSED)
-            self._tell_of_refusal(error, environ)
-            raise
+    def _refuse(self, error: AuthError, environ: WSGIEnvironment, sources: Sources) -> None:
+        environ[OUTCOME] = (self, sources, error, REFUSED)
+        # A token that this service did issue is somebody's trouble; noise from strangers is not.
+        level = logging.WARNING if error.client_id is not None else logging.INFO
+        if log.isEnabledFor(level):
+            _log_refusal(level, error, self.scheme.address(environ))
+        if self.hooks.refused:
+            call(self.hooks.refused, error=error, environ=environ)
 
     def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
-        if self.wave_through(environ, None) is not None:
-            known: Verified = environ[OUTCOME][2]
-            return known
         sources = self.scheme.sources(environ)
         outcome = self._remembered(environ, sources)
         return self._remember(environ, sources, self._verify(environ)) if outcome is None else outcome[2]
@@ -207,14 +217,6 @@ class RequestGuard:
         outcome: Outcome | None = environ.get(OUTCOME)
         return None if outcome is None or outcome[0] is not self or outcome[1] != sources else outcome
 
-    def _tell_of_refusal(self, error: AuthError, environ: WSGIEnvironment) -> None:
-        # A token that this service did issue is somebody's trouble; noise from strangers is not.
-        level = logging.WARNING if error.client_id is not None else logging.INFO
-        if log.isEnabledFor(level):
-            _log_refusal(level, error, self.scheme.address(environ))
-        if self.hooks.refused:
-            call(self.hooks.refused, error=error, environ=environ)
-
 
 def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:
     """Add these fields, which are printable ASCII and not there yet."""
@@ -225,17 +227,27 @@ def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:
             headers.add(name, value)
 
 
+def to_headers(fields: list[tuple[str, str]]) -> Headers:
+    """Werkzeug's headers with these fields, which are printable ASCII."""
+    headers = Headers()
+    _append(headers, fields)
+    return headers
+
+
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
-    for name, _ in headers:
+    fields = headers._list if _HEADERS_ARE_A_LIST else [*headers]
+    for name, _ in fields:
         if name.lower() in _CACHING:
             break
     else:
         if requests.has_let_in(environ):
             _append(headers, requests.scheme.plain_marks)
             return
+    if fields[2:] == requests.refused_with(environ):
+        return  # the refusal is as it was made
     found: dict[str, list[str]] = {}
-    for name, value in headers:
+    for name, value in fields:
         found.setdefault(name.lower(), []).append(value)
     cache_control, vary = found.get("cache-control", [None])[0], ",".join(found.get("vary", ()))
     for name, value in requests.finish(environ, cache_control, vary):
@@ -258,6 +270,12 @@ def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
         error.client_id or "-",
         ascii(address) if address else "-",
     )
+
+
+def _refuse(refusal: Refusal, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    status, headers, body = refusal
+    start_response(f"{status} {HTTP_STATUS_CODES[status].upper()}", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 class TokenGuardMiddleware:
@@ -295,8 +313,7 @@ class TokenGuardMiddleware:
                 requests.admit(environ, self.requirement)
             except AuthError as error:
                 error.__traceback__ = None  # it leads to the environ, which remembers the error
-                status, headers, body = requests.scheme.refusal(error)
-                return Response(body, status, headers)(environ, start_response)
+                return _refuse(requests.scheme.refusal(error), environ, start_response)
         answer = self.app(environ, partial(self._start, environ, start_response))
         return ClosingIterator(answer, [requests.after_response]) if requests.due else answer
 

@@ -46,15 +46,25 @@ def service() -> Service:
     Raises SettingError, which is an ImproperlyConfigured, for a setting that cannot be used.
     """
     global _built
-    if (found := _unchanged()) is not None:
-        return found
+    if _built is not None:
+        # The same as _current, for every request; where it does not see that nothing has changed, that takes a closer look.
+        (given, key, fallbacks, debug, tests), found = _built
+        if (
+            given is not None
+            and _known.get("TOKENGUARD") is given
+            and _known.get("SECRET_KEY") is key
+            and _known.get("SECRET_KEY_FALLBACKS") is fallbacks
+            and _known.get("DEBUG") is debug
+            and ("django.test.utils" in sys.modules and tests_run()) is tests
+        ):
+            return found
     read = _settings()
-    if (found := _current(read)) is None:
+    if (current := _current(read)) is None:
         with _lock:
-            if (found := _current(read)) is None:
-                found = build()
-                _built = (read, found)
-    return found
+            if (current := _current(read)) is None:
+                current = build()
+                _built = (read, current)
+    return current
 
 
 def built() -> Service | None:
@@ -165,22 +175,6 @@ def get_issuer() -> Issuer:
 def get_store() -> Store:
     """Where clients, tokens and events are kept."""
     return service().store
-
-
-def _unchanged() -> Service | None:
-    """The same as :func:`_current`, for every request; None also where it takes a closer look."""
-    if _built is None:
-        return None
-    (given, key, fallbacks, debug, tests), found = _built
-    same = (
-        given is not None
-        and _known.get("TOKENGUARD") is given
-        and _known.get("SECRET_KEY") is key
-        and _known.get("SECRET_KEY_FALLBACKS") is fallbacks
-        and _known.get("DEBUG") is debug
-        and ("django.test.utils" in sys.modules and tests_run()) is tests
-    )
-    return found if same else None
 
 
 def _current(read: tuple[Any, ...]) -> Service | None:

@@ -7,11 +7,28 @@ for the few headers that each answer is given, that would cost more than all the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from django.http.response import HttpResponseBase, ResponseHeaders
 
+from ..wsgi import RequestGuard
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 #: Whether the mapping keeps what it holds as all versions of Django do that there are.
 _IS_KNOWN = getattr(ResponseHeaders({"Vary": "x"}), "_store", None) == {"vary": ("Vary", "x")}
+
+
+def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: HttpResponseBase) -> None:
+    """:meth:`RequestGuard.finish` done to a response."""
+    if _IS_KNOWN:
+        held = response.headers._store
+        if "vary" not in held and "cache-control" not in held and requests.has_let_in(environ):
+            held["cache-control"], held["vary"] = requests.scheme.plain_marks
+            return
+    cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
+    set_headers(response, requests.finish(environ, cache_control, vary))
 
 
 def header(response: HttpResponseBase, name: str) -> str | None:

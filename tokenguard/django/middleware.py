@@ -13,14 +13,16 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from ..identity import Identity
 from ..wsgi import RequestGuard
 from .conf import built, service
-from .headers import header, set_headers
+from .headers import finish_headers
 from .signals import heard
 
 T = TypeVar("T")
 log = logging.getLogger("tokenguard")
-_MIDDLEWARE = "tokenguard.middleware"
+#: Where in the environ the middleware leaves what it has looked at the request with.
+MIDDLEWARE = "tokenguard.middleware"
 
 
 class TokenGuardMiddleware:
@@ -44,16 +46,24 @@ class TokenGuardMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self._respond(request)
-        requests = service().requests
-        _introduce(request, requests)
-        return _finished(request, self.get_response(request), requests)
+        requests, environ = service().requests, request.META
+        if (identity := requests.wave_through(environ, None)) is None or "identity" in vars(request):
+            identity = _identify(request, requests)
+        environ[MIDDLEWARE] = requests
+        request.identity = identity  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        finish_headers(requests, environ, response)
+        return response
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         requests = service().requests
         await look_up(request, requests)
-        _introduce(request, requests)
-        response = await self.get_response(request)
-        return await in_thread_if_heard(_finished, request, response, requests)
+        identity = _identify(request, requests)
+        request.META[MIDDLEWARE] = requests
+        request.identity = identity  # type: ignore[attr-defined]
+        response: HttpResponseBase = await self.get_response(request)
+        await in_thread_if_heard(finish_headers, requests, request.META, response)
+        return response
 
 
 def guard_of(request: HttpRequest) -> RequestGuard:
@@ -61,7 +71,7 @@ def guard_of(request: HttpRequest) -> RequestGuard:
 
     It stays the same as long as the request takes, also if a setting changes meanwhile.
     """
-    found: RequestGuard | None = request.META.get(_MIDDLEWARE)
+    found: RequestGuard | None = request.META.get(MIDDLEWARE)
     if found is None:
         raise ImproperlyConfigured(
             'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
@@ -92,13 +102,10 @@ def after_response(**kwargs: Any) -> None:
             connection.close_if_unusable_or_obsolete()
 
 
-def _introduce(request: HttpRequest, requests: RequestGuard) -> None:
-    environ = request.META
-    identity = requests.authenticate(environ)
-    if (other := vars(request).get("identity")) is not None and _MIDDLEWARE not in environ:
+def _identify(request: HttpRequest, requests: RequestGuard) -> Identity | None:
+    if (other := vars(request).get("identity")) is not None and MIDDLEWARE not in request.META:
         _warn_once(type(other).__qualname__)
-    environ[_MIDDLEWARE] = requests
-    request.identity = identity  # type: ignore[attr-defined]
+    return requests.authenticate(request.META)
 
 
 @cache
@@ -108,9 +115,3 @@ def _warn_once(kind: str) -> None:
         "TokenGuardMiddleware above what sets it",
         kind,
     )
-
-
-def _finished(request: HttpRequest, response: HttpResponseBase, requests: RequestGuard) -> HttpResponseBase:
-    cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
-    set_headers(response, requests.finish(request.META, cache_control, vary))
-    return response

@@ -25,7 +25,7 @@ from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import RequestGuard
 from .conf import SettingError
 from .headers import set_headers
-from .middleware import guard_of, in_thread_if_heard, look_up
+from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up
 
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
@@ -42,12 +42,12 @@ def require_scopes(*scopes: str, any_of: Iterable[str] = ()) -> Callable[[V], V]
     with :class:`ScopesRequiredMixin`.
     """
     requirement = Requirement.scopes(*scopes, any_of=any_of)
-    return _guarding(lambda request: requirement, requirement)
+    return _guarding(requirement)
 
 
 def require_token(view: V) -> V:
     """Let a view be called only with a valid token, whatever its scopes."""
-    return _guarding(lambda request: ANY_TOKEN, ANY_TOKEN)(view)
+    return _guarding(ANY_TOKEN)(view)
 
 
 def get_identity(request: HttpRequest) -> Identity | None:
@@ -68,12 +68,13 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         ) from None
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return HttpResponse(status=204)
-    requests = judge(requirement, request)
+    requests = environ.get(MIDDLEWARE) or guard_of(request)
+    request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
     if (identity := requests.wave_through(environ, requirement)) is not None:
         request.identity = identity  # type: ignore[attr-defined]
         return None
     try:
-        request.identity = requests.admit(environ, requirement)  # type: ignore[attr-defined]
+        request.identity = judge(requirement, request).admit(environ, requirement)  # type: ignore[attr-defined]
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         status, headers, body = requests.scheme.refusal(error)
@@ -135,7 +136,7 @@ class TokenRequiredMixin(View):
             unnamed.setup(request, *args, **kwargs)
             return unnamed.http_method_not_allowed(request, *args, **kwargs)
 
-        return _guarding(find, *asked.values(), otherwise=not_allowed)(view)
+        return _guarding(*asked.values(), find=find, otherwise=not_allowed)(view)
 
 
 class ScopesRequiredMixin(TokenRequiredMixin):
@@ -178,11 +179,11 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
 
 
 def _guarding(
-    find: Callable[[HttpRequest], Requirement | None],
     *requirements: Requirement,
+    find: Callable[[HttpRequest], Requirement | None] | None = None,
     otherwise: Callable[..., Any] | None = None,
 ) -> Callable[[V], V]:
-    """A decorator that asks of a request what ``find`` says; ``requirements`` are what it is known to say.
+    """A decorator that asks of a request what ``find`` says, of which ``requirements`` are known; without it, the first.
 
     Where it says None the view is not for it: any token will do for the answer that ``otherwise`` makes.
     """
@@ -196,9 +197,8 @@ def _guarding(
 
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            requirement = find(request)
-            refusal = refuse_unless(requirement or ANY_TOKEN, request)
-            if refusal is not None:
+            requirement = requirements[0] if find is None else find(request)
+            if (refusal := refuse_unless(requirement or ANY_TOKEN, request)) is not None:
                 return refusal
             return (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)
 
@@ -207,7 +207,7 @@ def _guarding(
             # Known already, unless something has changed the request's headers since the middleware.
             if hasattr(request, "META"):
                 await look_up(request, guard_of(request))
-            requirement = find(request)
+            requirement = requirements[0] if find is None else find(request)
             refusal = await in_thread_if_heard(refuse_unless, requirement or ANY_TOKEN, request)
             if refusal is not None:
                 return refusal

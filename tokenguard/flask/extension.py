@@ -105,9 +105,11 @@ def _given(app: Flask) -> dict[str, Any]:
 
 
 def _finishing(requests: RequestGuard) -> Callable[[Response], Response]:
+    usage = requests.guard.usage
+
     def finish(response: Response) -> Response:
         finish_headers(requests, environ_at_hand(), response.headers)
-        if requests.due:
+        if usage is not None and usage.due:
             if response.direct_passthrough:
                 requests.after_response()  # such an answer, of a file, is never closed
             else:

@@ -17,6 +17,7 @@ from ..errors import AuthError, ConfigurationError
 from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
+from ..wsgi import to_headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -111,19 +112,17 @@ def check(requirement: Requirement) -> Response | None:
 
     Raises Refused instead where the application may want to word the answer itself.
     """
-    found = service()
-    environ: WSGIEnvironment = request._get_current_object().environ  # type: ignore[attr-defined]
+    requests, environ = service().requests, environ_at_hand()
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
-    found.options.catalog.check(requirement)
-    if found.requests.wave_through(environ, requirement) is not None:
+    if requests.wave_through(environ, requirement) is not None:
         return None
     try:
-        found.requests.admit(environ, requirement)
+        requests.admit(environ, requirement)
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
-        status, headers, body = found.requests.scheme.refusal(error)
-        response = Response(body, status, headers)
+        status, headers, body = requests.scheme.refusal(error)
+        response = Response([body], status, to_headers(headers))
         if _may_be_worded(_app_at_hand()):
             raise _refused(status)(error, response) from None
         return response
