@@ -196,6 +196,19 @@ def test_a_request_is_counted_once_however_often_it_is_asked_of(world: World) ->
         guard.admit(environ, Requirement.scopes("groups:read"))
 
 
+@pytest.mark.parametrize("requirement", [ANY_TOKEN, Requirement.scopes(any_of=["users:read"])], ids=["any", "any of"])
+def test_a_request_is_counted_once_by_whatever_way_it_goes(world: World, requirement: Requirement) -> None:
+    issued = world.issue(conditions=limited("2/hour"))
+    guard = RequestGuard(world.guard, AuthScheme())
+    for _ in range(2):
+        environ = create_environ() | {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
+        assert guard.wave_through(environ, requirement) or guard.admit(environ, requirement)
+    environ = create_environ() | {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
+    assert guard.wave_through(environ, requirement) is None
+    with pytest.raises(RateLimited):
+        guard.admit(environ, requirement)
+
+
 def test_the_refusal_names_whose_it_is_to_the_operator(world: World) -> None:
     issued = world.issue(conditions=limited("1/hour"))
     world.guard.authenticate(issued.text)

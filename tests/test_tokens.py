@@ -42,6 +42,19 @@ def test_the_tag_is_itsdangerous_hmac_in_base62() -> None:
     assert number == int.from_bytes(base64_decode(signer.get_signature(signed)))
 
 
+def test_no_other_tag_is_taken_for_a_texts_own() -> None:
+    format_ = TokenFormat(SigningKeys(KEY))
+    for _ in range(20):
+        text = format_.mint().text.reveal()
+        signed, tag = text[:-43], text[-43:]
+        assert format_.read(Secret(text))
+        others = {signed + tag[:place] + other + tag[place + 1 :] for place in range(43) for other in BASE62}
+        others |= {signed + tag[1:] + tag[0], signed + "0" * 43, signed + "z" * 43}
+        for other in others - {text}:
+            with pytest.raises(InvalidToken, match="signature"):
+                format_.read(Secret(other))
+
+
 def test_a_text_has_one_shape_and_is_never_the_same() -> None:
     format_ = TokenFormat(SigningKeys(KEY), "acme1")
     texts = {format_.mint().text.reveal() for _ in range(200)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .cache import Verified
 from .clock import now
+from .errors import AuthError
 from .guard import Guard
 from .hooks import Hooks, call
 from .http import AuthScheme
@@ -38,8 +39,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
         authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
         outcome = environ.get(OUTCOME)
         if outcome is None:
-            cache = guard.cache
-            if not authorization or authorization[:7] != "Bearer " or cache.monotonic() > cache.good_until:
+            if not authorization or authorization[:7] != "Bearer ":
                 return None
             if (query and is_sent_in(query)) or (further and any(map(environ.__contains__, further))):
                 return None
@@ -50,7 +50,14 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             hashed.update(text.encode())
             key = hashed.digest()
             sources = (authorization, query, *nothing) if nothing else (authorization, query)
-            verified = cache.entries.get(key) or guard.find_out(text, key)
+            cache = guard.cache
+            # In this order: what was there before may be what another thread has just forgotten.
+            is_fresh = cache.monotonic() <= cache.good_until
+            verified: Verified | AuthError | None = cache.entries.get(key)
+            if verified is None:
+                verified = guard.find_out(text, key)
+            elif not is_fresh:
+                return None
             # What the clock does.
             at = time_ns() // 1000 if is_system_clock else clock()
             if at < clock.latest:

@@ -40,8 +40,18 @@ _TOKEN_SALT = b"tokenguard.api-token.v1"
 _FINGERPRINT_SALT = b"tokenguard.key-fingerprint.v1"
 _DEVELOPMENT_SALT = b"tokenguard.development-key.v1"
 _HMAC_SHA256 = HMACAlgorithm(sha256)
-# Two characters at once, as a tag is made for every forgery.
-_PAIRS = [first + second for first in BASE62 for second in BASE62]
+_DIGITS = bytes.maketrans(BASE62.encode(), bytes(range(len(BASE62))))
+# How a text of up to 64 digits, one in each byte, becomes a number: every digit is joined with its neighbour, all at
+# once, then every pair with its neighbour, and so on. For each step the bits from one to the next, those of the lower
+# ones, and what a higher one counts.
+_JOINTS = [
+    (
+        8 << step,
+        sum(((1 << (8 << step)) - 1) << (place * (16 << step)) for place in range(32 >> step)),
+        62 ** (1 << step),
+    )
+    for step in range(6)
+]
 
 
 class Secret:
@@ -176,15 +186,25 @@ class Tagger:
 
     def tag(self, signed: str) -> str:
         """The signature of ``signed`` as 43 characters of base62."""
+        number, digits = int.from_bytes(self._sign(signed)), []
+        for _ in range(TAG_LENGTH):
+            number, digit = divmod(number, len(BASE62))
+            digits.append(BASE62[digit])
+        return "".join(reversed(digits))
+
+    def fits(self, signed: str, tag: str) -> bool:
+        """Whether that is the tag of ``signed``; it consists of 43 characters of base62."""
+        # Every number has but one text of this length, so comparing the numbers is comparing the texts, in half the
+        # time: this is what each forgery costs.
+        number = int.from_bytes(tag.encode("ascii").translate(_DIGITS))
+        for distance, lower, factor in _JOINTS:
+            number = (number & lower) + ((number >> distance) & lower) * factor
+        return hmac.compare_digest(number.to_bytes(TAG_LENGTH), self._sign(signed).rjust(TAG_LENGTH, b"\0"))
+
+    def _sign(self, signed: str) -> bytes:
         signing = self._keyed.copy()
         signing.update(signed.encode("ascii"))
-        number = int.from_bytes(signing.digest())
-        pairs = []
-        for _ in range(TAG_LENGTH // 2 + 1):
-            number, pair = divmod(number, len(_PAIRS))
-            pairs.append(_PAIRS[pair])
-        pairs.reverse()
-        return "".join(pairs)[1:]
+        return signing.digest()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a signing key is not pickled or copied")
@@ -261,7 +281,7 @@ class TokenFormat:
             return None
         signed, tag = text[:-TAG_LENGTH], text[-TAG_LENGTH:]
         for tagger in self._taggers:
-            if hmac.compare_digest(tagger.tag(signed), tag):
+            if tagger.fits(signed, tag):
                 return Read(match[1], digest(text))
         return InvalidToken("signature does not match: forged, or signed by a dropped key", token_id=match[1])
 

@@ -49,8 +49,8 @@ class RequestGuard:
         Raises ConfigurationError for a requirement that nobody could meet.
         """
         self.guard.catalog.check(requirement)
-        sources = self.scheme.sources(environ)
-        outcome = self._remembered(environ, sources)
+        outcome = self._remembered(environ)
+        sources = self.scheme.sources(environ) if outcome is None else outcome[1]
         result = self._verify(environ) if outcome is None else outcome[2]
         if not isinstance(result, AuthError):
             try:
@@ -99,9 +99,9 @@ class RequestGuard:
 
         For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
         """
-        sources = self.scheme.sources(environ)
-        if self._remembered(environ, sources) is not None:
+        if self._remembered(environ) is not None:
             return True
+        sources = self.scheme.sources(environ)
         try:
             credential = self.scheme.credential(environ)
             known = None if credential is None else self.guard.recall(self.guard.tokens.key(credential.reveal()))
@@ -122,7 +122,7 @@ class RequestGuard:
         """
         if self.has_let_in(environ):
             return self.scheme.marks(cache_control, vary)
-        outcome = self._remembered(environ, self.scheme.sources(environ))
+        outcome = self._remembered(environ)
         if outcome is None:
             return []
         _, sources, result, stage = outcome
@@ -194,9 +194,9 @@ class RequestGuard:
             call(self.hooks.refused, error=error, environ=environ)
 
     def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
-        sources = self.scheme.sources(environ)
-        outcome = self._remembered(environ, sources)
-        return self._remember(environ, sources, self._verify(environ)) if outcome is None else outcome[2]
+        if (outcome := self._remembered(environ)) is not None:
+            return outcome[2]
+        return self._remember(environ, self.scheme.sources(environ), self._verify(environ))
 
     def _remember(
         self, environ: WSGIEnvironment, sources: Sources, result: Verified | AuthError
@@ -211,11 +211,16 @@ class RequestGuard:
         except AuthError as error:
             return error.with_traceback(None)
 
-    def _remembered(self, environ: WSGIEnvironment, sources: Sources) -> Outcome | None:
+    def _remembered(self, environ: WSGIEnvironment) -> Outcome | None:
         # Only what this very guard found out, since another one may stand before the same application with other
         # keys; and only of this credential, since an application may make a request of its own from a copy.
         outcome: Outcome | None = environ.get(OUTCOME)
-        return None if outcome is None or outcome[0] is not self or outcome[1] != sources else outcome
+        if outcome is None or outcome[0] is not self:
+            return None
+        authorization, query, *further = outcome[1]
+        if authorization is environ.get("HTTP_AUTHORIZATION") and query is environ.get("QUERY_STRING") and not further:
+            return outcome
+        return outcome if outcome[1] == self.scheme.sources(environ) else None
 
 
 def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:

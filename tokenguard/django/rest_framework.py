@@ -26,6 +26,7 @@ from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import RequestGuard
+from .middleware import MIDDLEWARE, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
 __all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRateThrottle"]
@@ -46,9 +47,9 @@ class TokenAuthentication(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
-        if getattr(request.parser_context.get("view"), "swagger_fake_view", False):
-            return None  # made up for a schema, and come through nothing
         asked: HttpRequest = request._request
+        if MIDDLEWARE not in asked.META and getattr(request.parser_context.get("view"), "swagger_fake_view", False):
+            return None  # made up for a schema, and come through nothing
         identity = get_identity(asked)
         if identity is None:
             return None
@@ -100,15 +101,14 @@ class HasToken(BasePermission):
             return requirement is not None and _may_expect_to_pass(request, requirement)
         if requirement is None:
             raise PermissionDenied
-        requests = judge(requirement, asked)
-        known = vars(request).get("_auth")
-        # Who is known already and may pass is let in, with all that is to be seen to, without another look.
-        if not (isinstance(known, Identity) and requirement.met_by(known.scopes)):
-            error = requests.objection(asked.META, requirement)
+        requests = guard_of(asked)
+        keep_out_of_caches(asked)
+        if requests.wave_through(asked.META, requirement) is None:
+            error = judge(requirement, asked).objection(asked.META, requirement)
             if isinstance(error, _LEFT_TO_OTHERS):
                 self._refuse = partial(_admit, requests, request, view, requirement)
                 return False
-        _admit(requests, request, view, requirement)
+            _admit(requests, request, view, requirement)
         return True
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
