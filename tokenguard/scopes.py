@@ -54,7 +54,7 @@ class Scopes:
     scopes as written, sorted; ``a & b`` is what both grant.
     """
 
-    __slots__ = ("names", "_prefixes")
+    __slots__ = ("_prefixes", "names")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         """``names`` is an iterable of scopes, not one text: for that there is :meth:`parse`."""

@@ -47,7 +47,7 @@ def service() -> Service:
     """
     global _built
     if _built is not None:
-        # The same as _current, for every request; where it does not see that nothing has changed, that takes a closer look.
+        # As _current does, but cheap enough for every request; what this cannot tell, that looks into.
         (given, key, fallbacks, debug, tests), found = _built
         if (
             given is not None

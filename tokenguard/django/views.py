@@ -183,9 +183,10 @@ def _guarding(
     find: Callable[[HttpRequest], Requirement | None] | None = None,
     otherwise: Callable[..., Any] | None = None,
 ) -> Callable[[V], V]:
-    """A decorator that asks of a request what ``find`` says, of which ``requirements`` are known; without it, the first.
+    """A decorator that asks of a request what ``find`` says, or without it the first of ``requirements``.
 
-    Where it says None the view is not for it: any token will do for the answer that ``otherwise`` makes.
+    Those are all that it is known to ask for. Where it says None the view is not for it: any token will do for the
+    answer that ``otherwise`` makes.
     """
 
     def decorate(view: V) -> V:
