@@ -24,6 +24,7 @@ from tokenguard import (
     Issuer,
     MemoryStore,
     Policy,
+    Requirement,
     ScopeCatalog,
     Scopes,
     SigningKeys,
@@ -99,7 +100,7 @@ class World:
 
     def use(self, issued: Issued, *scopes: str, address: str = "192.0.2.1", write: bool = True) -> None:
         """As a request that was let in and, with ``write``, answered."""
-        self.usage.note(self.guard.admit(issued.text, address), scopes, address)
+        self.usage.note(self.guard.admit(issued.text, address), Requirement(scopes), address)
         if write and self.usage.due:
             self.usage.write()
 

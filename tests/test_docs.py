@@ -20,7 +20,7 @@ import tokenguard
 import tokenguard.django
 import tokenguard.flask
 import tokenguard.sqlalchemy
-from tokenguard import Guard, Issuer, MemoryStore, SigningKeys, TokenFormat, UsageLog, config
+from tokenguard import Guard, Issuer, MemoryStore, Requirement, SigningKeys, TokenFormat, UsageLog, config
 from tokenguard.cli import command_tree
 from tokenguard.clock import DAY
 from tokenguard.django import checks
@@ -261,7 +261,7 @@ def test_the_rights_on_the_page_are_enough(roles: list[SQLAlchemyStore]) -> None
     usage = UsageLog(checking, clock=clock)
     guard = Guard(checking, tokens, clock=clock)
     for uses in (1, 2):
-        usage.note(guard.admit(issued.text, None), ("a",), "192.0.2.7")
+        usage.note(guard.admit(issued.text, None), Requirement(("a",)), "192.0.2.7")
         usage.write(everything=True)
         assert sum(checking.use_by_day(issued.token.id).values()) == uses
     end_if_idle(checking, issued.token.id)

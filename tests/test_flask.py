@@ -612,9 +612,9 @@ def test_an_answer_that_is_a_file_is_a_use_too(app: Flask, tmp_path: Path) -> No
     app.add_url_rule("/report", view_func=require_token(lambda: send_file(tmp_path / "report.txt")))
     answer = app.test_client().get("/report", headers=bearer(app))
     assert answer.text == "figures"
+    answer.close()
     (record,) = app.extensions["tokenguard"].store.records()
     assert record.use is not None
-    answer.close()
 
 
 def test_the_command_line_sends_signals_too(app: Flask) -> None:

@@ -272,14 +272,14 @@ def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None
 
 EXITING = """
 import sys
-from tokenguard import Guard, SigningKeys, TokenFormat, UsageLog
+from tokenguard import Guard, Requirement, SigningKeys, TokenFormat, UsageLog
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.tokens import Secret
 store = SQLAlchemyStore(sys.argv[1])
 usage = UsageLog(store)
 guard = Guard(store, TokenFormat(SigningKeys(sys.argv[2])), usage=usage)
 for _ in range(5):
-    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None), ("users:read",), "192.0.2.1")
+    usage.note(guard.admit(Secret(sys.stdin.readline().strip()), None), Requirement(("users:read",)), "192.0.2.1")
 """
 
 

@@ -16,11 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count, islice
 from types import MappingProxyType
+from typing import Any
 
 from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
 from .identity import Identity
+from .scopes import Requirement
 from .store import USE_INTERVAL, Event, Feed, Record, Store
 
 log = logging.getLogger("tokenguard")
@@ -29,10 +31,12 @@ log = logging.getLogger("tokenguard")
 STALENESS = 1.0
 #: How many tokens a process remembers.
 CACHE_SIZE = 100_000
+#: How many requirements are remembered that a token meets.
+MANY_MET = 100
 #: A time that never comes, in epoch microseconds.
 NEVER = 1 << 63
 #: What all have in common that have not been used: it is never changed.
-NOTHING: Mapping[int, int] = MappingProxyType({})
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 #: A number that no event has.
 _BEYOND = (1 << 63) - 1
 
@@ -45,7 +49,9 @@ monotonic: Callable[[], float] = (
 class Using:
     """A token's uses by this process, until the usage log has written them. Times are epoch microseconds."""
 
-    __slots__ = ("address", "asked", "at", "day", "due_at", "look_at", "requests", "token_id", "uses", "uses_seen")
+    __slots__ = (
+        *("address", "asked", "at", "day", "due_at", "look_at", "met", "requests", "token_id", "uses", "uses_seen"),
+    )
 
     def __init__(self, token_id: str, last_used_at: int | None) -> None:
         self.token_id = token_id
@@ -59,10 +65,18 @@ class Using:
         #: Day (days since the epoch, UTC) to number of requests; and the day of those that are not in there yet.
         self.requests: Mapping[int, int] = NOTHING
         self.day = 0
-        #: What was asked for.
-        self.asked: frozenset[tuple[str, ...]] = frozenset()
+        #: The marks of the requirements that its identity was found to meet since the uses were last written, and which
+        #: of its scopes each of them needs. Who is in here is let in without a further look.
+        self.met: Mapping[object, tuple[str, ...]] = NOTHING
+        #: The scopes that were needed otherwise.
+        self.asked: frozenset[str] = frozenset()
         #: When the usage log has to have a look at it with the next use.
         self.look_at = 0
+
+    @property
+    def scopes_needed(self) -> frozenset[str]:
+        """All that were needed for these uses."""
+        return self.asked.union(*self.met.values())
 
 
 class Verified:
@@ -87,6 +101,14 @@ class Verified:
         self.conditional = bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
+
+    def meets(self, requirement: Requirement) -> None:
+        """Remember that the identity meets ``requirement``, which the service's catalogue has."""
+        using = self.using
+        if len(using.met) >= MANY_MET:
+            using.asked, using.met = using.scopes_needed, NOTHING
+        # A new mapping, as others may be looking through the old one.
+        using.met = {**using.met, requirement.mark: requirement.used_of(self.identity.scopes)}
 
     def allowed(self, allowance: Allowance | None) -> Verified:
         """The same for one request, of which this is left."""

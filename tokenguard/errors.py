@@ -96,10 +96,17 @@ class AuthError(TokenGuardError):
     detail: str = "This request is refused."
 
     def __init__(self, reason: str = "", *, token_id: str | None = None, client_id: str | None = None) -> None:
-        super().__init__(reason or self.detail)
         self.reason = reason or self.code
         self.token_id = token_id
         self.client_id = client_id
+        # Most are made for strangers' requests and never shown: what is shown is made when that is asked for.
+        self.args = ()
+
+    def __str__(self) -> str:
+        return redact(self.detail if self.reason == self.code else self.reason)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class MissingToken(AuthError):

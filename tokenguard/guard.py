@@ -117,10 +117,30 @@ class Guard:
 
     def authorize(self, identity: Identity, requirement: Requirement) -> None:
         """Let ``identity`` pass if it meets ``requirement``; raises InsufficientScope otherwise."""
-        if not requirement.met_by(identity.scopes):
-            raise InsufficientScope(
-                requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
-            )
+        if (error := self.objection(identity, requirement)) is not None:
+            raise error
+
+    def objection(self, identity: Identity, requirement: Requirement) -> InsufficientScope | None:
+        """What :meth:`authorize` would raise."""
+        if requirement.met_by(identity.scopes):
+            return None
+        return InsufficientScope(
+            requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
+        )
+
+    def lets_in(self, verified: Verified, requirement: Requirement, at: int) -> bool:
+        """Whether the token may be used for what asks for ``requirement``; False also if the catalogue was not asked.
+
+        That it may is remembered, and the usage log has a look at the token, which is being used at ``at``.
+        """
+        if requirement.mark not in self.catalog.checked or not requirement.met_by(verified.identity.scopes):
+            return False
+        if self.usage is None:
+            verified.meets(requirement)
+            verified.using.look_at = NEVER
+        else:
+            self.usage.look(verified, requirement, at)
+        return True
 
     def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
         """What is to be said of a text that is not remembered; None for one that has not even the shape of a token."""

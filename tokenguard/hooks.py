@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import redact
 
@@ -30,6 +30,25 @@ class Hooks:
     issued: list[Receiver] = field(default_factory=list)
     rotated: list[Receiver] = field(default_factory=list)
     revoked: list[Receiver] = field(default_factory=list)
+
+
+class Signal(Protocol):
+    """A framework's own, blinker's or Django's."""
+
+    @property
+    def receivers(self) -> Collection[Any]:
+        """Who hears of it."""
+
+
+class Heard(list[Receiver]):
+    """Receivers of which one, ``send``, passes on to those of a framework's signal: empty while nobody would hear."""
+
+    def __init__(self, signal: Signal, send: Receiver) -> None:
+        super().__init__([send])
+        self.signal = signal
+
+    def __bool__(self) -> bool:
+        return len(self) > 1 or bool(self.signal.receivers)
 
 
 def call(receivers: list[Receiver], **arguments: Any) -> None:

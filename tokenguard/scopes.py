@@ -129,6 +129,8 @@ class Requirement:
     any_of: tuple[str, ...] = ()
     #: ``all_of``, to be compared at once.
     needed: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
+    #: Stands for this very requirement where it is looked for at every request: to hash it would take longer.
+    mark: object = field(default_factory=object, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.all_of, tuple) and isinstance(self.any_of, tuple)):
@@ -186,8 +188,8 @@ class ScopeCatalog:
         self.descriptions: dict[str, str] = {}
         #: What was asked for before: most tokens share their scopes with others.
         self._effective: dict[tuple[Scopes, Scopes], Scopes] = {}
-        #: Requirements that :meth:`check` found nothing wrong with, by their ``id()``.
-        self.checked: dict[int, Requirement] = {}
+        #: The marks of requirements that :meth:`check` found nothing wrong with.
+        self.checked: set[object] = set()
         self._implied: dict[str, Scopes] = {}
         for name, entry in (scopes or {}).items():
             self._declare(name, entry)
@@ -231,7 +233,7 @@ class ScopeCatalog:
 
     def check(self, requirement: Requirement) -> None:
         """Raises ConfigurationError if a resource asks for a scope that is not here: nobody could ever hold it."""
-        if self.checked.get(id(requirement)) is requirement:
+        if requirement.mark in self.checked:
             return
         if unknown := self.unknown(requirement.names):
             raise ConfigurationError(
@@ -239,7 +241,7 @@ class ScopeCatalog:
             )
         if len(self.checked) >= REMEMBERED:
             self.checked.clear()
-        self.checked[id(requirement)] = requirement
+        self.checked.add(requirement.mark)
 
     def expand(self, scopes: Scopes) -> Scopes:
         """``scopes`` and everything they imply, however far."""

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time_ns
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from .cache import Verified
 from .clock import now
-from .errors import AuthError
 from .guard import Guard
 from .hooks import Hooks, call
 from .http import AuthScheme
-from .identity import Identity
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME
 from .scopes import Requirement
+from .tokens import SCHEME
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+_NOBODY = SimpleNamespace(receivers=())
+
 
 def shortcut(  # noqa: C901 - in one piece on purpose
     owner: object, guard: Guard, scheme: AuthScheme, hooks: Hooks
-) -> Callable[[WSGIEnvironment, Requirement | None], Identity | None]:
+) -> Callable[[WSGIEnvironment, Requirement | None], Verified | None]:
     """What almost every request takes, in one piece, since its steps would cost more than what is done in them.
 
     Lets a request in whose token is sent in the plainest form, is good and meets the requirement; without one it only
@@ -31,31 +33,39 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further, nothing = scheme.further, (None,) * len(scheme.further)
-    checked = guard.catalog.checked
-    begin, length = guard.tokens.salted.copy, guard.tokens.length
+    begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
     clock, is_system_clock = guard.clock, guard.clock.clock is now
+    told = hooks.authenticated
+    signal, quiet = getattr(told, "signal", _NOBODY), len(told) if hasattr(told, "signal") else 0
 
-    def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Identity | None:  # noqa: C901
+    def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Verified | None:  # noqa: C901
         authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
+        if further and any(map(environ.__contains__, further)):
+            return None
         outcome = environ.get(OUTCOME)
         if outcome is None:
-            if not authorization or authorization[:7] != "Bearer ":
+            if authorization is None or len(authorization) != length or not authorization.isascii():
                 return None
-            if (query and is_sent_in(query)) or (further and any(map(environ.__contains__, further))):
-                return None
-            text = authorization[7:]
-            if len(text) != length or not text.isascii():
+            if query and is_sent_in(query):
                 return None
             hashed = begin()  # as guard.tokens.key does
-            hashed.update(text.encode())
+            hashed.update(authorization.encode())
             key = hashed.digest()
             sources = (authorization, query, *nothing) if nothing else (authorization, query)
             cache = guard.cache
             # In this order: what was there before may be what another thread has just forgotten.
             is_fresh = cache.monotonic() <= cache.good_until
-            verified: Verified | AuthError | None = cache.entries.get(key)
+            verified = cache.entries.get(key)
             if verified is None:
-                verified = guard.find_out(text, key)
+                # Only here it may be something else, and what is remembered was sent as it is.
+                if not authorization.startswith(SCHEME):
+                    return None
+                found = guard.find_out(authorization[beginning:], key)
+                if not isinstance(found, Verified):
+                    if found is not None:  # the long way refuses it, and does not ask again
+                        environ[OUTCOME], environ[IDENTITY] = (owner, sources, found, KNOWN), None
+                    return None
+                verified = found
             elif not is_fresh:
                 return None
             # What the clock does.
@@ -63,20 +73,18 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             if at < clock.latest:
                 at = clock.latest
             clock.latest = at
-            if isinstance(verified, Verified):
-                if at >= verified.ends_at:
-                    return None
-                if verified.conditional:
-                    verified = guard.find_fit(verified, address(environ))
-            if not isinstance(verified, Verified):
-                if verified is not None:  # the long way refuses it, and does not ask again
-                    environ[OUTCOME] = (owner, sources, verified, KNOWN)
-                    environ[IDENTITY] = None
+            if at >= verified.ends_at:
                 return None
+            if verified.conditional:
+                fit = guard.find_fit(verified, address(environ))
+                if not isinstance(fit, Verified):
+                    environ[OUTCOME], environ[IDENTITY] = (owner, sources, fit, KNOWN), None
+                    return None
+                verified = fit
             environ[IDENTITY] = verified.identity
             if requirement is None:
                 environ[OUTCOME] = (owner, sources, verified, KNOWN)
-                return verified.identity
+                return verified
         else:
             # A middleware has asked who is calling, and now a view asks for more.
             judge, sources, verified, stage = outcome
@@ -84,26 +92,16 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 return None
             if sources[0] is not authorization or sources[1] is not query or (nothing and sources[2:] != nothing):
                 return None
-            if further and any(map(environ.__contains__, further)):
-                return None
             at = clock.latest
-        identity, scopes = verified.identity, verified.identity.scopes
-        if (
-            requirement.any_of
-            or checked.get(id(requirement)) is not requirement
-            or not (requirement.needed <= scopes.names or requirement.met_by(scopes))
-        ):
+        using = verified.using
+        if (requirement.mark not in using.met or at >= using.look_at) and not guard.lets_in(verified, requirement, at):
             environ[OUTCOME] = (owner, sources, verified, KNOWN)
             return None
-        if (usage := guard.usage) is not None:
-            using, needed = verified.using, requirement.all_of
-            if at >= using.look_at or needed not in using.asked:
-                usage.look(using, needed, at)
-            using.at, using.address = at, environ.get("REMOTE_ADDR") if is_direct else address(environ)
-            next(using.uses)
+        using.at, using.address = at, environ.get("REMOTE_ADDR") if is_direct else address(environ)
+        next(using.uses)
         environ[OUTCOME] = (owner, sources, verified, LET_IN)
-        if hooks.authenticated:
-            call(hooks.authenticated, identity=identity, environ=environ)
-        return identity
+        if signal.receivers or len(told) > quiet:
+            call(told, identity=verified.identity, environ=environ)
+        return verified
 
     return wave_through

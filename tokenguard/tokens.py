@@ -30,6 +30,8 @@ BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_LENGTH = 16
 SECRET_LENGTH = 32
 TAG_LENGTH = 43  # 62**43 > 2**256: a SHA-256 always fits
+#: What almost everybody writes before a token in the Authorization header.
+SCHEME = "Bearer "
 MIN_KEY_BYTES = 32
 MAX_NAME_LENGTH = 100
 #: What any service's tokens look like, whatever their prefix and tag.
@@ -238,6 +240,8 @@ class TokenFormat:
         self.length = len(prefix) + ID_LENGTH + SECRET_LENGTH + TAG_LENGTH + 2
         #: What :meth:`key` begins with.
         self.salted = blake2b(salt=secrets.token_bytes(blake2b.SALT_SIZE), digest_size=32)
+        #: Of what :meth:`key` digests.
+        self.length_sent = len(SCHEME) + self.length
         self._pattern = re.compile(
             f"{prefix}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}", re.ASCII
         )
@@ -250,9 +254,10 @@ class TokenFormat:
         """Under what a text that may be a token of this service is remembered; nothing if it is none by its length."""
         if len(text) != self.length or not text.isascii():
             return b""  # what is too long is not even looked at
-        # Another digest than the store's: it takes less time, and is of no use to any other process.
+        # Another digest than the store's: it takes less time, and is of no use to any other process. And of the whole
+        # header as most send it, which need not be taken apart for that.
         salted = self.salted.copy()
-        salted.update(text.encode())
+        salted.update(f"{SCHEME}{text}".encode())
         return salted.digest()
 
     def mint(self) -> Minted:

@@ -21,6 +21,7 @@ from .cache import NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
+from .scopes import Requirement
 from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 
 log = logging.getLogger("tokenguard")
@@ -49,20 +50,21 @@ class UsageLog:
         self._forget()
         _write_at_exit(self)
 
-    def note(self, verified: Verified, scopes: tuple[str, ...], address: str | None, requests: int = 1) -> None:
-        """A request was let in with this token from ``address``, for which it needed ``scopes``.
+    def note(self, verified: Verified, requirement: Requirement, address: str | None, requests: int = 1) -> None:
+        """A request was let in with this token from ``address``, since it meets ``requirement``.
 
-        With 0 ``requests`` it is one that was noted before, and now needs more.
+        With 0 ``requests`` it is one that was noted before, and now has to meet another one.
         """
         at, using = self._clock(), verified.using
-        if at >= using.look_at or scopes not in using.asked:
-            self.look(using, scopes, at)
+        if at >= using.look_at or requirement.mark not in using.met:
+            self.look(verified, requirement, at)
         using.at, using.address = at, address
         if requests:
             next(using.uses)
 
-    def look(self, using: Using, scopes: tuple[str, ...], at: int) -> None:
-        """What is to be seen to before a use is counted, for which ``scopes`` were needed: not often."""
+    def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
+        """What is to be seen to before a use is counted that meets ``requirement``: not often."""
+        using = verified.using
         with self._lock:
             older = self._waiting.get(using.token_id)
             if older is not using:
@@ -72,7 +74,7 @@ class UsageLog:
             if using.day != at // DAY:
                 _add_up(using)
                 using.day = at // DAY
-            using.asked |= {scopes}
+            verified.meets(requirement)
             using.look_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
             if at >= using.look_at or len(self._waiting) > MAX_WAITING:
                 self.due.add(using.token_id)
@@ -139,15 +141,15 @@ class UsageLog:
                 continue  # its first use is just being counted
             del self._waiting[token_id]
             using.look_at, using.due_at = 0, at + USE_INTERVAL
-            scopes = frozenset([name for asked in using.asked for name in asked])
+            scopes = using.scopes_needed
             address = str(read_address(using.address) or "")
             taken.append((using, NewUse(token_id, using.at, address, scopes, using.requests)))
-            using.asked, using.requests = frozenset(), NOTHING
+            using.asked, using.met, using.requests = frozenset(), NOTHING, NOTHING
         return taken
 
     def _put_back(self, using: Using, use: NewUse, at: int) -> None:
         newer = self._waiting.setdefault(use.token_id, using)
-        newer.asked |= {tuple(use.scopes)}
+        newer.asked |= use.scopes
         newer.requests = _sum(newer.requests, use.requests)
         if use.last_used_at > newer.at:
             newer.at, newer.address = use.last_used_at, use.address
@@ -175,11 +177,11 @@ def _add_up(using: Using) -> Using:
 def _move(older: Using, newer: Using) -> None:
     """Give over what is known of a token to what was read of it since."""
     newer.requests = _sum(newer.requests, _add_up(older).requests)
-    newer.asked |= older.asked
+    newer.asked |= older.scopes_needed
     newer.due_at = max(newer.due_at, older.due_at)
     if older.at > newer.at:
         newer.at, newer.address = older.at, older.address
-    older.asked, older.requests, older.look_at = frozenset(), NOTHING, 0
+    older.asked, older.met, older.requests, older.look_at = frozenset(), NOTHING, NOTHING, 0
 
 
 def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:

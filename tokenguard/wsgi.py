@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _CACHING = {"cache-control", "vary"}
+#: What most answers have, and is none of these.
+_NOT_CACHING = {"Content-Type", "Content-Length", "Content-type", "Content-length", "Location", "Set-Cookie"}
 #: Whether Werkzeug's headers keep what they hold as all versions do that there are.
 _HEADERS_ARE_A_LIST = getattr(Headers([("Vary", "x")]), "_list", None) == [("Vary", "x")]
 
@@ -43,8 +44,8 @@ class RequestGuard:
         #: The short way, to be tried before :meth:`admit` and :meth:`authenticate`: it lets in whom they would.
         self.wave_through = shortcut(self, guard, scheme, self.hooks)
 
-    def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
-        """The caller's identity, if it may pass; raises AuthError if not. Asked again, it verifies only once.
+    def decide(self, environ: WSGIEnvironment, requirement: Requirement) -> Verified | AuthError:
+        """Let the request in, or refuse it and return why. Asked again, it verifies only once.
 
         Raises ConfigurationError for a requirement that nobody could meet.
         """
@@ -52,34 +53,33 @@ class RequestGuard:
         outcome = self._remembered(environ)
         sources = self.scheme.sources(environ) if outcome is None else outcome[1]
         result = self._verify(environ) if outcome is None else outcome[2]
-        if not isinstance(result, AuthError):
-            try:
-                self.guard.authorize(result.identity, requirement)
-            except AuthError as error:
-                environ[IDENTITY] = result.identity
-                self._refuse(error, environ, sources)
-                raise
-            self._let_in(result, requirement, environ, sources, outcome)
-            return result.identity
-        environ[IDENTITY] = None
-        self._refuse(result, environ, sources)
-        raise result
+        if isinstance(result, AuthError):
+            environ[IDENTITY] = None
+            return self._refuse(result, environ, sources)
+        if (error := self.guard.objection(result.identity, requirement)) is not None:
+            environ[IDENTITY] = result.identity
+            return self._refuse(error, environ, sources)
+        self._let_in(result, requirement, environ, sources, outcome)
+        return result
+
+    def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
+        """The caller's identity, if it may pass; raises AuthError if not. Otherwise as :meth:`decide`."""
+        result = self.decide(environ, requirement)
+        if isinstance(result, AuthError):
+            raise result
+        return result.identity
 
     def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
         """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
         result = self._authenticate(environ)
         if isinstance(result, AuthError):
             return result
-        try:
-            self.guard.authorize(result.identity, requirement)
-        except AuthError as error:
-            return error.with_traceback(None)
-        return None
+        return self.guard.objection(result.identity, requirement)
 
     def identify(self, environ: WSGIEnvironment) -> Identity | None:
         """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
-        if (identity := self.wave_through(environ, ANY_TOKEN)) is not None:
-            return identity
+        if (verified := self.wave_through(environ, ANY_TOKEN)) is not None:
+            return verified.identity
         self.guard.catalog.check(ANY_TOKEN)
         result = self._authenticate(environ)
         if isinstance(result, AuthError):
@@ -157,6 +157,18 @@ class RequestGuard:
         usage = self.guard.usage
         return usage is not None and bool(usage.due)
 
+    def closing(self, answer: Iterable[bytes], environ: WSGIEnvironment) -> Iterable[bytes]:
+        """The same answer, which calls :meth:`after_response` when it has been sent, if there is something to do."""
+        usage = self.guard.usage
+        if usage is None or not usage.due:
+            return answer
+        # A server that sends a file by itself must find it to be one.
+        if type(answer) is environ.get("wsgi.file_wrapper"):
+            self.after_response()
+            return answer
+        closing: Iterable[bytes] = ClosingIterator(answer, [self.after_response])
+        return closing
+
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
         # It can wait until the store is back, and a thread that waits for the store is one that answers nobody.
@@ -174,9 +186,8 @@ class RequestGuard:
         # A view of a guarded blueprint may ask for more: that is still one request.
         again = outcome is not None and outcome[3] is LET_IN
         if (usage := self.guard.usage) is not None:
-            used = requirement.used_of(verified.identity.scopes) if requirement.any_of else requirement.all_of
             address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
-            usage.note(verified, used, address, 0 if again else 1)
+            usage.note(verified, requirement, address, 0 if again else 1)
         if not again:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
             environ[OUTCOME] = (self, sources, verified, LET_IN)
@@ -184,7 +195,7 @@ class RequestGuard:
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
-    def _refuse(self, error: AuthError, environ: WSGIEnvironment, sources: Sources) -> None:
+    def _refuse(self, error: AuthError, environ: WSGIEnvironment, sources: Sources) -> AuthError:
         environ[OUTCOME] = (self, sources, error, REFUSED)
         # A token that this service did issue is somebody's trouble; noise from strangers is not.
         level = logging.WARNING if error.client_id is not None else logging.INFO
@@ -192,6 +203,7 @@ class RequestGuard:
             _log_refusal(level, error, self.scheme.address(environ))
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
+        return error
 
     def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
         if (outcome := self._remembered(environ)) is not None:
@@ -223,6 +235,14 @@ class RequestGuard:
         return outcome if outcome[1] == self.scheme.sources(environ) else None
 
 
+def says_nothing_of_caching(fields: Iterable[tuple[str, str]]) -> bool:
+    """Whether an answer with these headers has none of those that :meth:`RequestGuard.finish` looks at."""
+    for name, _ in fields:  # noqa: SIM110 - each request comes by here, and a generator costs more than this loop
+        if name not in _NOT_CACHING and name.lower() in _CACHING:
+            return False
+    return True
+
+
 def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:
     """Add these fields, which are printable ASCII and not there yet."""
     if _HEADERS_ARE_A_LIST:
@@ -242,13 +262,9 @@ def to_headers(fields: list[tuple[str, str]]) -> Headers:
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
     fields = headers._list if _HEADERS_ARE_A_LIST else [*headers]
-    for name, _ in fields:
-        if name.lower() in _CACHING:
-            break
-    else:
-        if requests.has_let_in(environ):
-            _append(headers, requests.scheme.plain_marks)
-            return
+    if requests.has_let_in(environ) and says_nothing_of_caching(fields):
+        _append(headers, requests.scheme.plain_marks)
+        return
     if fields[2:] == requests.refused_with(environ):
         return  # the refusal is as it was made
     found: dict[str, list[str]] = {}
@@ -283,6 +299,26 @@ def _refuse(refusal: Refusal, environ: WSGIEnvironment, start_response: StartRes
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
+class Marking:
+    """Tells caches what they must know of every answer of a WSGI application that a guard within has judged."""
+
+    def __init__(self, app: WSGIApplication, requests: RequestGuard) -> None:
+        self.app = app
+        self.requests = requests
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        requests = self.requests
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            if requests.has_let_in(environ) and says_nothing_of_caching(headers):
+                return start_response(status, headers + requests.scheme.plain_marks, exc_info)
+            marked = Headers(headers)
+            finish_headers(requests, environ, marked)
+            return start_response(status, marked.to_wsgi_list(), exc_info)
+
+        return requests.closing(self.app(environ, start), environ)
+
+
 class TokenGuardMiddleware:
     """Guards every request to any WSGI application.
 
@@ -313,33 +349,19 @@ class TokenGuardMiddleware:
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
         requests = self.requests
-        if requests.wave_through(environ, self.requirement) is None:
-            try:
-                requests.admit(environ, self.requirement)
-            except AuthError as error:
-                error.__traceback__ = None  # it leads to the environ, which remembers the error
-                return _refuse(requests.scheme.refusal(error), environ, start_response)
-        answer = self.app(environ, partial(self._start, environ, start_response))
-        return ClosingIterator(answer, [requests.after_response]) if requests.due else answer
+        verified = requests.wave_through(environ, self.requirement)
+        if verified is None and isinstance(error := requests.decide(environ, self.requirement), AuthError):
+            return _refuse(requests.scheme.refusal(error), environ, start_response)
+        is_plain = verified is not None and verified.allowance is None
 
-    def _start(
-        self,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        status: str,
-        headers: list[tuple[str, str]],
-        exc_info: Any = None,
-    ) -> Callable[[bytes], object]:
-        requests = self.requests
-        for name, _ in headers:
-            if name.lower() in _CACHING:
-                break
-        else:
-            if requests.has_let_in(environ):
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            if is_plain and says_nothing_of_caching(headers):
                 return start_response(status, headers + requests.scheme.plain_marks, exc_info)
-        marked = Headers(headers)
-        finish_headers(requests, environ, marked)
-        # Also where a guard within has the last word.
-        present = marked.get("Cache-Control"), ",".join(marked.getlist("Vary"))
-        marked.update(requests.scheme.marks(*present))
-        return start_response(status, marked.to_wsgi_list(), exc_info)
+            marked = Headers(headers)
+            finish_headers(requests, environ, marked)
+            # Also where a guard within has the last word.
+            present = marked.get("Cache-Control"), ",".join(marked.getlist("Vary"))
+            marked.update(requests.scheme.marks(*present))
+            return start_response(status, marked.to_wsgi_list(), exc_info)
+
+        return requests.closing(self.app(environ, start), environ)

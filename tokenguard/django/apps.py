@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
-from django.core.signals import request_finished
 from django.db.models.signals import post_migrate
 
 
@@ -17,10 +16,8 @@ class TokenGuardConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, upgrade
-        from .middleware import after_response
 
         checks.register()
         post_migrate.connect(upgrade.restore_counter, sender=self)
-        request_finished.connect(after_response, dispatch_uid="tokenguard.after_response")
         if apps.is_installed("drf_spectacular"):
             from . import spectacular  # noqa: F401 - drf-spectacular finds what has been imported

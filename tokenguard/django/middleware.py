@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from ..identity import Identity
 from ..wsgi import RequestGuard
-from .conf import built, service
+from .conf import service
 from .headers import finish_headers
 from .signals import heard
 
@@ -46,13 +46,18 @@ class TokenGuardMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self._respond(request)
-        requests, environ = service().requests, request.META
-        if (identity := requests.wave_through(environ, None)) is None or "identity" in vars(request):
-            identity = _identify(request, requests)
+        requests, environ, held = service().requests, request.META, vars(request)
+        verified = requests.wave_through(environ, None)
+        if verified is None or "identity" in held:
+            held["identity"] = _identify(request, requests)
+        else:
+            held["identity"] = verified.identity
         environ[MIDDLEWARE] = requests
-        request.identity = identity  # type: ignore[attr-defined]
         response = self.get_response(request)
         finish_headers(requests, environ, response)
+        usage = requests.guard.usage
+        if usage is not None and usage.due:
+            _call_after(response, requests)
         return response
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
@@ -63,6 +68,8 @@ class TokenGuardMiddleware:
         request.identity = identity  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
         await in_thread_if_heard(finish_headers, requests, request.META, response)
+        if requests.due:
+            _call_after(response, requests)
         return response
 
 
@@ -90,16 +97,21 @@ async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:
     return await sync_to_async(function, thread_sensitive=True)(*args) if heard() else function(*args)
 
 
-def after_response(**kwargs: Any) -> None:
-    """When an answer has been sent: writes down what is due of the tokens' use, outside of any transaction."""
-    found = built()
-    if found is None or not found.requests.due or found.store.in_transaction:
-        return
-    found.requests.after_response()
-    # Django has looked after its connections already.
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+def _call_after(response: HttpResponseBase, requests: RequestGuard) -> None:
+    """When the answer has been sent, write down what is due of the tokens' use, outside of any transaction."""
+    # A receiver of Django's signal that says so would cost the requests too that have nothing to write.
+    close = response.close
+
+    def close_after() -> None:
+        if not requests.guard.store.in_transaction:
+            requests.after_response()
+            # As Django will do, but for its test client.
+            for connection in connections.all(initialized_only=True):
+                if not connection.in_atomic_block:
+                    connection.close_if_unusable_or_obsolete()
+        close()
+
+    response.close = close_after  # type: ignore[method-assign]
 
 
 def _identify(request: HttpRequest, requests: RequestGuard) -> Identity | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from ..hooks import Hooks, Receiver, log_failure
+from ..hooks import Heard, Hooks, Receiver, log_failure
 
 
 class _Signal(Signal):
@@ -32,26 +32,19 @@ token_rotated = _Signal()
 token_revoked = _Signal()
 
 
-class _Heard(list[Receiver]):
-    """What sends a signal on every request; empty as long as nobody wants to hear of it."""
-
-    def __init__(self, signal: Signal) -> None:
-        super().__init__([partial(signal.send_robust, Hooks)])
-        self._signal = signal
-
-    def __bool__(self) -> bool:
-        return len(self) > 1 or bool(self._signal.receivers)
-
-
 def signalling_hooks() -> Hooks:
     """Hooks that send these signals."""
     return Hooks(
-        authenticated=_Heard(token_authenticated),
-        refused=_Heard(token_refused),
-        issued=[partial(token_issued.send_robust, Hooks)],
-        rotated=[partial(token_rotated.send_robust, Hooks)],
-        revoked=[partial(token_revoked.send_robust, Hooks)],
+        authenticated=Heard(token_authenticated, _sender(token_authenticated)),
+        refused=Heard(token_refused, _sender(token_refused)),
+        issued=[_sender(token_issued)],
+        rotated=[_sender(token_rotated)],
+        revoked=[_sender(token_revoked)],
     )
+
+
+def _sender(signal: Signal) -> Receiver:
+    return partial(signal.send_robust, Hooks)
 
 
 def heard() -> bool:

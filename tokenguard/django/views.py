@@ -70,20 +70,16 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         return HttpResponse(status=204)
     requests = environ.get(MIDDLEWARE) or guard_of(request)
     request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
-    if (identity := requests.wave_through(environ, requirement)) is not None:
-        request.identity = identity  # type: ignore[attr-defined]
+    found = requests.wave_through(environ, requirement) or judge(requirement, request).decide(environ, requirement)
+    if not isinstance(found, AuthError):
+        request.identity = found.identity  # type: ignore[attr-defined]
         return None
-    try:
-        request.identity = judge(requirement, request).admit(environ, requirement)  # type: ignore[attr-defined]
-    except AuthError as error:
-        error.__traceback__ = None  # it leads to the environ, which remembers the error
-        status, headers, body = requests.scheme.refusal(error)
-        response = HttpResponse(body, status=status)
-        set_headers(response, headers)
-        # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
-        response._has_been_logged = status < 500  # type: ignore[attr-defined]
-        return response
-    return None
+    status, headers, body = requests.scheme.refusal(found)
+    response = HttpResponse(body, content_type=headers[0][1], status=status)
+    set_headers(response, headers)
+    # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
+    response._has_been_logged = status < 500  # type: ignore[attr-defined]
+    return response
 
 
 def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
@@ -199,6 +195,18 @@ def _guarding(
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             requirement = requirements[0] if find is None else find(request)
+            # What refuse_unless does for almost every request.
+            environ = getattr(request, "META", {})
+            requests = environ.get(MIDDLEWARE)
+            if (
+                requests is not None
+                and requirement is not None
+                and environ["REQUEST_METHOD"] != "OPTIONS"
+                and (verified := requests.wave_through(environ, requirement)) is not None
+            ):
+                request.identity = verified.identity  # type: ignore[attr-defined]
+                request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
+                return view(request, *args, **kwargs)
             if (refusal := refuse_unless(requirement or ANY_TOKEN, request)) is not None:
                 return refusal
             return (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
 
 import click
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask
 
 from ..backends import open_store
 from ..cli import command_tree
@@ -18,9 +18,9 @@ from ..issuer import Issuer
 from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
-from ..wsgi import RequestGuard, finish_headers
+from ..wsgi import Marking
 from .signals import signalling_hooks
-from .views import check, check_views, environ_at_hand, service
+from .views import check, check_views, service
 
 B = TypeVar("B", bound=Blueprint)
 
@@ -58,7 +58,8 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
-        app.after_request(_finishing(built.requests))
+        # Around all that Flask does: its functions that are called after a request each have their price.
+        app.wsgi_app = Marking(app.wsgi_app, built.requests)  # type: ignore[method-assign]
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:
@@ -102,18 +103,3 @@ def _given(app: Flask) -> dict[str, Any]:
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
-
-
-def _finishing(requests: RequestGuard) -> Callable[[Response], Response]:
-    usage = requests.guard.usage
-
-    def finish(response: Response) -> Response:
-        finish_headers(requests, environ_at_hand(), response.headers)
-        if usage is not None and usage.due:
-            if response.direct_passthrough:
-                requests.after_response()  # such an answer, of a file, is never closed
-            else:
-                response.call_on_close(requests.after_response)
-        return response
-
-    return finish

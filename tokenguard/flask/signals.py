@@ -7,7 +7,7 @@ from typing import Any
 from blinker import NamedSignal, Namespace
 from flask import current_app
 
-from ..hooks import Hooks, Receiver
+from ..hooks import Heard, Hooks, Receiver
 
 _signals = Namespace()
 #: A request was let in: ``identity``, ``environ``.
@@ -22,22 +22,11 @@ token_rotated = _signals.signal("tokenguard-rotated")
 token_revoked = _signals.signal("tokenguard-revoked")
 
 
-class _Heard(list[Receiver]):
-    """What sends a signal on every request; empty as long as nobody wants to hear of it."""
-
-    def __init__(self, signal: NamedSignal) -> None:
-        super().__init__([_sender(signal)])
-        self._signal = signal
-
-    def __bool__(self) -> bool:
-        return len(self) > 1 or bool(self._signal.receivers)
-
-
 def signalling_hooks() -> Hooks:
     """Hooks that send these signals."""
     return Hooks(
-        authenticated=_Heard(token_authenticated),
-        refused=_Heard(token_refused),
+        authenticated=Heard(token_authenticated, _sender(token_authenticated)),
+        refused=Heard(token_refused, _sender(token_refused)),
         issued=[_sender(token_issued)],
         rotated=[_sender(token_rotated)],
         revoked=[_sender(token_revoked)],

@@ -117,16 +117,14 @@ def check(requirement: Requirement) -> Response | None:
         return current_app.make_default_options_response()
     if requests.wave_through(environ, requirement) is not None:
         return None
-    try:
-        requests.admit(environ, requirement)
-    except AuthError as error:
-        error.__traceback__ = None  # it leads to the environ, which remembers the error
-        status, headers, body = requests.scheme.refusal(error)
-        response = Response([body], status, to_headers(headers))
-        if _may_be_worded(_app_at_hand()):
-            raise _refused(status)(error, response) from None
-        return response
-    return None
+    error = requests.decide(environ, requirement)
+    if not isinstance(error, AuthError):
+        return None
+    status, headers, body = requests.scheme.refusal(error)
+    response = Response([body], status, to_headers(headers))
+    if _may_be_worded(_app_at_hand()):
+        raise _refused(status)(error, response)
+    return response
 
 
 def _may_be_worded(app: Flask) -> bool:
@@ -166,7 +164,12 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            if (answer := check(requirement)) is not None:
+            # As check does.
+            environ = request._get_current_object().environ  # type: ignore[attr-defined]
+            if (
+                environ["REQUEST_METHOD"] == "OPTIONS"
+                or service().requests.wave_through(environ, requirement) is None
+            ) and (answer := check(requirement)) is not None:
                 return answer
             called = current_app.ensure_sync(view) if is_async else view
             return called(*args, **kwargs)
