@@ -88,17 +88,18 @@ class Verified:
         token, client = record.token, record.client
         self.identity = identity
         #: When it ends unless something changes, in epoch microseconds.
-        self.ends_at = min(end for end in (token.expires_at, token.overlap_ends_at, record.idle_end, NEVER) if end)
+        self.ends_at = min(token.expires_at or NEVER, token.overlap_ends_at or NEVER, record.idle_end or NEVER)
         self.using = Using(token.id, record.last_used_at)
+        #: Whether it may be used at all depends on the request.
+        self.conditional = bool(token.conditions or client.conditions)
         both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
+        limited = both if self.conditional else ()
         #: The conditions that limit from where it may be used.
-        self.networks: tuple[Conditions, ...] = tuple([held for *_, held in both if held.allow or held.deny])
+        self.networks: tuple[Conditions, ...] = tuple(held for *_, held in limited if held.allow or held.deny)
         #: How often it may be used, and of whom that is counted: a kind and an id.
         self.rates: tuple[tuple[str, str, Rate], ...] = tuple(
-            [(kind, holder, held.rate) for kind, holder, held in both if held.rate]
+            (kind, holder, held.rate) for kind, holder, held in limited if held.rate
         )
-        #: Whether it may be used at all depends on the request.
-        self.conditional = bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
 

@@ -114,7 +114,7 @@ class Conditions:
         return not self.allow or any(address in network for network in self.allow)
 
     def __bool__(self) -> bool:
-        return self != UNCONDITIONAL
+        return bool(self.allow or self.deny or self.rate)
 
 
 #: Whoever, from wherever, as often as they like.

@@ -27,6 +27,10 @@ def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
 
 _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
+_SCOPES, _CONDITIONS = columns(Token).index("scopes"), columns(Token).index("conditions")
+_BOOLEANS = {0: False, 1: True}
+#: What types the columns of records had that were read without complaint.
+_SOUND: set[tuple[type, ...]] = set()
 
 
 def load(kind: type[T], row: Sequence[Any]) -> T:
@@ -40,7 +44,29 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
 
 
 def load_record(row: Sequence[Any]) -> Record:
-    """From the counter's value and the columns of token, client and use, where NULLs stand for a missing use."""
+    """From the counter's value and the columns of token, client and use, where NULLs stand for a missing use.
+
+    Raises StoreError as :func:`load` does.
+    """
+    types = tuple(map(type, row))
+    if types not in _SOUND:
+        record = _load_record_by_column(row)
+        if len(_SOUND) < REMEMBERED:
+            _SOUND.add(types)
+        return record
+    # Where all is of such types as it was before, only what is kept as text has to be read. A request waits for this.
+    revision, *token, client_id, client_name, ceiling, enabled, made_at, limits, used, at, address, scopes = row
+    try:
+        token[_SCOPES], token[_CONDITIONS] = load_scopes(token[_SCOPES]), load_conditions(token[_CONDITIONS])
+        limits = load_conditions(limits)
+        client = Client(client_id, client_name, load_scopes(ceiling), _BOOLEANS[enabled], made_at, limits)
+        use = None if used is None else Use(used, at, address, load_scopes(scopes))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return _load_record_by_column(row)  # which says what is wrong
+    return Record(Token(*token), client, revision, use)
+
+
+def _load_record_by_column(row: Sequence[Any]) -> Record:
     token, client, used = row[1:_TOKEN_END], row[_TOKEN_END:_CLIENT_END], row[_CLIENT_END:]
     return Record(load(Token, token), load(Client, client), row[0], None if used[0] is None else load(Use, used))
 
@@ -110,7 +136,7 @@ def _text(value: Any) -> str:
 _BY_TYPE: dict[Any, Callable[[Any], Any]] = {
     int: _whole_number,
     str: _text,
-    bool: {0: False, 1: True}.__getitem__,
+    bool: _BOOLEANS.__getitem__,
     Scopes: load_scopes,
     Conditions: load_conditions,
     Mapping[str, Any]: json.loads,

@@ -86,12 +86,16 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 environ[OUTCOME] = (owner, sources, verified, KNOWN)
                 return verified
         else:
-            # A middleware has asked who is calling, and now a view asks for more.
+            # A middleware has asked who is calling, and now a view asks again, or for more.
             judge, sources, verified, stage = outcome
-            if judge is not owner or stage is not KNOWN or not isinstance(verified, Verified) or requirement is None:
+            if judge is not owner or not isinstance(verified, Verified):
                 return None
             if sources[0] is not authorization or sources[1] is not query or (nothing and sources[2:] != nothing):
                 return None
+            if requirement is None:
+                return verified
+            if stage is not KNOWN:  # let in already, it is one request, and counted
+                return verified if stage is LET_IN and requirement.mark in verified.using.met else None
             at = clock.latest
         using = verified.using
         if (requirement.mark not in using.met or at >= using.look_at) and not guard.lets_in(verified, requirement, at):

@@ -185,6 +185,8 @@ def _move(older: Using, newer: Using) -> None:
 
 
 def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:
+    if not (one and other):
+        return one or other
     return {day: one.get(day, 0) + other.get(day, 0) for day in {*one, *other}}
 
 

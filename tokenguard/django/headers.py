@@ -24,7 +24,7 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
     """:meth:`RequestGuard.finish` done to a response."""
     if _IS_KNOWN:
         held = response.headers._store
-        if "vary" not in held and "cache-control" not in held and requests.has_let_in(environ):
+        if requests.has_let_in(environ) and "vary" not in held and "cache-control" not in held:
             held["cache-control"], held["vary"] = requests.scheme.plain_marks
             return
     cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""

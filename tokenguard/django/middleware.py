@@ -46,12 +46,12 @@ class TokenGuardMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self._respond(request)
-        requests, environ, held = service().requests, request.META, vars(request)
+        requests, environ = service().requests, request.META
         verified = requests.wave_through(environ, None)
-        if verified is None or "identity" in held:
-            held["identity"] = _identify(request, requests)
+        if verified is None or hasattr(request, "identity"):
+            request.identity = _identify(request, requests)  # type: ignore[attr-defined]
         else:
-            held["identity"] = verified.identity
+            request.identity = verified.identity  # type: ignore[attr-defined]
         environ[MIDDLEWARE] = requests
         response = self.get_response(request)
         finish_headers(requests, environ, response)
@@ -115,7 +115,7 @@ def _call_after(response: HttpResponseBase, requests: RequestGuard) -> None:
 
 
 def _identify(request: HttpRequest, requests: RequestGuard) -> Identity | None:
-    if (other := vars(request).get("identity")) is not None and MIDDLEWARE not in request.META:
+    if (other := getattr(request, "identity", None)) is not None and MIDDLEWARE not in request.META:
         _warn_once(type(other).__qualname__)
     return requests.authenticate(request.META)
 

@@ -55,7 +55,10 @@ def get_identity(request: HttpRequest) -> Identity | None:
 
     Raises ImproperlyConfigured where the middleware is missing.
     """
-    return guard_of(request).authenticate(request.META)
+    requests = guard_of(request)
+    if (verified := requests.wave_through(request.META, None)) is not None:
+        return verified.identity
+    return requests.authenticate(request.META)
 
 
 def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpResponse | None:
@@ -195,11 +198,10 @@ def _guarding(
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             requirement = requirements[0] if find is None else find(request)
+            environ = request.META if hasattr(request, "META") else {}
             # What refuse_unless does for almost every request.
-            environ = getattr(request, "META", {})
-            requests = environ.get(MIDDLEWARE)
             if (
-                requests is not None
+                (requests := environ.get(MIDDLEWARE)) is not None
                 and requirement is not None
                 and environ["REQUEST_METHOD"] != "OPTIONS"
                 and (verified := requests.wave_through(environ, requirement)) is not None

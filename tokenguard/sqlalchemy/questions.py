@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Engine, Select
+from sqlalchemy import Engine, PoolProxiedConnection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..databases import REPLICA_PAUSE, SERVER_STOPS, TOO_SLOW
@@ -15,6 +17,52 @@ from ..errors import StoreError
 from .engine import store_error
 
 log = logging.getLogger("tokenguard")
+#: How many connections are kept at hand at most: fewer than there are in a pool, which may hold 15.
+KEPT = 5
+#: What a forked child has of its parent's connections.
+_INHERITED: list[list[PoolProxiedConnection]] = []
+
+
+class Reserve:
+    """Connections of an engine's pool that are kept at hand: to take one out of the pool costs as much as the query.
+
+    A few of them: the others are for whoever asks the pool. Threads may share it; a forked child starts with none.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._idle: list[PoolProxiedConnection] = []
+        reference = weakref.ref(self)
+
+        def forget() -> None:
+            if (alive := reference()) is not None:
+                # They are the parent's, and still open: as long as somebody holds them, nobody closes them.
+                _INHERITED.append(alive._idle)
+                alive._idle = []
+
+        os.register_at_fork(after_in_child=forget)
+
+    def take(self) -> PoolProxiedConnection:
+        """One that nobody else uses."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.engine.raw_connection()
+
+    def give_back(self, connection: PoolProxiedConnection) -> None:
+        """For the next one; it is as it was when it was taken."""
+        if len(self._idle) < KEPT:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def empty(self, *, broken: bool = False) -> None:
+        """Keep none; ``broken`` ones not in the pool either."""
+        while self._idle:
+            connection = self._idle.pop()
+            if broken:
+                connection.invalidate()
+            connection.close()
 
 
 class Question:
@@ -23,7 +71,8 @@ class Question:
     On a connection that has broken since it was last used, it is asked once more on a new one: it changes nothing.
     """
 
-    def __init__(self, engine: Engine, query: Select[Any]) -> None:
+    def __init__(self, reserve: Reserve, query: Select[Any]) -> None:
+        engine = reserve.engine
         compiled = query.compile(dialect=engine.dialect)
         (self._name,) = compiled.params
         self._positional = compiled.positional
@@ -34,7 +83,8 @@ class Question:
             from .postgresql import limited
 
             self._text = limited(self._text)
-        self._engine = engine
+        self._reserve = reserve
+        self._dialect = engine.dialect
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
     def ask(self, value: object) -> Sequence[Any]:
@@ -44,6 +94,7 @@ class Question:
             try:
                 return self._rows(parameters)
             except _LostConnection:
+                self._reserve.empty(broken=True)  # most likely all are
                 return self._rows(parameters)
         except _LostConnection as lost:
             raise store_error(lost.error) from lost.error
@@ -51,7 +102,7 @@ class Question:
             raise store_error(error) from error
 
     def _rows(self, parameters: Any) -> Sequence[Any]:
-        connection = self._engine.raw_connection()
+        connection = self._reserve.take()
         cursor = None
         try:
             cursor = connection.cursor()
@@ -67,7 +118,7 @@ class Question:
             if lost:
                 raise _LostConnection(error) from error
             raise
-        connection.close()
+        self._reserve.give_back(connection)
         return rows
 
     def _is_lost(self, error: BaseException, connection: Any, cursor: Any) -> bool:
@@ -75,7 +126,7 @@ class Question:
             return False
         state = getattr(error, "sqlstate", None)
         # One that did not answer in time is closed too, but has taken its time already.
-        broken = self._engine.dialect.is_disconnect(error, connection, cursor) and state != TOO_SLOW
+        broken = self._dialect.is_disconnect(error, connection, cursor) and state != TOO_SLOW
         return broken or state in SERVER_STOPS
 
 

@@ -39,7 +39,7 @@ from .engine import (
     writing_engine,
 )
 from .queries import FEED, FIND, database_time, events_query, find_client, find_record, find_records, first
-from .questions import Question, Replica
+from .questions import Question, Replica, Reserve
 from .tables import (
     client_table,
     event_table,
@@ -69,15 +69,18 @@ class SQLAlchemyStore:
         self.in_transaction = False
         self._reading, self._writing = reading_engine(self.url), writing_engine(self.url)
         self._engines = [self._reading, self._writing]
-        self._find, self._feed = Question(self._reading, FIND), Question(self._reading, FEED)
+        reserve = Reserve(self._reading)
+        self._reserves = [reserve]
+        self._find, self._feed = Question(reserve, FIND), Question(reserve, FEED)
         self.replicated = read_url is not None
         self._replica: Replica | None = None
         if read_url is not None:
             replica = reading_engine(replica_url(read_url, self.url))
             self._engines.append(replica)
-            self._replica = Replica(Question(replica, FIND))
+            self._reserves.append(Reserve(replica))
+            self._replica = Replica(Question(self._reserves[-1], FIND))
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
-        weakref.finalize(self, _dispose, self._engines)
+        weakref.finalize(self, _dispose, self._engines, self._reserves)
 
     # Reading: each is one statement, so it sees one state.
 
@@ -155,7 +158,7 @@ class SQLAlchemyStore:
 
     def close(self) -> None:
         """Close the pools' connections; the next use opens new ones."""
-        _dispose(self._engines)
+        _dispose(self._engines, self._reserves)
 
     @contextmanager
     def _begin(self, statements: float, locks: str = f"{LOCK_TIMEOUT}s") -> Iterator[Connection]:
@@ -250,6 +253,8 @@ class _Transaction:
         return event
 
 
-def _dispose(engines: list[Engine]) -> None:
+def _dispose(engines: list[Engine], reserves: list[Reserve]) -> None:
+    for reserve in reserves:
+        reserve.empty()
     for engine in engines:
         engine.dispose()
