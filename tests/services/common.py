@@ -6,3 +6,5 @@ CATALOG: dict[str, object] = {
     "groups:read": "Read groups",
 }
 HEADERS = ["X-API-Key"]
+#: Where a sample is mounted besides.
+MOUNT = "/mounted"
