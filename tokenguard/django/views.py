@@ -78,7 +78,8 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         status, headers, body = requests.scheme.refusal(error)
-        response = HttpResponse(body, status=status)
+        # Django leaves it to the server to send no body to a HEAD (RFC 9110 section 9.3.2), and not every server does.
+        response = HttpResponse(b"" if environ["REQUEST_METHOD"] == "HEAD" else body, status=status)
         set_headers(response, headers)
         # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
         response._has_been_logged = status < 500  # type: ignore[attr-defined]
