@@ -207,8 +207,8 @@ def run_server(
     """
     whole = [sys.executable, "-m", *command]
     # Some say where they listen on the one, some on the other.
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(whole, cwd=ROOT, env=environ, text=True, **output) as process:
+    out, err = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(whole, cwd=ROOT, env=environ, stdout=out, stderr=err, text=True) as process:
         serving = Serving(process, listening, ready, workers)
         try:
             yield serving

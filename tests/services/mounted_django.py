@@ -6,11 +6,10 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from .common import MOUNT
+from .common import MOUNT, mounted
 
-application = DispatcherMiddleware(get_wsgi_application(), {MOUNT: get_wsgi_application()})
+application = mounted(get_wsgi_application())
 _asgi_application = get_asgi_application()
 
 

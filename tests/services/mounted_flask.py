@@ -6,16 +6,15 @@ from typing import Any
 
 from asgiref.wsgi import WsgiToAsgi
 from flask import Flask
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from sample_flask import create_app as create_sample
 
-from .common import MOUNT
+from .common import mounted
 
 
 def create_app() -> Flask:
     app = create_sample()
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {MOUNT: app.wsgi_app})  # type: ignore[method-assign]
+    app.wsgi_app = mounted(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
