@@ -60,7 +60,7 @@ DEVIATIONS: dict[str, list[Deviation]] = {
             *(f"{name} {_WHERE}" for name in ("NUL", "SOH", "backspace", "vertical tab", "form feed", "escape", "DEL")),
             f"bare CR {_WHERE}",
         ),
-        Deviation("Expect: 100-continue *", "closed", "it says that it goes on, and waits for a body until the end"),
+        Deviation("an expectation", "closed", "it says that it goes on, and waits for a body until the end"),
     ],
     "uvicorn": [
         *_refused(

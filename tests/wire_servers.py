@@ -53,6 +53,9 @@ PAIRS = [
     Pair("django", "uvicorn", (f"{DJANGO}:asgi_application",)),
 ]
 
+#: These drop a request whose sender says that no more will come, even if they have the whole of it.
+_PATIENCE = {"uvicorn": 5.0, "waitress": 1.5}
+
 
 @dataclass
 class Databases:
@@ -82,10 +85,10 @@ class Databases:
         self.issuer = Issuer(self.store, TokenFormat(SigningKeys(KEY)), catalog=ScopeCatalog(SCOPES))
         self.issuer.register("tests", "*", actor="tests")
 
-    def issue(self, conditions: Conditions | None = None) -> str:
-        """The text of a new token that reads users."""
+    def issue(self, scopes: str = "okta.users.read", conditions: Conditions | None = None) -> str:
+        """The text of a new token."""
         given = conditions or Conditions()
-        return self.issuer.issue("tests", "okta.users.read", conditions=given, actor="tests").text.reveal()
+        return self.issuer.issue("tests", scopes, conditions=given, actor="tests").text.reveal()
 
     @contextmanager
     def broken(self) -> Iterator[None]:
@@ -129,9 +132,9 @@ def opened(sample: str, folder: Path) -> Iterator[Databases]:
 def started(pair: Pair, databases: Databases) -> Iterator[Target]:
     """The pair with one worker, until the block ends."""
     with _serve(pair, databases.environ) as serving:
-        # uvicorn drops a request whose sender says that no more will come, even if it has the whole of it.
-        patience = 5.0 if pair.server == "uvicorn" else 0.5
-        yield Target(pair, databases, Server(int(serving.url.rpartition(":")[2]), serving.log, patience))
+        server = Server(int(serving.url.rpartition(":")[2]), serving.log, _PATIENCE.get(pair.server, 0.2))
+        assert server.get("/").status == 200  # the first takes long, as much is only made when it is asked for
+        yield Target(pair, databases, server)
 
 
 def _serve(pair: Pair, environ: dict[str, str]) -> AbstractContextManager[Serving]:
