@@ -120,7 +120,10 @@ def hostile_requests(token: bytes, seed: str) -> Iterator[bytes]:
 def _mutated(text: bytes, rng: random.Random) -> bytes:
     changed = bytearray(text)
     for _ in range(rng.randint(1, 3)):
-        at, to = sorted(rng.choices(range(len(changed) + 1), k=2))
+        # Half of them where something ends, or begins.
+        borders = [found.start() for found in re.finditer(rb"\b", changed)] or [0]
+        at, other = (rng.choice(rng.choice([borders, range(len(changed) + 1)])) for _ in range(2))
+        part = slice(min(at, other), max(at, other))
         match rng.randrange(8):
             case 0:
                 changed[at:at] = rng.choice(_PIECES)
@@ -131,11 +134,11 @@ def _mutated(text: bytes, rng: random.Random) -> bytes:
             case 3:
                 del changed[at : at + rng.randint(1, 3)]
             case 4:
-                changed[at:to] = changed[at:to].swapcase()
+                changed[part] = changed[part].swapcase()
             case 5:
-                changed[at:at] = changed[at:to]
+                changed[at:at] = changed[part]
             case 6:
-                changed[at:to] = changed[at:to][::-1]
+                changed[part] = changed[part][::-1]
             case 7 if rng.random() < 0.1:
                 changed[at:at] = changed[at : at + 1] * rng.choice([100, 9_000, 70_000])
     return bytes(changed)
