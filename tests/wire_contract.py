@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from tokenguard import Conditions
+from tokenguard.clock import DAY, now
 
 from .framework_contract import same_refusal
 from .server import Answer
@@ -138,6 +139,20 @@ class WireContract:
                 line = f"{method} {path} HTTP/1.1".encode()
                 assert_dull(target, request(line, ORIGIN, ASKED, b"X-HTTP-Method-Override: OPTIONS"))
         assert one(target, GET, ORIGIN, ASKED).status == 401
+
+    def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(self, target: Target) -> None:
+        issuer, long_ago = target.databases.issuer, target.databases.issuer_at(now() - DAY)
+        expired = long_ago.issue("tests", "okta.users.read", expires_in=60, actor="tests").text.reveal()
+        revoked = target.databases.issue()
+        issuer.revoke(revoked.split("_")[1], actor="tests")
+        unknown, valid = issuer.tokens.mint().text.reveal(), target.token.decode()
+        forged = valid[:-1] + ("0" if valid[-1] != "0" else "1")
+        answers = [one(target, GET, bearer(text)) for text in (expired, revoked, unknown, forged, "x", f"{valid}=")]
+        for answer in answers:
+            same_refusal(answer, 401, "invalid_token")
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
+            del answer.headers["Date"]
+        assert len({(answer.body, tuple(answer.headers.items())) for answer in answers}) == 1
 
     def test_a_scope_that_is_lacking(self, target: Target) -> None:
         refused = one(target, b"GET /api/v1/groups HTTP/1.1", self.good(target))

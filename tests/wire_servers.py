@@ -14,6 +14,7 @@ from pathlib import Path
 from sample_flask.playground import ROOT, SAMPLES, Serving, gunicorn, run_server, uvicorn
 from sample_flask.scopes import SCOPES
 from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
+from tokenguard.clock import now
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .conftest import KEY
@@ -82,8 +83,13 @@ class Databases:
         name = "directory.db" if self.sample == "django" else "tokens.db"
         self.store = SQLAlchemyStore(f"sqlite:///{self.folder / name}")
         self.store.upgrade()
-        self.issuer = Issuer(self.store, TokenFormat(SigningKeys(KEY)), catalog=ScopeCatalog(SCOPES))
+        self.issuer = self.issuer_at()
         self.issuer.register("tests", "*", actor="tests")
+
+    def issuer_at(self, micros: int | None = None) -> Issuer:
+        """The granting side, as if it were that time."""
+        clock = now if micros is None else lambda: micros
+        return Issuer(self.store, TokenFormat(SigningKeys(KEY)), catalog=ScopeCatalog(SCOPES), clock=clock)
 
     def issue(self, scopes: str = "okta.users.read", conditions: Conditions | None = None) -> str:
         """The text of a new token."""
