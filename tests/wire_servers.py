@@ -55,7 +55,7 @@ PAIRS = [
 ]
 
 #: These drop a request whose sender says that no more will come, even if they have the whole of it.
-_PATIENCE = {"uvicorn": 5.0, "waitress": 1.5}
+_PATIENCE = {"uvicorn": 5.0, "waitress": 3.0}
 
 
 @dataclass
