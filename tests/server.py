@@ -63,10 +63,11 @@ class Server:
 
     def _exchange(self, data: bytes) -> bytes:
         received = bytearray()
-        with socket.create_connection(("127.0.0.1", self.port), timeout=self.patience) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             # It may have closed before it has read all: what it said until then is an answer too.
             with suppress(ConnectionError):
                 connection.sendall(data)
+            connection.settimeout(self.patience)
             is_waiting = False
             with suppress(ConnectionError):
                 while True:
