@@ -166,7 +166,7 @@ class Serving:
 
     def _read(self) -> None:
         # To the end, or the server would wait for somebody to take its log.
-        with self._process.stderr as lines:  # type: ignore[union-attr]
+        with self._process.stdout as lines:  # type: ignore[union-attr]
             for line in lines:
                 self.log.append(line)
                 ready = sum(self._ready in seen for seen in self.log) == self._workers
@@ -181,7 +181,7 @@ def gunicorn(
 ) -> Iterator[Serving]:
     """``app`` under gunicorn on a loopback port (0: a free one), until the block ends."""
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", str(workers), *options, app]
-    with _serving(command, environ, "Listening at:", "Booting worker", workers) as serving:
+    with run_server(command, environ, "Listening at:", "Booting worker", workers) as serving:
         yield serving
 
 
@@ -193,16 +193,22 @@ def uvicorn(
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
     # Unless told otherwise uvicorn believes what anybody on this machine says in X-Forwarded-For.
     command = ["uvicorn", *where, "--no-proxy-headers", "--no-access-log", *options, app]
-    with _serving(command, environ, "Uvicorn running on", "startup complete", workers) as serving:
+    with run_server(command, environ, "Uvicorn running on", "startup complete", workers) as serving:
         yield serving
 
 
 @contextmanager
-def _serving(
+def run_server(
     command: Sequence[str], environ: dict[str, str], listening: str, ready: str, workers: int
 ) -> Iterator[Serving]:
+    """The server that ``python -m command`` is, until the block ends.
+
+    ``listening`` is what it says before its URL, and ``ready`` what each of its ``workers`` says.
+    """
     whole = [sys.executable, "-m", *command]
-    with subprocess.Popen(whole, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as process:
+    # Some say where they listen on the one, some on the other.
+    out, err = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(whole, cwd=ROOT, env=environ, stdout=out, stderr=err, text=True) as process:
         serving = Serving(process, listening, ready, workers)
         try:
             yield serving

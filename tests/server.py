@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
-from collections.abc import Sequence
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9] [\t -~\x80-\xff]*\r\n")
+_FIELD_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
 
 
 @dataclass
@@ -24,6 +32,8 @@ class Answer:
 class Server:
     port: int
     log: list[str]
+    #: How many seconds it may say nothing to raw bytes before it is told that there is no more to come.
+    patience: float = 0.5
 
     def request(
         self, method: str, path: str, headers: Sequence[tuple[str, str | bytes]] = (), body: bytes | None = None
@@ -43,5 +53,67 @@ class Server:
         finally:
             connection.close()
 
+    def send(self, data: bytes) -> list[Answer]:
+        """Sends these bytes and no others; the answers that came until the connection was closed.
+
+        What came without a status line is an answer of status 0. Raises MalformedAnswer for what is not HTTP.
+        """
+        received = self._exchange(data).removeprefix(_CONTINUE)
+        return list(_answers(received, data.partition(b" ")[0].decode("latin-1")))
+
+    def _exchange(self, data: bytes) -> bytes:
+        received = bytearray()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            # It may have closed before it has read all: what it said until then is an answer too.
+            with suppress(ConnectionError):
+                connection.sendall(data)
+            connection.settimeout(self.patience)
+            is_waiting = False
+            with suppress(ConnectionError):
+                while True:
+                    try:
+                        more = connection.recv(65536)
+                    except TimeoutError:
+                        assert not is_waiting, f"it neither answers nor closes: {data[:500]!r}"
+                        is_waiting = True
+                        connection.settimeout(30)
+                        connection.shutdown(socket.SHUT_WR)
+                        continue
+                    if not more:
+                        break
+                    received += more
+        return bytes(received)
+
     def get(self, path: str, token: str | None = None) -> Answer:
         return self.request("GET", path, [] if token is None else [("Authorization", f"Bearer {token}")])
+
+
+class MalformedAnswer(Exception):
+    """A server has sent what is not HTTP (RFC 9112)."""
+
+
+class _Stream(io.BytesIO):
+    """A socket to http.client, which closes it after each answer."""
+
+    def makefile(self, mode: str) -> _Stream:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+def _answers(received: bytes, method: str) -> Iterator[Answer]:
+    stream = _Stream(received)
+    while (start := stream.tell()) < len(received):
+        if not received.startswith(b"HTTP/", start):
+            yield Answer(0, http.client.HTTPMessage(), stream.read())
+            return
+        line = _STATUS_LINE.match(received, start)
+        if line is None or _FIELD_LINES.match(received, line.end()) is None:
+            raise MalformedAnswer(received[start : start + 500])
+        response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
+        try:
+            response.begin()
+            yield Answer(response.status, response.headers, response.read())
+        except http.client.HTTPException as error:
+            raise MalformedAnswer(received[start : start + 500]) from error

@@ -242,6 +242,14 @@ def test_without_the_middleware_nothing_passes() -> None:
             attempt(request)
 
 
+def test_the_refusal_of_a_head_request_has_no_body() -> None:
+    """Whatever the server does with one; it keeps the length that the body would have (RFC 9110, section 9.3.2)."""
+    got, head = (_response(require_scopes("users:read")(seen), method, "groups:read") for method in ("GET", "HEAD"))
+    assert (got.status_code, head.status_code) == (403, 403)
+    assert (len(got.content), head.content) == (int(head["Content-Length"]), b"")
+    assert dict(got.items()) == dict(head.items())
+
+
 def test_methods_of_a_class_may_ask_for_different_scopes(http: Client) -> None:
     read, groups = bearer(issue("users:read")), bearer(issue("groups:read"))
     manage = bearer(issue("users:manage"))
@@ -341,9 +349,13 @@ def test_head_may_be_named_where_get_answers_it() -> None:
 
 
 def _status(view: Any, method: str, scopes: str) -> int:
+    return _response(view, method, scopes).status_code
+
+
+def _response(view: Any, method: str, scopes: str) -> HttpResponse:
     request = RequestFactory().generic(method, "/", headers=bearer(issue(scopes)))
-    status: int = TokenGuardMiddleware(view)(request).status_code
-    return status
+    response: HttpResponse = TokenGuardMiddleware(view)(request)
+    return response
 
 
 def test_a_method_that_is_decorated_like_a_function_is_a_mistake_that_is_named() -> None:

@@ -1,8 +1,31 @@
 """What the services of the framework contract have in common."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 CATALOG: dict[str, object] = {
     "users:read": "Read users",
     "users:manage": {"description": "Change users", "implies": ["users:read"]},
     "groups:read": "Read groups",
 }
 HEADERS = ["X-API-Key"]
+#: Where a sample is mounted besides.
+MOUNT = "/mounted"
+
+
+def mounted(app: WSGIApplication) -> WSGIApplication:
+    """The application where it always is, and below MOUNT as well."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == MOUNT or path.startswith(f"{MOUNT}/"):
+            environ["SCRIPT_NAME"] += MOUNT
+            environ["PATH_INFO"] = path.removeprefix(MOUNT)
+        return app(environ, start_response)
+
+    return application

@@ -78,7 +78,9 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         request.identity = found.identity  # type: ignore[attr-defined]
         return None
     status, headers, body = requests.scheme.refusal(found)
-    response = HttpResponse(body, content_type=headers[0][1], status=status)
+    # Django leaves it to the server to send no body to a HEAD (RFC 9110 section 9.3.2), and not every server does.
+    sent = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
+    response = HttpResponse(sent, content_type=headers[0][1], status=status)
     set_headers(response, headers)
     # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
     response._has_been_logged = status < 500  # type: ignore[attr-defined]
@@ -198,17 +200,6 @@ def _guarding(
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             requirement = requirements[0] if find is None else find(request)
-            environ = request.META if hasattr(request, "META") else {}
-            # What refuse_unless does for almost every request.
-            if (
-                (requests := environ.get(MIDDLEWARE)) is not None
-                and requirement is not None
-                and environ["REQUEST_METHOD"] != "OPTIONS"
-                and (verified := requests.wave_through(environ, requirement)) is not None
-            ):
-                request.identity = verified.identity  # type: ignore[attr-defined]
-                request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
-                return view(request, *args, **kwargs)
             if (refusal := refuse_unless(requirement or ANY_TOKEN, request)) is not None:
                 return refusal
             return (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)

@@ -164,11 +164,7 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            # As check does.
-            environ = request._get_current_object().environ  # type: ignore[attr-defined]
-            if (
-                environ["REQUEST_METHOD"] == "OPTIONS" or service().requests.wave_through(environ, requirement) is None
-            ) and (answer := check(requirement)) is not None:
+            if (answer := check(requirement)) is not None:
                 return answer
             called = current_app.ensure_sync(view) if is_async else view
             return called(*args, **kwargs)
