@@ -146,7 +146,6 @@ def test_what_changes_nothing_is_no_event(world: World) -> None:
     before = kinds(world)
     world.clock.move(100)
     assert world.issuer.revoke(token.id, actor="me") == first
-
     world.issuer.disable(client.id, actor="me")
     world.issuer.set_scopes(client.id, client.scopes, actor="me")
     assert kinds(world) == before
