@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
@@ -16,6 +16,7 @@ from .conf import service
 
 # No cookie and no session is looked at, so there is nothing that another site could abuse.
 @csrf_exempt
+@transaction.non_atomic_requests  # so that a store that fails is answered with 503, and nobody waits for its lock
 @sensitive_post_parameters("token")
 def revoke_token(request: HttpRequest) -> HttpResponse:
     """Revokes the token that is posted as the form's ``token``, and answers with 200.
@@ -29,9 +30,6 @@ def revoke_token(request: HttpRequest) -> HttpResponse:
 
 
 revoke_token.login_required = False  # type: ignore[attr-defined]
-# Only a commit revokes, and the answer must not be sent before it: so never in a transaction of the request's.
-for _alias in connections:
-    transaction.non_atomic_requests(using=_alias)(revoke_token)
 
 
 def _body(request: HttpRequest) -> bytes:
