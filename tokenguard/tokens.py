@@ -23,7 +23,8 @@ from itsdangerous import Signer
 from itsdangerous.signer import HMACAlgorithm
 
 from .conditions import UNCONDITIONAL, Conditions
-from .errors import ConfigurationError, InvalidToken, InvalidValue
+from .errors import TOKEN_SHAPED, ConfigurationError, InvalidToken, InvalidValue
+from .frames import forget
 from .scopes import Scopes
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -32,9 +33,7 @@ SECRET_LENGTH = 32
 TAG_LENGTH = 43  # 62**43 > 2**256: a SHA-256 always fits
 MIN_KEY_BYTES = 32
 MAX_NAME_LENGTH = 100
-#: What any service's tokens look like, whatever their prefix and tag.
-TOKEN_SHAPED = re.compile(rf"[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}")
-_TOKEN = re.compile(rf"[a-z0-9]{{1,16}}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}")
+_TOKEN = re.compile(rf"[a-z0-9]{{1,16}}_(?P<id>[0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}")
 
 # One salt per kind and version of what is signed: a signature made for one can never serve as another.
 _TOKEN_SALT = b"tokenguard.api-token.v1"
@@ -74,7 +73,7 @@ class Secret:
         """What may be shown: the kind of text and, of a token, its public id. Whether it is a good one is not known."""
         # Found out when somebody looks: each request makes one of these, and hardly any is ever shown.
         shaped = _TOKEN.fullmatch(self._text)
-        return f"token {shaped[1]}" if shaped else self._label
+        return f"token {shaped['id']}" if shaped else self._label
 
     def reveal(self) -> str:
         """The text itself. Hand it on at once; do not keep it in a variable, log it or store it."""
@@ -148,8 +147,13 @@ class SigningKeys:
     def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
         if isinstance(old, str):
             raise ConfigurationError("old signing keys are a list of texts, not one text")
-        self.current = _check_key(current, "signing key")
-        self.old = tuple(_check_key(key, "old signing key") for key in old)
+        try:
+            self.current = _check_key(current, "signing key")
+            self.old = tuple(_check_key(key, "old signing key") for key in old)
+        except BaseException as error:
+            forget(error)
+            del current, old
+            raise
 
     def __repr__(self) -> str:
         return "<SigningKeys, not shown>"
