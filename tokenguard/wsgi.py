@@ -17,6 +17,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .cache import Verified
 from .errors import AuthError, MissingToken
+from .frames import forget
 from .guard import Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme, Refusal, is_preflight
@@ -217,7 +218,7 @@ class RequestGuard:
         outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None or outcome[0] is not self:
             return None
-        authorization, query, *further = outcome[1]
+        authorization, query, *further = outcome[1].cell_contents
         if authorization is environ.get("HTTP_AUTHORIZATION") and query is environ.get("QUERY_STRING") and not further:
             return outcome
         return outcome if outcome[1] == self.scheme.sources(environ) else None
@@ -313,12 +314,16 @@ class TokenGuardMiddleware:
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
         requests = self.requests
-        if requests.wave_through(environ, self.requirement) is None:
-            try:
+        try:
+            if requests.wave_through(environ, self.requirement) is None:
                 requests.admit(environ, self.requirement)
-            except AuthError as error:
-                error.__traceback__ = None  # it leads to the environ, which remembers the error
-                return _refuse(requests.scheme.refusal(error), environ, start_response)
+        except AuthError as error:
+            error.__traceback__ = None  # it leads to the environ, which remembers the error
+            return _refuse(requests.scheme.refusal(error), environ, start_response)
+        except BaseException as error:
+            forget(error)
+            del environ
+            raise
         answer = self.app(environ, partial(self._start, environ, start_response))
         return ClosingIterator(answer, [requests.after_response]) if requests.due else answer
 

@@ -13,6 +13,7 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from ..frames import forget
 from ..identity import Identity
 from ..wsgi import RequestGuard
 from .conf import built, service
@@ -47,8 +48,13 @@ class TokenGuardMiddleware:
         if self.is_async:
             return self._respond(request)
         requests, environ = service().requests, request.META
-        if (identity := requests.wave_through(environ, None)) is None or "identity" in vars(request):
-            identity = _identify(request, requests)
+        try:
+            if (identity := requests.wave_through(environ, None)) is None or "identity" in vars(request):
+                identity = _identify(request, requests)
+        except BaseException as error:
+            forget(error)
+            del environ
+            raise
         environ[MIDDLEWARE] = requests
         request.identity = identity  # type: ignore[attr-defined]
         response = self.get_response(request)
@@ -57,8 +63,12 @@ class TokenGuardMiddleware:
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         requests = service().requests
-        await look_up(request, requests)
-        identity = _identify(request, requests)
+        try:
+            await look_up(request, requests)
+            identity = _identify(request, requests)
+        except BaseException as error:
+            forget(error)
+            raise
         request.META[MIDDLEWARE] = requests
         request.identity = identity  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
@@ -81,8 +91,12 @@ def guard_of(request: HttpRequest) -> RequestGuard:
 
 async def look_up(request: HttpRequest, requests: RequestGuard) -> None:
     """Find out who is calling, so that it need not be asked on the event loop any more."""
+
+    def authenticate() -> object:
+        return requests.authenticate(request.META)  # which is no argument, as those can be seen in asgiref's frames
+
     if not requests.settle(request.META):
-        await sync_to_async(requests.authenticate, thread_sensitive=True)(request.META)
+        await sync_to_async(authenticate, thread_sensitive=True)()
 
 
 async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:

@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.views.generic import View
 
 from ..errors import AuthError, ConfigurationError, InvalidValue
+from ..frames import forget
 from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
@@ -70,10 +71,10 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         return HttpResponse(status=204)
     requests = environ.get(MIDDLEWARE) or guard_of(request)
     request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
-    if (identity := requests.wave_through(environ, requirement)) is not None:
-        request.identity = identity  # type: ignore[attr-defined]
-        return None
     try:
+        if (identity := requests.wave_through(environ, requirement)) is not None:
+            request.identity = identity  # type: ignore[attr-defined]
+            return None
         request.identity = judge(requirement, request).admit(environ, requirement)  # type: ignore[attr-defined]
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
@@ -83,6 +84,10 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
         response._has_been_logged = status < 500  # type: ignore[attr-defined]
         return response
+    except BaseException as error:
+        forget(error)
+        del environ
+        raise
     return None
 
 

@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
 from ..errors import AuthError, ConfigurationError
+from ..frames import forget
 from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
@@ -115,9 +116,9 @@ def check(requirement: Requirement) -> Response | None:
     requests, environ = service().requests, environ_at_hand()
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
-    if requests.wave_through(environ, requirement) is not None:
-        return None
     try:
+        if requests.wave_through(environ, requirement) is not None:
+            return None
         requests.admit(environ, requirement)
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
@@ -126,6 +127,10 @@ def check(requirement: Requirement) -> Response | None:
         if _may_be_worded(_app_at_hand()):
             raise _refused(status)(error, response) from None
         return response
+    except BaseException as error:
+        forget(error)
+        del environ
+        raise
     return None
 
 
