@@ -287,6 +287,17 @@ def test_names_of_files_are_shown_safely(one: Service) -> None:
     assert one.state(token_id) is State.REVOKED
 
 
+@pytest.mark.parametrize("name", ["/".join(["d" * 100] * 4), f"{'A' * 16}_{'b' * 75}", "\u202e \n", " "])
+def test_no_name_of_a_file_keeps_a_token_alive(one: Service, name: str) -> None:
+    token_id, text = one.issue()
+    one.write(name, text)
+    assert one.scan("--revoke", one.folder).stdout.endswith("active, revoked now\n")
+    (event,) = one.issuer.store.events(1)
+    assert event.token_id == token_id
+    assert event.data["reason"][1].startswith("leaked: found in ")
+    assert event.data["reason"][1].endswith(":1")
+
+
 def test_wrong_usage_and_a_store_that_is_away(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     _, text = one.issue()
     assert one.scan().returncode == 2

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from ..clock import now
-from ..issuer import MAX_REASON_LENGTH
+from ..errors import redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
 from ..scan import find_tokens, walk
@@ -24,6 +24,8 @@ from .output import print_json, say
 UNKNOWN = "unknown"
 #: In these a token works, or will again once its client is enabled.
 LIVE = {State.ACTIVE.value, State.CLIENT_DISABLED.value}
+#: How much of a place an event tells, from its end.
+PLACE = 200
 group = Group()
 
 
@@ -72,7 +74,7 @@ class _Scan:
                 with _opened(name) as file:
                     for line, read in find_tokens(file, self._tokens):
                         place = {"path": "<stdin>" if name == "-" else _printable(name), "line": line}
-                        yield place | self._judge(read, f"leaked: found in {place['path']}:{line}")
+                        yield place | self._judge(read, f"{place['path']}:{line}")
             except OSError as error:
                 error.filename = error.filename or name
                 self._complain(error)
@@ -90,12 +92,14 @@ class _Scan:
             raise Failure("; ".join(problems))
         say(f"No live token found; {len(self._known)} that had ended or are unknown.")
 
-    def _judge(self, read: Read, reason: str) -> dict[str, Any]:
+    def _judge(self, read: Read, place: str) -> dict[str, Any]:
         if (known := self._known.get(read)) is None:
             record = self._store.find(read.id, primary=True)
             known = self._known[read] = _fields(read, record)
             if self._revoke and known["state"] in LIVE:
-                self._backend.issuer.revoke(read.id, actor=actor(), reason=reason[:MAX_REASON_LENGTH].strip())
+                # No name of a file may keep a token alive, because it is too long or looks like one.
+                reason = f"leaked: found in {redact(place)[-PLACE:]}"
+                self._backend.issuer.revoke(read.id, actor=actor(), reason=reason)
                 known["revoked"] = True
         return known
 
