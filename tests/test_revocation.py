@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.db import connections
 from django.http import HttpRequest
@@ -167,15 +165,6 @@ def reads_the_form(get_response: Any) -> Any:
     return middleware
 
 
-def login_required(get_response: Any) -> Any:
-    class Anonymous(LoginRequiredMiddleware):
-        def process_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            request.user = AnonymousUser()
-            return super().process_view(request, *args, **kwargs)
-
-    return Anonymous(get_response)
-
-
 urlpatterns = [path("revoke", revoke_token)]
 
 
@@ -191,14 +180,14 @@ def alias(sqlite_url: str) -> Iterator[str]:
         yield alias
 
 
-@pytest.mark.parametrize("above", [None, "reads_the_form", "login_required"])
+@pytest.mark.parametrize("above", [None, "test_revocation.reads_the_form", "test_django.login_required"])
 @pytest.mark.parametrize("atomic", [False, True])
 def test_django_asks_for_no_csrf_token_and_no_login(
     alias: str, above: str | None, atomic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(connections[alias].settings_dict, "ATOMIC_REQUESTS", atomic)
     token, text = get_issuer().issue("billing", "a", actor="tests")
-    added = [f"{__name__}.{above}"] if above else []
+    added = [f"tests.{above}"] if above else []
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, *added]):
         browser = Browser(enforce_csrf_checks=True)
         answer = browser.post("/revoke", {"token": text.reveal()})  # as multipart, which is no such form
