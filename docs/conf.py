@@ -29,7 +29,7 @@ python_use_unqualified_type_names = True
 # Every reference must lead somewhere, but for what others document; nothing is fetched to build these pages.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|contextlib|django|enum|flask|ipaddress|sqlalchemy|werkzeug)\..+"),
+    ("py:.*", r"(collections|contextlib|django|enum|flask|ipaddress|logging|sqlalchemy|types|werkzeug)\..+"),
     ("py:class", r"WSGI\w+|Headers|(tokenguard\.(flask|django)\.\w+\.)?[BPRV]"),
 ]
 

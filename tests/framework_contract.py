@@ -1,7 +1,8 @@
 """What every framework's service must do, asked over real HTTP. A framework's file says how to run its own.
 
 The service has /open (no token asked for), /any (any token), /read (users:read), /manage (users:read and
-users:manage), /either (users:manage or groups:read) and /cached (any; has caching headers of its own).
+users:manage), /either (users:manage or groups:read), /cached (any; has caching headers of its own) and /revoke (the
+endpoint by which a token is revoked by whoever holds it).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import pytest
 from sample_flask.playground import gunicorn
 from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.clock import now
+from tokenguard.revocation import FORM
 from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import EventFilter, EventKind, State
 
 from .conftest import KEY, OTHER_KEY
 from .server import Answer, Server
@@ -75,6 +78,27 @@ def same_refusal(answer: Answer, status: int, code: str) -> None:
     else:
         assert len(challenges) == 1
         assert challenges[0].startswith('Bearer realm="api"')
+
+
+def revoke(
+    running: Running, form: str, *, path: str = "/revoke", content_type: str = FORM, method: str = "POST"
+) -> Answer:
+    return running.server.request(method, path, [("Content-Type", content_type)], form.encode())
+
+
+def same_revocation(answer: Answer) -> None:
+    """What is answered whether there was something to revoke or not (RFC 7009 section 2.2)."""
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "WWW-Authenticate" not in answer.headers
+
+
+def same_error(answer: Answer, status: int, code: str) -> None:
+    """An error of the endpoint that revokes (RFC 6749 section 5.2)."""
+    assert (answer.status, answer.json["error"]) == (status, code)
+    assert answer.json["error_description"].isascii()
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 class FrameworkContract:
@@ -329,6 +353,63 @@ class FrameworkContract:
         running.issuer.revoke(token_id, actor="tests")
         assert [running.server.get("/read", given).status for given in (old, text.reveal())] == [401, 200]
 
+    def test_whoever_holds_a_token_revokes_it(self, running: Running) -> None:
+        token_id, text = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))  # from wherever
+        for _ in range(2):
+            same_revocation(revoke(running, f"token={text}&token_type_hint=refresh_token"))
+        record = running.store.find(token_id, primary=True)
+        assert record is not None
+        assert record.state(now()) is State.REVOKED
+        (event,) = running.store.events(9, EventFilter(token_id=token_id, kind=EventKind.TOKEN_REVOKED))
+        assert event.actor == f"holder:{token_id}"
+        assert event.data["reason"] == [None, "revoked by whoever holds it"]
+
+    def test_what_is_no_token_is_answered_as_one_that_is_revoked(self, running: Running) -> None:
+        _, text = running.issue()
+        before = running.store.events(1)
+        forged = text[:-1] + ("a" if text[-1] != "a" else "b")
+        dropped_key = TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal()
+        unknown = running.tokens.mint().text.reveal()
+        for given in (forged, dropped_key, unknown, "x", text[:-1], text + "x", f"%20{text}", "%ff%00", "x" * 8000):
+            same_revocation(revoke(running, f"token={given}"))
+        assert running.store.events(1) == before
+        assert running.server.get("/read", text).status == 200
+
+    def test_a_request_that_names_no_token_to_revoke_is_refused(self, running: Running) -> None:
+        _, text = running.issue()
+        as_json = json.dumps({"token": text})
+        for answer in (
+            revoke(running, ""),
+            revoke(running, "token="),
+            revoke(running, f"Token={text}"),
+            revoke(running, f"token={text}&token={text}"),
+            revoke(running, "", path=f"/revoke?token={text}"),
+            revoke(running, f"token={text}", content_type="text/plain"),
+            revoke(running, as_json, content_type="application/json"),
+            running.server.request("POST", "/revoke", [("Authorization", f"Bearer {text}")], b""),
+        ):
+            same_error(answer, 400, "invalid_request")
+        same_error(revoke(running, f"token={text}&padding={'x' * 9000}"), 413, "invalid_request")
+        assert running.server.get("/read", text).status == 200
+
+    def test_a_token_is_revoked_with_post_alone(self, running: Running) -> None:
+        _, text = running.issue()
+        for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            answer = revoke(running, f"token={text}", path=f"/revoke?token={text}", method=method)
+            same_error(answer, 405, "invalid_request")
+            assert answer.headers["Allow"] == "POST"
+        assert running.server.request("HEAD", "/revoke").status == 405
+        assert running.server.get("/read", text).status == 200
+
+    def test_a_body_that_does_not_tell_its_length_is_bounded_too(self, running: Running) -> None:
+        _, text = running.issue()
+        chunks = [f"token={text}&padding=".encode(), *[b"x" * 1000] * 20]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+        headers = [("Content-Type", FORM), ("Transfer-Encoding", "chunked")]
+        # Django on a WSGI server takes such a body for an empty one.
+        assert running.server.request("POST", "/revoke", headers, body).status in (400, 413)
+        assert running.server.get("/read", text).status == 200
+
     def test_a_store_that_fails_is_503_and_never_a_yes_or_a_no(self, running: Running) -> None:
         _, text = running.issue()
         with running.store._writing.begin() as connection:
@@ -337,6 +418,10 @@ class FrameworkContract:
             same_refusal(running.server.get("/read", text), 503, "temporarily_unavailable")
             assert running.server.get("/open", text).json == {"client": None}
             same_refusal(running.server.get("/read", "forged"), 401, "invalid_token")
+            unable = revoke(running, f"token={text}")
+            same_error(unable, 503, "temporarily_unavailable")
+            assert int(unable.headers["Retry-After"]) > 0
+            same_revocation(revoke(running, "token=forged"))
         finally:
             with running.store._writing.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO tokenguard_token")

@@ -11,6 +11,7 @@ from tokenguard import (
     ConfigurationError,
     InvalidValue,
     IssuanceError,
+    Issued,
     Issuer,
     MemoryStore,
     ScopeCatalog,
@@ -21,7 +22,7 @@ from tokenguard import (
 )
 from tokenguard.clock import SECOND, parse_duration
 
-from .conftest import World
+from .conftest import World, works
 
 
 def kinds(world: World) -> list[str]:
@@ -148,6 +149,21 @@ def test_what_changes_nothing_is_no_event(world: World) -> None:
     world.issuer.disable(client.id, actor="me")
     world.issuer.set_scopes(client.id, client.scopes, actor="me")
     assert kinds(world) == before
+
+
+def test_a_revocation_may_say_why(world: World) -> None:
+    token, text = world.issue()
+    for reason, error in [
+        ("two\nlines", "a reason is printable"),
+        ("x" * 256, "at most 255"),
+        (text.reveal(), "token"),
+    ]:
+        with pytest.raises(InvalidValue, match=error):
+            world.issuer.revoke(token.id, actor="me", reason=reason)
+    assert works(world, Issued(token, text))
+    world.issuer.revoke(token.id, actor="me", reason="it was in a pastebin")
+    (event,) = world.store.events(1)
+    assert event.data == {"revoked_at": [None, world.clock()], "reason": [None, "it was in a pastebin"]}
 
 
 def test_every_change_is_one_event_with_who_what_and_when(world: World) -> None:

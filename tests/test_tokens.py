@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import pickle
 import re
 import string
 
 import pytest
 
-from tokenguard import ConfigurationError, InvalidToken, Secret, SigningKeys, TokenFormat, TokenGuardError, tokens
+from tokenguard import (
+    AuthScheme,
+    ConfigurationError,
+    InvalidToken,
+    Secret,
+    SigningKeys,
+    TokenFormat,
+    TokenGuardError,
+    tokens,
+)
 from tokenguard.errors import redact
 from tokenguard.tokens import BASE62, derive_development_key, fingerprint, generate_key
 
@@ -113,16 +123,15 @@ def test_a_prefix_that_would_break_the_text_is_refused(prefix: str) -> None:
 def test_a_secret_shows_itself_only_when_asked() -> None:
     minted = TokenFormat(SigningKeys(KEY)).mint()
     text = minted.text.reveal()
-    for shown in (
-        repr(minted.text),
-        str(minted.text),
-        f"{minted.text}",
-        f"{minted!r}",
-        "%s" % minted.text,
-        repr([minted]),
-    ):
-        assert minted.id in shown
-        assert text[-75:] not in shown
+    sent = AuthScheme().credential({"HTTP_AUTHORIZATION": f"Bearer {text}"})
+    for secret in (minted.text, sent, Secret(text, "what somebody calls it")):
+        for shown in (repr(secret), str(secret), f"{secret}", f"{[secret]!r}", "%s" % secret, json.dumps(str(secret))):
+            assert shown.strip('"[]') == f"<token {minted.id}, not shown>"
+        with pytest.raises(TypeError, match=f"<token {minted.id}, not shown>"):
+            pickle.dumps(secret)
+    assert text[-75:] not in repr(minted)
+    assert repr(Secret(text[1:] + "-", "credential")) == "<credential, not shown>"
+    assert repr(SigningKeys(KEY, old=[OTHER_KEY]).old) == "(<old signing key, not shown>,)"
     assert KEY not in repr(SigningKeys(KEY, old=[OTHER_KEY]))
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):

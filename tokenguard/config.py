@@ -14,6 +14,7 @@ from .cache import CACHE_SIZE, STALENESS, TokenCache
 from .clock import Clock, check_duration, now, parse_duration
 from .conditions import Limiter
 from .errors import ConfigurationError, InvalidValue
+from .frames import forget
 from .guard import Guard
 from .hooks import Hooks
 from .http import AuthScheme
@@ -67,6 +68,15 @@ class Options:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
         """From words without their prefix, as ``{"SIGNING_KEY": …}``. An unknown word is refused by name."""
+        try:
+            return cls._read(given)
+        except BaseException as error:
+            forget(error)  # a wrong option must not take the signing key along
+            del given
+            raise
+
+    @classmethod
+    def _read(cls, given: Mapping[str, Any]) -> Options:
         for word in given:
             if word not in _READERS:
                 raise ConfigurationError(f"there is no option {PREFIX}{word}{_suggestion(word)}")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .conditions import Allowance
 
+#: What any service's tokens look like, whatever their prefix and tag: an id, and a secret with its tag.
+TOKEN_SHAPED = re.compile(r"[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
 # Longer than an id, shorter than what of a token's text would help anybody to guess the rest.
 _SECRET = re.compile(r"[0-9A-Za-z]{24,}")
 

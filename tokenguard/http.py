@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import CellType
 from typing import Any, NamedTuple
 
 from .conditions import Allowance
@@ -102,10 +103,10 @@ class AuthScheme:
         """Whether a token is sent in this query, where none may be."""
         return _IN_QUERY.search(query) is not None
 
-    def sources(self, environ: Mapping[str, Any]) -> tuple[str | None, ...]:
-        """All that :meth:`credential` looks at: the same sources give the same credential."""
+    def sources(self, environ: Mapping[str, Any]) -> CellType:
+        """All that :meth:`credential` looks at, in a cell that does not show it: the same gives the same credential."""
         found = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
-        return (*found, *[environ.get(key) for key in self.further]) if self.further else found
+        return CellType((*found, *[environ.get(key) for key in self.further]) if self.further else found)
 
     def address(self, environ: Mapping[str, Any]) -> str | None:
         """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""

@@ -19,6 +19,7 @@ from .tokens import Client, Minted, Secret, Token, TokenFormat, check_label, ran
 
 #: Seconds that a rotated token goes on working, if nothing else is said.
 DEFAULT_OVERLAP = 24 * 3600
+MAX_REASON_LENGTH = 255
 
 
 class Issued(NamedTuple):
@@ -162,12 +163,14 @@ class Issuer:
             tx.on_commit(partial(call, self.hooks.rotated, token=old, successor=successor))
         return Issued(successor, minted.text)
 
-    def revoke(self, *token_ids: str, actor: str) -> list[Token]:
+    def revoke(self, *token_ids: str, actor: str, reason: str = "") -> list[Token]:
         """End these tokens for good, all of them or, if one is unknown, none (UnknownToken).
 
-        A token that is already revoked stays as it is: the time of its end does not change.
+        A token that is already revoked stays as it is: the time of its end does not change. ``reason`` goes into the
+        event; raises InvalidValue for one that is not printable or too long.
         """
         _check_actor(actor)
+        check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
         with self.store.transaction() as tx:
             found = {token_id: tx.record(token_id) for token_id in token_ids}
             if unknown := [token_id for token_id, record in found.items() if record is None]:
@@ -176,7 +179,8 @@ class Issuer:
             alive = [record.token for record in found.values() if record and record.token.revoked_at is None]
             revoked = {token.id: replace(token, revoked_at=at) for token in alive}
             for token in alive:
-                tx.put_token(revoked[token.id], _change(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id]))
+                change = _change(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id], reason=reason)
+                tx.put_token(revoked[token.id], change)
                 tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
@@ -278,10 +282,12 @@ def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
         )
 
 
-def _change(kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token) -> Change:
+def _change(
+    kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
+) -> Change:
     before, after = _recorded(old), _recorded(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
-    return Change(kind, at, actor, data)
+    return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
 
 
 def _recorded(item: Client | Token | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from types import CellType
 from typing import TypeAlias
 
 from .cache import Verified
@@ -23,7 +24,8 @@ class Stage(Enum):
 
 KNOWN, LET_IN, REFUSED = Stage
 
-#: All that was there where a credential was looked for.
-Sources: TypeAlias = tuple[str | None, ...]
+#: All that was there where a credential was looked for. In a cell: whatever shows the environ, item by item and without
+#: those that are known to be secret, must not show the credential under this name. Equal cells hold what is equal.
+Sources: TypeAlias = CellType
 #: By whom it was judged, what of, who or why not, and how far that has gone. Bare, as each request makes one.
 Outcome: TypeAlias = tuple[object, Sources, Verified | AuthError, Stage]

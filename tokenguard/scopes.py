@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ConfigurationError, InvalidValue
+from .errors import TOKEN_SHAPED, ConfigurationError, InvalidValue
 
 MAX_LENGTH = 128
 #: How many answers of a kind a catalogue remembers.
@@ -42,6 +42,8 @@ def check_name(name: str) -> str:
             f"{name[:MAX_LENGTH]!r} is not a scope: use printable ASCII without spaces, quotes and backslashes, "
             "and * only as the whole last segment, as in users.*"
         )
+    if TOKEN_SHAPED.search(name):
+        raise InvalidValue("a scope cannot be the text of a token: that is kept nowhere")
     if len(name) > MAX_LENGTH:
         raise InvalidValue(f"a scope has at most {MAX_LENGTH} characters; {name[:32]!r}… has {len(name)}")
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time_ns
-from types import SimpleNamespace
+from types import CellType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 from .cache import Verified
@@ -51,7 +51,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             hashed = begin()  # as guard.tokens.key does
             hashed.update(authorization.encode())
             key = hashed.digest()
-            sources = (authorization, query, *nothing) if nothing else (authorization, query)
+            sources = CellType((authorization, query, *nothing) if nothing else (authorization, query))
             cache = guard.cache
             # In this order: what was there before may be what another thread has just forgotten.
             is_fresh = cache.monotonic() <= cache.good_until
@@ -90,7 +90,8 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             judge, sources, verified, stage = outcome
             if judge is not owner or not isinstance(verified, Verified):
                 return None
-            if sources[0] is not authorization or sources[1] is not query or (nothing and sources[2:] != nothing):
+            sent = sources.cell_contents
+            if sent[0] is not authorization or sent[1] is not query or (nothing and sent[2:] != nothing):
                 return None
             if requirement is None:
                 return verified

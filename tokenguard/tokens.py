@@ -23,7 +23,8 @@ from itsdangerous import Signer
 from itsdangerous.signer import HMACAlgorithm
 
 from .conditions import UNCONDITIONAL, Conditions
-from .errors import ConfigurationError, InvalidToken, InvalidValue
+from .errors import TOKEN_SHAPED, ConfigurationError, InvalidToken, InvalidValue
+from .frames import forget
 from .scopes import Scopes
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -34,8 +35,7 @@ TAG_LENGTH = 43  # 62**43 > 2**256: a SHA-256 always fits
 SCHEME = "Bearer "
 MIN_KEY_BYTES = 32
 MAX_NAME_LENGTH = 100
-#: What any service's tokens look like, whatever their prefix and tag.
-TOKEN_SHAPED = re.compile(rf"[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}")
+_TOKEN = re.compile(rf"[a-z0-9]{{1,16}}_(?P<id>[0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}")
 
 # One salt per kind and version of what is signed: a signature made for one can never serve as another.
 _TOKEN_SALT = b"tokenguard.api-token.v1"
@@ -57,13 +57,25 @@ _JOINTS = [
 
 
 class Secret:
-    """Text that must not be seen by accident: only :meth:`reveal` gives it; repr, str and format show a label."""
+    """Text that must not be seen by accident: only :meth:`reveal` gives it.
 
-    __slots__ = ("_text", "label")
+    Its repr, str and format show the public id of a token, as ``<token 0123456789ABCDEF, not shown>``, and of any other
+    text a label. It is not pickled or copied.
+    """
+
+    __slots__ = ("_label", "_text")
 
     def __init__(self, text: str, label: str = "secret") -> None:
+        """``label`` says what it is, where the text has not the shape of a token."""
         self._text = text
-        self.label = label
+        self._label = label
+
+    @property
+    def label(self) -> str:
+        """What may be shown: the kind of text and, of a token, its public id. Whether it is a good one is not known."""
+        # Found out when somebody looks: each request makes one of these, and hardly any is ever shown.
+        shaped = _TOKEN.fullmatch(self._text)
+        return f"token {shaped['id']}" if shaped else self._label
 
     def reveal(self) -> str:
         """The text itself. Hand it on at once; do not keep it in a variable, log it or store it."""
@@ -73,10 +85,10 @@ class Secret:
         return f"<{self.label}, not shown>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a secret is not pickled or copied")
+        raise TypeError(f"a secret is not pickled or copied: {self}")
 
     def __getstate__(self) -> NoReturn:
-        raise TypeError("a secret is not pickled or copied")
+        raise TypeError(f"a secret is not pickled or copied: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +149,13 @@ class SigningKeys:
     def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
         if isinstance(old, str):
             raise ConfigurationError("old signing keys are a list of texts, not one text")
-        self.current = _check_key(current, "signing key")
-        self.old = tuple(_check_key(key, "old signing key") for key in old)
+        try:
+            self.current = _check_key(current, "signing key")
+            self.old = tuple(_check_key(key, "old signing key") for key in old)
+        except BaseException as error:
+            forget(error)
+            del current, old
+            raise
 
     def __repr__(self) -> str:
         return "<SigningKeys, not shown>"
@@ -265,7 +282,7 @@ class TokenFormat:
         token_id = random_id()
         signed = f"{self.prefix}_{token_id}_{_random_base62(SECRET_LENGTH)}"
         text = signed + self._taggers[0].tag(signed)
-        return Minted(token_id, Secret(text, f"token {token_id}"), digest(text), self.key_fingerprint)
+        return Minted(token_id, Secret(text), digest(text), self.key_fingerprint)
 
     def read(self, credential: Secret) -> Read:
         """The id and digest of a text that one of the keys has signed; raises InvalidToken. Asks no store.

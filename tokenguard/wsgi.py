@@ -16,6 +16,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .cache import Verified
 from .errors import AuthError, MissingToken
+from .frames import forget
 from .guard import Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme, Refusal, is_preflight
@@ -229,7 +230,7 @@ class RequestGuard:
         outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None or outcome[0] is not self:
             return None
-        authorization, query, *further = outcome[1]
+        authorization, query, *further = outcome[1].cell_contents
         if authorization is environ.get("HTTP_AUTHORIZATION") and query is environ.get("QUERY_STRING") and not further:
             return outcome
         return outcome if outcome[1] == self.scheme.sources(environ) else None
@@ -349,10 +350,15 @@ class TokenGuardMiddleware:
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
         requests = self.requests
-        verified = requests.wave_through(environ, self.requirement)
-        if verified is None and isinstance(error := requests.decide(environ, self.requirement), AuthError):
-            return _refuse(requests.scheme.refusal(error), environ, start_response)
-        is_plain = verified is not None and verified.allowance is None
+        try:
+            found = requests.wave_through(environ, self.requirement) or requests.decide(environ, self.requirement)
+        except BaseException as error:
+            forget(error)
+            del environ
+            raise
+        if isinstance(found, AuthError):
+            return _refuse(requests.scheme.refusal(found), environ, start_response)
+        is_plain = found.allowance is None
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if is_plain and says_nothing_of_caching(headers):

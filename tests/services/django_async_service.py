@@ -11,6 +11,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from tokenguard.django import ScopesRequiredMixin, require_scopes, require_token
+from tokenguard.django.revocation import revoke_token
 
 from .django_service import answer, cached
 
@@ -45,6 +46,7 @@ urlpatterns = [
     path("manage", ManageAsync.as_view()),
     path("either", require_scopes(any_of=("users:manage", "groups:read"))(answer_async)),
     path("cached", require_token(cached_async)),
+    path("revoke", revoke_token),
 ]
 
 

@@ -12,6 +12,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from tokenguard.django import TokenRequiredMixin, get_identity, require_scopes, require_token
+from tokenguard.django.revocation import revoke_token
 
 
 def answer(request: HttpRequest) -> JsonResponse:
@@ -43,6 +44,7 @@ urlpatterns = [
     path("manage", Manage.as_view()),
     path("either", require_scopes(any_of=("users:manage", "groups:read"))(answer)),
     path("cached", require_token(cached)),
+    path("revoke", revoke_token),
     path("admin/", admin.site.urls),
     path("static/<path:path>", serve, {"insecure": True}),
 ]

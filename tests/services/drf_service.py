@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from tokenguard.django.rest_framework import HasScopes, HasToken, TokenAuthentication
+from tokenguard.django.revocation import revoke_token
 
 
 def answer(request: Request) -> Response:
@@ -78,6 +79,7 @@ urlpatterns = [
     path("manage", Manage.as_view()),
     path("either", either),
     path("cached", Cached.as_view()),
+    path("revoke", revoke_token),
 ]
 
 

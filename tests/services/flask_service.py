@@ -6,7 +6,14 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
-from tokenguard.flask import TokenGuard, current_identity, get_identity, require_scopes, require_token
+from tokenguard.flask import (
+    TokenGuard,
+    current_identity,
+    get_identity,
+    require_scopes,
+    require_token,
+    revocation_blueprint,
+)
 
 from .common import CATALOG, HEADERS
 
@@ -48,4 +55,5 @@ def create_app() -> Flask:
         return {"client": current_identity.client_name}
 
     app.register_blueprint(blueprint)
+    app.register_blueprint(revocation_blueprint("/revoke"))
     return app

@@ -6,9 +6,10 @@ import json
 import os
 from typing import Any
 
-from tokenguard import AuthScheme, Guard, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware, UsageLog
+from tokenguard import AuthScheme, Guard, Issuer, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware, UsageLog
 from tokenguard.cache import TokenCache
 from tokenguard.ratelimits import RateLimiter
+from tokenguard.revocation import revocation_app
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.wsgi import RequestGuard
 
@@ -47,5 +48,6 @@ def create_app() -> Any:
         "/manage": TokenGuardMiddleware(view, guard, "users:read", "users:manage", scheme=scheme),
         "/either": TokenGuardMiddleware(view, guard, any_of=("users:manage", "groups:read"), scheme=scheme),
         "/cached": TokenGuardMiddleware(cached, guard, scheme=scheme),
+        "/revoke": revocation_app(Issuer(store, tokens), tokens),
     }
     return lambda environ, start_response: routes[environ["PATH_INFO"]](environ, start_response)

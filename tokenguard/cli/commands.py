@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..tokens import generate_key
-from . import audit, clients, tokens
+from . import audit, clients, leaks, tokens
 from .frame import Backend, Group, pass_backend
 from .output import say
 
@@ -36,4 +36,5 @@ COMMANDS: dict[str, click.Command] = {
     "client": clients.group,
     **tokens.group.commands,
     **audit.group.commands,
+    **leaks.group.commands,
 }

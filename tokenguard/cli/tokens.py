@@ -111,10 +111,11 @@ def show(backend: Backend, token_id: str, as_json: bool) -> None:
 
 @group.command()
 @click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit trail.")
 @pass_backend
-def revoke(backend: Backend, token_ids: tuple[str, ...]) -> None:
+def revoke(backend: Backend, token_ids: tuple[str, ...], reason: str) -> None:
     """End the tokens with these IDs for good: all of them, or none if one is unknown."""
-    for token in backend.issuer.revoke(*token_ids, actor=actor()):
+    for token in backend.issuer.revoke(*token_ids, actor=actor(), reason=reason):
         say(f"Token {token.id} is revoked since {isoformat(token.revoked_at or 0)}.")
 
 

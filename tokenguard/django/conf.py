@@ -14,6 +14,7 @@ from django.db import connections
 
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
+from ..frames import forget
 from ..issuer import Issuer
 from ..service import Service
 from ..store import Store
@@ -59,11 +60,17 @@ def service() -> Service:
         ):
             return found
     read = _settings()
-    if (current := _current(read)) is None:
-        with _lock:
-            if (current := _current(read)) is None:
-                current = build()
-                _built = (read, current)
+    try:
+        if (current := _current(read)) is None:
+            with _lock:
+                if (current := _current(read)) is None:
+                    current = build()
+                    _built = (read, current)
+    except BaseException as error:
+        forget(error)
+        given = key = fallbacks = None
+        read = ()
+        raise
     return current
 
 
@@ -94,6 +101,8 @@ def load() -> tuple[Options, Store]:
         store = chosen_store(given.pop(USING, None), given.pop(READ_USING, None))
         return Options.read(given), store
     except ConfigurationError as error:
+        forget(error)
+        given = {}
         raise SettingError(error) from None
 
 

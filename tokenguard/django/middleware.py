@@ -13,6 +13,7 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from ..frames import forget
 from ..identity import Identity
 from ..wsgi import RequestGuard
 from .conf import service
@@ -47,11 +48,17 @@ class TokenGuardMiddleware:
         if self.is_async:
             return self._respond(request)
         requests, environ = service().requests, request.META
-        verified = requests.wave_through(environ, None)
-        if verified is None or hasattr(request, "identity"):
-            request.identity = _identify(request, requests)  # type: ignore[attr-defined]
-        else:
-            request.identity = verified.identity  # type: ignore[attr-defined]
+        try:
+            verified = requests.wave_through(environ, None)
+            if verified is None or hasattr(request, "identity"):
+                identity = _identify(request, requests)
+            else:
+                identity = verified.identity
+        except BaseException as error:
+            forget(error)
+            del environ
+            raise
+        request.identity = identity  # type: ignore[attr-defined]
         environ[MIDDLEWARE] = requests
         response = self.get_response(request)
         finish_headers(requests, environ, response)
@@ -62,8 +69,12 @@ class TokenGuardMiddleware:
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         requests = service().requests
-        await look_up(request, requests)
-        identity = _identify(request, requests)
+        try:
+            await look_up(request, requests)
+            identity = _identify(request, requests)
+        except BaseException as error:
+            forget(error)
+            raise
         request.META[MIDDLEWARE] = requests
         request.identity = identity  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
@@ -88,8 +99,12 @@ def guard_of(request: HttpRequest) -> RequestGuard:
 
 async def look_up(request: HttpRequest, requests: RequestGuard) -> None:
     """Find out who is calling, so that it need not be asked on the event loop any more."""
+
+    def authenticate() -> object:
+        return requests.authenticate(request.META)  # which is no argument, as those can be seen in asgiref's frames
+
     if not requests.settle(request.META):
-        await sync_to_async(requests.authenticate, thread_sensitive=True)(request.META)
+        await sync_to_async(authenticate, thread_sensitive=True)()
 
 
 async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:

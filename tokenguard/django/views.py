@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.views.generic import View
 
 from ..errors import AuthError, ConfigurationError, InvalidValue
+from ..frames import forget
 from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
@@ -73,7 +74,12 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         return HttpResponse(status=204)
     requests = environ.get(MIDDLEWARE) or guard_of(request)
     request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
-    found = requests.wave_through(environ, requirement) or judge(requirement, request).decide(environ, requirement)
+    try:
+        found = requests.wave_through(environ, requirement) or judge(requirement, request).decide(environ, requirement)
+    except BaseException as error:
+        forget(error)
+        del environ
+        raise
     if not isinstance(found, AuthError):
         request.identity = found.identity  # type: ignore[attr-defined]
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .extension import TokenGuard
+from .revocation import revocation_blueprint
 from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
 from .views import Refused, current_identity, get_identity, require_scopes, require_token
 
@@ -13,6 +14,7 @@ __all__ = [
     "get_identity",
     "require_scopes",
     "require_token",
+    "revocation_blueprint",
     "token_authenticated",
     "token_issued",
     "token_refused",

@@ -14,6 +14,7 @@ from ..cli import command_tree
 from ..clock import Clock, now
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
+from ..frames import forget
 from ..issuer import Issuer
 from ..scopes import Requirement
 from ..service import Service
@@ -55,6 +56,7 @@ class TokenGuard:
             store = self._store if self._store is not None else open_store(options.database_url, options.read_url)
             built = Service.build(options, store, hooks=self.hooks, clock=self._clock)
         except ConfigurationError as error:
+            forget(error)
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))

@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
 from ..errors import AuthError, ConfigurationError
+from ..frames import forget
 from ..http import is_preflight
 from ..identity import Identity
 from ..scopes import ANY_TOKEN, Requirement
@@ -115,15 +116,18 @@ def check(requirement: Requirement) -> Response | None:
     requests, environ = service().requests, environ_at_hand()
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
-    if requests.wave_through(environ, requirement) is not None:
+    try:
+        found = requests.wave_through(environ, requirement) or requests.decide(environ, requirement)
+    except BaseException as error:
+        forget(error)
+        del environ
+        raise
+    if not isinstance(found, AuthError):
         return None
-    error = requests.decide(environ, requirement)
-    if not isinstance(error, AuthError):
-        return None
-    status, headers, body = requests.scheme.refusal(error)
+    status, headers, body = requests.scheme.refusal(found)
     response = Response([body], status, to_headers(headers))
     if _may_be_worded(_app_at_hand()):
-        raise _refused(status)(error, response)
+        raise _refused(status)(found, response)
     return response
 
 

@@ -17,8 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from ...databases import askable, complaint
-from ...errors import StoreError, TokenGuardError
-from ...tokens import TOKEN_SHAPED
+from ...errors import TOKEN_SHAPED, StoreError, TokenGuardError
 from ..connections import SET_UP
 from .writes import database
 

@@ -1,0 +1,138 @@
+"""The filter that takes tokens out of what other code logs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import logging.config
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.datastructures import Headers
+
+from tokenguard import SigningKeys, TokenFormat
+from tokenguard.logs import MAX_DEPTH, RedactTokens, redact_tokens
+
+from .conftest import KEY
+
+MINTED = TokenFormat(SigningKeys(KEY), "acme").mint()
+TEXT = MINTED.text.reveal()
+SHOWN = f"acme_{MINTED.id}_(not shown)"
+FORMAT = "%(message)s|%(detail)s"
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    yield (logged := Logged())
+    logged.logger.handlers.clear()
+
+
+class Logged:
+    """A logger whose one handler is set up as projects do it: by a dictionary."""
+
+    def __init__(self) -> None:
+        self.out = io.StringIO()
+        self.seen: list[logging.LogRecord] = []
+        logging.config.dictConfig(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "filters": {"redact": {"()": "tokenguard.logs.RedactTokens"}},
+                "handlers": {
+                    "out": {
+                        "class": "logging.StreamHandler",
+                        "stream": self.out,
+                        "filters": ["redact"],
+                    }
+                },
+                "loggers": {"app": {"handlers": ["out"], "level": "DEBUG", "propagate": False}},
+            }
+        )
+        self.logger = logging.getLogger("app")
+        self.logger.handlers[0].setFormatter(logging.Formatter(FORMAT, defaults={"detail": ""}))
+        self.logger.addHandler(self)  # type: ignore[arg-type]
+
+    level = 0
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self.seen.append(record)
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        (f"token {TEXT}", ()),
+        ("token %s", (TEXT,)),
+        ("token %r", (TEXT.encode(),)),
+        ("token %(it)s", ({"it": TEXT},)),
+        ("headers %s", (Headers({"Authorization": f"Bearer {TEXT}"}),)),
+        ("nested %s", ({"a": [(TEXT, {TEXT})]},)),
+        ("GET %s", (f"/x?token={TEXT}&y=1",)),
+        ("cut %.60s", (TEXT,)),
+        (f"cut {TEXT[:-40]}", ()),
+        (f"SSWS{TEXT},{TEXT}.", ()),
+        (ValueError(f"token {TEXT}"), ()),
+    ],
+)
+def test_no_message_shows_a_token(logged: Logged, message: Any, arguments: tuple[Any, ...]) -> None:
+    logged.logger.info(message, *arguments)
+    assert SHOWN in logged.out.getvalue()
+    for shown in (logged.out.getvalue(), repr(vars(logged.seen[0]))):
+        assert TEXT[22:46] not in shown
+        assert TEXT[-24:] not in shown
+
+
+def test_tracebacks_and_stacks_show_none(logged: Logged) -> None:
+    try:
+        raise ValueError(TEXT)
+    except ValueError:
+        logged.logger.exception("it failed", stack_info=True)
+    assert f"ValueError: {SHOWN}" in logged.out.getvalue()
+    logged.logger.handlers[0].filters[0].filter(record := logging.makeLogRecord({"stack_info": f"x {TEXT}"}))  # type: ignore[union-attr]
+    assert record.stack_info == f"x {SHOWN}"
+
+
+def test_what_a_line_is_given_besides_shows_none(logged: Logged) -> None:
+    deep: Any = TEXT
+    for _ in range(MAX_DEPTH * 2):
+        deep = [deep]
+    given = {"detail": TEXT, "more": OrderedDict({TEXT: (TEXT, 1)}), "deep": deep, "number": 5, "nothing": None}
+    logged.logger.info("x", extra=given)
+    assert logged.out.getvalue() == f"x|{SHOWN}\n"
+    (record,) = logged.seen
+    assert vars(record)["more"] == {SHOWN: (SHOWN, 1)}
+    assert (vars(record)["number"], vars(record)["nothing"]) == (5, None)
+    assert TEXT[-75:] not in repr(vars(record))
+    assert SHOWN in repr(vars(record)["deep"])
+
+
+def test_a_call_that_is_wrong_is_reported_without_a_token(logged: Logged, capsys: pytest.CaptureFixture[str]) -> None:
+    headers = Headers({"X-API-Key": TEXT})
+    # Not through the logger, in which pytest has a handler that raises.
+    logged.logger.handlers[0].handle(logging.makeLogRecord({"msg": "two %s %s", "args": (headers,)}))
+    reported = capsys.readouterr().err
+    assert "not enough arguments" in reported
+    assert "Arguments: " in reported
+    assert TEXT[22:46] not in reported
+
+
+def test_whatever_has_no_token_is_left_as_it_is(logged: Logged) -> None:
+    nested = {"a": [1, "b"]}
+    digest = "0123456789abcdef" * 4
+    logged.logger.warning("of %s, %s and id %s", nested, digest, MINTED.id, extra={"detail": nested})
+    (record,) = logged.seen
+    assert (record.msg, record.args) == ("of %s, %s and id %s", (nested, digest, MINTED.id))
+    assert vars(record)["detail"] is nested
+    for text in (f"{MINTED.id}_x", f"tg_{MINTED.id}_{'x' * 23}", f"tg_{MINTED.id[1:]}_{'x' * 75}"):
+        assert redact_tokens(text) == text
+
+
+def test_an_error_whose_message_has_no_token_keeps_its_own_formatting() -> None:
+    try:
+        raise ValueError("nothing secret")
+    except ValueError as error:
+        record = logging.makeLogRecord({"exc_info": (ValueError, error, error.__traceback__)})
+    assert RedactTokens().filter(record)
+    assert record.exc_text is None

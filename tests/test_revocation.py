@@ -1,0 +1,210 @@
+"""Revocation by the holder, beyond the frameworks' contract: what else looks at a request, and what never asks."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+from django.http import HttpRequest
+from django.test import Client as Browser
+from django.test import override_settings
+from django.urls import path
+from flask import Flask, request
+from werkzeug.test import Client as WsgiClient
+from werkzeug.test import EnvironBuilder
+
+from tokenguard import MemoryStore, StoreUnavailable
+from tokenguard.django import get_issuer
+from tokenguard.django.revocation import revoke_token
+from tokenguard.flask import TokenGuard, revocation_blueprint
+from tokenguard.revocation import MAX_BODY, RevocationRequest, respond, revocation_app
+from tokenguard.store import State
+from tokenguard.tokens import Secret, Tagger
+
+from .conftest import KEY, World, django_alias, works
+
+
+class Counting(MemoryStore):
+    """Counts what reaches it."""
+
+    asked = written = 0
+    down = False
+
+    def find(self, token_id: str, *, primary: bool = False) -> Any:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("connection refused")
+        return super().find(token_id, primary=primary)
+
+    def transaction(self) -> Any:
+        self.written += 1
+        return super().transaction()
+
+
+@pytest.fixture
+def world() -> World:
+    return World(Counting())
+
+
+def post(world: World, form: str) -> int:
+    answer = WsgiClient(revocation_app(world.issuer, world.tokens)).post(
+        "/", data=form, content_type="application/x-www-form-urlencoded"
+    )
+    assert "no-store" in answer.headers["Cache-Control"]
+    return answer.status_code
+
+
+def test_a_forgery_reaches_no_store_and_a_token_is_written_once(world: World) -> None:
+    issued, store = world.issue(), world.store
+    assert isinstance(store, Counting)
+    text = issued.text.reveal()
+    store.asked = store.written = 0
+    for forged in (text[:-1] + ("a" if text[-1] != "a" else "b"), text[3:], f"tg_{'0' * 16}_{'x' * 75}", "x" * 8000):
+        assert post(world, f"token={forged}") == 200
+    assert (store.asked, store.written) == (0, 0)
+    for _ in range(3):
+        assert post(world, f"token={text}") == 200
+    assert (store.asked, store.written) == (3, 1)
+    assert not works(world, issued)
+
+
+def test_another_text_of_the_same_id_revokes_nothing(world: World) -> None:
+    issued = world.issue()
+    signed = f"tg_{issued.token.id}_{'0' * 32}"
+    assert post(world, f"token={signed}{Tagger(Secret(KEY)).tag(signed)}") == 200
+    assert works(world, issued)
+
+
+def test_whatever_its_state_it_is_ended_for_good(world: World) -> None:
+    client = world.client().id
+    disabled, expired = world.issue(client=client), world.issue(client=client, expires_in=1)
+    world.issuer.disable(client, actor="tests")
+    world.clock.move(2)
+    for issued in (disabled, expired):
+        assert post(world, f"token={issued.text.reveal()}") == 200
+        record = world.store.find(issued.token.id)
+        assert record is not None
+        assert record.state(world.clock()) is State.REVOKED
+
+
+def test_hooks_hear_of_it_and_the_log_names_the_token(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Any] = []
+    world.hooks.revoked.append(lambda token: heard.append(token.id))
+    issued = world.issue()
+    with caplog.at_level(logging.WARNING, "tokenguard"):
+        post(world, f"token={issued.text.reveal()}")
+    assert heard == [issued.token.id]
+    assert caplog.messages == [
+        f"token {issued.token.id} of client {issued.token.client_id} was revoked by whoever holds it"
+    ]
+
+
+def test_a_token_that_is_removed_in_between_is_gone_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    issued = world.issue()
+    record = world.store.find(issued.token.id)
+    with world.store.transaction() as tx:
+        tx.delete_tokens([issued.token.id])
+    monkeypatch.setattr(world.store, "find", lambda *arguments, **more: record)
+    assert post(world, f"token={issued.text.reveal()}") == 200
+
+
+def test_a_store_that_is_down_is_503(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    issued, store = world.issue(), world.store
+    assert isinstance(store, Counting)
+    store.down = True
+    assert post(world, f"token={issued.text.reveal()}") == 503
+    assert post(world, "token=x") == 200
+    assert caplog.messages == ["the token store failed: connection refused"]
+
+
+def test_a_client_that_goes_away_has_named_no_token(world: World) -> None:
+    environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
+    environ |= {"wsgi.input": io.BytesIO(b"token="), "CONTENT_LENGTH": "100"}
+    assert respond(RevocationRequest(environ), world.issuer, world.tokens).status == 400
+
+
+@pytest.mark.parametrize("padding", [MAX_BODY, 50 * MAX_BODY])
+def test_what_is_too_long_is_not_read_to_its_end(world: World, padding: int) -> None:
+    issued = world.issue()
+    body = io.BytesIO(f"token={issued.text.reveal()}&x={'x' * padding}".encode())
+    environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
+    environ |= {"wsgi.input": body, "wsgi.input_terminated": True}
+    environ.pop("CONTENT_LENGTH", None)
+    assert respond(RevocationRequest(environ), world.issuer, world.tokens).status == 413
+    assert body.tell() <= MAX_BODY + 1
+    assert works(world, issued)
+
+
+def test_flask_where_something_has_read_the_form_already(world: World) -> None:
+    app = Flask("app")
+    app.config |= {"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://"}
+    TokenGuard(app)
+    app.before_request(lambda: request.form and None)
+    app.register_blueprint(revocation_blueprint("/end", name="end"), url_prefix="/oauth")
+    issuer = app.extensions["tokenguard"].issuer
+    issuer.register("billing", "a", actor="tests")
+    token, text = issuer.issue("billing", "a", actor="tests")
+    assert app.test_client().post("/oauth/end", data={"token": text.reveal()}).status_code == 200
+    assert issuer.store.find(token.id).token.revoked_at is not None
+
+
+# Django
+
+
+def reads_the_form(get_response: Any) -> Any:
+    def middleware(request: HttpRequest) -> Any:
+        assert request.POST is not None
+        return get_response(request)
+
+    return middleware
+
+
+urlpatterns = [path("revoke", revoke_token)]
+
+
+@pytest.fixture
+def alias(sqlite_url: str) -> Iterator[str]:
+    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
+    with (
+        django_alias(sqlite_url) as alias,
+        override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "USING": alias}, ROOT_URLCONF=__name__, MIDDLEWARE=chosen),
+    ):
+        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        get_issuer().register("billing", "a", actor="tests")
+        yield alias
+
+
+@pytest.mark.parametrize("above", [None, "test_revocation.reads_the_form", "test_django.login_required"])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_django_asks_for_no_csrf_token_and_no_login(
+    alias: str, above: str | None, atomic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections[alias].settings_dict, "ATOMIC_REQUESTS", atomic)
+    token, text = get_issuer().issue("billing", "a", actor="tests")
+    added = [f"tests.{above}"] if above else []
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, *added]):
+        browser = Browser(enforce_csrf_checks=True)
+        answer = browser.post("/revoke", {"token": text.reveal()})  # as multipart, which is no such form
+        assert answer.status_code == 400
+        answer = browser.post("/revoke", f"token={text.reveal()}", content_type="application/x-www-form-urlencoded")
+    assert (answer.status_code, answer.content) == (200, b"")
+    record = get_issuer().store.find(token.id)
+    assert record is not None
+    assert record.token.revoked_at is not None
+
+
+def test_django_and_a_client_that_goes_away(alias: str) -> None:
+    class Broken(io.BytesIO):
+        def read(self, *arguments: Any) -> bytes:
+            raise OSError("connection reset")
+
+    answer = Browser().generic(
+        "POST", "/revoke", "token=x", content_type="application/x-www-form-urlencoded", **{"wsgi.input": Broken()}
+    )
+    assert answer.status_code == 400

@@ -1,0 +1,339 @@
+"""Finding leaked tokens: what is found, what is not, and what a pipeline is told."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+from flask import Flask
+from flask.cli import FlaskGroup
+
+from tokenguard import Client, MemoryStore, SigningKeys, Store, StoreUnavailable, TokenFormat
+from tokenguard.cli import command_tree
+from tokenguard.cli.frame import actor
+from tokenguard.clock import now
+from tokenguard.config import Options
+from tokenguard.django import get_issuer
+from tokenguard.flask import TokenGuard
+from tokenguard.scan import Found, find_tokens
+from tokenguard.store import EventFilter, EventKind, State
+from tokenguard.tokens import Secret, Tagger
+
+from .conftest import KEY, OTHER_KEY, django_alias
+
+TOKENS = TokenFormat(SigningKeys(KEY))
+
+
+def found(content: bytes, **more: Any) -> list[Found]:
+    return list(find_tokens(io.BytesIO(content), TOKENS, **more))
+
+
+# What is found
+
+
+def test_a_token_is_found_wherever_it_stands() -> None:
+    minted = TOKENS.mint()
+    text = minted.text.reveal()
+    for line, content in [
+        (1, text),
+        (1, f'{{"Authorization": "SSWS{text}"}}'),
+        (3, f"\n\r\nexport KEY={text}xyz"),
+        (2, f"\n\0\1\2\xff{text}\0"),
+        (1, f"xtg_{text}_tg_"),
+        (1, f"tg_{'A' * 16}_{'B' * 73}{text}"),
+    ]:
+        assert found(content.encode("latin-1")) == [(line, (minted.id, minted.digest))]
+    for encoding in ("utf-16", "utf-16-be", "utf-8-sig"):
+        assert found(f"one\ntwo {text}".encode(encoding)) == [(2, (minted.id, minted.digest))]
+
+
+def test_what_only_looks_like_a_token_is_no_alarm() -> None:
+    text = TOKENS.mint().text.reveal()
+    others = [
+        TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal(),
+        TokenFormat(SigningKeys(KEY), "other").mint().text.reveal(),
+        text[:-1] + ("a" if text[-1] != "a" else "b"),
+        text[:-1],
+        text.upper(),
+        f"tg_{'0' * 16}_{'x' * 75}",
+    ]
+    assert found("\n".join(others).encode()) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 94, 95, 96, 200, 1000])
+def test_nothing_is_lost_or_found_twice_between_two_chunks(chunk: int) -> None:
+    minted = [TOKENS.mint() for _ in range(12)]
+    lines = [
+        f"{'.' * (17 * index)}{token.text.reveal()}{token.text.reveal()[:40]}" for index, token in enumerate(minted)
+    ]
+    expected = [(line, (token.id, token.digest)) for line, token in enumerate(minted, 1)]
+    assert found("\n".join(lines).encode(), chunk=chunk) == expected
+
+
+def test_memory_is_bounded_whatever_the_size() -> None:
+    class OneLine(io.RawIOBase):
+        """Many chunks without the end of a line, full of beginnings of tokens."""
+
+        left = 64
+
+        def read(self, size: int = -1) -> bytes:
+            self.left -= 1
+            return b"tg_" * (size // 3) if self.left >= 0 else b""
+
+    chunk = 1 << 16
+    tracemalloc.start()
+    try:
+        assert list(find_tokens(OneLine(), TOKENS, chunk=chunk)) == []  # type: ignore[arg-type]
+        assert tracemalloc.get_traced_memory()[1] < 8 * chunk
+    finally:
+        tracemalloc.stop()
+
+
+# The command
+
+
+class Service:
+    """A command line with tokens in each state, and a folder to leave them in."""
+
+    def __init__(self, run: Callable[..., subprocess.CompletedProcess[str]], issuer: Any, folder: Path) -> None:
+        self.run = run
+        self.issuer = issuer
+        self.folder = folder
+        self.client: Client = issuer.register("billing", "a", actor="tests")
+        self.texts: list[str] = []
+
+    def issue(self, **more: Any) -> tuple[str, str]:
+        token, text = self.issuer.issue("billing", "a", actor="tests", **more)
+        self.texts.append(text.reveal())
+        return token.id, text.reveal()
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def scan(self, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        done = self.run("scan", *map(str, arguments), stdin=stdin)
+        for text in self.texts:
+            assert text[20:44] not in done.stdout + done.stderr
+            assert text[-24:] not in done.stdout + done.stderr
+        return done
+
+    def state(self, token_id: str) -> State:
+        record = self.issuer.store.find(token_id, primary=True)
+        return record.state(now())  # type: ignore[no-any-return]
+
+
+def bare(folder: Path) -> Iterator[Service]:
+    store, options = MemoryStore(), Options(signing_keys=SigningKeys(KEY))
+    yield Service(runner(command_tree(lambda: (options, store))), options.issuer(store), folder)
+
+
+def flask(folder: Path) -> Iterator[Service]:
+    app = Flask("app")
+    app.config |= {"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://"}
+    TokenGuard(app)
+    tree = FlaskGroup(create_app=lambda: app)
+    yield Service(runner(tree, "tokenguard"), app.extensions["tokenguard"].issuer, folder)
+
+
+def runner(tree: Any, *words: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(tree, [*words, *arguments], input=stdin)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(params=[bare, flask])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    yield from request.param(tmp_path / "tree")
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Service]:
+    yield from bare(tmp_path / "tree")
+
+
+def test_a_live_token_is_named_by_its_place_its_id_and_its_client(service: Service) -> None:
+    token_id, text = service.issue(name="nightly report")
+    path = service.write("src/app.py", f"import os\nKEY = '{text}'\n")
+    done = service.scan(service.folder)
+    assert done.stdout == f"{path}:2: token {token_id} (nightly report) of client billing: active\n"
+    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, end them with --revoke\n")
+    assert service.state(token_id) is State.ACTIVE
+
+
+def test_json_has_a_line_for_each_place(one: Service) -> None:
+    token_id, text = one.issue()
+    place = one.write("a", f"{text} {text}\n")
+    done = one.scan("--json", place)
+    assert done.returncode == 1
+    fields = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (
+        fields
+        == [
+            {
+                "path": str(place),
+                "line": 1,
+                "token_id": token_id,
+                "state": "active",
+                "client_id": one.client.id,
+                "client": "billing",
+                "name": "",
+                "revoked": False,
+            }
+        ]
+        * 2
+    )
+
+
+def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> None:
+    ids, lines = [], []
+    for name in ("revoked", "expired", "unknown", "another", "active"):
+        token_id, text = one.issue(**({"expires_in": 1} if name == "expired" else {}))
+        ids.append(token_id)
+        lines.append(text)
+    one.issuer.revoke(ids[0], actor="tests")
+    one.issuer.clock = lambda: now() - 10**12
+    ids[1], lines[1] = one.issue(expires_in=60)
+    one.issuer.clock = now
+    lines[2] = TOKENS.mint().text.reveal()
+    # The same id with another secret: signed, but not what is on record.
+    signed = f"tg_{ids[3]}_{'0' * 32}"
+    lines[3] = signed + Tagger(Secret(KEY)).tag(signed)
+    one.texts += lines
+    states = ["revoked", "expired", "unknown", "unknown", "active"]
+
+    done = one.scan("--json", "-", stdin="\n".join(lines))
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == states
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["<stdin>"] * 5
+    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, end them with --revoke\n")
+    dead = one.scan("-", stdin="\n".join(lines[:4]))
+    assert (dead.returncode, dead.stderr) == (0, "No live token found; 4 that had ended or are unknown.\n")
+    # It works again as soon as the client is enabled.
+    one.issuer.disable("billing", actor="tests")
+    assert one.scan("-", stdin=lines[4]).returncode == 1
+
+
+def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
+    first, text = service.issue()
+    ended, old = service.issue()
+    service.issuer.revoke(ended, actor="tests")
+    disabled, asleep = service.issue()
+    path = service.write("b.log", f"\n\n{text}\n{old}\n{text}\n{asleep}")
+    done = service.scan("--revoke", path)
+    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 2, now revoked\n")
+    assert f"{path}:3: token {first} of client billing: active, revoked now\n" in done.stdout
+    assert {service.state(token_id) for token_id in (first, ended, disabled)} == {State.REVOKED}
+    for token_id, line in ((first, 3), (disabled, 6)):
+        (event,) = service.issuer.store.events(9, EventFilter(token_id=token_id, kind=EventKind.TOKEN_REVOKED))
+        assert event.actor == actor()
+        assert event.data["reason"] == [None, f"leaked: found in {path}:{line}"]
+    again = service.scan("--revoke", path)
+    assert (again.returncode, again.stderr) == (0, "No live token found; 3 that had ended or are unknown.\n")
+
+
+def test_directories_are_read_to_the_bottom_but_for_gits_own(one: Service) -> None:
+    token_id, text = one.issue()
+    for name in ("z/y/x/.env", ".hidden", "a.bin", ".git/config", "z/.git/config", ".github/ci.yml"):
+        one.write(name, b"\0\xff" + text.encode())
+    (one.folder / "link").symlink_to(one.folder / "a.bin")
+    (one.folder / "loop").symlink_to(one.folder)
+    os.mkfifo(one.folder / "pipe")
+    lines = [line.partition(":1: ")[0] for line in one.scan(one.folder).stdout.splitlines()]
+    assert lines == [str(one.folder / name) for name in (".hidden", "a.bin", ".github/ci.yml", "z/y/x/.env")]
+    assert one.scan(one.folder / ".git").stdout.count(token_id) == 1
+    assert one.scan(one.folder / "link", one.folder / "a.bin").stdout.count(token_id) == 2
+
+
+def test_what_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    one.write("fine", "nothing")
+    locked = one.write("locked", "x")
+    real = open
+
+    def refuse(name: Any, *arguments: Any, **more: Any) -> Any:
+        if name == str(locked):  # root may read everything
+            raise PermissionError(13, "Permission denied", name)
+        return real(name, *arguments, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    done = one.scan(one.folder)
+    assert done.returncode == 1
+    assert done.stderr == f"Cannot read {locked}: Permission denied\nError: could not be read: 1\n"
+
+
+def test_names_of_files_are_shown_safely(one: Service) -> None:
+    token_id, text = one.issue()
+    for name in (b"\xff\x1b[31m.txt", f"{text}.txt".encode()):
+        (one.folder).mkdir(exist_ok=True)
+        Path(os.fsdecode(os.fsencode(one.folder) + b"/" + name)).write_text(text)
+    done = one.scan("--revoke", one.folder)
+    assert "\x1b" not in done.stdout
+    assert r"\udcff\x1b[31m.txt:1: " in done.stdout
+    assert f"tg_{token_id}_(not shown).txt:1: " in done.stdout
+    assert one.state(token_id) is State.REVOKED
+
+
+@pytest.mark.parametrize("name", ["/".join(["d" * 100] * 4), f"{'A' * 16}_{'b' * 75}", "\u202e \n", " "])
+def test_no_name_of_a_file_keeps_a_token_alive(one: Service, name: str) -> None:
+    token_id, text = one.issue()
+    one.write(name, text)
+    assert one.scan("--revoke", one.folder).stdout.endswith("active, revoked now\n")
+    (event,) = one.issuer.store.events(1)
+    assert event.token_id == token_id
+    assert event.data["reason"][1].startswith("leaked: found in ")
+    assert event.data["reason"][1].endswith(":1")
+
+
+def test_wrong_usage_and_a_store_that_is_away(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, text = one.issue()
+    assert one.scan().returncode == 2
+    missing = one.scan(text)
+    assert missing.returncode == 2
+    assert "(not shown)" in missing.stderr
+
+    def away(*arguments: Any, **more: Any) -> Any:
+        raise StoreUnavailable("the database cannot be used: connection refused")
+
+    monkeypatch.setattr(one.issuer.store, "find", away)
+    done = one.scan("-", stdin=text)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: the database cannot be used: connection refused\n"
+
+
+def test_without_a_signing_key_it_says_which_option_is_missing() -> None:
+    store: Store = MemoryStore()
+    done = runner(command_tree(lambda: (Options(), store)))("scan", "-")
+    assert done.returncode == 1
+    assert "TOKENGUARD_SIGNING_KEY" in done.stderr
+
+
+def test_from_djangos_management_command(sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        django_alias(sqlite_url) as alias,
+        override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "USING": alias}),
+    ):
+        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        get_issuer().register("billing", "a", actor="tests")
+        token, text = get_issuer().issue("billing", "a", actor="tests")
+        (tmp_path / "x").write_text(text.reveal())
+        with pytest.raises(CommandError, match="live tokens found: 1, now revoked") as refused:
+            call_command("tokenguard", "scan", "--revoke", str(tmp_path))
+        assert refused.value.returncode == 1
+        assert f"token {token.id} of client billing: active, revoked now" in capsys.readouterr().out
+        record = get_issuer().store.find(token.id)
+        assert record is not None
+        assert record.token.revoked_at is not None

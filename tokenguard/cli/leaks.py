@@ -1,0 +1,143 @@
+"""When a token has leaked: ``scan`` finds it, ``pattern`` tells others how to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+from ..clock import now
+from ..errors import redact
+from ..logs import redact_tokens
+from ..patterns import RULES, token_pattern
+from ..scan import find_tokens, walk
+from ..store import Record, State
+from ..tokens import Read
+from .arguments import as_json
+from .frame import Backend, Failure, Group, actor, pass_backend
+from .output import print_json, say
+
+#: What a found token may be, besides its state: signed here, but not on record.
+UNKNOWN = "unknown"
+#: In these a token works, or will again once its client is enabled.
+LIVE = {State.ACTIVE.value, State.CLIENT_DISABLED.value}
+#: How much of a place an event tells, from its end.
+PLACE = 200
+group = Group()
+
+
+@group.command()
+@click.option("--for", "scanner", type=click.Choice(list(RULES)), help="As a rule for this scanner.")
+@pass_backend
+def pattern(backend: Backend, scanner: str | None) -> None:
+    """Print what tells scanners how a token of this service looks: a regular expression, or a rule."""
+    prefix = backend.options.prefix
+    click.echo(RULES[scanner](prefix).rstrip("\n") if scanner else token_pattern(prefix))
+
+
+@group.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True))
+@click.option("--revoke", is_flag=True, help="End the live tokens that are found.")
+@as_json
+@pass_backend
+def scan(backend: Backend, paths: tuple[str, ...], revoke: bool, as_json: bool) -> None:
+    """Find tokens of this service in files, in all files of directories, or (-) on standard input.
+
+    Exit status 1 means that live tokens were found, or that something could not be read.
+    """
+    scanning = _Scan(backend, revoke)
+    for path in paths:
+        for fields in scanning.look_into(path):
+            print_json(fields, indent=None) if as_json else click.echo(_line(fields))
+    scanning.conclude()
+
+
+class _Scan:
+    """What one run has found."""
+
+    def __init__(self, backend: Backend, revoke: bool) -> None:
+        self._backend = backend
+        self._revoke = revoke
+        self._tokens = backend.options.token_format()
+        self._store = backend.store  # found to be ready before anything is read
+        #: What became of each token, by what was read: a token may stand in many places.
+        self._known: dict[Read, dict[str, Any]] = {}
+        self._unread = 0
+
+    def look_into(self, path: str) -> Iterator[dict[str, Any]]:
+        """The tokens in this file or directory, place by place, as JSON members."""
+        for name in ["-"] if path == "-" else walk(path, self._complain):
+            try:
+                with _opened(name) as file:
+                    for line, read in find_tokens(file, self._tokens):
+                        place = {"path": "<stdin>" if name == "-" else _printable(name), "line": line}
+                        yield place | self._judge(read, f"{place['path']}:{line}")
+            except OSError as error:
+                error.filename = error.filename or name
+                self._complain(error)
+
+    def conclude(self) -> None:
+        """Say what was found; raises Failure if somebody has to do something."""
+        live = [known for known in self._known.values() if known["state"] in LIVE]
+        problems = []
+        if live:
+            ended = "now revoked" if self._revoke else "end them with --revoke"
+            problems.append(f"live tokens found: {len(live)}, {ended}")
+        if self._unread:
+            problems.append(f"could not be read: {self._unread}")
+        if problems:
+            raise Failure("; ".join(problems))
+        say(f"No live token found; {len(self._known)} that had ended or are unknown.")
+
+    def _judge(self, read: Read, place: str) -> dict[str, Any]:
+        if (known := self._known.get(read)) is None:
+            record = self._store.find(read.id, primary=True)
+            known = self._known[read] = _fields(read, record)
+            if self._revoke and known["state"] in LIVE:
+                # No name of a file may keep a token alive, because it is too long or looks like one.
+                reason = f"leaked: found in {redact(place)[-PLACE:]}"
+                self._backend.issuer.revoke(read.id, actor=actor(), reason=reason)
+                known["revoked"] = True
+        return known
+
+    def _complain(self, error: OSError) -> None:
+        self._unread += 1
+        say(f"Cannot read {_printable(str(error.filename))}: {error.strerror}")
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    if name != "-":
+        with open(name, "rb") as file:
+            yield file
+    elif sys.stdin is None:
+        raise Failure("there is no standard input to read")
+    else:
+        yield sys.stdin.buffer
+
+
+def _fields(read: Read, record: Record | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"token_id": read.id, "state": UNKNOWN, "client_id": None, "client": None, "name": None}
+    if record is not None and record.token.digest == read.digest:
+        found |= {
+            "state": record.state(now()).value,
+            "client_id": record.client.id,
+            "client": record.client.name,
+            "name": record.token.name,
+        }
+    return found | {"revoked": False}
+
+
+def _line(fields: dict[str, Any]) -> str:
+    owner = f" of client {fields['client']}" if fields["client"] else ""
+    name = f" ({fields['name']})" if fields["name"] else ""
+    ended = ", revoked now" if fields["revoked"] else ""
+    return f"{fields['path']}:{fields['line']}: token {fields['token_id']}{name}{owner}: {fields['state']}{ended}"
+
+
+def _printable(name: str) -> str:
+    # A file's name may be anything: what a terminal obeys, no text at all, or a token.
+    return redact_tokens("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name))

@@ -1,0 +1,29 @@
+"""The endpoint by which whoever holds a token revokes it (RFC 7009), as a blueprint."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from ..revocation import MAX_BODY, respond
+from .views import service
+
+# Those that are routed at all, so that the answer to each is the endpoint's own.
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revocation") -> Blueprint:
+    """A blueprint that answers at ``rule``, for an application that has a :class:`TokenGuard`.
+
+    Whoever posts a token there as the form's ``token`` revokes it, and is answered with 200; see
+    :func:`tokenguard.revocation.respond`. No other credential is asked for.
+    """
+    blueprint = Blueprint(name, __name__)
+    blueprint.add_url_rule(rule, "revoke", _revoke, methods=_METHODS, provide_automatic_options=False)
+    return blueprint
+
+
+def _revoke() -> Response:
+    found = service()
+    request.max_content_length = MAX_BODY
+    status, headers, body = respond(request, found.issuer, found.requests.guard.tokens)
+    return Response(body, status, headers)

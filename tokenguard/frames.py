@@ -1,0 +1,22 @@
+"""What an error takes along: the frames that it has passed, with all their local variables."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+
+def forget(error: BaseException) -> None:
+    """Clear the local variables of tokenguard's own frames that ``error`` has passed, and that are done.
+
+    Error pages, reports and some log formatters show local variables, and in these frames they hold the credential of
+    the request, or a key. To be called where an error leaves tokenguard, by a function that then forgets its own.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        step = found.__traceback__
+        while step is not None:
+            if step.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+                with suppress(RuntimeError):  # it is still running
+                    step.tb_frame.clear()
+            step = step.tb_next
+        found = found.__context__

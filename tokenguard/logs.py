@@ -1,0 +1,82 @@
+"""Tokens in log lines that other code writes: a filter that takes them out.
+
+tokenguard itself logs no token. But an application may log the headers of a request, a client library the URL that it
+calls, and a traceback whatever a message quotes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import reprlib
+from typing import Any
+
+from .tokens import ID_LENGTH
+
+# Any service's token, whatever its prefix. From 24 characters of the secret on: a line may be cut short, and what comes
+# before the cut is too much already.
+_TOKEN = re.compile(rf"([a-z0-9]{{1,16}}_[0-9A-Za-z]{{{ID_LENGTH}}}_)[0-9A-Za-z]{{24,}}")
+_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+_COLLECTIONS: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset)
+#: How deep texts are looked for in what a line is given besides its message.
+MAX_DEPTH = 10
+
+
+def redact_tokens(text: str) -> str:
+    """``text`` with each token in it as ``<prefix>_<id>_(not shown)``."""
+    return _TOKEN.sub(r"\1(not shown)", text)
+
+
+class RedactTokens(logging.Filter):
+    """Replaces tokens in the records that pass by ``<prefix>_<id>_(not shown)``, and lets all of them pass.
+
+    In the message and its arguments, in tracebacks and stacks, and in the texts of ``extra``, also within dictionaries
+    and lists; objects of other kinds in ``extra`` are left as they are. Put it on the handlers: a logger's filter sees
+    only what is logged by that very logger. The record itself is changed, so whatever handles it later sees no token.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact ``record``; always True."""
+        _redact_message(record)
+        if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+            text = logging.Formatter().formatException(record.exc_info)
+            if (redacted := redact_tokens(text)) != text:
+                record.exc_text = redacted  # which formatters take instead of making their own
+        for name in ("exc_text", "stack_info"):
+            if value := getattr(record, name):
+                setattr(record, name, redact_tokens(value))
+        for name in vars(record).keys() - _STANDARD:
+            setattr(record, name, _redacted(getattr(record, name)))
+        return True
+
+
+def _redact_message(record: logging.LogRecord) -> None:
+    record.msg, record.args = _redacted(record.msg), _redacted(record.args)
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - too few arguments, or one that cannot be shown
+        # The handler will report that, and print what the arguments are.
+        if isinstance(record.args, tuple):
+            record.args = tuple(redact_tokens(reprlib.repr(argument)) for argument in record.args)
+        return
+    # An argument that is no text, such as a request's headers, may become one that holds a token.
+    if (redacted := redact_tokens(message)) != message:
+        record.msg, record.args = redacted, ()
+
+
+def _redacted(value: Any, depth: int = 0) -> Any:
+    """``value`` with tokens redacted in all texts that it consists of; itself, if there are none."""
+    if isinstance(value, str):
+        changed: Any = redact_tokens(value)
+    elif isinstance(value, bytes):
+        changed = redact_tokens(value.decode("latin-1")).encode("latin-1")
+    elif not isinstance(value, _COLLECTIONS):
+        return value
+    elif depth == MAX_DEPTH:
+        return redact_tokens(repr(value))
+    elif isinstance(value, dict):
+        changed = {_redacted(key, depth + 1): _redacted(item, depth + 1) for key, item in value.items()}
+    else:
+        kind = next(kind for kind in _COLLECTIONS if isinstance(value, kind))
+        changed = kind(_redacted(item, depth + 1) for item in value)
+    return value if changed == value else changed

@@ -1,0 +1,62 @@
+"""What tells scanners for leaked secrets how the tokens of a service look: rules to be pasted into their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .tokens import ID_LENGTH, SECRET_LENGTH, TAG_LENGTH
+
+_GITLEAKS = """\
+# For .gitleaks.toml
+[[rules]]
+id = "tokenguard-{prefix}"
+description = "API token (tokenguard, prefix {prefix})"
+regex = '''{regex}'''
+keywords = ["{prefix}_"]
+"""
+
+# Trufflehog reports what is in the group, and its regexes are Go's.
+_TRUFFLEHOG = """\
+# For trufflehog: trufflehog filesystem --config=tokenguard.yaml .
+detectors:
+  - name: tokenguard-{prefix}
+    keywords:
+      - '{prefix}_'
+    regex:
+      token: '{grouped}'
+"""
+
+_DETECT_SECRETS = '''\
+# For detect-secrets: detect-secrets scan --plugin tokenguard_detector.py
+import re
+
+from detect_secrets.plugins.base import RegexBasedDetector
+
+
+class TokenguardDetector(RegexBasedDetector):
+    """API tokens (tokenguard, prefix {prefix})."""
+
+    secret_type = "tokenguard API token ({prefix})"
+    denylist = [re.compile(r"{regex}")]
+'''
+
+
+def token_pattern(prefix: str) -> str:
+    """A regular expression for the tokens with this prefix; it means the same to Python, Go's RE2 and PCRE."""
+    return rf"\b{prefix}_[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}\b"
+
+
+def _filled(template: str) -> Callable[[str], str]:
+    def fill(prefix: str) -> str:
+        regex = token_pattern(prefix)
+        return template.format(prefix=prefix, regex=regex, grouped=rf"\b({regex[2:-2]})\b")
+
+    return fill
+
+
+#: A scanner's name to what makes its rules for a prefix.
+RULES: dict[str, Callable[[str], str]] = {
+    "gitleaks": _filled(_GITLEAKS),
+    "trufflehog": _filled(_TRUFFLEHOG),
+    "detect-secrets": _filled(_DETECT_SECRETS),
+}

@@ -1,0 +1,68 @@
+"""Finding this service's tokens where they should not be: in files, directories and streams.
+
+By their pattern and by their signature, so whatever is found is or was a token of this service.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple
+
+from .tokens import ID_LENGTH, SECRET_LENGTH, TAG_LENGTH, Read, TokenFormat
+
+#: Bytes that are read at a time: all that is ever held of a file, with the length of a token.
+CHUNK = 1 << 20
+#: Directories that are not looked into: what they keep is compressed, and ``git log -p`` shows it.
+SKIPPED = {".git"}
+
+
+class Found(NamedTuple):
+    """A text that one of the service's keys has signed, and in which line it begins; without the text itself."""
+
+    line: int
+    read: Read
+
+
+def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> Iterator[Found]:
+    """The tokens of this service in ``file``, whatever else is in it. Raises OSError if it cannot be read."""
+    pattern = re.compile(
+        b"%s_[0-9A-Za-z]{%d}_[0-9A-Za-z]{%d}" % (tokens.prefix.encode(), ID_LENGTH, SECRET_LENGTH + TAG_LENGTH)
+    )
+    line, held = 1, b""
+    while read := file.read(chunk):
+        # In UTF-16, which some shells write, there is a zero byte between the letters.
+        held += read.replace(b"\0", b"")
+        at, counted = 0, 0
+        while match := pattern.search(held, at):
+            result = tokens.examine(match[0].decode("ascii"))
+            if isinstance(result, Read):
+                line, counted = line + held.count(b"\n", counted, match.start()), match.start()
+                yield Found(line, result)
+            at = match.start() + 1  # what only looks like a token may hold the beginning of one
+        # Nothing less than a whole token is left over, so none is found twice.
+        done = max(counted, len(held) - tokens.length + 1)
+        line += held.count(b"\n", counted, done)
+        held = held[done:]
+
+
+def walk(path: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
+    """``path`` itself, or the files in that directory and all below it, in the order of their names.
+
+    Links are not followed, and what is no file, such as a pipe, is left out, unless ``path`` is one itself. A directory
+    that cannot be read is passed over, once ``unreadable`` is told why.
+    """
+    if not os.path.isdir(path):
+        yield path
+        return
+    for folder, below, names in os.walk(path, onerror=unreadable):
+        below[:] = sorted(name for name in below if name not in SKIPPED)
+        for name in sorted(names):
+            file = os.path.join(folder, name)
+            try:
+                if stat.S_ISREG(os.lstat(file).st_mode):
+                    yield file
+            except OSError as error:
+                unreadable(error)
