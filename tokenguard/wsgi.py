@@ -19,7 +19,7 @@ from .cache import Verified
 from .errors import AuthError, MissingToken
 from .guard import Guard, log
 from .hooks import Hooks, call
-from .http import AuthScheme, Refusal, is_preflight
+from .http import Answer, AuthScheme, is_preflight
 from .identity import Identity
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
 from .scopes import ANY_TOKEN, Requirement
@@ -277,8 +277,8 @@ def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
     )
 
 
-def _refuse(refusal: Refusal, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    status, headers, body = refusal
+def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    status, headers, body = answer
     start_response(f"{status} {HTTP_STATUS_CODES[status].upper()}", headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
@@ -291,7 +291,8 @@ class TokenGuardMiddleware:
     ``environ["tokenguard.identity"]``. Raises InvalidValue for a malformed scope or an empty ``any_of``, and
     ConfigurationError for a scope that the guard's catalogue does not have.
 
-    A CORS preflight is answered here, empty, and does not reach the application: put what speaks CORS around this.
+    A CORS preflight is answered here, empty, and does not reach the application: put what speaks CORS around this. So
+    is a request for the metadata of the scheme's resource.
     """
 
     def __init__(
@@ -310,17 +311,19 @@ class TokenGuardMiddleware:
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        requests = self.requests
+        if requests.scheme.resource is not None and (answer := requests.scheme.metadata(environ)) is not None:
+            return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
-        requests = self.requests
         if requests.wave_through(environ, self.requirement) is None:
             try:
                 requests.admit(environ, self.requirement)
             except AuthError as error:
                 error.__traceback__ = None  # it leads to the environ, which remembers the error
-                return _refuse(requests.scheme.refusal(error), environ, start_response)
-        answer = self.app(environ, partial(self._start, environ, start_response))
-        return ClosingIterator(answer, [requests.after_response]) if requests.due else answer
+                return _send(requests.scheme.refusal(error), environ, start_response)
+        body = self.app(environ, partial(self._start, environ, start_response))
+        return ClosingIterator(body, [requests.after_response]) if requests.due else body
 
     def _start(
         self,

@@ -6,3 +6,7 @@ CATALOG: dict[str, object] = {
     "groups:read": "Read groups",
 }
 HEADERS = ["X-API-Key"]
+
+#: Where the service says what it is, if its environment names it so.
+RESOURCE = "https://api.example.com/directory"
+METADATA_PATH = "/.well-known/oauth-protected-resource/directory"
