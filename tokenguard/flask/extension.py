@@ -7,19 +7,19 @@ from functools import partial
 from typing import Any, TypeVar
 
 import click
-from flask import Blueprint, Flask, Response, abort
+from flask import Blueprint, Flask, Response
 
 from ..backends import open_store
 from ..cli import command_tree
 from ..clock import Clock, now
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
-from ..http import AuthScheme
 from ..issuer import Issuer
 from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
-from ..wsgi import RequestGuard, finish_headers, to_headers
+from ..wsgi import RequestGuard, finish_headers
+from .metadata import add_metadata
 from .signals import signalling_hooks
 from .views import check, check_views, environ_at_hand, service
 
@@ -60,7 +60,7 @@ class TokenGuard:
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
         app.after_request(_finishing(built.requests))
-        _add_metadata(app, built.requests.scheme)
+        add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:
@@ -104,27 +104,6 @@ def _given(app: Flask) -> dict[str, Any]:
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
-
-
-def _add_metadata(app: Flask, scheme: AuthScheme) -> None:
-    """Adds the rule for the metadata of the resource, if the service is one."""
-    if scheme.resource is None:
-        return
-
-    def metadata() -> Response:
-        if (answer := scheme.metadata(environ_at_hand())) is None:
-            abort(404)  # the application is mounted below the host's root, where nobody looks for it
-        status, headers, body = answer
-        return Response([body], status, to_headers(headers))
-
-    app.add_url_rule(
-        scheme.resource.metadata_path,
-        "tokenguard_metadata",
-        metadata,
-        methods=["GET", "OPTIONS"],
-        provide_automatic_options=False,
-        host=scheme.resource.host if app.url_map.host_matching else None,
-    )
 
 
 def _finishing(requests: RequestGuard) -> Callable[[Response], Response]:
