@@ -10,15 +10,22 @@ SPREAD := -n auto --dist loadfile
 # Which parts of the benchmark to run, all of them without any; and where to write the page then.
 PARTS ?=
 
-.PHONY: help demo run test matrix lint docs bench clean
+# Every tool and library that the tests and the checks need, each by its hash: for all Pythons and systems at once.
+LOCK := .ci/requirements.txt
+
+.PHONY: help demo run test matrix lint audit docs dist notes lock bench clean
 
 help:
 	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
 	@echo "make run    keep the sample service running, with a token and lines to try (SAMPLE=django: on Django)"
 	@echo "make test   run every test"
 	@echo "make matrix run what depends on them on the oldest and newest Python and Django"
-	@echo "make lint   style, types and import contracts"
+	@echo "make lint   style, types, import contracts and unsafe calls"
+	@echo "make audit  ask whether anything in the lock has a known vulnerability"
 	@echo "make docs   build the documentation into docs/_build"
+	@echo "make dist   build what is committed into dist, twice the same, and try it out"
+	@echo "make notes  print the notes of the newest release, from CHANGELOG.md"
+	@echo "make lock   take the newest versions of all that the tests and the checks need"
 	@echo "make bench  measure what a guarded request costs, into bench/RESULTS.md (PARTS=requests: some of it)"
 
 demo: .venv/sample-$(SAMPLE)
@@ -41,9 +48,23 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive tokenguard --configfile pyproject.toml --severity-level medium --confidence-level medium
+
+audit: .venv/test
+	@$(BIN)/python .ci/audit.py $(LOCK)
 
 docs: .venv/test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+dist: .venv/test
+	@$(BIN)/python .ci/dist.py
+
+notes:
+	@awk '/^## / { section++ } section == 1 && !/^## /' CHANGELOG.md
+
+lock: .venv/test
+	$(BIN)/uv pip compile --quiet --no-config --universal --generate-hashes --no-annotate --upgrade --python-version 3.11 \
+		--extra test --extra docs --extra release --custom-compile-command "make lock" --output-file $(LOCK) setup.cfg
 
 # wrk is a program of its own, and Debian's package of that name has it.
 bench: .venv/bench
@@ -56,8 +77,9 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]" "gunicorn >= 23"
 	@touch $@
 
-.venv/test: setup.cfg pyproject.toml | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,docs]"
+.venv/test: setup.cfg pyproject.toml $(LOCK) | .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/bench: setup.cfg pyproject.toml | .venv

@@ -25,7 +25,11 @@ from tokenguard.store import EventFilter, EventKind, State
 
 from .conftest import KEY, OTHER_KEY
 from .server import Answer, Server
-from .services.common import CATALOG
+from .services.common import CATALOG, METADATA_PATH, RESOURCE
+
+#: What ends every challenge of a service that says what it is.
+WHERE = f'resource_metadata="https://api.example.com{METADATA_PATH}"'
+LOGIN = "https://login.example.com/oauth2/default"
 
 LOGGING = """
 [loggers]
@@ -78,6 +82,7 @@ def same_refusal(answer: Answer, status: int, code: str) -> None:
     else:
         assert len(challenges) == 1
         assert challenges[0].startswith('Bearer realm="api"')
+        assert challenges[0].endswith(f", {WHERE}")
 
 
 def revoke(
@@ -116,6 +121,7 @@ class FrameworkContract:
         SQLAlchemyStore(url).upgrade()
         # Every worker is to know at once what this process does to its tokens.
         environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_STALENESS": "0"}
+        environ |= {"TOKENGUARD_RESOURCE": RESOURCE, "TOKENGUARD_AUTHORIZATION_SERVERS": LOGIN}
         options = ["--log-config", str(folder / "logging.ini"), *cls.options]
         with cls.serve(cls.app, {**os.environ, **environ}, options=options) as serving:
             running = Running(Server(int(serving.url.rpartition(":")[2]), serving.log), url)
@@ -125,7 +131,7 @@ class FrameworkContract:
     def test_no_credential_is_challenged_without_an_error(self, running: Running) -> None:
         answer = running.server.get("/read")
         same_refusal(answer, 401, "missing_token")
-        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+        assert answer.headers["WWW-Authenticate"] == f'Bearer realm="api", {WHERE}'
 
     @pytest.mark.parametrize("value", ["Basic dXNlcjpwYXNz", "Digest a=b", "Bearerx", "Token abc", "Bearer\tabc", ""])
     def test_another_scheme_is_no_credential(self, running: Running, value: str) -> None:
@@ -240,7 +246,7 @@ class FrameworkContract:
             del answer.headers["Date"]
         said = {(answer.body, tuple(answer.headers.items())) for answer in answers}
         assert len(said) == 1
-        assert answers[0].headers["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
+        assert answers[0].headers["WWW-Authenticate"] == f'Bearer realm="api", error="invalid_token", {WHERE}'
 
     def test_a_scope_that_is_lacking_is_named(self, running: Running) -> None:
         _, text = running.issue("users:read")
@@ -289,7 +295,38 @@ class FrameworkContract:
         assert running.server.request("HEAD", "/read", [("Authorization", f"Bearer {text}")]).status == 200
         refused = running.server.request("HEAD", "/read")
         assert (refused.status, refused.body) == (401, b"")
-        assert refused.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+        assert refused.headers["WWW-Authenticate"] == f'Bearer realm="api", {WHERE}'
+
+    def test_anybody_is_told_what_the_service_is(self, running: Running) -> None:
+        answer = running.server.get(METADATA_PATH)
+        assert answer.status == 200
+        assert answer.json == {
+            "resource": RESOURCE,
+            "resource_name": "api",
+            "authorization_servers": [LOGIN],
+            "scopes_supported": list(CATALOG),
+            "bearer_methods_supported": ["header"],
+        }
+        told = {"application/json", "public, max-age=3600", str(len(answer.body)), "*"}
+        names = ("Content-Type", "Cache-Control", "Content-Length", "Access-Control-Allow-Origin")
+        for headers in ([], [("Authorization", "Bearer x")], [("Authorization", f"Bearer {running.issue()[1]}")]):
+            for method, body in (("GET", answer.body), ("HEAD", b"")):
+                same = running.server.request(method, METADATA_PATH, headers)
+                assert (same.status, same.body, {same.headers[name] for name in names}) == (200, body, told)
+
+    def test_what_the_service_is_can_only_be_read(self, running: Running) -> None:
+        for method in ("POST", "PUT", "DELETE"):
+            refused = running.server.request(method, METADATA_PATH)
+            assert refused.status == 405
+            assert set(refused.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+        preflight = [
+            ("Origin", "https://example.com"),
+            ("Access-Control-Request-Method", "GET"),
+            ("Access-Control-Request-Headers", "mcp-protocol-version"),
+        ]
+        answer = running.server.request("OPTIONS", METADATA_PATH, preflight)
+        assert (answer.status, answer.body) == (204, b"")
+        assert answer.headers["Access-Control-Allow-Origin"] == answer.headers["Access-Control-Allow-Headers"] == "*"
 
     @pytest.mark.parametrize("path", ["/read", "/either"])
     def test_a_preflight_passes_without_running_the_view(self, running: Running, path: str) -> None:

@@ -446,3 +446,23 @@ def test_a_production_without_a_key_is_told_how_to_get_one(tmp_path: Path) -> No
         file.write(f'TOKENGUARD["SIGNING_KEY"] = "{key.stdout.strip()}"\n')
     done = project.manage("migrate")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class MetadataURLs:
+    urlpatterns = (path("", include("tokenguard.django.urls")),)
+
+
+class MetadataElsewhere:
+    urlpatterns = (path("api/", include("tokenguard.django.urls")),)
+
+
+def test_w009_a_resource_whose_metadata_the_urlconf_does_not_serve() -> None:
+    for url in ("https://example.com", "https://example.com/tenant1"):
+        with_resource = options(RESOURCE=url)
+        assert ids(ROOT_URLCONF=MetadataURLs, **with_resource) == []
+        assert ids(ROOT_URLCONF=MetadataElsewhere, **with_resource) == ["W009"]
+        assert ids(ROOT_URLCONF=None, **with_resource) == []
+    (message,) = said(ROOT_URLCONF=MetadataElsewhere, **options(RESOURCE="https://example.com/tenant1"))
+    assert "/.well-known/oauth-protected-resource/tenant1" in message.msg
+    assert ids(ROOT_URLCONF=MetadataElsewhere) == []
+    assert ids(**options(RESOURCE="http://example.com")) == ["E003"]

@@ -31,6 +31,7 @@ from .identity import Identity
 from .issuer import Issued, Issuer
 from .memory import MemoryStore
 from .policy import Policy
+from .resource import ProtectedResource
 from .scopes import Requirement, ScopeCatalog, Scopes
 from .store import Event, EventKind, Store
 from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
@@ -62,6 +63,7 @@ __all__ = [
     "NetworkNotAllowed",
     "Policy",
     "PolicyViolation",
+    "ProtectedResource",
     "RateLimited",
     "RequestGuard",
     "Requirement",

@@ -6,7 +6,7 @@ import difflib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from .hooks import Hooks
 from .http import AuthScheme
 from .issuer import Issuer
 from .policy import Policy
+from .resource import ProtectedResource
 from .scopes import ScopeCatalog
 from .store import Store
 from .tokens import SigningKeys, TokenFormat, derive_development_key
@@ -82,13 +83,14 @@ class Options:
                 raise ConfigurationError(f"there is no option {PREFIX}{word}{_suggestion(word)}")
         values = {word: _READERS[word](word, value) for word, value in given.items() if value is not None}
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
+        catalog = named("SCOPES", ScopeCatalog, values.get("SCOPES"))
         return cls(
             database_url=values.get("DATABASE_URL", DEFAULT_DATABASE_URL),
             read_url=values.get("READ_URL"),
             signing_keys=keys,
-            catalog=named("SCOPES", ScopeCatalog, values.get("SCOPES")),
+            catalog=catalog,
             prefix=values.get("PREFIX", "tg"),
-            scheme=_scheme(values),
+            scheme=_scheme(values, catalog),
             policy=_policy(values),
             rate_limit_url=values.get("RATE_LIMIT_URL", "memory://"),
             rate_limit_fail_open=values.get("RATE_LIMIT_FAIL_OPEN", True),
@@ -241,6 +243,10 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "MAX_ACTIVE_TOKENS": _number,
     "IDLE_TIMEOUT": _duration,
     "REQUIRE_NAME": _flag,
+    "RESOURCE": _text,
+    "RESOURCE_DOCUMENTATION": _text,
+    "AUTHORIZATION_SERVERS": _words,
+    "ADVERTISE_SCOPES": _flag,
 }
 
 
@@ -253,15 +259,32 @@ def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
     return named("OLD_SIGNING_KEYS", lambda: SigningKeys(current, old=old))
 
 
-def _scheme(values: Mapping[str, Any]) -> AuthScheme:
+def _scheme(values: Mapping[str, Any], catalog: ScopeCatalog) -> AuthScheme:
     realm, proxies = values.get("REALM", "api"), values.get("PROXIES", 0)
     rate_headers = values.get("RATE_HEADERS", "none")
     # One after the other, so that an error names the option that it is about.
     named("REALM", AuthScheme, realm)
     named("PROXIES", lambda: AuthScheme(proxies=proxies))
     named("RATE_HEADERS", lambda: AuthScheme(rate_headers=rate_headers))
+    resource = _resource(values, realm, catalog if values.get("ADVERTISE_SCOPES", True) else ())
     headers = values.get("HEADERS", [])
-    return named("HEADERS", lambda: AuthScheme(realm, headers, proxies=proxies, rate_headers=rate_headers))
+    return named(
+        "HEADERS",
+        lambda: AuthScheme(realm, headers, proxies=proxies, rate_headers=rate_headers, resource=resource),
+    )
+
+
+def _resource(values: Mapping[str, Any], name: str, scopes: Iterable[str]) -> ProtectedResource | None:
+    # What is set beside it is looked at in any case.
+    url, servers = values.get("RESOURCE", "https://localhost"), values.get("AUTHORIZATION_SERVERS", [])
+    page = values.get("RESOURCE_DOCUMENTATION", "")
+    named("RESOURCE", ProtectedResource, url)
+    named("AUTHORIZATION_SERVERS", lambda: ProtectedResource(url, authorization_servers=servers))
+    resource = named(
+        "RESOURCE_DOCUMENTATION",
+        lambda: ProtectedResource(url, scopes=scopes, authorization_servers=servers, name=name, documentation=page),
+    )
+    return resource if "RESOURCE" in values else None
 
 
 def _policy(values: Mapping[str, Any]) -> Policy:

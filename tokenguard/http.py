@@ -1,4 +1,4 @@
-"""HTTP's side: the one credential in a WSGI environ, and a refusal as (status, headers, body).
+"""HTTP's side: the one credential in a WSGI environ, and our own answers as (status, headers, body).
 
 RFC 6750 for the header and the challenge, RFC 9457 for the body, RFC 9110 for what a header may look like.
 """
@@ -22,12 +22,15 @@ from .errors import (
     RateLimited,
     TemporarilyUnavailable,
 )
+from .resource import ProtectedResource
 from .tokens import Secret
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
 MAX_CREDENTIAL_LENGTH = 8192
 #: How many combinations of an answer's own caching headers are remembered with what is made of them.
 MAX_KNOWN_MARKS = 100
+#: Seconds for which anybody may keep the resource's metadata.
+METADATA_AGE = 3600
 
 _TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"  # RFC 9110 section 11.2: what a token in a header may consist of
 _BARE = re.compile(rf"({_TOKEN68})", re.ASCII)
@@ -44,10 +47,18 @@ _IN_QUERY = re.compile(
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _RATE_HEADERS = ("none", "draft", "okta")
+_METADATA_METHODS = "GET, HEAD, OPTIONS"
+_ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")
+_OPTIONS = [
+    ("Allow", _METADATA_METHODS),
+    _ANY_ORIGIN,
+    ("Access-Control-Allow-Methods", _METADATA_METHODS),
+    ("Access-Control-Allow-Headers", "*"),
+]
 _NOT_FOR_TOKENS = {"authorization", "proxy-authorization", "cookie", "content-type", "content-length", "host"}
 
 
-class Refusal(NamedTuple):
+class Answer(NamedTuple):
     """An answer in WSGI's own terms, for any framework to send."""
 
     status: int
@@ -61,11 +72,18 @@ class AuthScheme:
     ``realm`` is named in challenges. ``headers`` are further header names that may carry a bare token, such as
     ``X-API-Key``. ``proxies`` is how many trusted proxies stand before the service, each of which adds the address
     that it sees to ``X-Forwarded-For``. ``rate_headers`` is ``none``, ``draft`` (the IETF's RateLimit fields) or
-    ``okta``. Raises ConfigurationError for a value that cannot be used.
+    ``okta``. ``resource`` is what the service says of itself: challenges then tell where. Raises ConfigurationError for
+    a value that cannot be used.
     """
 
     def __init__(
-        self, realm: str = "api", headers: Sequence[str] = (), *, proxies: int = 0, rate_headers: str = "none"
+        self,
+        realm: str = "api",
+        headers: Sequence[str] = (),
+        *,
+        proxies: int = 0,
+        rate_headers: str = "none",
+        resource: ProtectedResource | None = None,
     ) -> None:
         if not isinstance(realm, str) or not _REALM.fullmatch(realm):
             raise ConfigurationError(f"the realm is printable ASCII without quotes and backslashes, not {realm!r}")
@@ -75,15 +93,18 @@ class AuthScheme:
             raise ConfigurationError(f"the number of proxies lies between 0 and 20, not {proxies!r}")
         if rate_headers not in _RATE_HEADERS:
             raise ConfigurationError(f"the rate headers are one of {', '.join(_RATE_HEADERS)}, not {rate_headers!r}")
+        if resource is not None and not isinstance(resource, ProtectedResource):
+            raise ConfigurationError(f"the resource is a ProtectedResource, not {resource!r}")
         self.realm = realm
         self.proxies = proxies
         self.rate_headers = rate_headers
+        self.resource = resource
         #: Where further tokens may be, in the environ.
         self.further = tuple(dict.fromkeys(_environ_key(name) for name in headers))
         #: What the answer to a request depends on, for the Vary header.
         self.vary = ("Authorization", *headers)
         self._known_marks: dict[tuple[str | None, str], list[tuple[str, str]]] = {}
-        self._refusals: dict[type[AuthError], Refusal] = {}
+        self._refusals: dict[type[AuthError], Answer] = {}
         #: The :meth:`marks` of most answers, which have neither header.
         self.plain_marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
@@ -135,10 +156,10 @@ class AuthScheme:
             ]
         return []
 
-    def refusal(self, error: AuthError) -> Refusal:
+    def refusal(self, error: AuthError) -> Answer:
         """The answer to a refused request: the challenge, no caching, and a problem body (RFC 9457)."""
         if (known := self._refusals.get(type(error))) is not None:
-            return Refusal(known.status, known.headers.copy(), known.body)
+            return Answer(known.status, known.headers.copy(), known.body)
         body = json.dumps(problem(error)).encode("ascii")
         headers = [
             ("Content-Type", "application/problem+json"),
@@ -146,8 +167,8 @@ class AuthScheme:
             *self.refusal_headers(error),
         ]
         if "detail" not in vars(error):  # it is the same for all of its kind
-            self._refusals[type(error)] = Refusal(error.status, headers.copy(), body)
-        return Refusal(error.status, headers, body)
+            self._refusals[type(error)] = Answer(error.status, headers.copy(), body)
+        return Answer(error.status, headers, body)
 
     def refusal_headers(self, error: AuthError) -> list[tuple[str, str]]:
         """What every form of this refusal must carry, however an application words its body."""
@@ -169,7 +190,32 @@ class AuthScheme:
             parameters.append(f'error="{error.bearer_error}"')
         if isinstance(error, InsufficientScope):
             parameters.append(f'scope="{" ".join(error.scopes)}"')
+        if self.resource is not None:
+            parameters.append(f'resource_metadata="{self.resource.metadata_url}"')
         return "Bearer " + ", ".join(parameters)
+
+    def metadata(self, environ: Mapping[str, Any]) -> Answer | None:
+        """The answer to a request for the resource's metadata (RFC 9728), open to all; None if it is for another thing.
+
+        Pages of other origins may read it, as their scripts are clients too.
+        """
+        resource = self.resource
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if resource is None or path != resource.metadata_path:
+            return None
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS":
+            return Answer(204, _OPTIONS.copy(), b"")
+        if method not in ("GET", "HEAD"):
+            return Answer(405, [("Allow", _METADATA_METHODS), ("Content-Length", "0")], b"")
+        body = json.dumps(resource.metadata).encode("ascii")
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", f"public, max-age={METADATA_AGE}"),
+            _ANY_ORIGIN,
+        ]
+        return Answer(200, headers, body if method == "GET" else b"")
 
     def marks(self, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
         """The headers that tell caches that an answer depended on the credential, given those that it has.

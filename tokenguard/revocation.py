@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
 from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
-from .http import Refusal
+from .http import Answer
 from .issuer import Issuer
 from .store import State
 from .tokens import Secret, TokenFormat
@@ -37,7 +37,7 @@ class RevocationRequest(Request):
     max_content_length = MAX_BODY
 
 
-def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Refusal:
+def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Answer:
     """The answer to a POST whose form has the text of a token as ``token``; that token is revoked with it.
 
     200 and nothing more, also for what is no token or has ended (RFC 7009 section 2.2); 400 and 413 for a request that
@@ -65,7 +65,7 @@ def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Refusal:
         unavailable = _error(503, "temporarily_unavailable", "The token may still work. Try again shortly.")
         retry_after = ("Retry-After", str(TemporarilyUnavailable.retry_after))
         return unavailable._replace(headers=[*unavailable.headers, retry_after])
-    return Refusal(200, [("Cache-Control", "no-store"), ("Content-Length", "0")], b"")
+    return Answer(200, [("Cache-Control", "no-store"), ("Content-Length", "0")], b"")
 
 
 def revocation_app(issuer: Issuer, tokens: TokenFormat) -> WSGIApplication:
@@ -94,7 +94,7 @@ def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat) -> None:
     log.warning("token %s of client %s was revoked by whoever holds it", read.id, record.client.id)
 
 
-def _error(status: int, code: str, description: str) -> Refusal:
+def _error(status: int, code: str, description: str) -> Answer:
     body = json.dumps({"error": code, "error_description": description}).encode("ascii")
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    return Refusal(status, headers, body)
+    return Answer(status, headers, body)

@@ -19,7 +19,7 @@ from .errors import AuthError, MissingToken
 from .frames import forget
 from .guard import Guard, log
 from .hooks import Hooks, call
-from .http import AuthScheme, Refusal, is_preflight
+from .http import Answer, AuthScheme, is_preflight
 from .identity import Identity
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
 from .scopes import ANY_TOKEN, Requirement
@@ -294,8 +294,8 @@ def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
     )
 
 
-def _refuse(refusal: Refusal, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    status, headers, body = refusal
+def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    status, headers, body = answer
     start_response(f"{status} {HTTP_STATUS_CODES[status].upper()}", headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
@@ -328,7 +328,8 @@ class TokenGuardMiddleware:
     ``environ["tokenguard.identity"]``. Raises InvalidValue for a malformed scope or an empty ``any_of``, and
     ConfigurationError for a scope that the guard's catalogue does not have.
 
-    A CORS preflight is answered here, empty, and does not reach the application: put what speaks CORS around this.
+    A CORS preflight is answered here, empty, and does not reach the application: put what speaks CORS around this. So
+    is a request for the metadata of the scheme's resource.
     """
 
     def __init__(
@@ -347,9 +348,11 @@ class TokenGuardMiddleware:
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        requests = self.requests
+        if requests.scheme.resource is not None and (answer := requests.scheme.metadata(environ)) is not None:
+            return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
-        requests = self.requests
         try:
             found = requests.wave_through(environ, self.requirement) or requests.decide(environ, self.requirement)
         except BaseException as error:
@@ -357,7 +360,7 @@ class TokenGuardMiddleware:
             del environ
             raise
         if isinstance(found, AuthError):
-            return _refuse(requests.scheme.refusal(found), environ, start_response)
+            return _send(requests.scheme.refusal(found), environ, start_response)
         is_plain = found.allowance is None
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:

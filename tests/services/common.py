@@ -29,3 +29,8 @@ def mounted(app: WSGIApplication) -> WSGIApplication:
         return app(environ, start_response)
 
     return application
+
+
+#: Where the service says what it is, if its environment names it so.
+RESOURCE = "https://api.example.com/directory"
+METADATA_PATH = "/.well-known/oauth-protected-resource/directory"

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 
@@ -40,6 +40,7 @@ class ManageAsync(ScopesRequiredMixin, View):
 
 
 urlpatterns = [
+    path("", include("tokenguard.django.urls")),
     path("open", answer_async),
     path("any", AnyAsync.as_view()),
     path("read", require_scopes("users:read")(answer_async)),

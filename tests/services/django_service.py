@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 
@@ -38,6 +38,7 @@ class Manage(View):
 
 
 urlpatterns = [
+    path("", include("tokenguard.django.urls")),
     path("open", answer),
     path("any", Any_.as_view()),
     path("read", require_scopes("users:read")(answer)),

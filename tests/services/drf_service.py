@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.urls import path
+from django.urls import include, path
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -73,6 +73,7 @@ class Cached(Any_):
 
 
 urlpatterns = [
+    path("", include("tokenguard.django.urls")),
     path("open", open_),
     path("any", Any_.as_view()),
     path("read", Users.as_view({"get": "list"})),

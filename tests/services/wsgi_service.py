@@ -6,14 +6,24 @@ import json
 import os
 from typing import Any
 
-from tokenguard import AuthScheme, Guard, Issuer, ScopeCatalog, SigningKeys, TokenFormat, TokenGuardMiddleware, UsageLog
+from tokenguard import (
+    AuthScheme,
+    Guard,
+    Issuer,
+    ProtectedResource,
+    ScopeCatalog,
+    SigningKeys,
+    TokenFormat,
+    TokenGuardMiddleware,
+    UsageLog,
+)
 from tokenguard.cache import TokenCache
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.revocation import revocation_app
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.wsgi import RequestGuard
 
-from .common import CATALOG, HEADERS
+from .common import CATALOG, HEADERS, METADATA_PATH
 
 
 def create_app() -> Any:
@@ -22,7 +32,13 @@ def create_app() -> Any:
     catalog = ScopeCatalog(CATALOG)
     cache = TokenCache(store, staleness=float(os.environ["TOKENGUARD_STALENESS"]))
     guard = Guard(store, tokens, catalog=catalog, limiter=RateLimiter(), usage=UsageLog(store), cache=cache)
-    scheme = AuthScheme(headers=HEADERS, rate_headers="draft")
+    resource = None
+    if "TOKENGUARD_RESOURCE" in os.environ:
+        servers = os.environ["TOKENGUARD_AUTHORIZATION_SERVERS"].split()
+        resource = ProtectedResource(
+            os.environ["TOKENGUARD_RESOURCE"], scopes=catalog, name="api", authorization_servers=servers
+        )
+    scheme = AuthScheme(headers=HEADERS, rate_headers="draft", resource=resource)
 
     def view(environ: Any, start_response: Any) -> list[bytes]:
         identity = environ.get("tokenguard.identity")
@@ -41,7 +57,7 @@ def create_app() -> Any:
         open_.identify(environ)
         return view(environ, start_response)
 
-    routes = {
+    routes: dict[str, Any] = {
         "/open": optional,
         "/any": TokenGuardMiddleware(view, guard, scheme=scheme),
         "/read": TokenGuardMiddleware(view, guard, "users:read", scheme=scheme),
@@ -50,4 +66,5 @@ def create_app() -> Any:
         "/cached": TokenGuardMiddleware(cached, guard, scheme=scheme),
         "/revoke": revocation_app(Issuer(store, tokens), tokens),
     }
+    routes[METADATA_PATH] = routes["/any"]
     return lambda environ, start_response: routes[environ["PATH_INFO"]](environ, start_response)

@@ -30,6 +30,7 @@ from ..service import Service
 from ..tokens import generate_key
 from . import conf
 from .connections import SET_UP
+from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, patterns, scopes
 from .store import DjangoStore
@@ -37,7 +38,7 @@ from .store import DjangoStore
 
 def register() -> None:
     """Registers the checks."""
-    for check in (check_options, check_signing_key, check_catalog, check_middleware, check_views):
+    for check in (check_options, check_signing_key, check_catalog, check_middleware, check_views, check_metadata):
         checks.register(check, Tags.security)
     for check in (check_database, check_replica):
         checks.register(check, Tags.compatibility)

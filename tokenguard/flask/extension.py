@@ -20,6 +20,7 @@ from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
 from ..wsgi import Marking
+from .metadata import add_metadata
 from .signals import signalling_hooks
 from .views import check, check_views, service
 
@@ -62,6 +63,7 @@ class TokenGuard:
         app.before_request(_FirstRequest(app))
         # Around all that Flask does: its functions that are called after a request each have their price.
         app.wsgi_app = Marking(app.wsgi_app, built.requests)  # type: ignore[method-assign]
+        add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:

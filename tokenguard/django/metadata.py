@@ -1,0 +1,54 @@
+"""The metadata of the service as a protected resource (RFC 9728): the view, and the check that it can be reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import Resolver404, resolve
+
+from ..errors import ConfigurationError
+from ..resource import ProtectedResource
+from .conf import configured_options, service
+from .headers import set_headers
+
+
+def metadata(request: HttpRequest) -> HttpResponse:
+    """The document, for anybody. Raises Http404 for another path than that of ``TOKENGUARD["RESOURCE"]``."""
+    if (answer := service().requests.scheme.metadata(request.META)) is None:
+        raise Http404
+    status, headers, body = answer
+    response = HttpResponse(body, status=status)
+    del response.headers["Content-Type"]
+    set_headers(response, headers)
+    return response
+
+
+# It changes nothing, and is for callers that have no token yet.
+vars(metadata).update({"csrf_exempt": True, "login_required": False})
+
+
+def check_metadata(**kwargs: Any) -> list[CheckMessage]:
+    """W009."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    try:
+        identifier = configured_options().get("RESOURCE")
+        path = ProtectedResource(identifier).metadata_path if identifier is not None else ""
+    except ConfigurationError:
+        return []  # told by check_options
+    if not path or _answers(path):
+        return []
+    message = f"Challenges send clients to {path}, and the URLconf does not lead from there to tokenguard."
+    hint = 'Add path("", include("tokenguard.django.urls")) to the urlpatterns of ROOT_URLCONF.'
+    return [checks.Warning(message, hint=hint, id="tokenguard.W009")]
+
+
+def _answers(path: str) -> bool:
+    try:
+        return resolve(path).func is metadata
+    except Resolver404:
+        return False

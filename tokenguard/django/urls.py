@@ -1,0 +1,14 @@
+"""To be included at the root of a project: ``path("", include("tokenguard.django.urls"))``."""
+
+from __future__ import annotations
+
+import re
+
+from django.urls import re_path
+
+from ..resource import WELL_KNOWN
+from .metadata import metadata
+
+app_name = "tokenguard"
+# With whatever path the resource has: settings are read live, and URLconfs are not.
+urlpatterns = [re_path(rf"^{re.escape(WELL_KNOWN[1:])}(?:/.*)?$", metadata, name="metadata")]

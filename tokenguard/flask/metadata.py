@@ -1,0 +1,30 @@
+"""The metadata of the service as a protected resource (RFC 9728): the rule and its view."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, abort
+
+from ..http import AuthScheme
+from ..wsgi import to_headers
+from .views import environ_at_hand
+
+
+def add_metadata(app: Flask, scheme: AuthScheme) -> None:
+    """Adds the rule for the metadata of the resource, if the service is one."""
+    if scheme.resource is None:
+        return
+
+    def metadata() -> Response:
+        if (answer := scheme.metadata(environ_at_hand())) is None:
+            abort(404)  # the application is mounted below the host's root, where nobody looks for it
+        status, headers, body = answer
+        return Response([body], status, to_headers(headers))
+
+    app.add_url_rule(
+        scheme.resource.metadata_path,
+        "tokenguard_metadata",
+        metadata,
+        methods=["GET", "OPTIONS"],
+        provide_automatic_options=False,
+        host=scheme.resource.host if app.url_map.host_matching else None,
+    )
