@@ -317,7 +317,12 @@ class Marking:
             finish_headers(requests, environ, marked)
             return start_response(status, marked.to_wsgi_list(), exc_info)
 
-        return requests.closing(self.app(environ, start), environ)
+        try:
+            body = self.app(environ, start)
+        except BaseException:
+            del environ  # this frame is in the traceback
+            raise
+        return requests.closing(body, environ)
 
 
 class TokenGuardMiddleware:
@@ -373,4 +378,9 @@ class TokenGuardMiddleware:
             marked.update(requests.scheme.marks(*present))
             return start_response(status, marked.to_wsgi_list(), exc_info)
 
-        return requests.closing(self.app(environ, start), environ)
+        try:
+            body = self.app(environ, start)
+        except BaseException:
+            del environ  # this frame is in the traceback
+            raise
+        return requests.closing(body, environ)
