@@ -198,7 +198,17 @@ def test_a_copy_of_the_environ_with_another_credential_is_another_request(world:
     assert requests.finish(outer, None, "") == [("Cache-Control", "private"), ("Vary", "Authorization, X-API-Key")]
 
 
-@pytest.mark.parametrize("value", ["Basic x,Bearer y", "Basic x, bearer y", "Digest a=b,SSWSy", "Bearer x,Basic y"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Basic x,Bearer y",
+        "Basic x, bearer y",
+        "Digest a=b,SSWSy",
+        "Bearer x,Basic y",
+        "Bearer,Basic y",
+        "Basic x,Bearer",
+    ],
+)
 def test_a_second_credential_behind_another_scheme_is_one_too_many(value: str) -> None:
     with pytest.raises(InvalidRequest):
         AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
@@ -212,7 +222,8 @@ def test_a_token_in_the_query_is_noticed_however_it_is_spelt(query: str) -> None
 
 
 @pytest.mark.parametrize(
-    "query", ["", "my_access_token=x", "access_tokens=x", "a=access_token", "%" * 9, "a=%61&b=100%25"]
+    "query",
+    ["", "my_access_token=x", "access_tokens=x", "access_token\n=x", "a=access_token", "%" * 9, "a=%61&b=100%25"],
 )
 def test_other_queries_are_the_applications_own(query: str) -> None:
     assert AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer x", QUERY_STRING=query)) is not None
