@@ -10,7 +10,11 @@ SPREAD := -n auto --dist loadfile
 # Which parts of the benchmark to run, all of them without any; and where to write the page then.
 PARTS ?=
 
-.PHONY: help demo run test matrix lint docs bench clean
+# How long to look for inputs that fail, for each target; and which targets, all of them without any.
+SECONDS ?= 60
+TARGETS ?=
+
+.PHONY: help demo run test matrix lint docs bench fuzz clean
 
 help:
 	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
@@ -20,6 +24,7 @@ help:
 	@echo "make lint   style, types and import contracts"
 	@echo "make docs   build the documentation into docs/_build"
 	@echo "make bench  measure what a guarded request costs, into bench/RESULTS.md (PARTS=requests: some of it)"
+	@echo "make fuzz   look for inputs that fail, into tests/fuzz/corpus (SECONDS=600: longer, TARGETS=text: one)"
 
 demo: .venv/sample-$(SAMPLE)
 	@$(BIN)/python -m sample_flask.demo $(SAMPLE)
@@ -49,8 +54,11 @@ docs: .venv/test
 bench: .venv/bench
 	$(BIN)/python -m bench $(PARTS)
 
+fuzz: .venv/hardening
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 clean:
-	rm -rf .venv build dist docs/_build *.egg-info .coverage*
+	rm -rf .venv build dist mutants docs/_build *.egg-info .coverage*
 
 .venv/sample-flask .venv/sample-django: .venv/sample-%: setup.cfg pyproject.toml | .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]" "gunicorn >= 23"
@@ -58,6 +66,10 @@ clean:
 
 .venv/test: setup.cfg pyproject.toml | .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,docs]"
+	@touch $@
+
+.venv/hardening: .venv/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,hardening]"
 	@touch $@
 
 .venv/bench: setup.cfg pyproject.toml | .venv
