@@ -48,11 +48,15 @@ def _explore(target: str, seconds: int) -> bool:
             (known / str(place)).write_bytes(data)
         words = Path(folder) / "words"
         words.write_text("".join(f'"{_escaped(word)}"\n' for word in import_module(f"tests.fuzz.{target}").DICTIONARY))
+        # To merge, libFuzzer starts itself again by the name it was given.
+        again = Path(folder) / "again"
+        again.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.fuzz {target} --under-atheris "$0" "$@"\n')
+        again.chmod(0o700)
         limits = [f"-max_len={MAX_LENGTH}", f"-timeout={SECONDS_FOR_ONE}"]
         run = [f"-max_total_time={seconds}", f"-dict={words}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
-        good = _atheris(target, *limits, *run, str(found), str(known))
+        good = _atheris(target, str(again), *limits, *run, str(found), str(known))
         if good:
-            good = _atheris(target, *limits, "-merge=1", str(known), str(found))
+            good = _atheris(target, str(again), *limits, "-merge=1", str(known), str(found))
             write_corpus(target, {path.read_bytes() for path in known.iterdir()})
         for path in Path(folder).glob("*-*"):
             print(f"this input fails: {path.read_bytes()!r}")
@@ -71,14 +75,10 @@ def _atheris(target: str, *arguments: str) -> bool:
 def _run_atheris(target: str, arguments: Sequence[str]) -> None:
     import atheris
 
-    # To merge, libFuzzer starts itself again by the name it was given.
-    program = Path(arguments[-1]).parent / "again"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.fuzz {target} --under-atheris "$@"\n')
-    program.chmod(0o700)
     atheris.enabled_hooks.add("RegEx")
     with atheris.instrument_imports(include=["tokenguard", "tests.fuzz"]):
         module = import_module(f"tests.fuzz.{target}")
-    atheris.Setup([str(program), *arguments], module.test_one_input)
+    atheris.Setup(list(arguments), module.test_one_input)
     atheris.Fuzz()
 
 
