@@ -118,8 +118,10 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
         (
             MissingToken(),
             [("WWW-Authenticate", CHALLENGE)],
-            '"title": "Unauthorized", "status": 401, "detail": "This resource needs an API token.", '
-            '"code": "missing_token"',
+            (
+                '"title": "Unauthorized", "status": 401, "detail": "This resource needs an API token.", '
+                '"code": "missing_token"'
+            ),
         ),
         (
             InvalidToken("revoked"),
@@ -129,20 +131,26 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
         (
             InvalidRequest(),
             [("WWW-Authenticate", f'{CHALLENGE}, error="invalid_request"')],
-            '"title": "Bad Request", "status": 400, "detail": "The credential of this request is malformed, or there '
-            'is more than one.", "code": "invalid_request"',
+            (
+                '"title": "Bad Request", "status": 400, "detail": "The credential of this request is malformed, '
+                'or there is more than one.", "code": "invalid_request"'
+            ),
         ),
         (
             InsufficientScope(("a", "b"), "a b"),
             [("WWW-Authenticate", f'{CHALLENGE}, error="insufficient_scope", scope="a b"')],
-            '"title": "Forbidden", "status": 403, "detail": "The API token lacks a scope that this resource asks for: '
-            'a b.", "code": "insufficient_scope", "scope": "a b"',
+            (
+                '"title": "Forbidden", "status": 403, "detail": "The API token lacks a scope that this resource asks '
+                'for: a b.", "code": "insufficient_scope", "scope": "a b"'
+            ),
         ),
         (
             NetworkNotAllowed("network"),
             [("WWW-Authenticate", CHALLENGE)],
-            '"title": "Forbidden", "status": 403, "detail": "The API token may not be used from this network.", '
-            '"code": "network_not_allowed"',
+            (
+                '"title": "Forbidden", "status": 403, "detail": "The API token may not be used from this network.", '
+                '"code": "network_not_allowed"'
+            ),
         ),
         (
             RateLimited(ALLOWANCE),
@@ -151,14 +159,18 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
                 ("RateLimit-Policy", '"tokenguard";q=10;w=60'),
                 ("RateLimit", '"tokenguard";r=0;t=42'),
             ],
-            '"title": "Too Many Requests", "status": 429, "detail": "Too many requests: the limit is 10/minute. Try '
-            'again in 42 seconds.", "code": "rate_limited"',
+            (
+                '"title": "Too Many Requests", "status": 429, "detail": "Too many requests: the limit is 10/minute. '
+                'Try again in 42 seconds.", "code": "rate_limited"'
+            ),
         ),
         (
             TemporarilyUnavailable("store"),
             [("Retry-After", "5")],
-            '"title": "Service Unavailable", "status": 503, "detail": "API tokens cannot be verified at the moment. '
-            'Try again shortly.", "code": "temporarily_unavailable"',
+            (
+                '"title": "Service Unavailable", "status": 503, "detail": "API tokens cannot be verified at the '
+                'moment. Try again shortly.", "code": "temporarily_unavailable"'
+            ),
         ),
     ],
 )
