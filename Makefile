@@ -13,8 +13,12 @@ PARTS ?=
 # How long to look for inputs that fail, for each target; and which targets, all of them without any.
 SECONDS ?= 60
 TARGETS ?=
+# Which modules to make mutants of, all of the core without any.
+MODULE ?=
+# How often to measure each class.
+SAMPLES ?= 200000
 
-.PHONY: help demo run test matrix lint docs bench fuzz clean
+.PHONY: help demo run test matrix lint docs bench fuzz mutants timing clean
 
 help:
 	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
@@ -25,6 +29,8 @@ help:
 	@echo "make docs   build the documentation into docs/_build"
 	@echo "make bench  measure what a guarded request costs, into bench/RESULTS.md (PARTS=requests: some of it)"
 	@echo "make fuzz   look for inputs that fail, into tests/fuzz/corpus (SECONDS=600: longer, TARGETS=text: one)"
+	@echo "make mutants  change the core line by line and see whether a test notices (MODULE=http: one module)"
+	@echo "make timing   see whether the time of a refusal tells anything (SAMPLES=50000: sooner)"
 
 demo: .venv/sample-$(SAMPLE)
 	@$(BIN)/python -m sample_flask.demo $(SAMPLE)
@@ -56,6 +62,12 @@ bench: .venv/bench
 
 fuzz: .venv/hardening
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
+mutants: .venv/hardening
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice $(BIN)/python -m tests.mutants $(MODULE)
+
+timing: .venv/test
+	$(BIN)/python -m tests.timing --samples $(SAMPLES)
 
 clean:
 	rm -rf .venv build dist mutants docs/_build *.egg-info .coverage*

@@ -68,6 +68,14 @@ def test_look_alikes_of_a_scheme_are_another_scheme(value: str) -> None:
     assert AuthScheme().credential(environ(HTTP_AUTHORIZATION=value)) is None
 
 
+def test_a_header_or_a_query_that_is_not_there_is_empty() -> None:
+    """As PEP 3333 allows it."""
+    credential = AuthScheme().credential({"HTTP_AUTHORIZATION": "Bearer x"})
+    assert credential is not None
+    assert credential.reveal() == "x"
+    assert AuthScheme(headers=["X-Key"]).credential({}) is None
+
+
 def test_a_credential_does_not_show_itself() -> None:
     credential = AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer hush"))
     assert credential is not None
@@ -259,6 +267,7 @@ def test_white_space_around_a_header_is_no_part_of_it(space: str) -> None:
 def test_an_address_is_counted_from_the_right(proxies: int, hops: str, address: str | None) -> None:
     given = environ(REMOTE_ADDR="9.9.9.9", HTTP_X_FORWARDED_FOR=hops)
     assert AuthScheme(proxies=proxies).address(given) == address
+    assert AuthScheme().address(given) == "9.9.9.9"  # without being told of proxies it believes nobody
     assert AuthScheme(proxies=max(1, proxies)).address(environ(REMOTE_ADDR="9.9.9.9")) is None
 
 

@@ -4,14 +4,13 @@ import pytest
 
 from tokenguard import ConfigurationError, InvalidValue, Requirement, ScopeCatalog, Scopes, scopes
 
-CATALOG = ScopeCatalog(
-    {
-        "okta.users.read": "Read users",
-        "okta.users.manage": {"description": "Change users", "implies": ["okta.users.read"]},
-        "okta.admin": {"implies": ["okta.users.*", "okta.logs.read"]},
-        "okta.logs.read": "Read logs",
-    }
-)
+DECLARED = {
+    "okta.users.read": "Read users",
+    "okta.users.manage": {"description": "Change users", "implies": ["okta.users.read"]},
+    "okta.admin": {"implies": ["okta.users.*", "okta.logs.read"]},
+    "okta.logs.read": "Read logs",
+}
+CATALOG = ScopeCatalog(DECLARED)
 
 
 def test_scopes_are_a_value() -> None:
@@ -152,7 +151,7 @@ def test_the_catalogue_knows_its_names_and_wildcards_over_them() -> None:
     assert CATALOG.unknown(Scopes.parse("okta.users.write okta.groups.*")) == ["okta.groups.*", "okta.users.write"]
     assert ScopeCatalog().unknown(Scopes.parse("anything goes.*")) == []
     assert ScopeCatalog({"ab": "A and b"}).unknown(["a.*"]) == ["a.*"]
-    assert CATALOG.descriptions == {
+    assert ScopeCatalog(DECLARED).descriptions == {
         "okta.users.read": "Read users",
         "okta.users.manage": "Change users",
         "okta.admin": "",
