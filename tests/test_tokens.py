@@ -8,9 +8,18 @@ import string
 
 import pytest
 
-from tokenguard import ConfigurationError, InvalidToken, Secret, SigningKeys, TokenFormat, TokenGuardError, tokens
+from tokenguard import (
+    ConfigurationError,
+    InvalidToken,
+    InvalidValue,
+    Secret,
+    SigningKeys,
+    TokenFormat,
+    TokenGuardError,
+    tokens,
+)
 from tokenguard.errors import redact
-from tokenguard.tokens import BASE62, derive_development_key, fingerprint, generate_key
+from tokenguard.tokens import BASE62, check_label, derive_development_key, fingerprint, generate_key
 
 from .conftest import KEY, OTHER_KEY
 
@@ -164,3 +173,22 @@ def test_no_error_shows_a_token_or_much_of_one(cut: slice) -> None:
 def test_a_development_key_needs_a_secret_key_that_is_text() -> None:
     with pytest.raises(ConfigurationError, match="SECRET_KEY is text or bytes, not int"):
         derive_development_key(5)  # type: ignore[arg-type]
+
+
+def test_only_what_has_the_length_of_a_token_is_remembered_under_a_key() -> None:
+    format_ = TokenFormat(SigningKeys(KEY))
+    text = format_.mint().text.reveal()
+    assert len(format_.key(text)) == 32
+    assert format_.key(text) == format_.key(text) != format_.key(format_.mint().text.reveal())
+    for other in (text[1:], text + "0", "", "é" + text[1:], "\ud800" + text[1:], "é"):
+        assert format_.key(other) == b""
+
+
+def test_a_label_is_short_and_never_a_token() -> None:
+    assert check_label("a name", "x" * 100) == "x" * 100
+    with pytest.raises(InvalidValue, match=r"^a name has at most 100 characters; this one has 101$"):
+        check_label("a name", "x" * 101)
+    with pytest.raises(InvalidValue, match=r"^a name cannot be the text of a token: that is kept nowhere$"):
+        check_label("a name", TokenFormat(SigningKeys(KEY)).mint().text.reveal())
+    with pytest.raises(InvalidToken, match=r"^not a token of this service$"):
+        TokenFormat(SigningKeys(KEY)).read(Secret("x"))

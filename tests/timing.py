@@ -80,7 +80,7 @@ def _middleware(world: World) -> Ask:
 def pairs(world: World) -> dict[str, tuple[list[str], list[str]]]:
     """Two kinds of text that are both refused, and that a stranger should not tell apart by the time that takes."""
     client = world.client().id
-    good = _on_record(world, client, None)
+    good, _ = _on_record(world, client, (None, None))
     return {
         "forged: tag wrong in its first, in its last character": (
             [_changed(text, TAG.start) for text in good],
@@ -92,13 +92,13 @@ def pairs(world: World) -> dict[str, tuple[list[str], list[str]]]:
         ),
         "forged: id on record, id unknown": (
             [_changed(text, TAG.stop - 1) for text in good],
-            [_changed(text, TAG.stop - 1) for text in _minted(world)],
+            [_changed(text, TAG.stop - 1) for text in _minted(world, TEXTS)],
         ),
-        "signed: digest on record differs in its first, in its last character": (
-            _on_record(world, client, 0),
-            _on_record(world, client, 63),
+        "signed: digest on record differs in its first, in its last character": _on_record(world, client, (0, 63)),
+        "signed: id on record with another digest, id unknown": (
+            _on_record(world, client, (0, 63))[0],
+            _minted(world, TEXTS),
         ),
-        "signed: id on record with another digest, id unknown": (_on_record(world, client, 0), _minted(world)),
     }
 
 
@@ -107,21 +107,24 @@ def _changed(text: str, place: int) -> str:
     return text[:place] + other + text[place + 1 :]
 
 
-def _minted(world: World) -> list[str]:
+def _minted(world: World, count: int) -> list[str]:
     """Texts that are signed and on no record, as only who has the signing key can make them."""
-    return [world.tokens.mint().text.reveal() for _ in range(TEXTS)]
+    return [world.tokens.mint().text.reveal() for _ in range(count)]
 
 
-def _on_record(world: World, client: str, wrong: int | None) -> list[str]:
-    """Such texts, with a record for each: of its own digest, or of one that is wrong in that character."""
-    texts, like = _minted(world), world.issue(client=client).token
+def _on_record(world: World, client: str, wrong: tuple[int | None, int | None]) -> tuple[list[str], list[str]]:
+    """Such texts, with a record for each: of its own digest, or of one that is wrong in that character.
+
+    Those of both classes are made in turns, or the ones would lie together in memory, and be found sooner.
+    """
+    texts, like = _minted(world, 2 * TEXTS), world.issue(client=client).token
     with world.store.transaction() as tx:
-        for text in texts:
-            digest = tokens.digest(text)
-            if wrong is not None:
-                digest = digest[:wrong] + ("0" if digest[wrong] != "0" else "1") + digest[wrong + 1 :]
+        for number, text in enumerate(texts):
+            digest, place = tokens.digest(text), wrong[number % 2]
+            if place is not None:
+                digest = digest[:place] + ("0" if digest[place] != "0" else "1") + digest[place + 1 :]
             tx.put_token(replace(like, id=text[3:19], digest=digest), Change(EventKind.TOKEN_ISSUED, 0, "timing"))
-    return texts
+    return texts[0::2], texts[1::2]
 
 
 def measure(ask: Ask, one: list[str], other: list[str], samples: int) -> tuple[list[int], list[int]]:
