@@ -80,7 +80,7 @@ def _middleware(world: World) -> Ask:
 def pairs(world: World) -> dict[str, tuple[list[str], list[str]]]:
     """Two kinds of text that are both refused, and that a stranger should not tell apart by the time that takes."""
     client = world.client().id
-    good, _ = _on_record(world, client, (None, None))
+    good = _on_record(world, client, (None, None))[0][:TEXTS]
     return {
         "forged: tag wrong in its first, in its last character": (
             [_changed(text, TAG.start) for text in good],
@@ -115,16 +115,21 @@ def _minted(world: World, count: int) -> list[str]:
 def _on_record(world: World, client: str, wrong: tuple[int | None, int | None]) -> tuple[list[str], list[str]]:
     """Such texts, with a record for each: of its own digest, or of one that is wrong in that character.
 
-    Those of both classes are made in turns, or the ones would lie together in memory, and be found sooner.
+    In random order: texts that were made in turns are read in turns, and what lies next in memory is there sooner.
     """
-    texts, like = _minted(world, 2 * TEXTS), world.issue(client=client).token
+    texts, like, places = _minted(world, 2 * TEXTS), world.issue(client=client).token, [*wrong] * TEXTS
+    random.shuffle(places)
     with world.store.transaction() as tx:
-        for number, text in enumerate(texts):
-            digest, place = tokens.digest(text), wrong[number % 2]
+        for text, place in zip(texts, places, strict=True):
+            digest = tokens.digest(text)
             if place is not None:
-                digest = digest[:place] + ("0" if digest[place] != "0" else "1") + digest[place + 1 :]
+                parts = digest[:place], "0" if digest[place] != "0" else "1", digest[place + 1 :]
+                digest = "".join(parts)
             tx.put_token(replace(like, id=text[3:19], digest=digest), Change(EventKind.TOKEN_ISSUED, 0, "timing"))
-    return texts[0::2], texts[1::2]
+    one, other = ([text for text, found in zip(texts, places, strict=True) if found == place] for place in wrong)
+    random.shuffle(one)
+    random.shuffle(other)
+    return one, other
 
 
 def measure(ask: Ask, one: list[str], other: list[str], samples: int) -> tuple[list[int], list[int]]:
