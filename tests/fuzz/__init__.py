@@ -1,4 +1,4 @@
-"""What strangers can send, and what a database may hold, made up by the million and judged by a second opinion.
+"""What strangers can send, and what a database may hold, made up and judged by a second opinion.
 
 Each module here is one target. Its ``test_one_input`` takes bytes, as libFuzzer gives them, and raises AssertionError
 where tokenguard and a plain, slow rendering of the same rule disagree. ``python -m tests.fuzz`` runs them under
