@@ -13,7 +13,15 @@ PARTS ?=
 # Every tool and library that the tests and the checks need, each by its hash: for all Pythons and systems at once.
 LOCK := .ci/requirements.txt
 
-.PHONY: help demo run test matrix lint audit docs dist notes lock bench clean
+# How long to look for inputs that fail, for each target; and which targets, all of them without any.
+SECONDS ?= 60
+TARGETS ?=
+# Which modules to make mutants of, all of the core without any.
+MODULE ?=
+# How often to measure each class.
+SAMPLES ?= 200000
+
+.PHONY: help demo run test matrix lint audit docs dist notes lock bench fuzz mutants timing clean
 
 help:
 	@echo "make demo   see it work: a guarded API, real commands and requests (SAMPLE=django: on Django)"
@@ -27,6 +35,9 @@ help:
 	@echo "make notes  print the notes of the newest release, from CHANGELOG.md"
 	@echo "make lock   take the newest versions of all that the tests and the checks need"
 	@echo "make bench  measure what a guarded request costs, into bench/RESULTS.md (PARTS=requests: some of it)"
+	@echo "make fuzz   look for inputs that fail, into tests/fuzz/corpus (SECONDS=600: longer, TARGETS=text: one)"
+	@echo "make mutants  change the core line by line and see whether a test notices (MODULE=http: one module)"
+	@echo "make timing   see whether the time of a refusal tells anything (SAMPLES=50000: sooner)"
 
 demo: .venv/sample-$(SAMPLE)
 	@$(BIN)/python -m sample_flask.demo $(SAMPLE)
@@ -70,8 +81,17 @@ lock: .venv/test
 bench: .venv/bench
 	$(BIN)/python -m bench $(PARTS)
 
+fuzz: .venv/hardening
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
+mutants: .venv/hardening
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice $(BIN)/python -m tests.mutants $(MODULE)
+
+timing: .venv/test
+	$(BIN)/python -m tests.timing --samples $(SAMPLES)
+
 clean:
-	rm -rf .venv build dist docs/_build *.egg-info .coverage*
+	rm -rf .venv build dist mutants docs/_build *.egg-info .coverage*
 
 .venv/sample-flask .venv/sample-django: .venv/sample-%: setup.cfg pyproject.toml | .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]" "gunicorn >= 23"
@@ -80,6 +100,10 @@ clean:
 .venv/test: setup.cfg pyproject.toml $(LOCK) | .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/hardening: .venv/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,hardening]"
 	@touch $@
 
 .venv/bench: setup.cfg pyproject.toml | .venv

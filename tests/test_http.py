@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import io
+import json
+import time
 import weakref
 from typing import Any
 
@@ -12,6 +14,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import Client, EnvironBuilder, create_environ
 
 from tokenguard import (
+    AuthError,
     AuthScheme,
     ConfigurationError,
     InsufficientScope,
@@ -19,10 +22,15 @@ from tokenguard import (
     InvalidToken,
     InvalidValue,
     MemoryStore,
+    MissingToken,
+    NetworkNotAllowed,
+    RateLimited,
     Requirement,
+    TemporarilyUnavailable,
     TokenGuardMiddleware,
 )
-from tokenguard.http import MAX_CREDENTIAL_LENGTH
+from tokenguard.conditions import Allowance, Rate
+from tokenguard.http import MAX_CREDENTIAL_LENGTH, MAX_KNOWN_MARKS, is_preflight
 from tokenguard.wsgi import RequestGuard
 
 from .conftest import World
@@ -58,6 +66,14 @@ def test_what_some_servers_let_through_is_malformed(value: str) -> None:
 @pytest.mark.parametrize("value", ["ſSWS abc", "ſſWſ abc", "\xa0Bearer abc", "Bearer\xa0abc", "ＢＥＡＲＥＲ abc"])
 def test_look_alikes_of_a_scheme_are_another_scheme(value: str) -> None:
     assert AuthScheme().credential(environ(HTTP_AUTHORIZATION=value)) is None
+
+
+def test_a_header_or_a_query_that_is_not_there_is_empty() -> None:
+    """As PEP 3333 allows it."""
+    credential = AuthScheme().credential({"HTTP_AUTHORIZATION": "Bearer x"})
+    assert credential is not None
+    assert credential.reveal() == "x"
+    assert AuthScheme(headers=["X-Key"]).credential({}) is None
 
 
 def test_a_credential_does_not_show_itself() -> None:
@@ -98,6 +114,188 @@ def test_challenges_byte_for_byte() -> None:
     assert scheme.challenge(InvalidToken("revoked")) == 'Bearer realm="my api", error="invalid_token"'
     lacking = InsufficientScope(("a", "b"), "a b")
     assert scheme.challenge(lacking) == 'Bearer realm="my api", error="insufficient_scope", scope="a b"'
+
+
+CHALLENGE = 'Bearer realm="api"'
+ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
+
+
+@pytest.mark.parametrize(
+    ("error", "headers", "body"),
+    [
+        (
+            MissingToken(),
+            [("WWW-Authenticate", CHALLENGE)],
+            (
+                '"title": "Unauthorized", "status": 401, "detail": "This resource needs an API token.", '
+                '"code": "missing_token"'
+            ),
+        ),
+        (
+            InvalidToken("revoked"),
+            [("WWW-Authenticate", f'{CHALLENGE}, error="invalid_token"')],
+            '"title": "Unauthorized", "status": 401, "detail": "The API token is not valid.", "code": "invalid_token"',
+        ),
+        (
+            InvalidRequest(),
+            [("WWW-Authenticate", f'{CHALLENGE}, error="invalid_request"')],
+            (
+                '"title": "Bad Request", "status": 400, "detail": "The credential of this request is malformed, '
+                'or there is more than one.", "code": "invalid_request"'
+            ),
+        ),
+        (
+            InsufficientScope(("a", "b"), "a b"),
+            [("WWW-Authenticate", f'{CHALLENGE}, error="insufficient_scope", scope="a b"')],
+            (
+                '"title": "Forbidden", "status": 403, "detail": "The API token lacks a scope that this resource asks '
+                'for: a b.", "code": "insufficient_scope", "scope": "a b"'
+            ),
+        ),
+        (
+            NetworkNotAllowed("network"),
+            [("WWW-Authenticate", CHALLENGE)],
+            (
+                '"title": "Forbidden", "status": 403, "detail": "The API token may not be used from this network.", '
+                '"code": "network_not_allowed"'
+            ),
+        ),
+        (
+            RateLimited(ALLOWANCE),
+            [
+                ("Retry-After", "42"),
+                ("RateLimit-Policy", '"tokenguard";q=10;w=60'),
+                ("RateLimit", '"tokenguard";r=0;t=42'),
+            ],
+            (
+                '"title": "Too Many Requests", "status": 429, "detail": "Too many requests: the limit is 10/minute. '
+                'Try again in 42 seconds.", "code": "rate_limited"'
+            ),
+        ),
+        (
+            TemporarilyUnavailable("store"),
+            [("Retry-After", "5")],
+            (
+                '"title": "Service Unavailable", "status": 503, "detail": "API tokens cannot be verified at the '
+                'moment. Try again shortly.", "code": "temporarily_unavailable"'
+            ),
+        ),
+    ],
+)
+def test_refusals_byte_for_byte(error: AuthError, headers: list[tuple[str, str]], body: str) -> None:
+    scheme = AuthScheme(headers=["X-Key"], rate_headers="draft")
+    content = f'{{"type": "about:blank", {body}}}'.encode()
+    common = [("Cache-Control", "no-store"), ("Vary", "Authorization, X-Key")]
+    for _ in range(2):  # what is remembered of the first is what the second gets, and nobody can spoil it
+        status, sent, sent_body = scheme.refusal(error)
+        assert (status, sent_body) == (error.status, content)
+        kind = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(content)))]
+        assert sent == [*kind, *common, *headers]
+        assert scheme.refusal_headers(error) == [*common, *headers]
+        sent.clear()
+
+
+def test_one_refusal_is_not_taken_for_another_of_its_kind() -> None:
+    scheme = AuthScheme()
+    for names in (("a",), ("b", "c")):
+        refusal = scheme.refusal(InsufficientScope(names, " ".join(names)))
+        assert json.loads(refusal.body)["scope"] == " ".join(names)
+        assert f'scope="{" ".join(names)}"' in dict(refusal.headers)["WWW-Authenticate"]
+
+
+def test_what_is_left_of_a_rate_in_each_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_900_000_000.9)
+    left = Allowance(Rate(10, "hour"), 3, 42)
+    assert AuthScheme().rate_fields(left) == []
+    assert AuthScheme(rate_headers="draft").rate_fields(left) == [
+        ("RateLimit-Policy", '"tokenguard";q=10;w=3600'),
+        ("RateLimit", '"tokenguard";r=3;t=42'),
+    ]
+    assert AuthScheme(rate_headers="okta").rate_fields(left) == [
+        ("X-Rate-Limit-Limit", "10"),
+        ("X-Rate-Limit-Remaining", "3"),
+        ("X-Rate-Limit-Reset", "1900000042"),
+    ]
+    for form in ("draft", "okta"):
+        assert AuthScheme(rate_headers=form).rate_fields(left) != AuthScheme(rate_headers=form).rate_fields(ALLOWANCE)
+
+
+def test_a_preflight_is_told_by_three_signs() -> None:
+    signs = {"REQUEST_METHOD": "OPTIONS", "HTTP_ORIGIN": "https://a", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}
+    assert is_preflight(signs)
+    assert not is_preflight(signs | {"REQUEST_METHOD": "POST"})
+    for missing in signs:
+        assert not is_preflight({name: value for name, value in signs.items() if name != missing})
+
+
+def test_a_credential_may_be_as_long_as_that_and_no_longer() -> None:
+    longest = "x" * (MAX_CREDENTIAL_LENGTH - len("Bearer "))
+    credential = AuthScheme().credential(environ(HTTP_AUTHORIZATION=f"Bearer {longest}"))
+    assert credential is not None
+    assert credential.reveal() == longest
+    assert repr(credential) == "<credential, not shown>"
+    with pytest.raises(InvalidRequest, match=r"^malformed credential$"):
+        AuthScheme().credential(environ(HTTP_AUTHORIZATION=f"Bearer {longest}x"))
+    with pytest.raises(InvalidRequest, match=r"^more than one credential$"):
+        AuthScheme(headers=["X-Key"]).credential(environ(HTTP_AUTHORIZATION="Bearer x", HTTP_X_KEY="x"))
+
+
+@pytest.mark.parametrize("space", [" ", "\t", " \t "])
+def test_white_space_around_a_header_is_no_part_of_it(space: str) -> None:
+    scheme = AuthScheme(headers=["X-Key"])
+    for given in ({"HTTP_AUTHORIZATION": f"{space}Bearer x{space}"}, {"HTTP_X_KEY": f"{space}x{space}"}):
+        credential = scheme.credential(environ(**given))
+        assert credential is not None
+        assert credential.reveal() == "x"
+    with pytest.raises(InvalidRequest):
+        scheme.credential(environ(HTTP_X_KEY="x\n"))
+
+
+@pytest.mark.parametrize(
+    ("proxies", "hops", "address"),
+    [
+        (0, "1.1.1.1", "9.9.9.9"),
+        (1, "1.1.1.1, 2.2.2.2", "2.2.2.2"),
+        (2, "0.0.0.0, 1.1.1.1 ,2.2.2.2", "1.1.1.1"),
+        (2, "2.2.2.2", None),
+        (2, "1.1.1.1,", None),
+        (1, '"x, 2.2.2.2', "2.2.2.2"),
+        (1, "", None),
+        (20, ",".join(["3.3.3.3"] * 20), "3.3.3.3"),
+    ],
+)
+def test_an_address_is_counted_from_the_right(proxies: int, hops: str, address: str | None) -> None:
+    given = environ(REMOTE_ADDR="9.9.9.9", HTTP_X_FORWARDED_FOR=hops)
+    assert AuthScheme(proxies=proxies).address(given) == address
+    assert AuthScheme().address(given) == "9.9.9.9"  # without being told of proxies it believes nobody
+    assert AuthScheme(proxies=max(1, proxies)).address(environ(REMOTE_ADDR="9.9.9.9")) is None
+
+
+@pytest.mark.parametrize("options", [{"proxies": -1}, {"proxies": 21}, {"proxies": True}, {"proxies": "1"}])
+def test_a_number_of_proxies_is_a_small_whole_number(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^the number of proxies lies between 0 and 20, not "):
+        AuthScheme(**options)
+
+
+def test_rate_headers_are_one_of_three() -> None:
+    with pytest.raises(ConfigurationError, match=r"^the rate headers are one of none, draft, okta, not 'ietf'$"):
+        AuthScheme(rate_headers="ietf")
+
+
+def test_what_is_remembered_of_answers_is_bounded_and_right() -> None:
+    scheme = AuthScheme()
+    for _ in range(2):
+        for number in range(2 * MAX_KNOWN_MARKS):
+            vary = f"X-{number}"
+            assert scheme.marks("public", vary) == [("Vary", f"{vary}, Authorization")]
+            assert scheme.marks(None, vary) == [("Cache-Control", "private"), ("Vary", f"{vary}, Authorization")]
+    assert len(scheme._known_marks) == MAX_KNOWN_MARKS
+
+
+def test_the_same_sources_give_the_same_credential() -> None:
+    given = environ(HTTP_AUTHORIZATION="a", QUERY_STRING="b", HTTP_X_KEY="c")
+    assert AuthScheme().sources(given) == ("a", "b")
+    assert AuthScheme(headers=["X-Key", "X-Other"]).sources(given) == ("a", "b", "c", None)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +396,17 @@ def test_a_copy_of_the_environ_with_another_credential_is_another_request(world:
     assert requests.finish(outer, None, "") == [("Cache-Control", "private"), ("Vary", "Authorization, X-API-Key")]
 
 
-@pytest.mark.parametrize("value", ["Basic x,Bearer y", "Basic x, bearer y", "Digest a=b,SSWSy", "Bearer x,Basic y"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Basic x,Bearer y",
+        "Basic x, bearer y",
+        "Digest a=b,SSWSy",
+        "Bearer x,Basic y",
+        "Bearer,Basic y",
+        "Basic x,Bearer",
+    ],
+)
 def test_a_second_credential_behind_another_scheme_is_one_too_many(value: str) -> None:
     with pytest.raises(InvalidRequest):
         AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
@@ -212,7 +420,8 @@ def test_a_token_in_the_query_is_noticed_however_it_is_spelt(query: str) -> None
 
 
 @pytest.mark.parametrize(
-    "query", ["", "my_access_token=x", "access_tokens=x", "a=access_token", "%" * 9, "a=%61&b=100%25"]
+    "query",
+    ["", "my_access_token=x", "access_tokens=x", "access_token\n=x", "a=access_token", "%" * 9, "a=%61&b=100%25"],
 )
 def test_other_queries_are_the_applications_own(query: str) -> None:
     assert AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer x", QUERY_STRING=query)) is not None

@@ -2,16 +2,29 @@ from __future__ import annotations
 
 import pytest
 
-from tokenguard import ConfigurationError, InvalidValue, Requirement, ScopeCatalog, Scopes
+from tokenguard import ConfigurationError, InvalidValue, Requirement, ScopeCatalog, Scopes, scopes
 
-CATALOG = ScopeCatalog(
-    {
-        "okta.users.read": "Read users",
-        "okta.users.manage": {"description": "Change users", "implies": ["okta.users.read"]},
-        "okta.admin": {"implies": ["okta.users.*", "okta.logs.read"]},
-        "okta.logs.read": "Read logs",
-    }
-)
+DECLARED = {
+    "okta.users.read": "Read users",
+    "okta.users.manage": {"description": "Change users", "implies": ["okta.users.read"]},
+    "okta.admin": {"implies": ["okta.users.*", "okta.logs.read"]},
+    "okta.logs.read": "Read logs",
+}
+CATALOG = ScopeCatalog(DECLARED)
+
+
+def test_scopes_are_a_value() -> None:
+    assert Scopes(["a"]) != {"a"}
+    assert Scopes(["a"]) | Scopes(["b.*"]) == Scopes(["a", "b.*"])
+    assert "b.c" in Scopes(["a"]) | Scopes(["b.*"])
+    assert len({hash(Scopes([name])) for name in "abcdef"}) > 1
+    assert repr(Scopes(["b", "a"])) == "Scopes(['a', 'b'])"
+
+
+def test_only_spaces_separate_scopes() -> None:
+    for space in "\t\n\r\x0b\x0c\xa0":
+        with pytest.raises(InvalidValue, match="is not a scope"):
+            Scopes.parse(f"a{space}b")
 
 
 def test_parses_and_prints_rfc6749s_form_sorted() -> None:
@@ -102,6 +115,13 @@ def test_intersection_is_what_both_grant(left: str, right: str, both: str) -> No
     assert Scopes.parse(right) & Scopes.parse(left) == Scopes.parse(both)
 
 
+def test_what_is_left_of_a_wildcard_grants_whole_segments_too() -> None:
+    for both in (Scopes(["a.*"]) & Scopes(["*"]), Scopes(["*"]) & Scopes(["a.*"]), Scopes(["a.*"]) | Scopes(["x"])):
+        assert "a.b" in both
+        assert "ab" not in both
+        assert "a" not in both
+
+
 def test_implications_are_followed_however_far_and_through_wildcards() -> None:
     assert CATALOG.expand(Scopes(["okta.users.manage"])) == Scopes(["okta.users.manage", "okta.users.read"])
     assert "okta.users.read" in CATALOG.expand(Scopes(["okta.admin"]))
@@ -130,7 +150,34 @@ def test_the_catalogue_knows_its_names_and_wildcards_over_them() -> None:
     assert CATALOG.unknown(Scopes.parse("okta.users.read okta.users.* *")) == []
     assert CATALOG.unknown(Scopes.parse("okta.users.write okta.groups.*")) == ["okta.groups.*", "okta.users.write"]
     assert ScopeCatalog().unknown(Scopes.parse("anything goes.*")) == []
-    assert CATALOG.descriptions["okta.logs.read"] == "Read logs"
+    assert ScopeCatalog({"ab": "A and b"}).unknown(["a.*"]) == ["a.*"]
+    assert ScopeCatalog(DECLARED).descriptions == {
+        "okta.users.read": "Read users",
+        "okta.users.manage": "Change users",
+        "okta.admin": "",
+        "okta.logs.read": "Read logs",
+    }
+
+
+def test_what_a_catalogue_remembers_is_bounded_and_still_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scopes, "REMEMBERED", 3)
+    catalog = ScopeCatalog(dict.fromkeys("abcdefgh", "one of them"))
+    for name in [*catalog, *catalog]:
+        catalog.check(Requirement((name,)))
+        assert catalog.effective(Scopes([name]), Scopes(["a", "b"])) == Scopes({name} & {"a", "b"})
+        assert len(catalog.checked) <= 3
+        assert len(catalog._effective) <= 3
+    with pytest.raises(ConfigurationError, match=r"does not have: 'x'; it has a, b, c, d, e, f, g, h$"):
+        catalog.check(Requirement(("x",)))
+    assert not any(requirement.names == ("x",) for requirement in catalog.checked.values())
+
+
+def test_what_was_needed_of_a_callers_scopes_is_known() -> None:
+    held = Scopes(["a", "b.*", "c"])
+    assert Requirement(("a", "b.x")).used_of(held) == ("a", "b.x")
+    assert Requirement((), ("x", "b.y", "c")).used_of(held) == ("b.y", "c")
+    assert Requirement(("a",), ("x", "c")).used_of(held) == ("a", "c")
+    assert Requirement().used_of(held) == ()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tokenguard import (
     AuthScheme,
     ConfigurationError,
     InvalidToken,
+    InvalidValue,
     Secret,
     SigningKeys,
     TokenFormat,
@@ -20,7 +21,7 @@ from tokenguard import (
     tokens,
 )
 from tokenguard.errors import redact
-from tokenguard.tokens import BASE62, derive_development_key, fingerprint, generate_key
+from tokenguard.tokens import BASE62, check_label, derive_development_key, fingerprint, generate_key
 
 from .conftest import KEY, OTHER_KEY
 
@@ -134,23 +135,25 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert repr(SigningKeys(KEY, old=[OTHER_KEY]).old) == "(<old signing key, not shown>,)"
     assert KEY not in repr(SigningKeys(KEY, old=[OTHER_KEY]))
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^a secret is not pickled or copied$"):
             leak(minted.text)
 
 
 def test_a_development_key_is_stretched_from_any_secret_key() -> None:
     assert derive_development_key("dev") == derive_development_key(b"dev") != derive_development_key("dev2")
+    # Tokens that were minted in development stay good when the library is upgraded.
+    assert derive_development_key("dev") == "0ebb52056c5ba2bd45be8528ee030694c6a3debac4d3ce095163a12ae0e6bc45"
     SigningKeys(derive_development_key("dev"))
 
 
 def test_nothing_that_holds_a_key_can_be_pickled() -> None:
     keys = SigningKeys(KEY)
     for holder in (TokenFormat(keys), keys, keys.current, tokens.Tagger(keys.current)):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied$|cannot pickle"):
             pickle.dumps(holder)
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied$|cannot pickle"):
             copy.deepcopy(holder)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^a secret is not pickled or copied$"):
         keys.current.__getstate__()
 
 
@@ -171,3 +174,22 @@ def test_no_error_shows_a_token_or_much_of_one(cut: slice) -> None:
 def test_a_development_key_needs_a_secret_key_that_is_text() -> None:
     with pytest.raises(ConfigurationError, match="SECRET_KEY is text or bytes, not int"):
         derive_development_key(5)  # type: ignore[arg-type]
+
+
+def test_only_what_has_the_length_of_a_token_is_remembered_under_a_key() -> None:
+    format_ = TokenFormat(SigningKeys(KEY))
+    text = format_.mint().text.reveal()
+    assert len(format_.key(text)) == 32
+    assert format_.key(text) == format_.key(text) != format_.key(format_.mint().text.reveal())
+    for other in (text[1:], text + "0", "", "é" + text[1:], "\ud800" + text[1:], "é"):
+        assert format_.key(other) == b""
+
+
+def test_a_label_is_short_and_never_a_token() -> None:
+    assert check_label("a name", "x" * 100) == "x" * 100
+    with pytest.raises(InvalidValue, match=r"^a name has at most 100 characters; this one has 101$"):
+        check_label("a name", "x" * 101)
+    with pytest.raises(InvalidValue, match=r"^a name cannot be the text of a token: that is kept nowhere$"):
+        check_label("a name", TokenFormat(SigningKeys(KEY)).mint().text.reveal())
+    with pytest.raises(InvalidToken, match=r"^not a token of this service$"):
+        TokenFormat(SigningKeys(KEY)).read(Secret("x"))

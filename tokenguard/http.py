@@ -37,11 +37,11 @@ _BARE = re.compile(rf"({_TOKEN68})", re.ASCII)
 # At least one space after Bearer. Okta's clients send SSWS both with and without it, and no other scheme starts so.
 _AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({_TOKEN68})", re.ASCII | re.IGNORECASE)
 # Anywhere: servers join two headers of one name with a comma, and a hidden second credential is one too many.
-_OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?: |$)|ssws)", re.ASCII | re.IGNORECASE)
+_OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?:[ ,]|\Z)|ssws)", re.ASCII | re.IGNORECASE)
 # RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed, however its
 # name is encoded.
 _IN_QUERY = re.compile(
-    "(?:^|&)" + "".join(f"(?:{character}|%{ord(character):02x})" for character in "access_token") + "(?:[=&]|$)",
+    "(?:^|&)" + "".join(f"(?:{character}|%{ord(character):02x})" for character in "access_token") + r"(?:[=&]|\Z)",
     re.ASCII | re.IGNORECASE,
 )
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it

@@ -38,7 +38,7 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
     # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
     try:
         return kind(*[read(value) for read, value in zip(_READERS[kind], row, strict=True)])
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         table = f"tokenguard_{kind.__name__.lower()}"
         raise StoreError(f"a row of {table} is damaged: {type(error).__name__}: {error}") from None
 

@@ -1,0 +1,79 @@
+"""``python -m tests.mutants [MODULE ...]``: whether the fast tests notice when a line of the core does something else.
+
+Runs mutmut (set up in pyproject.toml) and prints, as Markdown, how many mutants of each module the tests kill, and
+every one that they let live. What it has found out stays in ``mutants/``; ``--again`` asks only for those that are
+not killed yet. Run it on a machine that does little else: a mutant that takes too long counts as dead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+MODULES = [
+    Path(path).stem for path in tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
+]
+#: What mutmut calls a mutant that some test noticed, be it by never coming to an end.
+DEAD = {"killed", "timeout", "segfault", "caught by type check"}
+
+
+def main() -> None:
+    """Run what is asked for and print the report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"some of {', '.join(MODULES)}; all without any")
+    parser.add_argument("--again", action="store_true", help="only those not killed yet, as after a new test")
+    parser.add_argument("--report", action="store_true", help="run nothing, print what is known")
+    given = parser.parse_args()
+    if unknown := set(given.modules) - set(MODULES):
+        parser.error(f"there is no module {unknown.pop()}; there are {', '.join(MODULES)}")
+    modules = given.modules or MODULES
+    if not given.report:
+        # A busy machine makes mutants time out that are alive.
+        rest = [name for module in modules for name, state in _results(module) if state != "killed"]
+        names = rest if given.again else [f"tokenguard.{module}.*" for module in modules]
+        if names and subprocess.run(["mutmut", "run", "--max-children", "1", *names], stdout=sys.stderr).returncode:
+            sys.exit("mutmut failed")
+
+
+def _report(modules: Iterable[str]) -> Iterable[str]:
+    results = {module: _results(module) for module in modules}
+    yield "| module | mutants | killed | alive | of all killed |"
+    yield "|---|---:|---:|---:|---:|"
+    for module, found in results.items():
+        count = Counter(state in DEAD for _, state in found)
+        share = 100 * count[True] / max(1, len(found))
+        yield f"| `{module}` | {len(found)} | {count[True]} | {count[False]} | {share:.1f} % |"
+    for module, found in results.items():
+        if alive := [(name, state) for name, state in found if state not in DEAD]:
+            yield f"\n### Alive in `{module}`\n"
+            yield from (f"* {_shown(name)}{'' if state == 'survived' else f' ({state})'}" for name, state in alive)
+
+
+def _results(module: str) -> list[tuple[str, str]]:
+    """Each mutant of the module, with what became of it."""
+    done = subprocess.run(["mutmut", "results", "--all", "true"], text=True, capture_output=True)
+    found = re.findall(rf"^ *(tokenguard\.{module}\.\S+): (.+)$", done.stdout, re.MULTILINE)
+    return [(name, state.strip()) for name, state in found]
+
+
+def _shown(name: str) -> str:
+    """The function, and what stands there instead of what."""
+    done = subprocess.run(["mutmut", "show", name], text=True, capture_output=True, check=True)
+    before, after = (
+        " ".join(
+            line.strip() for line in re.findall(rf"^{re.escape(sign)}(?!{re.escape(sign)})(.*)$", done.stdout, re.M)
+        )
+        for sign in "-+"
+    )
+    function = name.rpartition(".")[2].partition("__mutmut")[0].replace("xǁ", "").replace("ǁ", ".").removeprefix("x_")
+    return f"{function}: `{before}` → `{after}`"
+
+
+if __name__ == "__main__":
+    main()
