@@ -220,6 +220,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "HEADERS": _words,
     "PROXIES": _number,
     "RATE_HEADERS": _text,
+    "ERROR_FORM": _text,
     "RATE_LIMIT_URL": _text,
     "RATE_LIMIT_FAIL_OPEN": _flag,
     "STALENESS": _seconds,
@@ -244,14 +245,14 @@ def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
 
 
 def _scheme(values: Mapping[str, Any]) -> AuthScheme:
-    realm, proxies = values.get("REALM", "api"), values.get("PROXIES", 0)
-    rate_headers = values.get("RATE_HEADERS", "none")
+    asked = {"proxies": "PROXIES", "rate_headers": "RATE_HEADERS", "error_form": "ERROR_FORM"}
+    given = {name: values[word] for name, word in asked.items() if word in values}
+    realm = values.get("REALM", "api")
     # One after the other, so that an error names the option that it is about.
     named("REALM", AuthScheme, realm)
-    named("PROXIES", lambda: AuthScheme(proxies=proxies))
-    named("RATE_HEADERS", lambda: AuthScheme(rate_headers=rate_headers))
-    headers = values.get("HEADERS", [])
-    return named("HEADERS", lambda: AuthScheme(realm, headers, proxies=proxies, rate_headers=rate_headers))
+    for name, value in given.items():
+        named(asked[name], AuthScheme, **{name: value})
+    return named("HEADERS", AuthScheme, realm, values.get("HEADERS", []), **given)
 
 
 def _policy(values: Mapping[str, Any]) -> Policy:

@@ -283,6 +283,16 @@ def _refuse(refusal: Refusal, environ: WSGIEnvironment, start_response: StartRes
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
+def _start_stamped(
+    start_response: StartResponse,
+    stamp: Callable[[], tuple[str, str]],
+    status: str,
+    headers: list[tuple[str, str]],
+    exc_info: Any = None,
+) -> Callable[[bytes], object]:
+    return start_response(status, [*headers, stamp()], exc_info)
+
+
 class TokenGuardMiddleware:
     """Guards every request to any WSGI application.
 
@@ -313,6 +323,8 @@ class TokenGuardMiddleware:
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
         requests = self.requests
+        if (stamp := requests.scheme.form.stamp) is not None:
+            start_response = partial(_start_stamped, start_response, stamp)
         if requests.wave_through(environ, self.requirement) is None:
             try:
                 requests.admit(environ, self.requirement)

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from ..identity import Identity
 from ..wsgi import RequestGuard
 from .conf import built, service
-from .headers import finish_headers
+from .headers import finish_headers, set_headers
 from .signals import heard
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class TokenGuardMiddleware:
         request.identity = identity  # type: ignore[attr-defined]
         response = self.get_response(request)
         finish_headers(requests, environ, response)
+        if (stamp := requests.scheme.form.stamp) is not None:
+            set_headers(response, [stamp()])
         return response
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
@@ -63,6 +65,8 @@ class TokenGuardMiddleware:
         request.identity = identity  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
         await in_thread_if_heard(finish_headers, requests, request.META, response)
+        if (stamp := requests.scheme.form.stamp) is not None:
+            set_headers(response, [stamp()])
         return response
 
 

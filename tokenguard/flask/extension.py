@@ -58,6 +58,8 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
+        if (stamp := options.scheme.form.stamp) is not None:
+            app.after_request(_stamping(stamp))
         app.after_request(_finishing(built.requests))
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
@@ -102,6 +104,14 @@ def _given(app: Flask) -> dict[str, Any]:
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
+
+
+def _stamping(stamp: Callable[[], tuple[str, str]]) -> Callable[[Response], Response]:
+    def name_answer(response: Response) -> Response:
+        response.headers.extend([stamp()])
+        return response
+
+    return name_answer
 
 
 def _finishing(requests: RequestGuard) -> Callable[[Response], Response]:
