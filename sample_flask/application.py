@@ -26,6 +26,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["SAMPLE_DATABASE_URL"] = os.environ.get("SAMPLE_DATABASE_URL", "sqlite:///sample_directory.db")
     app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY
     app.config["TOKENGUARD_SCOPES"] = scopes.SCOPES
+    app.config["TOKENGUARD_ERROR_FORM"] = "okta"
     app.config["TOKENGUARD_IDLE_TIMEOUT"] = scopes.IDLE_TIMEOUT
     app.config.update(config or {})
 

@@ -140,7 +140,7 @@ def condition_steps(playground: Playground) -> Iterator[Step]:
     tokenguard = partial(run, playground, "tokenguard")
     issue = ("issue", "acme-sync", "--scopes", "okta.users.read")
     inside = tokenguard(*issue, "--network", "10.0.0.0/8")
-    yield Step("from outside its network", 403, code, token=inside)
+    yield Step("from outside its network", 403, why, token=inside)
     limited = tokenguard(*issue, "--rate", "3/minute")
     for number in range(1, 4):
         yield Step(f"3/minute: request {number}", 200, users, token=limited)
@@ -159,9 +159,9 @@ def challenge(answer: Answer) -> str:
     return answer.headers["WWW-Authenticate"]
 
 
-def code(answer: Answer) -> str:
+def why(answer: Answer) -> str:
     """What to show of a refusal whose challenge says no more than that it is one."""
-    return str(answer.data["code"])
+    return str(answer.data["errorCauses"][0]["errorSummary"])
 
 
 def retry_after(answer: Answer) -> str:

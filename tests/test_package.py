@@ -144,5 +144,5 @@ def test_the_demo_shows_what_it_must(sample: str) -> None:
     assert re.search(r"ok  200 .* the old one in the overlap ", done.stdout)
     assert re.search(r"still used +yes, last at ", done.stdout)
     assert re.search(r"ok  401 .* the old one, ended early ", done.stdout)
-    assert re.search(r"ok  403 .* network_not_allowed\n", done.stdout)
+    assert re.search(r"ok  403 .* The API token may not be used from this network\.\n", done.stdout)
     assert re.search(r"ok  429 .* Retry-After: [0-9]+ ", done.stdout)

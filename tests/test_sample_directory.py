@@ -121,9 +121,14 @@ class TestGuarding:
         assert client.delete(f"{USERS}/nobody@example.com").status == writing
         assert client.get(GROUPS).status == groups
 
-    def test_refusals_of_a_token_keep_the_form_that_tokenguard_gives_them(self, sample: Sample) -> None:
-        for refused in (sample.client().get(USERS), sample.client("okta.groups.read").get(USERS)):
-            assert refused.headers["Content-Type"] == "application/problem+json"
+    def test_refusals_of_a_token_have_the_form_of_all_others(self, sample: Sample) -> None:
+        assert_error(sample.client().get(USERS), 401, "E0000005")
+        assert_error(sample.client().get(USERS, headers={"Authorization": "SSWSgarbage"}), 401, "E0000011")
+        assert_error(sample.client("okta.groups.read").get(USERS), 403, "E0000006")
+
+    def test_every_answer_has_an_id(self, sample: Sample, api: Client) -> None:
+        answers = [api.get(path) for path in (USERS, "/", "/nothing", f"{USERS}/nobody")] + [sample.client().get(USERS)]
+        assert len({answer.headers["X-Okta-Request-Id"] for answer in answers} - {None}) == len(answers)
 
     def test_a_write_is_logged_with_the_application_that_did_it(self, sample: Sample, api: Client) -> None:
         user = body(api.post(USERS, sent={"profile": NEW}))
