@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .conditions import Allowance
 from .errors import (
@@ -46,12 +46,16 @@ _RATE_HEADERS = ("none", "draft", "okta")
 _NOT_FOR_TOKENS = {"authorization", "proxy-authorization", "cookie", "content-type", "content-length", "host"}
 
 
-class Refusal(NamedTuple):
+class Answer(NamedTuple):
     """An answer in WSGI's own terms, for any framework to send."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+#: One that refuses a request.
+Refusal: TypeAlias = Answer
 
 
 class AuthScheme:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .extension import TokenGuard
+from .management import management_blueprint
 from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
 from .views import Refused, current_identity, get_identity, require_scopes, require_token
 
@@ -11,6 +12,7 @@ __all__ = [
     "TokenGuard",
     "current_identity",
     "get_identity",
+    "management_blueprint",
     "require_scopes",
     "require_token",
     "token_authenticated",
