@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 
-from tokenguard.flask import TokenGuard
+from tokenguard.flask import TokenGuard, management_blueprint
 
 from . import groups, okta, scopes, users, web
 from .directory import Directory
@@ -35,6 +35,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     web.handle_errors(app)
     app.register_blueprint(users.blueprint)
     app.register_blueprint(groups.blueprint)
+    app.register_blueprint(management_blueprint())
     app.add_url_rule("/", view_func=index)
     return app
 

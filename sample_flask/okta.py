@@ -12,7 +12,12 @@ from .people import FIELDS, Group, User
 #: Many times a profile, and too little to keep the JSON parser busy.
 MAX_BODY = 16 * 1024
 #: The one page that needs no token.
-INDEX = {"name": "tokenguard sample directory", "users": "/api/v1/users", "groups": "/api/v1/groups"}
+INDEX = {
+    "name": "tokenguard sample directory",
+    "users": "/api/v1/users",
+    "groups": "/api/v1/groups",
+    "tokens": "/api/v1/api-tokens",
+}
 _USER_TYPE = "oty1defaultusertype0"
 
 
