@@ -146,3 +146,6 @@ def test_the_demo_shows_what_it_must(sample: str) -> None:
     assert re.search(r"ok  401 .* the old one, ended early ", done.stdout)
     assert re.search(r"ok  403 .* The API token may not be used from this network\.\n", done.stdout)
     assert re.search(r"ok  429 .* Retry-After: [0-9]+ ", done.stdout)
+    assert re.search(r"ok  201 .* issue a smaller one +token \w{16} \(okta\.users\.read\)", done.stdout)
+    assert re.search(r"ok  403 .* scopes: The calling token does not have okta\.users\.manage\n", done.stdout)
+    assert re.search(r"ok  204 .* the successor revokes itself ", done.stdout)
