@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -95,10 +94,7 @@ class _FlaskApi:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
         response = self.client.open(path, method=method, headers=headers, data=body)
-        found = HTTPMessage()
-        for name, value in response.headers:
-            found.add_header(name, value)
-        return Answer(response.status_code, found, response.data)
+        return Answer.of(response.status_code, response.headers, response.data)
 
 
 class _Lines(logging.Handler):

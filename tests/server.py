@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,14 @@ class Answer:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+
+    @classmethod
+    def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
+        """What a framework's own test client got."""
+        found = http.client.HTTPMessage()
+        for name, value in headers:
+            found.add_header(name, value)
+        return cls(status, found, body)
 
     @property
     def json(self) -> Any:

@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.client import HTTPMessage
 from typing import Any
 
 import pytest
@@ -45,13 +44,6 @@ Ask = Callable[[str | None], Answer]
 FRAMEWORKS = ["wsgi", "flask", "flask with handlers", "django", "rest framework"]
 
 
-def _answer(status: int, headers: Any, body: bytes) -> Answer:
-    found = HTTPMessage()
-    for name, value in headers:
-        found.add_header(name, value)
-    return Answer(status, found, body)
-
-
 def _sent(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
@@ -73,7 +65,7 @@ def of_wsgi(world: World) -> Ask:
 
     def ask(token: str | None) -> Answer:
         answer = Client(guarded).get("/", headers=_sent(token))
-        return _answer(answer.status_code, answer.headers, answer.data)
+        return Answer.of(answer.status_code, answer.headers, answer.data)
 
     return ask
 
@@ -88,7 +80,7 @@ def of_flask_app(world: World, *, with_handlers: bool = False) -> Ask:
 
     def ask(token: str | None) -> Answer:
         answer = app.test_client().get("/", headers=_sent(token))
-        return _answer(answer.status_code, answer.headers, answer.data)
+        return Answer.of(answer.status_code, answer.headers, answer.data)
 
     return ask
 
@@ -99,7 +91,7 @@ def of_django_view(store: Any, view: Callable[..., Any], make: Any) -> Ask:
         answer = of_django.TokenGuardMiddleware(view)(make.get("/", **sent))
         if hasattr(answer, "render"):
             answer.render()
-        return _answer(answer.status_code, answer.headers.items(), answer.content)
+        return Answer.of(answer.status_code, answer.headers.items(), answer.content)
 
     return ask
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPMessage
 from typing import Any
 
 import pytest
@@ -94,13 +93,6 @@ class Api:
         return self.send("DELETE", f"{TOKENS}/unknown", text).status != 401
 
 
-def answer(status: int, headers: Any, body: bytes) -> Answer:
-    found = HTTPMessage()
-    for name, value in headers:
-        found.add_header(name, value)
-    return Answer(status, found, body)
-
-
 def flask_app(world: World, **config: Any) -> Flask:
     app = Flask(__name__)
     app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_SCOPES=CATALOG, TOKENGUARD_ERROR_FORM="okta", **config)
@@ -112,7 +104,7 @@ def flask_transport(app: Flask) -> Send:
     def send(method: str, url: str, token: str | None, body: bytes | None) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         got = app.test_client().open(url, method=method, headers=headers, data=body)
-        return answer(got.status_code, got.headers, got.data)
+        return Answer.of(got.status_code, got.headers, got.data)
 
     return send
 
@@ -122,7 +114,7 @@ def django_transport() -> Send:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         kind = "application/json"
         got = DjangoClient().generic(method, url, body or b"", content_type=kind, headers=headers)
-        return answer(got.status_code, got.headers.items(), got.content)
+        return Answer.of(got.status_code, got.headers.items(), got.content)
 
     return send
 
