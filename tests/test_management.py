@@ -241,6 +241,14 @@ class TestGuarding:
         assert (gone.status, gone.body) == (204, b"")
         fails_with(api.send("DELETE", f"{TOKENS}/current", caller), 401, "E0000011")
 
+    def test_head_is_answered_like_get_without_the_body(self, api: Api) -> None:
+        caller = api.issue()
+        for url in (TOKENS, f"{TOKENS}/{caller.token.id}"):
+            head = api.send("HEAD", url, caller)
+            assert (head.status, head.body) == (200, b"")
+            assert api.send("HEAD", url, None).status == 401
+            assert api.send("HEAD", url, api.issue("groups.read")).status == 403
+
     def test_methods_that_there_are_not(self, api: Api) -> None:
         assert api.send("PATCH", TOKENS, api.issue()).status == 405
 

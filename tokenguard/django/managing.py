@@ -75,7 +75,7 @@ class _ManagementView(TokenRequiredMixin):
 
     @classmethod
     def get_requirement(cls, method: str) -> Requirement:
-        route = cls.routes.get("get" if method == "head" else method)
+        route = cls.routes.get(_handler(method))
         return ANY_TOKEN if route is None else route.requirement(cls.rights)
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -88,7 +88,7 @@ class _ManagementView(TokenRequiredMixin):
         url = request.build_absolute_uri(reverse(f"{_namespace(request)}:list_tokens"))
         call = Call(identity, url, request.GET, lambda length: _read(request, length), token_id)
         management = Management(service().issuer, guard_of(request).scheme, self.rights)
-        return _response(management.answer(self.routes[(request.method or "").lower()], call))
+        return _response(management.answer(self.routes[_handler(request.method or "")], call))
 
 
 def _view(routes: Sequence[Route], rights: Rights) -> Any:
@@ -100,6 +100,11 @@ def _view(routes: Sequence[Route], rights: Rights) -> Any:
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
+
+
+def _handler(method: str) -> str:
+    """What answers this HTTP method: Django has HEAD answered by what answers GET."""
+    return "get" if method.lower() == "head" else method.lower()
 
 
 def _namespace(request: HttpRequest) -> str:

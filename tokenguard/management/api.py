@@ -26,6 +26,7 @@ from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
 from ..store import Place, Record, State
+from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
 from .grants import Grant, Holder
 from .shape import read_network, show_token
@@ -171,11 +172,11 @@ class Management:
             idle_timeout=given.get("tokenWindow", holder.idle_timeout),
             not_after=given.get("expiresAt", holder.ends_at),
         )
-        client_id = self._client_id(call, given.get("clientId"))
+        client = self._client(call, holder, given.get("clientId"))
         holder.check(grant, self.issuer.catalog)
         with _refusals(call):
             issued = self.issuer.issue(
-                client_id,
+                client.id,
                 grant.scopes,
                 actor=call.actor,
                 name=given.get("name", ""),
@@ -183,7 +184,7 @@ class Management:
                 conditions=grant.conditions,
                 not_after=grant.not_after,
             )
-        return self._shown_once(call, issued)
+        return _shown_once(call, issued, client)
 
     def update_token(self, call: Call) -> Answer:
         """Its networks change, and nothing else of it can: other members are to be as they are."""
@@ -221,7 +222,7 @@ class Management:
                 overlap=given.get("overlap", DEFAULT_OVERLAP),
                 not_after=holder.ends_at,
             )
-        return self._shown_once(call, issued)
+        return _shown_once(call, issued, record.client)
 
     def revoke_token(self, call: Call) -> Answer:
         """It ends for good."""
@@ -266,22 +267,14 @@ class Management:
         holder.check(Grant(token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
         return holder
 
-    def _client_id(self, call: Call, given: str | None) -> str:
+    def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
         """Whose token it is to be."""
-        if given is None or given == call.identity.client_id:
-            return call.identity.client_id
+        if given is None or given == holder.record.client.id:
+            return holder.record.client
         client = self.store.client(given) if self._sees_all(call) else None
         if client is None or client.id != given:
             raise Invalid({"clientId": "No client has this id"})
-        return given
-
-    def _shown_once(self, call: Call, issued: Issued) -> Answer:
-        record = self.store.find(issued.token.id, primary=True)
-        if record is None:
-            raise NotFound(issued.token.id, "Token")
-        url = _url_of(call, record)
-        shown = {**show_token(record, url), "token": issued.text.reveal()}
-        return _answer(201, shown, ("Location", url), ("Cache-Control", "no-store"))
+        return client
 
 
 @contextmanager
@@ -315,6 +308,14 @@ def _read_place(after: str | None) -> Place | None:
 
 def _url_of(call: Call, record: Record) -> str:
     return f"{call.url}/{record.token.id}"
+
+
+def _shown_once(call: Call, issued: Issued, client: Client) -> Answer:
+    # Not read again: if that failed, the token would be there and its text lost.
+    record = Record(issued.token, client, revision=0)
+    url = _url_of(call, record)
+    shown = {**show_token(record, url), "token": issued.text.reveal()}
+    return _answer(201, shown, ("Location", url), ("Cache-Control", "no-store"))
 
 
 def _answer(status: int, data: Any, *headers: tuple[str, str]) -> Answer:
