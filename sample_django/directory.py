@@ -8,9 +8,10 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from sample_flask.errors import LoginTaken, NotFound
+from sample_flask.errors import LoginTaken
 from sample_flask.lifecycle import Change
 from sample_flask.people import Group, Page, User, is_login, login_key
+from tokenguard.okta import NotFound
 
 from . import models
 

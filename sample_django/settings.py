@@ -42,6 +42,7 @@ MIDDLEWARE = [
 ]
 TOKENGUARD = {
     "SCOPES": scopes.SCOPES,
+    "ERROR_FORM": "okta",
     "IDLE_TIMEOUT": scopes.IDLE_TIMEOUT,
 }
 

@@ -8,9 +8,10 @@ from django.contrib import admin
 from django.contrib.staticfiles.views import serve
 from django.core.exceptions import SuspiciousFileOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 
 from sample_flask import okta
+from tokenguard.django import management_urls
 
 from .views import groups, users
 
@@ -39,6 +40,7 @@ urlpatterns = [
     path("api/v1/users/<key>/lifecycle/deactivate", users.DeactivateView.as_view()),
     path("api/v1/groups", groups.GroupsView.as_view(), name="groups"),
     path("api/v1/groups/<group_id>", groups.GroupView.as_view(), name="group"),
+    path("", include(management_urls())),
     path("admin/", admin.site.urls),
     path("static/<path:name>", static_file),
 ]

@@ -13,20 +13,21 @@ from django.views import View
 
 from sample_flask import errors, okta
 from sample_flask.people import Item, Page
+from tokenguard.okta import ApiError, NotFound, NotWellFormed, Paging, TooLarge, WrongMethod, show_error
 
 
 class DirectoryView(View):
     """A view that says in Okta's form which methods it has."""
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
-        raise errors.WrongMethod(name.upper() for name in self.http_method_names if hasattr(self, name))
+        raise WrongMethod(name.upper() for name in self.http_method_names if hasattr(self, name))
 
 
 class ErrorsMiddleware(MiddlewareMixin):
-    """Answers in Okta's form what the directory refuses. What tokenguard refuses never comes here."""
+    """Answers what the directory refuses. What tokenguard refuses never comes here, and is in the same form."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return _answer(exception) if isinstance(exception, errors.DirectoryError) else None
+        return _answer(exception) if isinstance(exception, ApiError) else None
 
 
 def body(request: HttpRequest) -> bytes:
@@ -35,9 +36,9 @@ def body(request: HttpRequest) -> bytes:
         # No more than that, whatever Content-Length says.
         data = request.read(okta.MAX_BODY + 1)
     except UnreadablePostError:
-        raise errors.NotWellFormed from None
+        raise NotWellFormed from None
     if len(data) > okta.MAX_BODY:
-        raise errors.TooLarge
+        raise TooLarge
     return data
 
 
@@ -47,26 +48,26 @@ def url(request: HttpRequest, name: str, *args: str) -> str:
 
 
 def answer_page(
-    request: HttpRequest, name: str, paging: okta.Paging, page: Page[Item], show: Callable[[Item], dict[str, Any]]
+    request: HttpRequest, name: str, paging: Paging, page: Page[Item], show: Callable[[Item], dict[str, Any]]
 ) -> HttpResponse:
     """A page of a list, with the links to itself and to the next."""
     next_after = page.items[-1].id if page.more else None
-    links = okta.links(url(request, name), paging, next_after)
+    links = paging.links(url(request, name), next_after)
     return JsonResponse([show(item) for item in page.items], safe=False, headers={"Link": links})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """What Django itself finds wrong with a request, before or outside of the directory's views."""
-    return _answer(errors.BadHost() if isinstance(exception, DisallowedHost) else errors.NotWellFormed())
+    return _answer(errors.BadHost() if isinstance(exception, DisallowedHost) else NotWellFormed())
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(errors.NotFound(request.path))
+    return _answer(NotFound(request.path))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     return _answer(errors.Internal())
 
 
-def _answer(error: errors.DirectoryError) -> HttpResponse:
-    return JsonResponse(okta.show_error(error), status=error.status, headers=error.headers)
+def _answer(error: ApiError) -> HttpResponse:
+    return JsonResponse(show_error(error), status=error.status, headers=error.headers)

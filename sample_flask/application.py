@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 
-from tokenguard.flask import TokenGuard
+from tokenguard.flask import TokenGuard, management_blueprint
 
 from . import groups, okta, scopes, users, web
 from .directory import Directory
@@ -26,6 +26,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["SAMPLE_DATABASE_URL"] = os.environ.get("SAMPLE_DATABASE_URL", "sqlite:///sample_directory.db")
     app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY
     app.config["TOKENGUARD_SCOPES"] = scopes.SCOPES
+    app.config["TOKENGUARD_ERROR_FORM"] = "okta"
     app.config["TOKENGUARD_IDLE_TIMEOUT"] = scopes.IDLE_TIMEOUT
     app.config.update(config or {})
 
@@ -34,6 +35,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     web.handle_errors(app)
     app.register_blueprint(users.blueprint)
     app.register_blueprint(groups.blueprint)
+    app.register_blueprint(management_blueprint())
     app.add_url_rule("/", view_func=index)
     return app
 

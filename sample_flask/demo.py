@@ -22,6 +22,7 @@ from tokenguard.cache import STALENESS
 from .playground import WORKERS, Playground, PlaygroundError, Sample, chosen_sample
 
 USERS = "/api/v1/users"
+TOKENS = "/api/v1/api-tokens"
 NEW_USER = {
     "profile": {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com", "login": "ada@example.com"}
 }
@@ -29,7 +30,7 @@ NEW_USER = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; ``data`` is the JSON body."""
+    """What came back; ``data`` is the JSON body, None without one."""
 
     status: int
     headers: Mapping[str, str]
@@ -68,7 +69,8 @@ def main(sample: Sample) -> int:
 def set_up(playground: Playground) -> tuple[str, str]:
     """Create the tables, register a client and issue a token that reads and one that manages."""
     run(playground, *playground.sample.tables)
-    run(playground, "tokenguard", "client", "add", "acme-sync", "--scopes", "okta.users.manage okta.groups.read")
+    ceiling = "okta.users.manage okta.groups.read okta.apiTokens.manage"
+    run(playground, "tokenguard", "client", "add", "acme-sync", "--scopes", ceiling)
     issue = ("tokenguard", "issue", "acme-sync", "--name")
     reader = run(playground, *issue, "reader", "--scopes", "okta.users.read", "--expires-in", "90d")
     return reader, run(playground, *issue, "manager", "--scopes", "okta.users.manage")
@@ -84,9 +86,14 @@ def run(playground: Playground, *command: str) -> str:
 def until_known(playground: Playground, *command: str) -> str:
     """The same, for a change of what is in use: waits until every worker knows of it."""
     printed = run(playground, *command)
+    settle()
+    return printed
+
+
+def settle() -> None:
+    """Wait until every worker knows of what another process has changed."""
     say(f"    (known to every worker within {STALENESS:g} second)")
     time.sleep(STALENESS)
-    return printed
 
 
 def all_steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
@@ -95,6 +102,7 @@ def all_steps(playground: Playground, reader: str, manager: str) -> Iterator[Ste
     yield from ending_steps(playground, reader)
     yield from rotation_steps(playground)
     yield from condition_steps(playground)
+    yield from management_steps(playground)
 
 
 def scopes_steps(reader: str, manager: str) -> Iterator[Step]:
@@ -140,13 +148,46 @@ def condition_steps(playground: Playground) -> Iterator[Step]:
     tokenguard = partial(run, playground, "tokenguard")
     issue = ("issue", "acme-sync", "--scopes", "okta.users.read")
     inside = tokenguard(*issue, "--network", "10.0.0.0/8")
-    yield Step("from outside its network", 403, code, token=inside)
+    yield Step("from outside its network", 403, why, token=inside)
     limited = tokenguard(*issue, "--rate", "3/minute")
     for number in range(1, 4):
         yield Step(f"3/minute: request {number}", 200, users, token=limited)
     # Without Redis each worker counts for itself, so it may take as many again for every further worker.
     tries = 3 * (WORKERS - 1) + 1
     yield Step("3/minute: on, until it is enough", 429, retry_after, token=limited, tries=tries)
+
+
+def management_steps(playground: Playground) -> Iterator[Step]:
+    """Tokens that a client manages by itself, over HTTP."""
+    issue = ("tokenguard", "issue", "acme-sync", "--name", "self-service", "--scopes")
+    manager = run(playground, *issue, "okta.users.read okta.apiTokens.manage")
+    small, successor = Kept(), Kept()
+    yield Step("list the client's own tokens", 200, tokens, path=TOKENS, token=manager)
+    wanted = {"name": "nightly", "scopes": ["okta.users.read"]}
+    yield Step("issue a smaller one", 201, small, "POST", TOKENS, manager, wanted)
+    beyond = {"scopes": ["okta.users.manage"]}
+    yield Step("issue more than one has", 403, why, "POST", TOKENS, manager, beyond)
+    yield Step("read with the smaller one", 200, users, token=small.text)
+    yield Step("list tokens with it", 403, challenge, path=TOKENS, token=small.text)
+    one = f"{TOKENS}/{token_id(small.text)}"
+    yield Step("rotate it", 201, successor, "POST", f"{one}/rotate", manager, {"overlap": "PT1H"})
+    yield Step("read with its successor", 200, users, token=successor.text)
+    yield Step("revoke the old one", 204, nothing, "DELETE", one, manager)
+    settle()
+    yield Step("read with the old one", 401, challenge, token=small.text)
+    yield Step("the successor revokes itself", 204, nothing, "DELETE", f"{TOKENS}/current", successor.text)
+    settle()
+    yield Step("read with the successor", 401, challenge, token=successor.text)
+
+
+class Kept:
+    """Shows of a token that was made what is no secret, and keeps its text for the steps that follow."""
+
+    text = ""
+
+    def __call__(self, answer: Answer) -> str:
+        self.text = answer.data["token"]
+        return f"token {answer.data['id']} ({' '.join(answer.data['scopes'])}), its text shown this once"
 
 
 def token_id(text: str) -> str:
@@ -159,9 +200,9 @@ def challenge(answer: Answer) -> str:
     return answer.headers["WWW-Authenticate"]
 
 
-def code(answer: Answer) -> str:
+def why(answer: Answer) -> str:
     """What to show of a refusal whose challenge says no more than that it is one."""
-    return str(answer.data["code"])
+    return str(answer.data["errorCauses"][0]["errorSummary"])
 
 
 def retry_after(answer: Answer) -> str:
@@ -172,6 +213,16 @@ def retry_after(answer: Answer) -> str:
 def users(answer: Answer) -> str:
     """What to show of a list."""
     return f"{len(answer.data)} users"
+
+
+def tokens(answer: Answer) -> str:
+    """What to show of a list of tokens."""
+    return f"{len(answer.data)} active tokens, the last for {' '.join(answer.data[-1]['scopes'])}"
+
+
+def nothing(answer: Answer) -> str:
+    """What to show of an answer that says nothing."""
+    return "(no body)"
 
 
 def created(answer: Answer) -> str:
@@ -203,7 +254,7 @@ def perform(step: Step, url: str) -> bool:
             answer = request(step, url)
     good = answer.status == step.expected
     shown = step.shows(answer) if good else f"must be {step.expected}: {answer.data}"
-    say(f"  {'ok ' if good else 'BAD'} {answer.status}  {step.method:4} {step.path:30} {step.title:34} {shown}")
+    say(f"  {'ok ' if good else 'BAD'} {answer.status}  {step.method:6} {step.path:42} {step.title:34} {shown}")
     return good
 
 
@@ -225,7 +276,8 @@ def request(step: Step, url: str) -> Answer:
 
 def read(response: Any) -> Answer:
     """The answer in the parts that the demo looks at."""
-    return Answer(response.status, response.headers, json.load(response))
+    body = response.read()
+    return Answer(response.status, response.headers, json.loads(body) if body else None)
 
 
 def say(line: str) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tokenguard.okta import NotFound
+
 from . import database
-from .errors import LoginTaken, NotFound
+from .errors import LoginTaken
 from .lifecycle import Change
 from .people import Group, Item, Page, User, is_login, login_key
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .errors import Invalid
+from tokenguard.okta import Invalid
 
 #: A user's fields by name. An optional one that is not set is absent.
 Profile = dict[str, str]

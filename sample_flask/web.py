@@ -8,7 +8,9 @@ from typing import Any, cast
 from flask import Flask, Response, current_app, jsonify, request, url_for
 from werkzeug import exceptions
 
-from . import errors, okta
+from tokenguard.okta import ApiError, NotFound, NotWellFormed, Paging, TooLarge, WrongMethod, show_error
+
+from . import errors
 from .directory import Directory
 from .people import Item, Page
 
@@ -28,11 +30,11 @@ def body() -> bytes:
     return data
 
 
-def answer_page(endpoint: str, paging: okta.Paging, page: Page[Item], show: Show[Item]) -> Response:
+def answer_page(endpoint: str, paging: Paging, page: Page[Item], show: Show[Item]) -> Response:
     """A page of a list, with the links to itself and to the next."""
     response = jsonify([show(item) for item in page.items])
     next_after = page.items[-1].id if page.more else None
-    response.headers["Link"] = okta.links(url_for(endpoint, _external=True), paging, next_after)
+    response.headers["Link"] = paging.links(url_for(endpoint, _external=True), next_after)
     return response
 
 
@@ -42,18 +44,18 @@ def handle_errors(app: Flask) -> None:
     Each by its class. A handler for HTTPException or for a status would also get tokenguard's refusals, which
     say what they must say already.
     """
-    app.register_error_handler(errors.DirectoryError, _answer)
+    app.register_error_handler(ApiError, _answer)
     app.register_error_handler(exceptions.NotFound, _no_such_path)
     app.register_error_handler(exceptions.MethodNotAllowed, _wrong_method)
-    app.register_error_handler(exceptions.RequestEntityTooLarge, lambda _: _answer(errors.TooLarge()))
-    app.register_error_handler(exceptions.ClientDisconnected, lambda _: _answer(errors.NotWellFormed()))
+    app.register_error_handler(exceptions.RequestEntityTooLarge, lambda _: _answer(TooLarge()))
+    app.register_error_handler(exceptions.ClientDisconnected, lambda _: _answer(NotWellFormed()))
     app.register_error_handler(exceptions.BadHost, _bad_host)
     app.register_error_handler(exceptions.SecurityError, _bad_host)
     app.register_error_handler(exceptions.InternalServerError, lambda _: _answer(errors.Internal()))
 
 
-def _answer(error: errors.DirectoryError) -> Response:
-    response = jsonify(okta.show_error(error))
+def _answer(error: ApiError) -> Response:
+    response = jsonify(show_error(error))
     response.status_code = error.status
     response.headers.update(error.headers)
     return response
@@ -64,8 +66,8 @@ def _bad_host(_: exceptions.BadRequest) -> Response:
 
 
 def _no_such_path(_: exceptions.NotFound) -> Response:
-    return _answer(errors.NotFound(request.path))
+    return _answer(NotFound(request.path))
 
 
 def _wrong_method(error: exceptions.MethodNotAllowed) -> Response:
-    return _answer(errors.WrongMethod(error.valid_methods or ()))
+    return _answer(WrongMethod(error.valid_methods or ()))

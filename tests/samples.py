@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -78,6 +77,9 @@ class Sample(Protocol):
     def client(self, scopes: str = "") -> Client:
         """One whose token has these scopes, or none that has no token."""
 
+    def client_with(self, token: str) -> Client:
+        """One that sends this token."""
+
     def reset(self) -> None:
         """Fill the directory as it was at first."""
 
@@ -92,10 +94,7 @@ class _FlaskApi:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
         response = self.client.open(path, method=method, headers=headers, data=body)
-        found = HTTPMessage()
-        for name, value in response.headers:
-            found.add_header(name, value)
-        return Answer(response.status_code, found, response.data)
+        return Answer.of(response.status_code, response.headers, response.data)
 
 
 class _Lines(logging.Handler):
@@ -148,6 +147,11 @@ class FlaskSample:
         """The same as Flask has it."""
         return as_client(self.app, scopes=scopes, client=f"tests {scopes}") if scopes else self.app.test_client()
 
+    def client_with(self, token: str) -> Client:
+        client = self.app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+        return Client(_FlaskApi(client), self.root)
+
     def log(self) -> str:
         return "\n".join(self._log.lines)
 
@@ -179,7 +183,10 @@ class DjangoSample:
         if scopes not in self._tokens:
             self.playground.tokenguard("client", "add", f"tests {scopes}", "--scopes", scopes)
             self._tokens[scopes] = self.playground.tokenguard("issue", f"tests {scopes}", "--scopes", scopes)
-        return Client(_ServedApi(self.server, self._tokens[scopes]), self.root)
+        return self.client_with(self._tokens[scopes])
+
+    def client_with(self, token: str) -> Client:
+        return Client(_ServedApi(self.server, token), self.root)
 
     def reset(self) -> None:
         with self.database() as database:
@@ -213,6 +220,8 @@ def django_sample(folder: Path, server: str) -> Iterator[DjangoSample]:
     """The Django sample on a new database under ``gunicorn`` or ``uvicorn``; a warning is an error there too."""
     playground = Playground(folder, SAMPLES["django"])
     playground.settings["PYTHONWARNINGS"] = "error"
+    # Every worker is to know at once what another has done to a token.
+    playground.settings["TOKENGUARD_STALENESS"] = "0"
     playground.run("migrate")
     with SERVERS[server](playground.environ) as serving:
         yield DjangoSample(playground, serving)

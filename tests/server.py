@@ -7,7 +7,7 @@ import io
 import json
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,14 @@ class Answer:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+
+    @classmethod
+    def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
+        """What a framework's own test client got."""
+        found = http.client.HTTPMessage()
+        for name, value in headers:
+            found.add_header(name, value)
+        return cls(status, found, body)
 
     @property
     def json(self) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from tokenguard import Client, Conditions, Scopes, Store, StoreUnavailable, Token, Use
 from tokenguard.clock import SECOND, now
-from tokenguard.store import FEED_LIMIT, Change, Event, EventFilter, EventKind, NewUse
+from tokenguard.store import FEED_LIMIT, USE_INTERVAL, Change, Event, EventFilter, EventKind, NewUse, Place, State
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -232,6 +232,53 @@ class StoreContract:
         before, after = filled.upgrade()
         assert before == after
         assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
+
+    # Pages
+
+    def test_a_page_has_what_a_record_calls_alive_and_nothing_else(self, filled: Store) -> None:
+        now, idle = TOKEN.created_at + 1000 * SECOND, 100 * SECOND
+        lives = [
+            {},
+            {"revoked_at": now - 1},
+            {"expires_at": now},
+            {"expires_at": now + 1},
+            {"overlap_ends_at": now, "successor_id": "x"},
+            {"overlap_ends_at": now + 1, "successor_id": "x"},
+            {"idle_ended_at": now - 1},
+            {"idle_timeout": now - TOKEN.created_at - USE_INTERVAL},
+            {"idle_timeout": now - TOKEN.created_at - USE_INTERVAL + 1},
+            {"idle_timeout": idle},
+            {"idle_timeout": idle},
+        ]
+        tokens = [replace(TOKEN, id=f"{number:016}", **life) for number, life in enumerate(lives)]
+        with filled.transaction() as tx:
+            for token in tokens:
+                tx.put_token(token, change())
+        for number, late in ((9, 0), (10, 1)):
+            at = now - idle - USE_INTERVAL + late
+            filled.record_uses([new_use(at)._replace(token_id=tokens[number].id)])
+        alive = [record for record in filled.records() if record.state(now) == State.ACTIVE]
+        assert [int(record.token.id) for record in alive[:-1]] == [0, 3, 5, 8, 10]
+        assert filled.page(100, now) == filled.page(100, now, client_id=CLIENT.id) == alive
+        with filled.transaction() as tx:
+            tx.put_client(replace(CLIENT, enabled=False), change())
+        assert [record.token for record in filled.page(100, now)] == [record.token for record in alive]
+
+    def test_pages_follow_one_another(self, filled: Store) -> None:
+        other = replace(CLIENT, id="client-0", name="accounts")
+        tokens = [replace(TOKEN, id=f"{number:016}", created_at=number // 3) for number in range(8)]
+        with filled.transaction() as tx:
+            tx.put_client(other, change())
+            for number, token in enumerate(tokens):
+                tx.put_token(replace(token, client_id=other.id) if number == 4 else token, change())
+        seen, after = [], None
+        while page := filled.page(3, 5, client_id=CLIENT.id, after=after):
+            seen.append([record.token.id for record in page])
+            after = page[-1].place
+        ids = [token.id for token in tokens]
+        assert seen == [ids[:3], [ids[3], ids[5], ids[6]], [ids[7], TOKEN.id]]
+        assert [record.token.id for record in filled.page(2, 5, after=Place(1, ids[3]))] == ids[4:6]
+        assert filled.page(2, 5, client_id="nobody") == []
 
     # Use
 

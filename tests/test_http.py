@@ -31,7 +31,7 @@ from tokenguard import (
 )
 from tokenguard.conditions import Allowance, Rate
 from tokenguard.http import MAX_CREDENTIAL_LENGTH, MAX_KNOWN_MARKS, is_preflight
-from tokenguard.wsgi import RequestGuard
+from tokenguard.request import RequestGuard
 
 from .conftest import World
 

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from tokenguard import (
+    Conditions,
     ConfigurationError,
     InvalidValue,
     IssuanceError,
     Issued,
     Issuer,
     MemoryStore,
+    NetworkNotAllowed,
     ScopeCatalog,
     Scopes,
     StoreUnavailable,
@@ -251,3 +253,42 @@ def test_many_scopes_cost_little() -> None:
     catalog = ScopeCatalog({name: {"implies": [names[n - 1]] if n else []} for n, name in enumerate(names)})
     assert catalog.effective(Scopes([names[-1]]), Scopes(names)) == Scopes(names)
     assert catalog.effective(Scopes(names), Scopes([names[10]])) == Scopes(names[:11])
+
+
+def test_no_token_outlives_the_end_that_is_set_to_it(world: World) -> None:
+    client, now = world.client().id, world.clock()
+    for length, end in ((None, 50), (100, 50), (20, 20)):
+        token = world.issue(client=client, expires_in=length, not_after=now + 50 * SECOND).token
+        assert token.expires_at == now + end * SECOND
+    for lasting in ({}, {"expires_in": 100}):
+        old = world.issue(client=client, **lasting).token
+        new = world.issuer.rotate(old.id, actor="me", overlap=1, not_after=now + 50 * SECOND).token
+        assert new.expires_at == now + 50 * SECOND
+    before = kinds(world)
+    for wrong in (now, now - 1, now + 101 * 366 * 86_400 * SECOND):
+        with pytest.raises(IssuanceError, match="would end at"):
+            world.issue(client=client, not_after=wrong)
+    assert kinds(world) == before
+
+
+def test_a_tokens_conditions_are_changed_at_once_and_on_record(world: World) -> None:
+    issued = world.issue()
+    world.guard.authenticate(issued.text, "192.0.2.1")
+    narrow = Conditions.parse(["10.0.0.0/8"], rate="5/minute")
+    assert world.issuer.set_token_conditions(issued.token.id, narrow, actor="me").conditions == narrow
+    with pytest.raises(NetworkNotAllowed):
+        world.guard.authenticate(issued.text, "192.0.2.1")
+    world.issuer.set_token_conditions(issued.token.id, narrow, actor="me")
+    *_, event = world.store.events(100)
+    assert (event.kind, event.actor) == ("token.conditions_changed", "me")
+    assert event.data == {"conditions": [{}, {"allow": ["10.0.0.0/8"], "rate": "5/minute"}]}
+    assert kinds(world).count("token.conditions_changed") == 1
+
+
+def test_what_has_ended_keeps_its_conditions(world: World) -> None:
+    issued = world.issue()
+    with pytest.raises(UnknownToken):
+        world.issuer.set_token_conditions("A" * 16, Conditions(), actor="me")
+    world.issuer.revoke(issued.token.id, actor="me")
+    with pytest.raises(IssuanceError, match="is revoked"):
+        world.issuer.set_token_conditions(issued.token.id, Conditions.parse(["10.0.0.0/8"]), actor="me")

@@ -17,6 +17,7 @@ from .server import Answer
 
 USERS = "/api/v1/users"
 GROUPS = "/api/v1/groups"
+TOKENS = "/api/v1/api-tokens"
 ADA = f"{USERS}/ada.abbott@example.com"
 NEW = {"firstName": "Wanda", "lastName": "Zimmer", "email": "w@example.com", "login": "wanda@example.com"}
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -33,6 +34,13 @@ GUARDED = {
     f"{USERS}/x/lifecycle/deactivate": {"POST": "okta.users.manage"},
     GROUPS: {"GET": "okta.groups.read"},
     f"{GROUPS}/x": {"GET": "okta.groups.read"},
+    TOKENS: {"GET": "okta.apiTokens.read", "POST": "okta.apiTokens.manage"},
+    f"{TOKENS}/x": {
+        "GET": "okta.apiTokens.read",
+        "PUT": "okta.apiTokens.manage",
+        "DELETE": "okta.apiTokens.manage",
+    },
+    f"{TOKENS}/x/rotate": {"POST": "okta.apiTokens.manage"},
 }
 
 
@@ -121,9 +129,14 @@ class TestGuarding:
         assert client.delete(f"{USERS}/nobody@example.com").status == writing
         assert client.get(GROUPS).status == groups
 
-    def test_refusals_of_a_token_keep_the_form_that_tokenguard_gives_them(self, sample: Sample) -> None:
-        for refused in (sample.client().get(USERS), sample.client("okta.groups.read").get(USERS)):
-            assert refused.headers["Content-Type"] == "application/problem+json"
+    def test_refusals_of_a_token_have_the_form_of_all_others(self, sample: Sample) -> None:
+        assert_error(sample.client().get(USERS), 401, "E0000005")
+        assert_error(sample.client().get(USERS, headers={"Authorization": "SSWSgarbage"}), 401, "E0000011")
+        assert_error(sample.client("okta.groups.read").get(USERS), 403, "E0000006")
+
+    def test_every_answer_has_an_id(self, sample: Sample, api: Client) -> None:
+        answers = [api.get(path) for path in (USERS, "/", "/nothing", f"{USERS}/nobody")] + [sample.client().get(USERS)]
+        assert len({answer.headers["X-Okta-Request-Id"] for answer in answers} - {None}) == len(answers)
 
     def test_a_write_is_logged_with_the_application_that_did_it(self, sample: Sample, api: Client) -> None:
         user = body(api.post(USERS, sent={"profile": NEW}))
@@ -309,6 +322,55 @@ class TestWriting:
         assert api.delete(ADA).status == 204
         assert_error(api.get(ADA), 404, "E0000007")
         assert_error(api.delete(ADA), 404, "E0000007")
+
+
+class TestTokens:
+    @pytest.fixture
+    def manager(self, sample: Sample) -> Client:
+        return sample.client("okta.users.read okta.apiTokens.manage")
+
+    def made(self, manager: Client, **members: Any) -> dict[str, Any]:
+        answer = manager.post(TOKENS, sent={"scopes": ["okta.users.read"], **members})
+        assert (answer.status, answer.headers["Cache-Control"]) == (201, "no-store")
+        found: dict[str, Any] = body(answer)
+        return found
+
+    def test_a_token_from_its_making_to_its_end(self, sample: Sample, manager: Client) -> None:
+        token = self.made(manager, name="nightly")
+        assert (token["name"], token["tokenWindow"]) == ("nightly", "P30D")
+        users = sample.client_with(token["token"])
+        assert users.get(USERS).status == 200
+        assert_error(users.get(TOKENS), 403, "E0000006")
+        one = f"{TOKENS}/{token['id']}"
+        assert "token" not in body(manager.get(one))
+        successor = body(manager.post(f"{one}/rotate", sent={"overlap": "PT1H"}))
+        assert sample.client_with(successor["token"]).get(USERS).status == 200
+        assert users.get(USERS).status == 200
+        assert manager.delete(one).status == 204
+        assert_error(manager.get(one), 404, "E0000007")
+        assert_error(users.get(USERS), 401, "E0000011")
+        last = sample.client_with(successor["token"])
+        assert last.delete(f"{TOKENS}/current").status == 204
+
+    def test_nobody_issues_more_than_they_have(self, manager: Client) -> None:
+        assert_error(
+            manager.post(TOKENS, sent={"scopes": ["okta.users.manage"]}),
+            403,
+            "E0000006",
+            "scopes: The calling token does not have okta.users.manage",
+        )
+
+    def test_a_token_is_kept_to_a_network(self, sample: Sample, manager: Client) -> None:
+        token = self.made(manager)
+        network = {"connection": "ZONE", "include": ["10.0.0.0/8"]}
+        assert body(manager.put(f"{TOKENS}/{token['id']}", sent={"network": network}))["network"] == network
+        assert_error(sample.client_with(token["token"]).get(USERS), 403, "E0000006")
+
+    def test_pages(self, manager: Client) -> None:
+        made = {self.made(manager)["id"] for _ in range(3)}
+        pages = walk(manager, f"{TOKENS}?limit=2")
+        assert all(len(page) == 2 for page in pages[:-1])
+        assert made < {token["id"] for page in pages for token in page}
 
 
 def profile(**changes: Any) -> bytes:

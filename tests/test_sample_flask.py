@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from sample_flask.directory import Directory
 from sample_flask.lifecycle import deleted
 
 from .samples import EVERYTHING, FlaskSample, flask_sample
-from .test_sample_directory import ADA, GUARDED, USERS, profile
+from .test_sample_directory import ADA, GUARDED, TOKENS, USERS, profile
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,9 +38,10 @@ def api(sample: FlaskSample) -> FlaskClient:
 def test_the_guarded_paths_are_all_there_are(sample: FlaskSample) -> None:
     found: dict[str, set[str]] = {}
     for rule in sample.app.url_map.iter_rules():
-        path = rule.rule.replace("<key>", "x").replace("<group_id>", "x")
+        path = re.sub("<[a-z_]+>", "x", rule.rule)
         found.setdefault(path, set()).update((rule.methods or set()) - {"OPTIONS", "HEAD"})
     assert found.pop("/") == {"GET"}
+    assert found.pop(f"{TOKENS}/current") == {"DELETE"}
     assert found == {path: set(methods) for path, methods in GUARDED.items()}
 
 

@@ -31,12 +31,13 @@ from .identity import Identity
 from .issuer import Issued, Issuer
 from .memory import MemoryStore
 from .policy import Policy
+from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import Requirement, ScopeCatalog, Scopes
 from .store import Event, EventKind, Store
 from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
 from .usage import UsageLog
-from .wsgi import RequestGuard, TokenGuardMiddleware
+from .wsgi import TokenGuardMiddleware
 
 __version__ = "0.1.0"
 

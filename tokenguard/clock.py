@@ -54,6 +54,11 @@ def to_datetime(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=min(max(micros, _FIRST), _LAST))
 
 
+def from_datetime(moment: datetime) -> int:
+    """The reverse, of an aware datetime."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def isoformat(micros: int) -> str:
     """Epoch microseconds as RFC 3339 text in UTC, to the second: ``2026-01-31T12:00:00Z``."""
     return to_datetime(micros).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -38,6 +38,10 @@ class Rate:
         """The length of the period in seconds."""
         return PERIODS[self.period]
 
+    def within(self, wider: Rate) -> bool:
+        """Whether this allows no more than ``wider``, neither at once nor in the long run."""
+        return self.count <= wider.count and self.count * wider.seconds <= wider.count * self.seconds
+
     def __str__(self) -> str:
         return f"{self.count}/{self.period}"
 
@@ -113,6 +117,25 @@ class Conditions:
             return False
         return not self.allow or any(address in network for network in self.allow)
 
+    def within(self, wider: Conditions) -> bool:
+        """Whether these let nothing in that ``wider`` does not, nor more often.
+
+        Each network is compared by itself: two that make up a third are not taken for it.
+        """
+        return self.networks_within(wider) and (wider.rate is None or bool(self.rate and self.rate.within(wider.rate)))
+
+    def networks_within(self, wider: Conditions) -> bool:
+        """The same of the networks alone."""
+        inside = [any(_lies_in(own, other) for other in wider.allow) for own in self.allow]
+        if wider.allow and not (inside and all(inside)):
+            return False
+        return all(self._keep_out(network) for network in wider.deny)
+
+    def _keep_out(self, network: Network) -> bool:
+        if any(_lies_in(network, denied) for denied in self.deny):
+            return True
+        return bool(self.allow) and not any(_lies_in(a, network) or _lies_in(network, a) for a in self.allow)
+
     def __bool__(self) -> bool:
         return bool(self.allow or self.deny or self.rate)
 
@@ -131,6 +154,10 @@ def read_address(text: str | None) -> Address | None:
         return address
     # Without a zone (fe80::1%eth0): it says which of this host's own interfaces, and may be of any length.
     return address.ipv4_mapped or IPv6Address(int(address))
+
+
+def _lies_in(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:

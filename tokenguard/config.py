@@ -20,12 +20,12 @@ from .hooks import Hooks
 from .http import AuthScheme
 from .issuer import Issuer
 from .policy import Policy
+from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import ScopeCatalog
 from .store import Store
 from .tokens import SigningKeys, TokenFormat, derive_development_key
 from .usage import UsageLog
-from .wsgi import RequestGuard
 
 PREFIX = "TOKENGUARD_"
 POLICY_RULES = [rule.name for rule in fields(Policy)]
@@ -232,6 +232,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "HEADERS": _words,
     "PROXIES": _number,
     "RATE_HEADERS": _text,
+    "ERROR_FORM": _text,
     "RATE_LIMIT_URL": _text,
     "RATE_LIMIT_FAIL_OPEN": _flag,
     "STALENESS": _seconds,
@@ -260,18 +261,15 @@ def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
 
 
 def _scheme(values: Mapping[str, Any], catalog: ScopeCatalog) -> AuthScheme:
-    realm, proxies = values.get("REALM", "api"), values.get("PROXIES", 0)
-    rate_headers = values.get("RATE_HEADERS", "none")
+    asked = {"proxies": "PROXIES", "rate_headers": "RATE_HEADERS", "error_form": "ERROR_FORM"}
+    given: dict[str, Any] = {name: values[word] for name, word in asked.items() if word in values}
+    realm = values.get("REALM", "api")
     # One after the other, so that an error names the option that it is about.
     named("REALM", AuthScheme, realm)
-    named("PROXIES", lambda: AuthScheme(proxies=proxies))
-    named("RATE_HEADERS", lambda: AuthScheme(rate_headers=rate_headers))
-    resource = _resource(values, realm, catalog if values.get("ADVERTISE_SCOPES", True) else ())
-    headers = values.get("HEADERS", [])
-    return named(
-        "HEADERS",
-        lambda: AuthScheme(realm, headers, proxies=proxies, rate_headers=rate_headers, resource=resource),
-    )
+    for name, value in given.items():
+        named(asked[name], AuthScheme, **{name: value})
+    given["resource"] = _resource(values, realm, catalog if values.get("ADVERTISE_SCOPES", True) else ())
+    return named("HEADERS", AuthScheme, realm, values.get("HEADERS", []), **given)
 
 
 def _resource(values: Mapping[str, Any], name: str, scopes: Iterable[str]) -> ProtectedResource | None:

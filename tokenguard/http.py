@@ -1,6 +1,6 @@
 """HTTP's side: the one credential in a WSGI environ, and our own answers as (status, headers, body).
 
-RFC 6750 for the header and the challenge, RFC 9457 for the body, RFC 9110 for what a header may look like.
+RFC 6750 for the header and the challenge, RFC 9110 for what a header may look like; ``forms.py`` has the body.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from types import CellType
 from typing import Any, NamedTuple
 
@@ -22,6 +21,8 @@ from .errors import (
     RateLimited,
     TemporarilyUnavailable,
 )
+from .forms import FORMS
+from .okta import ApiError
 from .resource import ProtectedResource
 from .tokens import Secret
 
@@ -71,9 +72,10 @@ class AuthScheme:
 
     ``realm`` is named in challenges. ``headers`` are further header names that may carry a bare token, such as
     ``X-API-Key``. ``proxies`` is how many trusted proxies stand before the service, each of which adds the address
-    that it sees to ``X-Forwarded-For``. ``rate_headers`` is ``none``, ``draft`` (the IETF's RateLimit fields) or
-    ``okta``. ``resource`` is what the service says of itself: challenges then tell where. Raises ConfigurationError for
-    a value that cannot be used.
+    that it sees to ``X-Forwarded-For``. ``error_form`` is how refusals are worded: ``problem`` (RFC 9457) or ``okta``.
+    ``rate_headers`` is ``none``, ``draft`` (the IETF's RateLimit fields) or ``okta``, which goes with that form unless
+    another is named. ``resource`` is what the service says of itself: challenges then tell where. Raises
+    ConfigurationError for a value that cannot be used.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class AuthScheme:
         headers: Sequence[str] = (),
         *,
         proxies: int = 0,
-        rate_headers: str = "none",
+        rate_headers: str | None = None,
+        error_form: str = "problem",
         resource: ProtectedResource | None = None,
     ) -> None:
         if not isinstance(realm, str) or not _REALM.fullmatch(realm):
@@ -91,13 +94,16 @@ class AuthScheme:
             raise ConfigurationError(f"the headers are a list of header names: write [{headers!r}]")
         if isinstance(proxies, bool) or not isinstance(proxies, int) or not 0 <= proxies <= 20:
             raise ConfigurationError(f"the number of proxies lies between 0 and 20, not {proxies!r}")
-        if rate_headers not in _RATE_HEADERS:
+        if error_form not in FORMS:
+            raise ConfigurationError(f"the error form is one of {', '.join(FORMS)}, not {error_form!r}")
+        if rate_headers is not None and rate_headers not in _RATE_HEADERS:
             raise ConfigurationError(f"the rate headers are one of {', '.join(_RATE_HEADERS)}, not {rate_headers!r}")
         if resource is not None and not isinstance(resource, ProtectedResource):
             raise ConfigurationError(f"the resource is a ProtectedResource, not {resource!r}")
         self.realm = realm
         self.proxies = proxies
-        self.rate_headers = rate_headers
+        self.form = FORMS[error_form]
+        self.rate_headers = self.form.rate_headers if rate_headers is None else rate_headers
         self.resource = resource
         #: Where further tokens may be, in the environ.
         self.further = tuple(dict.fromkeys(_environ_key(name) for name in headers))
@@ -147,28 +153,26 @@ class AuthScheme:
                 ("RateLimit-Policy", f'"tokenguard";q={limit};w={window}'),
                 ("RateLimit", f'"tokenguard";r={left};t={reset}'),
             ]
-        if self.rate_headers == "okta":
-            at = int(time.time()) + reset
-            return [
-                ("X-Rate-Limit-Limit", str(limit)),
-                ("X-Rate-Limit-Remaining", str(left)),
-                ("X-Rate-Limit-Reset", str(at)),
-            ]
-        return []
+        return _okta_fields(allowance) if self.rate_headers == "okta" else []
 
     def refusal(self, error: AuthError) -> Answer:
-        """The answer to a refused request: the challenge, no caching, and a problem body (RFC 9457)."""
+        """The answer to a refused request: the challenge, no caching, and a body in the form that was chosen."""
         if (known := self._refusals.get(type(error))) is not None:
-            return Answer(known.status, known.headers.copy(), known.body)
-        body = json.dumps(problem(error)).encode("ascii")
-        headers = [
-            ("Content-Type", "application/problem+json"),
-            ("Content-Length", str(len(body))),
-            *self.refusal_headers(error),
-        ]
-        if "detail" not in vars(error):  # it is the same for all of its kind
-            self._refusals[type(error)] = Answer(error.status, headers.copy(), body)
-        return Answer(error.status, headers, body)
+            return Answer(known.status, known.headers.copy(), self.form.again(known.body))
+        made = self._worded(error, self.refusal_headers(error))
+        # It is the same for all of its kind, but for what tells when to try again.
+        if "detail" not in vars(error) and not (self.form.tells_reset and isinstance(error, TemporarilyUnavailable)):
+            self._refusals[type(error)] = Answer(made.status, made.headers.copy(), made.body)
+        return made
+
+    def report(self, error: ApiError) -> Answer:
+        """The answer to a request whose token is good, and that cannot be done for another reason."""
+        return self._worded(error, [("Cache-Control", "no-store"), *error.headers.items()])
+
+    def _worded(self, error: AuthError | ApiError, headers: list[tuple[str, str]]) -> Answer:
+        body = self.form.body(error)
+        about = [("Content-Type", self.form.content_type), ("Content-Length", str(len(body)))]
+        return Answer(error.status, about + headers, body)
 
     def refusal_headers(self, error: AuthError) -> list[tuple[str, str]]:
         """What every form of this refusal must carry, however an application words its body."""
@@ -177,11 +181,19 @@ class AuthScheme:
         headers = [("Cache-Control", "no-store"), ("Vary", ", ".join(self.vary))]
         if isinstance(error, (RateLimited, TemporarilyUnavailable)):
             headers.append(("Retry-After", str(error.retry_after)))
-        if isinstance(error, RateLimited):
-            headers += self.rate_fields(error.allowance)
+            headers += self._reset_fields(error)
         if error.status in {400, 401, 403}:
             headers.append(("WWW-Authenticate", self.challenge(error)))
         return headers
+
+    def _reset_fields(self, error: RateLimited | TemporarilyUnavailable) -> list[tuple[str, str]]:
+        """When to try again, in the terms of who does not read Retry-After: Okta's SDKs need ``X-Rate-Limit-Reset``."""
+        fields = self.rate_fields(error.allowance) if isinstance(error, RateLimited) else []
+        if not self.form.tells_reset or (fields and self.rate_headers == "okta"):
+            return fields
+        if isinstance(error, RateLimited):
+            return fields + _okta_fields(error.allowance)
+        return [("X-Rate-Limit-Reset", _epoch(error.retry_after))]
 
     def challenge(self, error: AuthError) -> str:
         """The Bearer challenge of RFC 6750 section 3. Nothing that the caller sent is repeated in it."""
@@ -236,20 +248,6 @@ class AuthScheme:
         return marks
 
 
-def problem(error: AuthError) -> dict[str, Any]:
-    """The problem details (RFC 9457) that tell the caller of a refusal."""
-    members: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-    }
-    if isinstance(error, InsufficientScope):
-        members["scope"] = " ".join(error.scopes)
-    return members
-
-
 def is_preflight(environ: Mapping[str, Any]) -> bool:
     """Whether this is a CORS preflight: browsers send it without any credential, so it cannot be asked for one."""
     return (
@@ -264,6 +262,19 @@ def _matched(pattern: re.Pattern[str], value: str) -> Secret:
     if len(value) <= MAX_CREDENTIAL_LENGTH and (match := pattern.fullmatch(value.strip(" \t"))):
         return Secret(match[1], "credential")
     raise InvalidRequest("malformed credential")
+
+
+def _okta_fields(allowance: Allowance) -> list[tuple[str, str]]:
+    return [
+        ("X-Rate-Limit-Limit", str(allowance.rate.count)),
+        ("X-Rate-Limit-Remaining", str(max(0, allowance.remaining))),
+        ("X-Rate-Limit-Reset", _epoch(allowance.reset)),
+    ]
+
+
+def _epoch(seconds: int) -> str:
+    """The time so many seconds from now, in seconds since the epoch."""
+    return str(int(time.time()) + seconds)
 
 
 def _environ_key(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from .clock import SECOND, Clock, check_duration, isoformat, now
+from .clock import LONGEST, SECOND, Clock, check_duration, isoformat, now
 from .conditions import Conditions
 from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
 from .hooks import Hooks, call
@@ -104,12 +104,14 @@ class Issuer:
         expires_in: int | None = None,
         idle_timeout: int | None = None,
         conditions: Conditions | None = None,
+        not_after: int | None = None,
     ) -> Issued:
         """A new token for ``client``, with its text: the only time that it can be seen.
 
         ``expires_in`` and ``idle_timeout`` are in seconds; without the first the token has no end, without the second
-        it has the policy's. Raises InvalidValue for malformed values, UnknownClient, IssuanceError naming a scope
-        that is unknown or beyond the client's, and PolicyViolation naming the rule.
+        it has the policy's. It ends by ``not_after`` (epoch microseconds) in any case. Raises InvalidValue for
+        malformed values, UnknownClient, IssuanceError naming a scope that is unknown or beyond the client's, or for an
+        end that is past, and PolicyViolation naming the rule.
         """
         _check_actor(actor)
         granted = self._known(Scopes.of(scopes))
@@ -130,7 +132,7 @@ class Issuer:
                 digest=minted.digest,
                 key_fingerprint=minted.key_fingerprint,
                 created_at=issued_at,
-                expires_at=None if lifetime is None else issued_at + lifetime * SECOND,
+                expires_at=_end(issued_at, None if lifetime is None else lifetime * SECOND, not_after),
                 conditions=conditions or Conditions(),
                 idle_timeout=None if idle is None else idle * SECOND,
             )
@@ -138,12 +140,15 @@ class Issuer:
             tx.on_commit(partial(call, self.hooks.issued, token=token, client=owner))
         return Issued(token, minted.text)
 
-    def rotate(self, token_id: str, *, actor: str, overlap: int = DEFAULT_OVERLAP) -> Issued:
+    def rotate(
+        self, token_id: str, *, actor: str, overlap: int = DEFAULT_OVERLAP, not_after: int | None = None
+    ) -> Issued:
         """A successor with the same client, name, scopes, conditions and length of life; both work for a while.
 
-        The old token ends when ``overlap`` (seconds) is over, with 0 at once; revoke it to end it earlier. Raises
-        UnknownToken, InvalidValue for a malformed overlap, IssuanceError if the token has ended, is rotated already
-        or ends before the overlap would, and whatever :meth:`issue` raises.
+        The old token ends when ``overlap`` (seconds) is over, with 0 at once; revoke it to end it earlier. The new one
+        ends by ``not_after`` (epoch microseconds) in any case. Raises UnknownToken, InvalidValue for a malformed
+        overlap, IssuanceError if the token has ended, is rotated already or ends before the overlap would, and whatever
+        :meth:`issue` raises.
         """
         _check_actor(actor)
         if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
@@ -157,7 +162,7 @@ class Issuer:
             _check_rotatable(record, at, at + overlap * SECOND)
             self._may_hold(tx, record.client.id, record.token.scopes)
             old = replace(record.token, successor_id=minted.id, overlap_ends_at=at + overlap * SECOND)
-            successor = self._successor(record.token, minted, at)
+            successor = self._successor(record.token, minted, at, not_after)
             tx.put_token(old, _change(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
             self._put_new(tx, successor, actor, replaces=token_id)
             tx.on_commit(partial(call, self.hooks.rotated, token=old, successor=successor))
@@ -184,13 +189,31 @@ class Issuer:
                 tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
+    def set_token_conditions(self, token_id: str, conditions: Conditions, *, actor: str) -> Token:
+        """Change from where, and how often, the token may be used.
+
+        Raises UnknownToken, and IssuanceError if it has ended.
+        """
+        _check_actor(actor)
+        with self.store.transaction() as tx:
+            record = tx.record(token_id)
+            if record is None:
+                raise UnknownToken([token_id])
+            at = self.clock()
+            _check_alive(record, at, "its conditions are not changed")
+            changed = replace(record.token, conditions=conditions)
+            if changed != record.token:
+                kind = EventKind.TOKEN_CONDITIONS_CHANGED
+                tx.put_token(changed, _change(kind, at, actor, record.token, changed))
+        return changed
+
     def record_refusal(self, violation: PolicyViolation, *, actor: str) -> None:
         """Record that the policy refused something, for a caller whose own transaction has undone that record."""
         data = {"rule": [None, violation.rule]}
         with self.store.transaction() as tx:
             tx.note(Change(EventKind.POLICY_REFUSED, self.clock(), actor, data), violation.client_id)
 
-    def _successor(self, token: Token, minted: Minted, at: int) -> Token:
+    def _successor(self, token: Token, minted: Minted, at: int, not_after: int | None) -> Token:
         default = self.policy.idle_timeout
         return replace(
             token,
@@ -198,7 +221,7 @@ class Issuer:
             digest=minted.digest,
             key_fingerprint=minted.key_fingerprint,
             created_at=at,
-            expires_at=None if token.expires_at is None else at + token.expires_at - token.created_at,
+            expires_at=_end(at, None if token.expires_at is None else token.expires_at - token.created_at, not_after),
             idle_timeout=token.idle_timeout or (None if default is None else default * SECOND),
         )
 
@@ -271,15 +294,26 @@ _NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
 
 
 def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
-    token, state = record.token, record.state(at)
+    token = record.token
     if token.successor_id is not None:
         raise IssuanceError(f"token {token.id} is rotated already: its successor is {token.successor_id}")
-    if state not in {State.ACTIVE, State.CLIENT_DISABLED}:
-        raise IssuanceError(f"token {token.id} is {state}: what has ended is not rotated, issue a new one")
+    _check_alive(record, at, "what has ended is not rotated, issue a new one")
     if token.expires_at is not None and overlap_end > token.expires_at:
         raise IssuanceError(
             f"token {token.id} expires at {isoformat(token.expires_at)}, before the overlap would end: shorten it"
         )
+
+
+def _check_alive(record: Record, at: int, therefore: str) -> None:
+    if (state := record.state(at)) not in {State.ACTIVE, State.CLIENT_DISABLED}:
+        raise IssuanceError(f"token {record.token.id} is {state}: {therefore}")
+
+
+def _end(begin: int, length: int | None, not_after: int | None) -> int | None:
+    ends = [end for end in (None if length is None else begin + length, not_after) if end is not None]
+    if not_after is not None and not begin < not_after <= begin + LONGEST * SECOND:
+        raise IssuanceError(f"the token would end at {isoformat(not_after)}: that is past, or beyond 100 years")
+    return min(ends, default=None)
 
 
 def _change(

@@ -18,7 +18,9 @@ from .store import (
     EventFilter,
     Feed,
     NewUse,
+    Place,
     Record,
+    State,
     Transaction,
     merge_use,
     number_event,
@@ -77,6 +79,11 @@ class MemoryStore:
     def records(self, client_id: str | None = None) -> list[Record]:
         with self._lock:
             return self._data.records(client_id)
+
+    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+        alive = {State.ACTIVE, State.CLIENT_DISABLED}
+        found = [record for record in self.records(client_id) if record.state(now) in alive]
+        return [record for record in found if after is None or record.place > after][:limit]
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         with self._lock:

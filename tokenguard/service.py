@@ -9,8 +9,8 @@ from .clock import Clock, now
 from .config import Options
 from .hooks import Hooks
 from .issuer import Issuer
+from .request import RequestGuard
 from .store import Store
-from .wsgi import RequestGuard
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class EventKind(StrEnum):
     TOKEN_ROTATED = "token.rotated"  # noqa: S105
     TOKEN_IDLE_ENDED = "token.idle_ended"  # noqa: S105
     CLIENT_CONDITIONS_CHANGED = "client.conditions_changed"
+    TOKEN_CONDITIONS_CHANGED = "token.conditions_changed"  # noqa: S105
     POLICY_REFUSED = "policy.refused"
     PRUNED = "store.pruned"
 
@@ -121,11 +122,23 @@ class Record(NamedTuple):
             return State.IDLE
         return State.ACTIVE if self.client.enabled else State.CLIENT_DISABLED
 
+    @property
+    def place(self) -> Place:
+        """Where it stands among all."""
+        return Place(self.token.created_at, self.token.id)
+
     def ended_at(self, now: int) -> int | None:
         """When it ended for good, if it has by ``now``; a disabled client's token may come back."""
         token = self.token
         ends = [token.revoked_at, token.idle_ended_at, token.overlap_ends_at, token.expires_at]
         return min((end for end in ends if end is not None and end <= now), default=None)
+
+
+class Place(NamedTuple):
+    """Where a token stands among all, oldest first."""
+
+    created_at: int
+    token_id: str
 
 
 class NewUse(NamedTuple):
@@ -277,6 +290,12 @@ class Store(Protocol):
 
     def records(self, client_id: str | None = None) -> list[Record]:
         """All tokens, or those of one client, oldest first."""
+
+    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+        """The oldest ``limit`` tokens after that place, of one client or all, but for those that have ended by ``now``.
+
+        A disabled client's tokens have not ended by that.
+        """
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         """The newest ``limit`` events of those asked for, oldest first."""

@@ -1,29 +1,22 @@
-"""The way of a request, in one place: environ → credential → Identity → requirement → the application.
-
-Frameworks call :class:`RequestGuard` and translate its refusals; they decide nothing.
-"""
+"""Any WSGI application, guarded; and what caches are told of an answer, for whoever has Werkzeug's headers."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wrappers import Response
-from werkzeug.wsgi import ClosingIterator
 
-from .cache import Verified
-from .errors import AuthError, MissingToken
+from .errors import AuthError
 from .frames import forget
-from .guard import Guard, log
-from .hooks import Hooks, call
+from .guard import Guard
+from .hooks import Hooks
 from .http import Answer, AuthScheme, is_preflight
-from .identity import Identity
-from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
+from .request import RequestGuard
 from .scopes import ANY_TOKEN, Requirement
-from .shortcut import shortcut
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,207 +26,6 @@ _CACHING = {"cache-control", "vary"}
 _NOT_CACHING = {"Content-Type", "Content-Length", "Content-type", "Content-length", "Location", "Set-Cookie"}
 #: Whether Werkzeug's headers keep what they hold as all versions do that there are.
 _HEADERS_ARE_A_LIST = getattr(Headers([("Vary", "x")]), "_list", None) == [("Vary", "x")]
-
-
-class RequestGuard:
-    """A guard and the way that tokens are sent: all that stands between a request and a view."""
-
-    def __init__(self, guard: Guard, scheme: AuthScheme, *, hooks: Hooks | None = None) -> None:
-        self.guard = guard
-        self.scheme = scheme
-        self.hooks = hooks or Hooks()
-        #: The short way, to be tried before :meth:`admit` and :meth:`authenticate`: it lets in whom they would.
-        self.wave_through = shortcut(self, guard, scheme, self.hooks)
-
-    def decide(self, environ: WSGIEnvironment, requirement: Requirement) -> Verified | AuthError:
-        """Let the request in, or refuse it and return why. Asked again, it verifies only once.
-
-        Raises ConfigurationError for a requirement that nobody could meet.
-        """
-        self.guard.catalog.check(requirement)
-        outcome = self._remembered(environ)
-        sources = self.scheme.sources(environ) if outcome is None else outcome[1]
-        result = self._verify(environ) if outcome is None else outcome[2]
-        if isinstance(result, AuthError):
-            environ[IDENTITY] = None
-            return self._refuse(result, environ, sources)
-        if (error := self.guard.objection(result.identity, requirement)) is not None:
-            environ[IDENTITY] = result.identity
-            return self._refuse(error, environ, sources)
-        self._let_in(result, requirement, environ, sources, outcome)
-        return result
-
-    def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
-        """The caller's identity, if it may pass; raises AuthError if not. Otherwise as :meth:`decide`."""
-        result = self.decide(environ, requirement)
-        if isinstance(result, AuthError):
-            raise result
-        return result.identity
-
-    def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
-        """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
-        result = self._authenticate(environ)
-        if isinstance(result, AuthError):
-            return result
-        return self.guard.objection(result.identity, requirement)
-
-    def identify(self, environ: WSGIEnvironment) -> Identity | None:
-        """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
-        if (verified := self.wave_through(environ, ANY_TOKEN)) is not None:
-            return verified.identity
-        self.guard.catalog.check(ANY_TOKEN)
-        result = self._authenticate(environ)
-        if isinstance(result, AuthError):
-            return None
-        outcome = environ[OUTCOME]
-        if outcome[3] is not LET_IN:
-            self._let_in(result, ANY_TOKEN, environ, outcome[1], outcome)  # also this is a use of the token
-        return result.identity
-
-    def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
-        """The same, before it is known whether the request will be let in: :meth:`finish` tells."""
-        result = self._authenticate(environ)
-        return None if isinstance(result, AuthError) else result.identity
-
-    def settle(self, environ: WSGIEnvironment) -> bool:
-        """Authenticate as far as that asks nobody, and return whether that was all of it.
-
-        For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
-        """
-        if self._remembered(environ) is not None:
-            return True
-        sources = self.scheme.sources(environ)
-        try:
-            credential = self.scheme.credential(environ)
-            known = None if credential is None else self.guard.recall(self.guard.tokens.key(credential.reveal()))
-            if known is None:
-                self.guard.recognise(credential)
-            elif not known.rates:  # what counts requests may have to be waited for
-                self._remember(environ, sources, self.guard.check(known, self.scheme.address(environ)))
-                return True
-        except AuthError as error:
-            self._remember(environ, sources, error.with_traceback(None))
-            return True
-        return False
-
-    def finish(self, environ: WSGIEnvironment, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
-        """The headers to set on an answer, given its own Cache-Control and (comma-separated) Vary.
-
-        They tell caches what they must know, and of a refusal, however it is worded, the challenge.
-        """
-        if self.has_let_in(environ):
-            return self.scheme.marks(cache_control, vary)
-        outcome = self._remembered(environ)
-        if outcome is None:
-            return []
-        _, sources, result, stage = outcome
-        if isinstance(result, AuthError):
-            if stage is REFUSED:
-                return self.scheme.refusal_headers(result)
-            marks = self.scheme.marks(cache_control, vary)
-            # What nobody in particular was told, a shared cache may keep for all who send no token.
-            return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
-        if stage is KNOWN:
-            self._let_in(result, ANY_TOKEN, environ, sources, outcome)  # nobody asked for it, and it was welcome
-        marks = self.scheme.marks(cache_control, vary)
-        return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
-
-    def has_let_in(self, environ: WSGIEnvironment) -> bool:
-        """Whether :meth:`finish` has nothing to say but what caches must know, as for most requests."""
-        outcome = environ.get(OUTCOME)
-        # Who is let in is somebody, so there are no errors here.
-        return outcome is not None and outcome[3] is LET_IN and outcome[0] is self and outcome[2].allowance is None
-
-    def refused_with(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
-        """The headers that the answer of a refused request is made with; None if this has refused none."""
-        outcome: Outcome | None = environ.get(OUTCOME)
-        if outcome is None or outcome[3] is not REFUSED or outcome[0] is not self:
-            return None
-        error = outcome[2]
-        return self.scheme.refusal_headers(error) if isinstance(error, AuthError) else None
-
-    @property
-    def due(self) -> bool:
-        """Whether :meth:`after_response` has something to do."""
-        usage = self.guard.usage
-        return usage is not None and bool(usage.due)
-
-    def closing(self, answer: Iterable[bytes], environ: WSGIEnvironment) -> Iterable[bytes]:
-        """The same answer, which calls :meth:`after_response` when it has been sent, if there is something to do."""
-        usage = self.guard.usage
-        if usage is None or not usage.due:
-            return answer
-        # A server that sends a file by itself must find it to be one.
-        if type(answer) is environ.get("wsgi.file_wrapper"):
-            self.after_response()
-            return answer
-        closing: Iterable[bytes] = ClosingIterator(answer, [self.after_response])
-        return closing
-
-    def after_response(self) -> None:
-        """To be called when an answer has been sent: writes down what is due of the tokens' use."""
-        # It can wait until the store is back, and a thread that waits for the store is one that answers nobody.
-        if self.guard.usage is not None and self.guard.usage.due and not self.guard.cache.breaker.in_doubt:
-            self.guard.usage.write()
-
-    def _let_in(
-        self,
-        verified: Verified,
-        requirement: Requirement,
-        environ: WSGIEnvironment,
-        sources: Sources,
-        outcome: Outcome | None,
-    ) -> None:
-        # A view of a guarded blueprint may ask for more: that is still one request.
-        again = outcome is not None and outcome[3] is LET_IN
-        if (usage := self.guard.usage) is not None:
-            address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
-            usage.note(verified, requirement, address, 0 if again else 1)
-        if not again:
-            # A new outcome, not a changed one: a copy of this environ may be another request's by now.
-            environ[OUTCOME] = (self, sources, verified, LET_IN)
-            environ[IDENTITY] = verified.identity
-            if self.hooks.authenticated:
-                call(self.hooks.authenticated, identity=verified.identity, environ=environ)
-
-    def _refuse(self, error: AuthError, environ: WSGIEnvironment, sources: Sources) -> AuthError:
-        environ[OUTCOME] = (self, sources, error, REFUSED)
-        # A token that this service did issue is somebody's trouble; noise from strangers is not.
-        level = logging.WARNING if error.client_id is not None else logging.INFO
-        if log.isEnabledFor(level):
-            _log_refusal(level, error, self.scheme.address(environ))
-        if self.hooks.refused:
-            call(self.hooks.refused, error=error, environ=environ)
-        return error
-
-    def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
-        if (outcome := self._remembered(environ)) is not None:
-            return outcome[2]
-        return self._remember(environ, self.scheme.sources(environ), self._verify(environ))
-
-    def _remember(
-        self, environ: WSGIEnvironment, sources: Sources, result: Verified | AuthError
-    ) -> Verified | AuthError:
-        environ[OUTCOME] = (self, sources, result, KNOWN)
-        environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
-        return result
-
-    def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
-        try:
-            return self.guard.admit(self.scheme.credential(environ), self.scheme.address(environ))
-        except AuthError as error:
-            return error.with_traceback(None)
-
-    def _remembered(self, environ: WSGIEnvironment) -> Outcome | None:
-        # Only what this very guard found out, since another one may stand before the same application with other
-        # keys; and only of this credential, since an application may make a request of its own from a copy.
-        outcome: Outcome | None = environ.get(OUTCOME)
-        if outcome is None or outcome[0] is not self:
-            return None
-        authorization, query, *further = outcome[1].cell_contents
-        if authorization is environ.get("HTTP_AUTHORIZATION") and query is environ.get("QUERY_STRING") and not further:
-            return outcome
-        return outcome if outcome[1] == self.scheme.sources(environ) else None
 
 
 def says_nothing_of_caching(fields: Iterable[tuple[str, str]]) -> bool:
@@ -281,23 +73,26 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: He
             headers[name] = value
 
 
-def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
-    log.log(
-        level,
-        "refused %d %s: %s (token %s, client %s, from %s)",
-        error.status,
-        error.code,
-        error.reason,
-        error.token_id or "-",
-        error.client_id or "-",
-        ascii(address) if address else "-",
-    )
-
-
 def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     status, headers, body = answer
     start_response(f"{status} {HTTP_STATUS_CODES[status].upper()}", headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def _stamped(start_response: StartResponse, requests: RequestGuard) -> StartResponse:
+    """The same, for answers that are each named by a header, if that is a part of the form that was chosen."""
+    stamp = requests.scheme.form.stamp
+    return start_response if stamp is None else partial(_start_stamped, start_response, stamp)
+
+
+def _start_stamped(
+    start_response: StartResponse,
+    stamp: Callable[[], tuple[str, str]],
+    status: str,
+    headers: list[tuple[str, str]],
+    exc_info: Any = None,
+) -> Callable[[bytes], object]:
+    return start_response(status, [*headers, stamp()], exc_info)
 
 
 class Marking:
@@ -309,6 +104,8 @@ class Marking:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         requests = self.requests
+        if requests.scheme.form.stamp is not None:
+            start_response = _stamped(start_response, requests)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if requests.has_let_in(environ) and says_nothing_of_caching(headers):
@@ -354,6 +151,8 @@ class TokenGuardMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         requests = self.requests
+        if requests.scheme.form.stamp is not None:
+            start_response = _stamped(start_response, requests)
         if requests.scheme.resource is not None and (answer := requests.scheme.metadata(environ)) is not None:
             return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):

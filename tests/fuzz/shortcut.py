@@ -28,8 +28,8 @@ from tokenguard import (
 from tokenguard.cache import TokenCache
 from tokenguard.conditions import Allowance, Rate
 from tokenguard.outcome import IDENTITY
+from tokenguard.request import RequestGuard
 from tokenguard.store import NewUse
-from tokenguard.wsgi import RequestGuard
 
 from . import number
 

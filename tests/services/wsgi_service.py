@@ -19,9 +19,9 @@ from tokenguard import (
 )
 from tokenguard.cache import TokenCache
 from tokenguard.ratelimits import RateLimiter
+from tokenguard.request import RequestGuard
 from tokenguard.revocation import revocation_app
 from tokenguard.sqlalchemy import SQLAlchemyStore
-from tokenguard.wsgi import RequestGuard
 
 from .common import CATALOG, HEADERS, METADATA_PATH
 

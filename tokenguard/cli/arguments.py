@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
 import click
 
-from ..clock import SECOND, now, parse_duration, to_datetime
+from ..clock import SECOND, from_datetime, now, parse_duration
 from ..conditions import Conditions
 from ..errors import InvalidValue
 
@@ -55,4 +55,4 @@ def moment(text: str | None) -> int | None:
         raise InvalidValue(
             f"{text!r} is not a time: write 2026-01-31, 2026-01-31T12:00:00Z or, for that long ago, 24h"
         ) from None
-    return ((read if read.tzinfo else read.replace(tzinfo=UTC)) - to_datetime(0)) // timedelta(microseconds=1)
+    return from_datetime(read if read.tzinfo else read.replace(tzinfo=UTC))

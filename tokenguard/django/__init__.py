@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .conf import get_issuer, get_store
+from .managing import management_urls
 from .middleware import TokenGuardMiddleware
 from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
 from .views import ScopesRequiredMixin, TokenRequiredMixin, get_identity, require_scopes, require_token
@@ -14,6 +15,7 @@ __all__ = [
     "get_identity",
     "get_issuer",
     "get_store",
+    "management_urls",
     "require_scopes",
     "require_token",
     "token_authenticated",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from django.http.response import HttpResponseBase, ResponseHeaders
 
-from ..wsgi import RequestGuard
+from ..request import RequestGuard
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -15,9 +15,9 @@ from django.http.response import HttpResponseBase
 
 from ..frames import forget
 from ..identity import Identity
-from ..wsgi import RequestGuard
+from ..request import RequestGuard
 from .conf import service
-from .headers import finish_headers
+from .headers import finish_headers, set_headers
 from .signals import heard
 
 T = TypeVar("T")
@@ -62,6 +62,8 @@ class TokenGuardMiddleware:
         environ[MIDDLEWARE] = requests
         response = self.get_response(request)
         finish_headers(requests, environ, response)
+        if (stamp := requests.scheme.form.stamp) is not None:
+            set_headers(response, [stamp()])
         usage = requests.guard.usage
         if usage is not None and usage.due:
             _call_after(response, requests)
@@ -79,6 +81,8 @@ class TokenGuardMiddleware:
         request.identity = identity  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
         await in_thread_if_heard(finish_headers, requests, request.META, response)
+        if (stamp := requests.scheme.form.stamp) is not None:
+            set_headers(response, [stamp()])
         if requests.due:
             _call_after(response, requests)
         return response

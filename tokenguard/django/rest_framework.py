@@ -24,8 +24,8 @@ from rest_framework.throttling import SimpleRateThrottle
 from ..errors import AuthError, InsufficientScope, InvalidToken, InvalidValue, MissingToken
 from ..http import is_preflight
 from ..identity import Identity
+from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
-from ..wsgi import RequestGuard
 from .middleware import MIDDLEWARE, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
@@ -162,12 +162,12 @@ class TokenRateThrottle(SimpleRateThrottle):
 class _Prepared(BaseRenderer):
     """Says what it was made with, whatever the framework hands over."""
 
-    media_type = "application/problem+json"
     format = "json"
     charset = None
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, media_type: str) -> None:
         self.body = body
+        self.media_type = media_type
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         return self.body
@@ -180,18 +180,18 @@ def _admit(requests: RequestGuard, request: Request, view: Any, requirement: Req
     except AuthError as error:
         error.__traceback__ = None  # it leads to the environ, which remembers the error
         if _is_worded_here(request, view):
-            _answer(request, requests.scheme.refusal(error).body)
+            _answer(request, requests.scheme.refusal(error).body, requests.scheme.form.content_type)
         raise Refused(error) from None
 
 
-def _answer(request: Request, body: bytes) -> None:
-    request.accepted_renderer = _Prepared(body)
-    request.accepted_media_type = _Prepared.media_type
+def _answer(request: Request, body: bytes, media_type: str) -> None:
+    request.accepted_renderer = _Prepared(body, media_type)
+    request.accepted_media_type = media_type
 
 
 def _preflight(request: Request) -> APIException:
     """Ends a CORS preflight with an empty answer, before anything of the view has run."""
-    _answer(request, b"")
+    _answer(request, b"", "application/problem+json")
     empty = APIException()
     empty.status_code = 204
     return empty

@@ -21,12 +21,14 @@ from ..rows import columns, dump, load, load_record, missing_counter
 from ..store import (
     ALL_EVENTS,
     FEED_LIMIT,
+    USE_INTERVAL,
     Change,
     Committed,
     Event,
     EventFilter,
     Feed,
     NewUse,
+    Place,
     Record,
     Transaction,
     number_event,
@@ -59,6 +61,12 @@ _RECORDS = f"""
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
 """  # noqa: S608
+_ALIVE = f"""
+    AND t.revoked_at IS NULL AND t.idle_ended_at IS NULL
+    AND (t.expires_at IS NULL OR t.expires_at > %s) AND (t.overlap_ends_at IS NULL OR t.overlap_ends_at > %s)
+    AND (t.idle_timeout IS NULL OR t.created_at > %s - t.idle_timeout - {USE_INTERVAL}
+         OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
+"""  # as Record.state has it
 _OLDEST_FIRST = "ORDER BY t.created_at, t.id"
 _FEED = Query(f"""
     SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
@@ -131,6 +139,16 @@ class DjangoStore:
 
     def records(self, client_id: str | None = None) -> list[Record]:
         return _find_records(self._connection, client_id)
+
+    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+        query = _RECORDS + _ALIVE
+        asked: tuple[str | int, ...] = (now,) * 4
+        if client_id is not None:
+            query, asked = f"{query} AND c.id = %s", (*asked, client_id)
+        if after is not None:
+            query, asked = f"{query} AND (t.created_at, t.id) > (%s, %s)", (*asked, *after)
+        rows = _rows(self._connection, f"{query} {_OLDEST_FIRST} LIMIT %s", *asked, limit)
+        return [load_record(row) for row in rows]
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}

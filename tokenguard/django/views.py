@@ -22,8 +22,8 @@ from ..errors import AuthError, ConfigurationError, InvalidValue
 from ..frames import forget
 from ..http import is_preflight
 from ..identity import Identity
+from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
-from ..wsgi import RequestGuard
 from .conf import SettingError
 from .headers import set_headers
 from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .extension import TokenGuard
+from .management import management_blueprint
 from .revocation import revocation_blueprint
 from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
 from .views import Refused, current_identity, get_identity, require_scopes, require_token
@@ -12,6 +13,7 @@ __all__ = [
     "TokenGuard",
     "current_identity",
     "get_identity",
+    "management_blueprint",
     "require_scopes",
     "require_token",
     "revocation_blueprint",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, select, text, true
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, or_, select, text, true, tuple_
 
 from ..databases import CLOCKS, askable
 from ..rows import load, load_record, missing_counter
-from ..store import FEED_LIMIT, EventFilter, Record
+from ..store import FEED_LIMIT, USE_INTERVAL, EventFilter, Place, Record
 from ..tokens import Client
 from .tables import client_table, event_table, revision_table, token_table, use_table
 
@@ -46,13 +46,30 @@ def find_record(connection: Connection, token_id: str) -> Record | None:
 
 
 def find_records(connection: Connection, client_id: str | None) -> list[Record]:
-    query = (
+    return [load_record(row) for row in connection.execute(_records_query(client_id))]
+
+
+def find_page(connection: Connection, limit: int, now: int, client_id: str | None, after: Place | None) -> list[Record]:
+    token, use = token_table.c, use_table.c
+    query = _records_query(client_id).limit(limit).where(token.revoked_at.is_(None), token.idle_ended_at.is_(None))
+    for end in (token.expires_at, token.overlap_ends_at):
+        query = query.where(or_(end.is_(None), end > now))
+    unused_since = now - token.idle_timeout - USE_INTERVAL  # as Record.idle_end has it
+    query = query.where(
+        or_(token.idle_timeout.is_(None), token.created_at > unused_since, use.last_used_at > unused_since)
+    )
+    if after is not None:
+        query = query.where(tuple_(token.created_at, token.id) > tuple_(after.created_at, after.token_id))
+    return [load_record(row) for row in connection.execute(query)]
+
+
+def _records_query(client_id: str | None) -> Select[Any]:
+    return (
         _RECORDS.join(token_table, true() if client_id is None else token_table.c.client_id == client_id)
         .join(client_table, client_table.c.id == token_table.c.client_id)
         .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
         .order_by(token_table.c.created_at, token_table.c.id)
     )
-    return [load_record(row) for row in connection.execute(query)]
 
 
 def find_client(connection: Connection, ref: str) -> Client | None:

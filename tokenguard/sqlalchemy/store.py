@@ -20,6 +20,7 @@ from ..store import (
     EventFilter,
     Feed,
     NewUse,
+    Place,
     Record,
     Transaction,
     number_event,
@@ -38,7 +39,7 @@ from .engine import (
     use_wal,
     writing_engine,
 )
-from .queries import FEED, FIND, database_time, events_query, find_client, find_record, find_records, first
+from .queries import FEED, FIND, database_time, events_query, find_client, find_page, find_record, find_records, first
 from .questions import Question, Replica, Reserve
 from .tables import (
     client_table,
@@ -112,6 +113,10 @@ class SQLAlchemyStore:
     def records(self, client_id: str | None = None) -> list[Record]:
         with self._connection() as connection:
             return find_records(connection, client_id)
+
+    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+        with self._connection() as connection:
+            return find_page(connection, limit, now, client_id, after)
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         query = events_query(which).order_by(event_table.c.number.desc()).limit(limit)

@@ -1,0 +1,812 @@
+"""Tokens managed over HTTP: the same in Flask and in Django, as whoever holds a token sees it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.test import Client as DjangoClient
+from django.test import override_settings
+from django.urls import include, path
+from flask import Flask
+
+from tokenguard import Conditions, ConfigurationError, Identity, InvalidValue, Issued, MemoryStore, StoreUnavailable
+from tokenguard.clock import SECOND
+from tokenguard.conditions import Rate
+from tokenguard.django import conf, management_urls
+from tokenguard.flask import TokenGuard, management_blueprint
+from tokenguard.http import AuthScheme
+from tokenguard.management import ROUTES, Call, Management, Rights
+from tokenguard.management.shape import read_duration, show_duration
+from tokenguard.policy import Policy
+from tokenguard.scopes import ScopeCatalog
+
+from .conftest import KEY, World
+from .server import Answer
+
+TOKENS = "/api/v1/api-tokens"
+READ, MANAGE, ALL = "okta.apiTokens.read", "okta.apiTokens.manage", "okta.apiTokens.all"
+CATALOG: dict[str, Any] = {
+    "users.read": "Read users",
+    "users.manage": {"description": "Change users", "implies": ["users.read"]},
+    "groups.read": "Read groups",
+    READ: "List the client's tokens",
+    MANAGE: {"description": "Issue, change and revoke the client's tokens", "implies": [READ]},
+    ALL: "The same of every client's tokens",
+}
+EVERYTHING = f"users.manage groups.read {MANAGE}"
+DAY = 86_400
+HIDDEN = re.compile(r"tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
+
+
+class Fails(MemoryStore):
+    """Can be made to fail where the management asks it."""
+
+    fails = False
+
+    def page(self, *args: Any, **more: Any) -> Any:
+        self._fail()
+        return super().page(*args, **more)
+
+    def transaction(self) -> Any:
+        self._fail()
+        return super().transaction()
+
+    def _fail(self) -> None:
+        if self.fails:
+            raise StoreUnavailable("away")
+
+
+Send = Callable[[str, str, str | None, bytes | None], Answer]
+
+
+@dataclass
+class Api:
+    """A service, and the granting side of its store."""
+
+    world: World
+    transport: Send
+
+    def send(
+        self, method: str, path: str, issued: Issued | str | None, sent: Any = None, *, body: bytes | None = None
+    ) -> Answer:
+        text = issued.text.reveal() if isinstance(issued, Issued) else issued
+        return self.transport(method, path, text, json.dumps(sent).encode() if sent is not None else body)
+
+    def issue(self, scopes: str = EVERYTHING, *, client: str = "billing", **more: Any) -> Issued:
+        if self.world.store.client(client) is None:
+            self.world.issuer.register(client, " ".join(CATALOG), actor="tests")
+        self.world.clock.move(0.001)
+        return self.world.issuer.issue(client, scopes, actor="tests", **more)
+
+    def works(self, text: str) -> bool:
+        """Whether the service knows who sends it."""
+        return self.send("DELETE", f"{TOKENS}/unknown", text).status != 401
+
+
+def flask_app(world: World, **config: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_SCOPES=CATALOG, TOKENGUARD_ERROR_FORM="okta", **config)
+    TokenGuard(app, store=world.store, clock=world.clock)
+    return app
+
+
+def flask_transport(app: Flask) -> Send:
+    def send(method: str, url: str, token: str | None, body: bytes | None) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        got = app.test_client().open(url, method=method, headers=headers, data=body)
+        return Answer.of(got.status_code, got.headers, got.data)
+
+    return send
+
+
+def django_transport() -> Send:
+    def send(method: str, url: str, token: str | None, body: bytes | None) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        kind = "application/json"
+        got = DjangoClient().generic(method, url, body or b"", content_type=kind, headers=headers)
+        return Answer.of(got.status_code, got.headers.items(), got.content)
+
+    return send
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(Fails(), catalog=ScopeCatalog(CATALOG))
+    # To the millisecond, as times are shown.
+    world.clock.micros = int(time.time()) * SECOND
+    return world
+
+
+@pytest.fixture(params=["flask", "django"])
+def framework(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(conf, "chosen_store", lambda *args: world.store)
+    return str(request.param)
+
+
+@pytest.fixture
+def api(framework: str, world: World) -> Iterator[Api]:
+    if framework == "flask":
+        app = flask_app(world)
+        app.register_blueprint(management_blueprint())
+        yield Api(world, flask_transport(app))
+        return
+    with override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ERROR_FORM": "okta"}):
+        urls = (path("", include(management_urls())),)
+        with override_settings(ROOT_URLCONF=urls):
+            yield Api(world, django_transport())
+
+
+def fails_with(answer: Answer, status: int, code: str, *causes: str) -> None:
+    assert answer.status == status, answer.body
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json["errorCode"] == code, answer.body
+    if causes:
+        assert [cause["errorSummary"] for cause in answer.json["errorCauses"]] == list(causes)
+
+
+def show_time(micros: int) -> str:
+    return datetime.fromtimestamp(micros / SECOND, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ids(answer: Answer) -> list[str]:
+    assert answer.status == 200, answer.body
+    return [token["id"] for token in answer.json]
+
+
+def next_of(answer: Answer) -> str | None:
+    (header,) = answer.headers.get_all("Link", [])
+    rels = re.findall(r'<([^>]*)>; rel="(\w+)"', header)
+    assert [rel for _, rel in rels] in (["self"], ["self", "next"])
+    return rels[1][0] if len(rels) > 1 else None
+
+
+class TestShape:
+    def test_a_token_as_okta_shows_it(self, api: Api) -> None:
+        conditions = Conditions.parse(["10.0.0.0/8", "127.0.0.1"], ["10.1.0.0/16"], "100/minute")
+        caller = api.issue(READ)
+        token = api.issue(
+            "users.read", name="nightly", expires_in=90 * DAY, idle_timeout=30 * DAY, conditions=conditions
+        ).token
+        got = api.send("GET", f"{TOKENS}/{token.id}", caller)
+        host = "http://localhost" if "localhost" in got.json["_links"]["self"]["href"] else "http://testserver"
+        assert got.status == 200
+        assert got.json == {
+            "id": token.id,
+            "name": "nightly",
+            "clientId": token.client_id,
+            "clientName": "billing",
+            "scopes": ["users.read"],
+            "tokenWindow": "P30D",
+            "network": {"connection": "ZONE", "include": ["10.0.0.0/8", "127.0.0.1/32"], "exclude": ["10.1.0.0/16"]},
+            "rate": "100/minute",
+            "created": show_time(token.created_at),
+            "lastUpdated": show_time(token.created_at),
+            "expiresAt": show_time(token.created_at + (30 * DAY + 60) * SECOND),
+            "_links": {
+                "self": {"href": f"{host}{TOKENS}/{token.id}", "hints": {"allow": ["GET", "PUT", "DELETE"]}},
+            },
+        }
+        assert api.send("GET", TOKENS, caller).json[1] == got.json
+        assert got.headers["Cache-Control"] == "private"
+
+    def test_a_token_without_limits(self, api: Api) -> None:
+        caller = api.issue(READ)
+        shown = api.send("GET", f"{TOKENS}/{caller.token.id}", caller).json
+        assert shown["network"] == {"connection": "ANYWHERE"}
+        assert (shown["tokenWindow"], shown["rate"], shown["expiresAt"]) == (None, None, None)
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(30 * DAY, "P30D"), (3600, "PT1H"), (90, "PT1M30S"), (DAY + 1, "P1DT1S"), (0, "PT0S"), (59, "PT59S")],
+    )
+    def test_lengths_of_time(self, seconds: int, text: str) -> None:
+        assert (show_duration(seconds), read_duration(text)) == (text, seconds)
+
+    @pytest.mark.parametrize(
+        "text", ["", "P", "PT", "P1DT", "30d", "P1Y", "P1M", "P-1D", "P1.5D", "p1d", "P١D", 30, None]
+    )
+    def test_what_is_no_length_of_time(self, text: Any) -> None:
+        with pytest.raises(InvalidValue):
+            read_duration(text)
+        assert read_duration("P2W") == 14 * DAY
+
+
+class TestGuarding:
+    def test_every_call_asks_for_its_scope(self, api: Api) -> None:
+        nothing, reader = api.issue("groups.read"), api.issue(READ)
+        for route in ROUTES:
+            url = TOKENS + route.path.replace("<token_id>", "x")
+            assert api.send(route.method, url, None).status == 401, route
+            if route.right is not None:
+                refused = api.send(route.method, url, nothing)
+                fails_with(refused, 403, "E0000006")
+                needed = READ if route.right == "read" else MANAGE
+                assert f'scope="{needed}"' in refused.headers["WWW-Authenticate"]
+            if route.right == "manage":
+                assert api.send(route.method, url, reader).status == 403, route
+
+    def test_the_current_token_needs_nothing_but_itself(self, api: Api) -> None:
+        caller = api.issue("groups.read")
+        gone = api.send("DELETE", f"{TOKENS}/current", caller)
+        assert (gone.status, gone.body) == (204, b"")
+        fails_with(api.send("DELETE", f"{TOKENS}/current", caller), 401, "E0000011")
+
+    def test_head_is_answered_like_get_without_the_body(self, api: Api) -> None:
+        caller = api.issue()
+        for url in (TOKENS, f"{TOKENS}/{caller.token.id}"):
+            head = api.send("HEAD", url, caller)
+            assert (head.status, head.body) == (200, b"")
+            assert api.send("HEAD", url, None).status == 401
+            assert api.send("HEAD", url, api.issue("groups.read")).status == 403
+
+    def test_methods_that_there_are_not(self, api: Api) -> None:
+        assert api.send("PATCH", TOKENS, api.issue()).status == 405
+
+
+class TestOwnAndOthers:
+    def test_a_caller_meets_its_own_clients_tokens(self, api: Api) -> None:
+        caller, sibling, other = api.issue(), api.issue("users.read"), api.issue(client="reports")
+        assert ids(api.send("GET", TOKENS, caller)) == [caller.token.id, sibling.token.id]
+        for method, below, sent in (
+            ("GET", "", None),
+            ("PUT", "", {"network": {"connection": "ANYWHERE"}}),
+            ("DELETE", "", None),
+            ("POST", "/rotate", None),
+        ):
+            refused = api.send(method, f"{TOKENS}/{other.token.id}{below}", caller, sent)
+            fails_with(refused, 404, "E0000007")
+            assert refused.json["errorSummary"] == f"Not found: Resource not found: {other.token.id} (Token)"
+        assert api.works(other.text.reveal())
+
+    def test_and_with_a_scope_for_that_everybodys(self, api: Api) -> None:
+        caller, other = api.issue(f"{EVERYTHING} {ALL}"), api.issue("users.read", client="reports")
+        assert ids(api.send("GET", TOKENS, caller)) == [caller.token.id, other.token.id]
+        assert api.send("GET", f"{TOKENS}/{other.token.id}", caller).json["clientName"] == "reports"
+        made = api.send("POST", TOKENS, caller, {"scopes": ["users.read"], "clientId": other.token.client_id})
+        assert (made.status, made.json["clientName"]) == (201, "reports")
+        assert api.send("DELETE", f"{TOKENS}/{other.token.id}", caller).status == 204
+        assert not api.works(other.text.reveal())
+
+    def test_another_clients_ceiling_holds(self, api: Api) -> None:
+        caller = api.issue(f"{EVERYTHING} {ALL}")
+        small = api.world.issuer.register("small", "groups.read", actor="tests")
+        refused = api.send("POST", TOKENS, caller, {"scopes": ["users.read"], "clientId": small.id})
+        fails_with(refused, 400, "E0000001")
+        assert "may not have 'users.read'" in refused.json["errorCauses"][0]["errorSummary"]
+
+    def test_another_client_is_none_for_who_may_not_meet_it(self, api: Api) -> None:
+        other = api.issue(client="reports").token.client_id
+        unknown = "clientId: No client has this id"
+        for caller in (api.issue(), api.issue(f"{EVERYTHING} {ALL}")):
+            for client in ("reports", "nobody", "\ud800", other if ALL not in caller.token.scopes else "x"):
+                refused = api.send("POST", TOKENS, caller, {"scopes": "users.read", "clientId": client})
+                fails_with(refused, 400, "E0000001", unknown)
+
+    def test_what_has_ended_is_not_there(self, api: Api) -> None:
+        caller = api.issue()
+        ended = [api.issue(), api.issue(expires_in=1), api.issue(), api.issue(idle_timeout=61)]
+        api.world.issuer.revoke(ended[0].token.id, actor="tests")
+        api.world.issuer.rotate(ended[2].token.id, actor="tests", overlap=0)
+        api.world.clock.move(200)
+        time_of_django = time.time_ns()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tokenguard.clock.time.time_ns", lambda: time_of_django + 200 * 10**9)
+            shown = ids(api.send("GET", TOKENS, caller))
+            assert len(shown) == 2
+            for issued in ended:
+                assert issued.token.id not in shown
+                fails_with(api.send("GET", f"{TOKENS}/{issued.token.id}", caller), 404, "E0000007")
+                fails_with(api.send("DELETE", f"{TOKENS}/{issued.token.id}", caller), 404, "E0000007")
+
+    @pytest.mark.parametrize("strange", ["x", "%00", "%ff", "A" * 3000, "'%20OR%201=1--"])
+    def test_ids_that_there_are_not(self, api: Api, strange: str) -> None:
+        refused = api.send("GET", f"{TOKENS}/{strange}", api.issue())
+        fails_with(refused, 404, "E0000007")
+        assert len(refused.body) < 500
+
+    def test_a_token_that_is_sent_as_an_id_is_not_told_again(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+        caller = api.issue()
+        text = caller.text.reveal()
+        for refused in (
+            api.send("GET", f"{TOKENS}/{text}", caller),
+            api.send("POST", TOKENS, caller, {"scopes": text}),
+            api.send("POST", TOKENS, caller, {"scopes": ["users.read"], "name": text}),
+            api.send("POST", TOKENS, caller, {"scopes": ["users.read"], "clientId": text}),
+            api.send("POST", TOKENS, caller, {"scopes": ["users.read"], text: 1}),
+        ):
+            assert refused.status in (400, 403, 404)
+            assert text[20:] not in refused.body.decode()
+            assert text[20:40] not in refused.body.decode()
+        assert text[20:40] not in caplog.text
+
+
+class TestIssuing:
+    def test_a_smaller_token(self, api: Api) -> None:
+        caller = api.issue()
+        made = api.send("POST", TOKENS, caller, {"scopes": ["users.read"], "name": "nightly", "tokenWindow": "P7D"})
+        assert made.status == 201
+        assert made.headers["Cache-Control"] == "no-store"
+        shown = made.json
+        text = shown.pop("token")
+        assert HIDDEN.fullmatch(text)
+        assert made.headers["Location"] == shown["_links"]["self"]["href"]
+        assert (shown["name"], shown["scopes"], shown["tokenWindow"]) == ("nightly", ["users.read"], "P7D")
+        assert api.send("GET", f"{TOKENS}/{shown['id']}", caller).json == shown
+        fails_with(api.send("GET", TOKENS, text), 403, "E0000006")
+        *_, event = api.world.store.events(10)
+        assert (event.kind, event.actor, event.token_id) == (
+            "token.issued",
+            f"token:{caller.token.id}",
+            shown["id"],
+        )
+
+    def test_its_text_is_in_no_other_answer(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        caller = api.issue()
+        made = api.send("POST", TOKENS, caller, {"scopes": ["users.read"]}).json
+        rotated = api.send("POST", f"{TOKENS}/{made['id']}/rotate", caller).json
+        others = [
+            api.send("GET", TOKENS, caller),
+            api.send("GET", f"{TOKENS}/{made['id']}", caller),
+            api.send("PUT", f"{TOKENS}/{made['id']}", caller, {"network": {"connection": "ANYWHERE"}}),
+            api.send("DELETE", f"{TOKENS}/{rotated['id']}", caller),
+        ]
+        for other in others:
+            assert not HIDDEN.search(other.body.decode())
+            assert "token" not in (other.json if other.body and isinstance(other.json, dict) else {})
+        digests = [record.token.digest for record in api.world.store.records()]
+        assert not any(digest in other.body.decode() for digest in digests for other in others)
+        for text in (made["token"], rotated["token"]):
+            assert text[20:40] not in caplog.text
+
+    def test_nobody_grants_a_scope_that_they_do_not_hold(self, api: Api) -> None:
+        caller = api.issue(f"users.read {MANAGE}")
+        for scopes, beyond in (
+            (["users.manage"], "users.manage"),
+            (["users.read", "groups.read"], "groups.read"),
+            (["users.*"], "users.*"),
+            ([ALL], ALL),
+            (["*"], None),
+            (["unknown.scope"], "unknown.scope"),
+        ):
+            refused = api.send("POST", TOKENS, caller, {"scopes": scopes})
+            cause = [f"scopes: The calling token does not have {beyond}"] if beyond else []
+            fails_with(refused, 403, "E0000006", *cause)
+        assert len(api.world.store.records()) == 1
+
+    def test_what_is_held_by_implication_is_held(self, api: Api) -> None:
+        made = api.send("POST", TOKENS, api.issue(f"users.manage {MANAGE}"), {"scopes": ["users.read", READ]})
+        assert (made.status, made.json["scopes"]) == (201, [READ, "users.read"])
+
+    def test_what_the_client_may_no_longer_have_is_not_held(self, api: Api) -> None:
+        caller = api.issue(f"users.manage {MANAGE}")
+        api.world.issuer.set_scopes("billing", f"users.read {MANAGE}", actor="tests")
+        fails_with(api.send("POST", TOKENS, caller, {"scopes": ["users.manage"]}), 403, "E0000006")
+
+    def test_a_token_does_not_outlive_the_one_that_issued_it(self, api: Api) -> None:
+        caller = api.issue(expires_in=DAY)
+        end = caller.token.expires_at
+        assert end is not None
+        late = api.send("POST", TOKENS, caller, {"scopes": READ, "expiresAt": show_time(end + SECOND)})
+        fails_with(late, 403, "E0000006")
+        assert late.json["errorCauses"][0]["errorSummary"].startswith("expiresAt: The calling token ends at ")
+        for given, expected in ((None, end), (show_time(end - 60 * SECOND), end - 60 * SECOND)):
+            made = api.send("POST", TOKENS, caller, {"scopes": READ, "expiresAt": given})
+            assert (made.status, made.json["expiresAt"]) == (201, show_time(expected))
+
+    def test_nor_one_that_was_rotated_away(self, api: Api) -> None:
+        caller = api.issue()
+        api.world.issuer.rotate(caller.token.id, actor="tests", overlap=3600)
+        made = api.send("POST", TOKENS, caller, {"scopes": READ})
+        assert made.json["expiresAt"] == show_time(caller.token.created_at + 3600 * SECOND)
+
+    def test_idleness_is_handed_on(self, api: Api) -> None:
+        caller = api.issue(idle_timeout=7 * DAY)
+        assert api.send("POST", TOKENS, caller, {"scopes": READ}).json["tokenWindow"] == "P7D"
+        assert api.send("POST", TOKENS, caller, {"scopes": READ, "tokenWindow": "P6D"}).status == 201
+        fails_with(api.send("POST", TOKENS, caller, {"scopes": READ, "tokenWindow": "P8D"}), 403, "E0000006")
+
+    def test_networks_and_rates_are_handed_on(self, api: Api) -> None:
+        limits = Conditions.parse(["127.0.0.0/8"], ["127.1.0.0/16"], "1000/minute")
+        caller = api.issue(conditions=limits)
+        made = api.send("POST", TOKENS, caller, {"scopes": READ})
+        assert made.json["network"] == {
+            "connection": "ZONE",
+            "include": ["127.0.0.0/8"],
+            "exclude": ["127.1.0.0/16"],
+        }
+        assert made.json["rate"] == "1000/minute"
+        inside = {"connection": "ZONE", "include": ["127.2.0.0/16"]}
+        assert api.send("POST", TOKENS, caller, {"scopes": READ, "network": inside, "rate": "5/minute"}).status == 201
+        for network in (
+            {"connection": "ANYWHERE"},
+            {"connection": "ZONE", "include": ["127.0.0.0/8"]},
+            {"connection": "ZONE", "include": ["127.2.0.0/16", "10.0.0.0/8"]},
+            {"connection": "ZONE", "exclude": ["127.1.0.0/16"]},
+            {"connection": "ZONE", "include": ["::/0"]},
+        ):
+            refused = api.send("POST", TOKENS, caller, {"scopes": READ, "network": network})
+            fails_with(refused, 403, "E0000006", "network: The calling token may not be used from all of this")
+        for rate in ("1001/minute", "17/second", "60000/hour"):
+            fails_with(api.send("POST", TOKENS, caller, {"scopes": READ, "rate": rate}), 403, "E0000006")
+
+    def test_everything_that_is_too_much_is_told(self, api: Api) -> None:
+        caller = api.issue(f"{MANAGE}", expires_in=DAY, idle_timeout=DAY, conditions=Conditions.parse(["127.0.0.1"]))
+        wanted = {
+            "scopes": ["users.read"],
+            "expiresAt": "2100-01-01T00:00:00Z",
+            "tokenWindow": "P2D",
+            "network": {"connection": "ANYWHERE"},
+        }
+        refused = api.send("POST", TOKENS, caller, wanted)
+        fails_with(refused, 403, "E0000006")
+        told = [cause["errorSummary"].partition(":")[0] for cause in refused.json["errorCauses"]]
+        assert told == ["scopes", "network", "expiresAt", "tokenWindow"]
+
+    def test_the_policy_holds_and_what_it_refuses_is_on_record(
+        self, api: Api, framework: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tokenguard.issuer.Policy.check", Policy(require_name=True).check)
+        refused = api.send("POST", TOKENS, api.issue(name="caller"), {"scopes": READ})
+        fails_with(refused, 400, "E0000001", "require_name: a token must have a name here")
+        *_, event = api.world.store.events(10)
+        assert event.kind == "policy.refused"
+        assert event.actor.startswith("token:")
+
+
+class TestRotating:
+    def test_a_successor_takes_over(self, api: Api) -> None:
+        caller, old = api.issue(), api.issue("users.read", name="nightly")
+        made = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller, {"overlap": "PT1H"})
+        assert (made.status, made.headers["Cache-Control"]) == (201, "no-store")
+        assert (made.json["name"], made.json["scopes"]) == ("nightly", ["users.read"])
+        assert api.works(made.json["token"])
+        assert api.works(old.text.reveal())
+        shown = api.send("GET", f"{TOKENS}/{old.token.id}", caller).json
+        assert abs(datetime.fromisoformat(shown["expiresAt"]).timestamp() - time.time() - 3600) < 60
+        again = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller)
+        fails_with(again, 400, "E0000001")
+        assert "is rotated already" in again.json["errorCauses"][0]["errorSummary"]
+
+    def test_at_once(self, api: Api) -> None:
+        caller, old = api.issue(), api.issue("users.read")
+        assert api.works(old.text.reveal())
+        assert api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller, {"overlap": "PT0S"}).status == 201
+        assert not api.works(old.text.reveal())
+
+    def test_a_token_may_rotate_itself_but_not_prolong_its_life(self, api: Api) -> None:
+        caller = api.issue(expires_in=7 * DAY)
+        api.world.clock.move(0)
+        made = api.send("POST", f"{TOKENS}/{caller.token.id}/rotate", caller)
+        assert made.status == 201
+        assert made.json["expiresAt"] == show_time(caller.token.expires_at or 0)
+        assert api.works(made.json["token"])
+
+    def test_nobody_gets_a_stronger_token_by_rotating_it(self, api: Api) -> None:
+        caller = api.issue(f"users.read {MANAGE}", idle_timeout=DAY, conditions=Conditions.parse(["127.0.0.0/8"]))
+        local = {"conditions": Conditions.parse(["127.0.0.1"]), "idle_timeout": DAY}
+        for scopes, more in (
+            ("users.manage", local),
+            ("users.read", local | {"conditions": Conditions()}),
+            ("users.read", local | {"idle_timeout": 2 * DAY}),
+        ):
+            stronger = api.issue(scopes, **more)
+            refused = api.send("POST", f"{TOKENS}/{stronger.token.id}/rotate", caller)
+            fails_with(refused, 403, "E0000006")
+            assert api.works(stronger.text.reveal())
+        assert api.send("POST", f"{TOKENS}/{api.issue('users.read', **local).token.id}/rotate", caller).status == 201
+
+
+class TestChanging:
+    def test_its_networks(self, api: Api) -> None:
+        caller, token = api.issue(), api.issue("users.read", conditions=Conditions.parse(rate="5/minute"))
+        assert api.works(token.text.reveal())
+        network = {"connection": "ZONE", "include": ["10.0.0.0/8"]}
+        changed = api.send("PUT", f"{TOKENS}/{token.token.id}", caller, {"network": network})
+        assert (changed.status, changed.json["network"], changed.json["rate"]) == (200, network, "5/minute")
+        fails_with(api.send("DELETE", f"{TOKENS}/current", token), 403, "E0000006")
+        *_, event = api.world.store.events(10)
+        assert (event.kind, event.actor) == ("token.conditions_changed", f"token:{caller.token.id}")
+
+    def test_it_can_be_put_back_as_it_was_got(self, api: Api) -> None:
+        caller = api.issue()
+        shown = api.send("GET", f"{TOKENS}/{caller.token.id}", caller).json
+        put = api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, shown)
+        moving = {"lastUpdated": None}
+        assert (put.status, put.json | moving) == (200, shown | moving)
+
+    def test_nothing_else_changes(self, api: Api) -> None:
+        caller = api.issue()
+        here = {"network": {"connection": "ANYWHERE"}}
+        for name, value in (("name", "x"), ("scopes", ["users.read"]), ("expiresAt", "2100-01-01T00:00:00.000Z")):
+            refused = api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, {**here, name: value})
+            fails_with(refused, 400, "E0000001", f"{name}: This cannot be changed")
+        fails_with(
+            api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, {}),
+            400,
+            "E0000001",
+            "network: This member is missing",
+        )
+        fails_with(api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, {**here, "x": 1}), 400, "E0000001")
+
+    def test_nobody_widens_what_they_could_not_issue(self, api: Api) -> None:
+        inside = Conditions.parse(["127.0.0.0/8"])
+        caller = api.issue(f"users.read {MANAGE}", conditions=inside)
+        anywhere = {"network": {"connection": "ANYWHERE"}}
+        narrow = {"network": {"connection": "ZONE", "include": ["127.0.0.1"]}}
+        stronger = api.issue("users.manage", conditions=Conditions.parse(["127.0.0.0/16"]))
+        equal = api.issue("users.read", conditions=Conditions.parse(["127.0.0.0/16"]))
+        fails_with(api.send("PUT", f"{TOKENS}/{stronger.token.id}", caller, anywhere), 403, "E0000006")
+        fails_with(api.send("PUT", f"{TOKENS}/{equal.token.id}", caller, anywhere), 403, "E0000006")
+        wide = {"network": {"connection": "ZONE", "include": ["127.0.0.0/8"]}}
+        fails_with(api.send("PUT", f"{TOKENS}/{stronger.token.id}", caller, wide), 403, "E0000006")
+        assert api.send("PUT", f"{TOKENS}/{equal.token.id}", caller, wide).status == 200
+        assert api.send("PUT", f"{TOKENS}/{stronger.token.id}", caller, narrow).status == 200
+
+    def test_revoking_ends_it_at_once(self, api: Api) -> None:
+        caller, token = api.issue(), api.issue("users.manage")
+        assert api.works(token.text.reveal())
+        gone = api.send("DELETE", f"{TOKENS}/{token.token.id}", caller)
+        assert (gone.status, gone.body) == (204, b"")
+        fails_with(api.send("GET", TOKENS, token), 401, "E0000011")
+        *_, event = api.world.store.events(10)
+        assert (event.kind, event.actor) == ("token.revoked", f"token:{caller.token.id}")
+
+
+class TestPaging:
+    def test_a_walk_sees_each_token_once(self, api: Api) -> None:
+        tokens = [api.issue().token for _ in range(7)]
+        caller = api.issue()
+        url, pages = f"{TOKENS}?limit=3", []
+        while url:
+            page = api.send("GET", url, caller)
+            pages.append(ids(page))
+            url = next_of(page) or ""
+        assert [len(page) for page in pages] == [3, 3, 2]
+        assert {token_id for page in pages for token_id in page} == {
+            caller.token.id,
+            *(token.id for token in tokens),
+        }
+
+    def test_a_walk_goes_on_after_a_token_that_has_gone(self, api: Api) -> None:
+        for _ in range(4):
+            api.issue()
+            api.world.clock.move(1)
+        caller = api.issue()
+        first = api.send("GET", f"{TOKENS}?limit=2", caller)
+        for token_id in ids(first):
+            api.send("DELETE", f"{TOKENS}/{token_id}", caller)
+        assert len(ids(api.send("GET", next_of(first) or "", caller))) == 2
+
+    def test_bad_cursors_and_limits(self, api: Api) -> None:
+        caller = api.issue()
+        api.issue()
+        after = re.findall(r"after=([\w-]+)", next_of(api.send("GET", f"{TOKENS}?limit=1", caller)) or "")[0]
+        for bad in ("", "x", after[:-1], after + "0", "ff" + after, "%00", after.swapcase(), "é" * 30):
+            fails_with(api.send("GET", f"{TOKENS}?after={bad}", caller), 400, "E0000001")
+        for bad in ("0", "201", "-1", "", "1e1", "9" * 999):
+            fails_with(api.send("GET", f"{TOKENS}?limit={bad}", caller), 400, "E0000001")
+        for search in ("q", "filter", "search"):
+            fails_with(api.send("GET", f"{TOKENS}?{search}=x", caller), 400, "E0000001")
+
+
+BODIES: list[tuple[bytes, int, str]] = [
+    (b"", 400, "E0000003"),
+    (b"{", 400, "E0000003"),
+    (b"\xff\xfe", 400, "E0000003"),
+    (b"[]", 400, "E0000003"),
+    (b"null", 400, "E0000003"),
+    (b'{"scopes": NaN}', 400, "E0000003"),
+    (b"[" * 16_000, 400, "E0000003"),
+    (b"{}", 400, "E0000001"),
+    (b'{"scopes": null}', 400, "E0000001"),
+    (b'{"scopes": []}', 400, "E0000001"),
+    (b'{"scopes": ""}', 400, "E0000001"),
+    (b'{"scopes": 1}', 400, "E0000001"),
+    (b'{"scopes": {"a": 1}}', 400, "E0000001"),
+    (b'{"scopes": [1]}', 400, "E0000001"),
+    (b'{"scopes": [["users.read"]]}', 400, "E0000001"),
+    (b'{"scopes": ["a\\u0000b"]}', 400, "E0000001"),
+    (b'{"scopes": ["\\ud800"]}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "nmae": "x"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "id": "x"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "userId": "x"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "\\ud800": "x"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "name": 7}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "name": "a\\nb"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "name": "\\ud800"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "name": "' + b"x" * 101 + b'"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "clientId": 7}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "expiresAt": "tomorrow"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "expiresAt": "2100-01-01T00:00:00"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "expiresAt": "2001-01-01T00:00:00Z"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "expiresAt": "9999-12-31T23:59:59-23:59"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "expiresAt": "0001-01-01T00:00:00+23:59"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "expiresAt": 4102444800}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "tokenWindow": "30d"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "tokenWindow": "PT60S"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "tokenWindow": "P999999999W"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": "ANYWHERE"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ZONE"}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "include": ["10.0.0.0/8"]}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": "10.0.0.0/8"}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": ["10.0.0.1/8"]}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": [{}]}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "zones": []}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "rate": 100}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "rate": "often"}', 400, "E0000001"),
+    (b'{"scopes": "' + b"x" * 17_000 + b'"}', 413, "E0000001"),
+]
+
+
+class TestHostileInput:
+    @pytest.mark.parametrize(("body", "status", "code"), BODIES, ids=range(len(BODIES)))
+    def test_bodies(self, api: Api, body: bytes, status: int, code: str) -> None:
+        caller = api.issue()
+        refused = api.send("POST", TOKENS, caller, body=body)
+        fails_with(refused, status, code)
+        assert refused.json["errorCauses"] or code == "E0000003"
+        assert len(refused.body) < 2_000
+        assert len(api.world.store.records()) == 1
+
+    def test_bodies_of_other_calls(self, api: Api) -> None:
+        caller = api.issue()
+        one = f"{TOKENS}/{caller.token.id}"
+        for body in (b"{", b"[]", b'{"network": 1}', b'{"network": {"connection": "ZONE"}}', b"x" * 17_000):
+            assert api.send("PUT", one, caller, body=body).status in (400, 413)
+        for body in (b"{", b"[]", b'{"overlap": 1}', b'{"overlap": "P999999999W"}', b'{"lap": 1}', b"x" * 17_000):
+            assert api.send("POST", f"{one}/rotate", caller, body=body).status in (400, 413)
+        assert len(api.world.store.records()) == 1
+
+    def test_every_fault_is_told(self, api: Api) -> None:
+        refused = api.send("POST", TOKENS, api.issue(), {"name": 1, "rate": "x", "expiresAt": "y"})
+        told = [cause["errorSummary"].partition(":")[0] for cause in refused.json["errorCauses"]]
+        assert told == ["scopes", "name", "rate", "expiresAt"]
+
+
+class TestOutage:
+    def test_a_store_that_is_away_is_a_503(self, api: Api) -> None:
+        caller = api.issue()
+        assert api.send("GET", TOKENS, caller).status == 200
+        api.world.store.fails = True  # type: ignore[attr-defined]
+        for method, url, sent in (
+            ("GET", TOKENS, None),
+            ("POST", TOKENS, {"scopes": READ}),
+            ("DELETE", f"{TOKENS}/{caller.token.id}", None),
+            ("DELETE", f"{TOKENS}/current", None),
+        ):
+            away = api.send(method, url, caller, sent)
+            fails_with(away, 503, "E0000009")
+            assert away.headers["Retry-After"] == "5"
+        api.world.store.fails = False  # type: ignore[attr-defined]
+        assert api.send("GET", TOKENS, caller).status == 200
+
+
+class TestMounting:
+    def test_elsewhere_with_other_scopes_and_in_the_other_form(self, framework: str, world: World) -> None:
+        catalog = {
+            "tokens:see": "a",
+            "tokens:change": {"description": "b", "implies": ["tokens:see"]},
+            "tokens:any": "c",
+        }
+        names = {"read_scope": "tokens:see", "manage_scope": "tokens:change", "all_clients_scope": "tokens:any"}
+        world.issuer.catalog = ScopeCatalog(catalog)
+        world.issuer.register("billing", "*", actor="tests")
+        caller = world.issuer.issue("billing", "tokens:change", actor="tests")
+        if framework == "flask":
+            app = flask_app(world, TOKENGUARD_PREFIX="tg")
+            app.extensions.clear()
+            app.config.update(TOKENGUARD_SCOPES=catalog, TOKENGUARD_ERROR_FORM="problem")
+            TokenGuard(app, store=world.store)
+            app.register_blueprint(management_blueprint("/keys", **names))
+            self.look(Api(world, flask_transport(app)), caller)
+            return
+        with override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "SCOPES": catalog}):
+            urls = (path("", include(management_urls("/keys", **names))),)
+            with override_settings(ROOT_URLCONF=urls):
+                self.look(Api(world, django_transport()), caller)
+
+    def look(self, api: Api, caller: Issued) -> None:
+        assert ids(api.send("GET", "/keys", caller)) == [caller.token.id]
+        assert api.send("POST", "/keys", caller, {"scopes": "tokens:see"}).status == 201
+        refused = api.send("GET", "/keys/unknown", caller)
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert refused.json == {
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "Not found: Resource not found: unknown (Token)",
+            "code": "not_found",
+        }
+        beyond = api.send("POST", "/keys", caller, {"scopes": "tokens:any"}).json
+        assert (beyond["code"], beyond["detail"]) == (
+            "forbidden",
+            "scopes: The calling token does not have tokens:any",
+        )
+
+    def test_without_a_guard_it_cannot_be_mounted(self, framework: str) -> None:
+        if framework == "flask":
+            with pytest.raises(ConfigurationError, match=r"call TokenGuard\(app\)"):
+                Flask(__name__).register_blueprint(management_blueprint())
+            return
+        with override_settings(MIDDLEWARE=[]), pytest.raises(ImproperlyConfigured, match="to MIDDLEWARE") as refused:
+            management_urls()
+        assert isinstance(refused.value, ConfigurationError)
+
+    def test_nor_with_scopes_that_nobody_could_hold(self, framework: str, world: World) -> None:
+        missing = "does not have: tokens:see; declare them"
+        if framework == "flask":
+            with pytest.raises(ConfigurationError, match=missing):
+                flask_app(world).register_blueprint(management_blueprint(read_scope="tokens:see"))
+            return
+        settings = {"SIGNING_KEY": KEY, "SCOPES": CATALOG}
+        with override_settings(TOKENGUARD=settings), pytest.raises(ImproperlyConfigured, match=missing):
+            management_urls(read_scope="tokens:see")
+
+    @pytest.mark.parametrize("wrong", ["", "a b", "tokens.*"])
+    def test_nor_with_what_is_no_scope(self, wrong: str) -> None:
+        for mount in (management_blueprint, management_urls):
+            with pytest.raises(InvalidValue):
+                mount(manage_scope=wrong)
+
+    def test_in_django_each_act_is_a_transaction_of_its_own(self) -> None:
+        with override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "SCOPES": CATALOG}):
+            patterns, _ = management_urls()
+        for pattern in patterns:
+            assert pattern.callback._non_atomic_requests >= set(connections)  # type: ignore[attr-defined]
+            assert pattern.callback.csrf_exempt  # type: ignore[attr-defined]
+
+
+def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
+    """Its ids are not ours, even if they look the same."""
+    client = world.issuer.register("billing", "*", actor="tests")
+    token = world.issuer.issue(client.id, "users.read", actor="tests").token
+    management = Management(world.issuer, AuthScheme(error_form="okta"), Rights())
+    stranger = Identity(client.id, "billing", token.id, token.scopes, issuer="https://idp.example")
+    routes = {route.name: route for route in ROUTES}
+
+    def ask(name: str) -> int:
+        body = b'{"scopes": "users.read"}'
+        return management.answer(routes[name], Call(stranger, TOKENS, {}, lambda length: body, token.id)).status
+
+    assert [ask(name) for name in ("issue_token", "revoke_current_token")] == [403, 403]
+    assert [ask(name) for name in ("get_token", "revoke_token", "rotate_token")] == [404, 404, 404]
+    assert management.answer(routes["list_tokens"], Call(stranger, TOKENS, {}, lambda length: b"")).body == b"[]"
+    assert world.store.records()[0].token.revoked_at is None
+
+
+@pytest.mark.parametrize(
+    ("own", "wider", "within"),
+    [
+        ({}, {}, True),
+        ({"allow": ["10.0.0.0/8"]}, {}, True),
+        ({}, {"allow": ["10.0.0.0/8"]}, False),
+        ({"allow": ["10.1.0.0/16"]}, {"allow": ["10.0.0.0/8", "::/0"]}, True),
+        ({"allow": ["10.0.0.0/7"]}, {"allow": ["10.0.0.0/8", "11.0.0.0/8"]}, False),
+        ({"allow": ["2001:db8::/32"]}, {"allow": ["0.0.0.0/0"]}, False),
+        ({"allow": ["10.1.0.0/16"]}, {"deny": ["10.2.0.0/16"]}, True),
+        ({"allow": ["10.0.0.0/8"]}, {"deny": ["10.2.0.0/16"]}, False),
+        ({"allow": ["10.2.1.0/24"]}, {"deny": ["10.2.0.0/16"]}, False),
+        ({"allow": ["10.0.0.0/8"], "deny": ["10.2.0.0/15"]}, {"deny": ["10.2.0.0/16"]}, True),
+        ({}, {"deny": ["10.2.0.0/16"]}, False),
+        ({"rate": "5/minute"}, {"rate": "5/minute"}, True),
+        ({"rate": "5/hour"}, {"rate": "5/minute"}, True),
+        ({"rate": "5/second"}, {"rate": "5/minute"}, False),
+        ({"rate": "6/hour"}, {"rate": "5/minute"}, False),
+        ({}, {"rate": "5/minute"}, False),
+    ],
+)
+def test_what_lies_within_which_conditions(own: Any, wider: Any, within: bool) -> None:
+    assert Conditions.parse(**own).within(Conditions.parse(**wider)) is within
+    assert Rate.parse("1/day").within(Rate.parse("1/second"))

@@ -1,0 +1,127 @@
+"""The management of tokens as a URLconf. (``management/`` is where Django looks for commands.)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.urls import URLPattern, path, reverse
+from django.utils.module_loading import import_string
+
+from ..errors import ConfigurationError
+from ..http import Answer
+from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
+from ..okta import NotWellFormed, WrongMethod
+from ..scopes import ANY_TOKEN, Requirement
+from .conf import SettingError, load, service
+from .headers import set_headers
+from .middleware import TokenGuardMiddleware, guard_of
+from .views import TokenRequiredMixin, get_identity
+
+APP_NAME = "tokenguard_management"
+
+
+def management_urls(
+    prefix: str = PREFIX,
+    *,
+    read_scope: str = Rights.read,
+    manage_scope: str = Rights.manage,
+    all_clients_scope: str = Rights.all_clients,
+) -> tuple[list[URLPattern], str]:
+    """The calls by which applications manage their own tokens, below ``prefix``, as Okta's API has them.
+
+    Write ``path("", include(management_urls()))``. Raises ImproperlyConfigured (and ConfigurationError) where
+    TokenGuardMiddleware is missing from MIDDLEWARE, or the catalogue does not have the scopes. ``read_scope`` is asked
+    of who lists, ``manage_scope`` of who issues, changes, rotates and revokes; with ``all_clients_scope`` these are the
+    tokens of every client, and not only the caller's own.
+    """
+    rights = Rights(read_scope, manage_scope, all_clients_scope)
+    _check(rights)
+    below = prefix.strip("/")
+    patterns = []
+    for where, routes in groupby(ROUTES, key=lambda route: route.path):
+        found = list(routes)
+        patterns.append(path(f"{below}{where}", _view(found, rights), name=found[0].name))
+    return patterns, APP_NAME
+
+
+def _check(rights: Rights) -> None:
+    kinds = [import_string(name) for name in settings.MIDDLEWARE]
+    if not any(isinstance(kind, type) and issubclass(kind, TokenGuardMiddleware) for kind in kinds):
+        raise SettingError(
+            ConfigurationError(
+                'the management of tokens needs a guard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
+            )
+        )
+    try:
+        options, _ = load()
+    except SettingError:
+        return  # the system checks tell what is wrong, if the URLconf can be imported; and the middleware does
+    try:
+        rights.check(options.catalog)
+    except ConfigurationError as error:
+        raise SettingError(error) from None
+
+
+class _ManagementView(TokenRequiredMixin):
+    """The calls of one path."""
+
+    routes: ClassVar[dict[str, Route]]
+    rights: ClassVar[Rights]
+
+    @classmethod
+    def get_requirement(cls, method: str) -> Requirement:
+        route = cls.routes.get(_handler(method))
+        return ANY_TOKEN if route is None else route.requirement(cls.rights)
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        allowed = [name.upper() for name in self.http_method_names if hasattr(self, name)]
+        return _response(guard_of(request).scheme.report(WrongMethod(allowed)))
+
+    def call(self, request: HttpRequest, token_id: str = "") -> HttpResponse:
+        identity = get_identity(request)
+        assert identity is not None  # noqa: S101 - the guard has let it in
+        url = request.build_absolute_uri(reverse(f"{_namespace(request)}:list_tokens"))
+        call = Call(identity, url, request.GET, lambda length: _read(request, length), token_id)
+        management = Management(service().issuer, guard_of(request).scheme, self.rights)
+        return _response(management.answer(self.routes[_handler(request.method or "")], call))
+
+
+def _view(routes: Sequence[Route], rights: Rights) -> Any:
+    by_method = {route.method.lower(): route for route in routes}
+    handlers = dict.fromkeys(by_method, _ManagementView.call)
+    kind: Any = type("ManagementView", (_ManagementView,), {"routes": by_method, "rights": rights, **handlers})
+    view = kind.as_view()
+    # Each act is a short transaction of its own, as all writers queue up at one lock; and what it refuses is recorded.
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
+def _handler(method: str) -> str:
+    """What answers this HTTP method: Django has HEAD answered by what answers GET."""
+    return "get" if method.lower() == "head" else method.lower()
+
+
+def _namespace(request: HttpRequest) -> str:
+    found = request.resolver_match
+    return APP_NAME if found is None else found.namespace
+
+
+def _read(request: HttpRequest, length: int) -> bytes:
+    try:
+        return request.read(length)
+    except UnreadablePostError:
+        raise NotWellFormed from None
+
+
+def _response(answer: Answer) -> HttpResponse:
+    response = HttpResponse(answer.body, status=answer.status)
+    set_headers(response, answer.headers)
+    # Django would log the path, and somebody may have put a token's text there.
+    response._has_been_logged = answer.status < 500  # type: ignore[attr-defined]
+    return response

@@ -1,0 +1,73 @@
+"""The management of tokens as a blueprint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from ..errors import ConfigurationError
+from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
+from ..okta import NotWellFormed, TooLarge
+from ..wsgi import to_headers
+from .views import current_identity, require_scopes, require_token, service
+
+
+def management_blueprint(
+    prefix: str = PREFIX,
+    *,
+    read_scope: str = Rights.read,
+    manage_scope: str = Rights.manage,
+    all_clients_scope: str = Rights.all_clients,
+    name: str = "tokenguard_management",
+) -> Blueprint:
+    """The calls by which applications manage their own tokens, below ``prefix``, as Okta's API has them.
+
+    Register it with an application that has a :class:`TokenGuard`: without one, or if its catalogue does not have the
+    scopes, ConfigurationError is raised. ``read_scope`` is asked of who lists, ``manage_scope`` of who issues, changes,
+    rotates and revokes; with ``all_clients_scope`` these are the tokens of every client, and not only the caller's own.
+    """
+    rights = Rights(read_scope, manage_scope, all_clients_scope)
+    blueprint = Blueprint(name, __name__, url_prefix=prefix)
+    for route in ROUTES:
+        blueprint.add_url_rule(route.path, route.name, _view(route, rights), methods=[route.method])
+
+    @blueprint.record
+    def check(state: BlueprintSetupState) -> None:
+        if "tokenguard" not in state.app.extensions:
+            raise ConfigurationError(
+                "the management of tokens needs a guard: call TokenGuard(app) or guard.init_app(app) before the "
+                "blueprint is registered"
+            )
+        rights.check(state.app.extensions["tokenguard"].options.catalog)
+
+    return blueprint
+
+
+def _view(route: Route, rights: Rights) -> Any:
+    def view(token_id: str = "") -> Response:
+        found = service()
+        management = Management(found.issuer, found.requests.scheme, rights)
+        url = url_for(".list_tokens", _external=True)
+        identity = current_identity._get_current_object()  # type: ignore[attr-defined]
+        status, headers, body = management.answer(route, Call(identity, url, request.args, _read, token_id))
+        return Response(body, status, to_headers(headers))
+
+    view.__name__ = route.name
+    needed = route.requirement(rights).all_of
+    return require_scopes(*needed)(view) if needed else require_token(view)
+
+
+def _read(length: int) -> bytes:
+    data = b""
+    try:
+        # A stream may give less than it is asked for.
+        while len(data) < length and (part := request.stream.read(length - len(data))):
+            data += part
+    except RequestEntityTooLarge:
+        raise TooLarge from None
+    except ClientDisconnected:
+        raise NotWellFormed from None
+    return data

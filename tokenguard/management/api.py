@@ -1,0 +1,323 @@
+"""What each call does. Frameworks guard the routes, hand over a :class:`Call` and send the answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from ..clock import SECOND
+from ..conditions import Conditions
+from ..errors import (
+    ConfigurationError,
+    InvalidValue,
+    IssuanceError,
+    PolicyViolation,
+    StoreError,
+    TemporarilyUnavailable,
+    UnknownToken,
+)
+from ..http import Answer, AuthScheme
+from ..identity import OWN_ISSUER, Identity
+from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
+from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
+from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
+from ..store import Place, Record, State
+from ..tokens import Client
+from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
+from .grants import Grant, Holder
+from .shape import read_network, show_token
+
+PREFIX = "/api/v1/api-tokens"
+#: No body that makes sense is longer.
+MAX_BODY = 16 * 1024
+
+log = logging.getLogger("tokenguard")
+
+
+@dataclass(frozen=True)
+class Rights:
+    """The scopes that the calls ask for. With ``all_clients`` a caller meets the tokens of other clients too.
+
+    Raises InvalidValue for what is no name of a scope.
+    """
+
+    read: str = "okta.apiTokens.read"
+    manage: str = "okta.apiTokens.manage"
+    all_clients: str = "okta.apiTokens.all"
+
+    def __post_init__(self) -> None:
+        Requirement.scopes(*self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.read, self.manage, self.all_clients)
+
+    def check(self, catalog: ScopeCatalog) -> None:
+        """Raises ConfigurationError if the catalogue does not have one of them."""
+        if unknown := catalog.unknown(self.names):
+            raise ConfigurationError(
+                f"the management of tokens asks for scopes that the catalogue does not have: {', '.join(unknown)}; "
+                "declare them, or name others where it is mounted"
+            )
+
+
+class Route(NamedTuple):
+    """One call: what it is named, its method, its path below the prefix, and which right it asks for.
+
+    Without a right any valid token will do.
+    """
+
+    name: str
+    method: str
+    path: str
+    right: Literal["read", "manage"] | None
+
+    def requirement(self, rights: Rights) -> Requirement:
+        """What a caller must hold."""
+        return ANY_TOKEN if self.right is None else Requirement.scopes(getattr(rights, self.right))
+
+
+ROUTES = (
+    Route("list_tokens", "GET", "", "read"),
+    Route("issue_token", "POST", "", "manage"),
+    Route("revoke_current_token", "DELETE", "/current", None),
+    Route("get_token", "GET", "/<token_id>", "read"),
+    Route("update_token", "PUT", "/<token_id>", "manage"),
+    Route("revoke_token", "DELETE", "/<token_id>", "manage"),
+    Route("rotate_token", "POST", "/<token_id>/rotate", "manage"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that the guard has let in."""
+
+    identity: Identity
+    #: Where the list of all tokens is found.
+    url: str
+    query: Mapping[str, str]
+    #: Reads at most so many bytes of the body; raises NotWellFormed if it does not arrive whole.
+    read: Callable[[int], bytes]
+    token_id: str = ""
+
+    @property
+    def body(self) -> bytes:
+        """Raises TooLarge, and NotWellFormed."""
+        body = self.read(MAX_BODY + 1)
+        if len(body) > MAX_BODY:
+            raise TooLarge
+        return body
+
+    @property
+    def actor(self) -> str:
+        """Who does it, for the audit trail."""
+        return f"token:{self.identity.token_id}"
+
+
+class Management:
+    """Answers the calls, for one service."""
+
+    def __init__(self, issuer: Issuer, scheme: AuthScheme, rights: Rights) -> None:
+        self.issuer = issuer
+        self.store = issuer.store
+        self.scheme = scheme
+        self.rights = rights
+
+    def answer(self, route: Route, call: Call) -> Answer:
+        """What the caller is told, whatever happens."""
+        handle: Callable[[Call], Answer] = getattr(self, route.name)
+        try:
+            return handle(call)
+        except Forbidden as error:
+            log.warning("%s refused to token %s: %s", route.name, call.identity.token_id, "; ".join(error.causes))
+            return self.scheme.report(error)
+        except ApiError as error:
+            return self.scheme.report(error)
+        except StoreError as error:
+            log.error("the token store failed: %s", error)
+            return self.scheme.refusal(TemporarilyUnavailable(f"store: {error}"))
+
+    def list_tokens(self, call: Call) -> Answer:
+        """Those that have not ended, oldest first, page by page."""
+        paging = Paging.read(call.query, r"[0-9]{1,16}-[0-9A-Za-z]{16}")
+        records = self.store.page(
+            paging.limit + 1,
+            self.issuer.clock(),
+            client_id=None if self._sees_all(call) else _own_client(call.identity),
+            after=_read_place(paging.after),
+        )
+        page = records[: paging.limit]
+        next_after = "{}-{}".format(*page[-1].place) if len(records) > len(page) else None
+        shown = [show_token(record, _url_of(call, record)) for record in page]
+        return _answer(200, shown, ("Link", paging.links(call.url, next_after)))
+
+    def get_token(self, call: Call) -> Answer:
+        """One of them."""
+        record = self._find(call)
+        return _answer(200, show_token(record, _url_of(call, record)))
+
+    def issue_token(self, call: Call) -> Answer:
+        """A new one. What is not said of it is as the calling token has it."""
+        holder = self._holder(call)
+        given = read_body(call.body, NEW_TOKEN, required=("scopes",))
+        own, network = holder.conditions, given.get("network", holder.conditions)
+        grant = Grant(
+            scopes=given["scopes"],
+            conditions=Conditions(network.allow, network.deny, given.get("rate", own.rate)),
+            idle_timeout=given.get("tokenWindow", holder.idle_timeout),
+            not_after=given.get("expiresAt", holder.ends_at),
+        )
+        client = self._client(call, holder, given.get("clientId"))
+        holder.check(grant, self.issuer.catalog)
+        with _refusals(call):
+            issued = self.issuer.issue(
+                client.id,
+                grant.scopes,
+                actor=call.actor,
+                name=given.get("name", ""),
+                idle_timeout=grant.idle_timeout,
+                conditions=grant.conditions,
+                not_after=grant.not_after,
+            )
+        return _shown_once(call, issued, client)
+
+    def update_token(self, call: Call) -> Answer:
+        """Its networks change, and nothing else of it can: other members are to be as they are."""
+        record = self._find(call)
+        shown, given = show_token(record, _url_of(call, record)), read_object(call.body)
+        refuse_unknown(given, shown)
+        # What moves with each use may have moved since it was got.
+        free = {"network", "lastUpdated", *(["expiresAt"] if record.token.idle_timeout is not None else [])}
+        changed = [name for name, value in given.items() if name not in free and value != shown[name]]
+        faults = dict.fromkeys(changed, "This cannot be changed")
+        if "network" not in given:
+            faults["network"] = "This member is missing"
+        if faults:
+            raise Invalid(faults)
+        with _refusals(call, "network"):
+            network = read_network(given["network"])
+            conditions = Conditions(network.allow, network.deny, record.token.conditions.rate)
+            if not conditions.networks_within(record.token.conditions):
+                # Where it could not be used before it could be now: that is a grant.
+                self._check_grant(call, record._replace(token=replace(record.token, conditions=conditions)))
+            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor)
+        record = record._replace(token=token)
+        return _answer(200, show_token(record, _url_of(call, record)))
+
+    def rotate_token(self, call: Call) -> Answer:
+        """A successor, which lives as long as this one did, but not beyond the calling token."""
+        record = self._find(call)
+        body = call.body
+        given = read_body(body, ROTATION) if body else {}
+        holder = self._check_grant(call, record)
+        with _refusals(call, "overlap"):
+            issued = self.issuer.rotate(
+                record.token.id,
+                actor=call.actor,
+                overlap=given.get("overlap", DEFAULT_OVERLAP),
+                not_after=holder.ends_at,
+            )
+        return _shown_once(call, issued, record.client)
+
+    def revoke_token(self, call: Call) -> Answer:
+        """It ends for good."""
+        return self._revoked(call, self._find(call).token.id)
+
+    def revoke_current_token(self, call: Call) -> Answer:
+        """The calling token itself ends."""
+        self._holder(call)
+        return self._revoked(call, call.identity.token_id)
+
+    def _revoked(self, call: Call, token_id: str) -> Answer:
+        with _refusals(call):
+            self.issuer.revoke(token_id, actor=call.actor)
+        return Answer(204, [], b"")
+
+    def _sees_all(self, call: Call) -> bool:
+        return self.rights.all_clients in call.identity.scopes
+
+    def _sees(self, call: Call, client_id: str) -> bool:
+        return client_id == _own_client(call.identity) or self._sees_all(call)
+
+    def _find(self, call: Call) -> Record:
+        """The token that is spoken of; raises NotFound also for what has ended, or is another client's."""
+        record = self.store.find(call.token_id, primary=True)
+        if record is None or not self._sees(call, record.client.id) or not _is_alive(record, self.issuer.clock()):
+            raise NotFound(call.token_id, "Token")
+        return record
+
+    def _holder(self, call: Call) -> Holder:
+        """The calling token, as it is now; raises Forbidden if it is none of this service's."""
+        identity = call.identity
+        record = self.store.find(identity.token_id, primary=True) if identity.issuer == OWN_ISSUER else None
+        if record is None:
+            raise Forbidden(causes=["Only a token that this service has issued may do this"])
+        return Holder(identity, record)
+
+    def _check_grant(self, call: Call, record: Record) -> Holder:
+        """Raises Forbidden if this token is more than what the calling one may hand on; returns the latter."""
+        token, holder = record.token, self._holder(call)
+        idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
+        # Its end is no matter: what comes of it is cut to the calling token's.
+        holder.check(Grant(token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
+        return holder
+
+    def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
+        """Whose token it is to be."""
+        if given is None or given == holder.record.client.id:
+            return holder.record.client
+        client = self.store.client(given) if self._sees_all(call) else None
+        if client is None or client.id != given:
+            raise Invalid({"clientId": "No client has this id"})
+        return client
+
+
+@contextmanager
+def _refusals(call: Call, about: str = "token") -> Iterator[None]:
+    """What the issuer refuses in the block, as the caller is told it; ``about`` is the member it speaks of."""
+    try:
+        yield
+    except UnknownToken:
+        raise NotFound(call.token_id, "Token") from None
+    except PolicyViolation as violation:
+        raise Invalid({violation.rule: str(violation).removeprefix(f"{violation.rule}: ")}) from None
+    except (InvalidValue, IssuanceError) as error:
+        raise Invalid({about: str(error)}) from None
+
+
+def _own_client(identity: Identity) -> str:
+    """The id of the caller's client; none that there is, for one of another issuer's, whose ids are not ours."""
+    return identity.client_id if identity.issuer == OWN_ISSUER else ""
+
+
+def _is_alive(record: Record, now: int) -> bool:
+    return record.state(now) in {State.ACTIVE, State.CLIENT_DISABLED}
+
+
+def _read_place(after: str | None) -> Place | None:
+    if after is None:
+        return None
+    created_at, _, token_id = after.partition("-")
+    return Place(int(created_at), token_id)
+
+
+def _url_of(call: Call, record: Record) -> str:
+    return f"{call.url}/{record.token.id}"
+
+
+def _shown_once(call: Call, issued: Issued, client: Client) -> Answer:
+    # Not read again: if that failed, the token would be there and its text lost.
+    record = Record(issued.token, client, revision=0)
+    url = _url_of(call, record)
+    shown = {**show_token(record, url), "token": issued.text.reveal()}
+    return _answer(201, shown, ("Location", url), ("Cache-Control", "no-store"))
+
+
+def _answer(status: int, data: Any, *headers: tuple[str, str]) -> Answer:
+    body = json.dumps(data).encode("ascii")
+    return Answer(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers], body)

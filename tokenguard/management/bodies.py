@@ -1,0 +1,70 @@
+"""What callers send: JSON objects whose members are all known, and each read or complained of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..conditions import Rate
+from ..errors import InvalidValue
+from ..okta import Invalid, read_object
+from ..policy import check_idle_timeout
+from ..scopes import Scopes
+from ..tokens import check_label
+from .shape import read_date, read_duration, read_network
+
+Readers = Mapping[str, Callable[[Any], Any]]
+
+
+def read_body(body: bytes, readers: Readers, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The members by name, as their readers give them; null is the same as nothing.
+
+    Raises NotWellFormed, and Invalid with every fault there is.
+    """
+    given = {name: value for name, value in read_object(body).items() if value is not None}
+    refuse_unknown(given, readers)
+    faults = {name: "This member is missing" for name in required if name not in given}
+    read = {}
+    for name, value in given.items():
+        try:
+            read[name] = readers[name](value)
+        except InvalidValue as error:
+            faults[name] = str(error)
+    if faults:
+        raise Invalid(faults)
+    return read
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises Invalid for a member that is not known: what is passed over, its sender believes in."""
+    if unknown := sorted(given.keys() - known.keys()):
+        # One of them, and cut: an answer should not be many times as long as the question.
+        raise Invalid({unknown[0][:50]: f"This member is not known; there are {', '.join(known)}"})
+
+
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise InvalidValue("this is a text")
+    return given
+
+
+def _scopes(given: object) -> Scopes:
+    if not isinstance(given, (str, list)):
+        raise InvalidValue("the scopes are a list of texts")
+    if not (scopes := Scopes.of(given)):
+        raise InvalidValue("a token without scopes could do nothing: name at least one")
+    return scopes
+
+
+#: The members of a token that is to be issued.
+NEW_TOKEN: Readers = {
+    "name": lambda given: check_label("a token's name", _text(given)),
+    "scopes": _scopes,
+    "clientId": _text,
+    "expiresAt": read_date,
+    "tokenWindow": lambda given: check_idle_timeout(read_duration(given)),
+    "network": read_network,
+    "rate": lambda given: Rate.parse(_text(given)),
+}
+#: Those of a rotation.
+ROTATION: Readers = {"overlap": read_duration}

@@ -1,0 +1,65 @@
+"""What a token may hand on to another: no more than it has itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..clock import SECOND, isoformat
+from ..conditions import Conditions
+from ..identity import Identity
+from ..okta import Forbidden
+from ..scopes import ScopeCatalog, Scopes
+from ..store import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What is to be handed on. ``idle_timeout`` is in seconds; ``not_after`` in epoch microseconds, None for no end."""
+
+    scopes: Scopes
+    conditions: Conditions
+    idle_timeout: int | None
+    not_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who hands on: the token that a request came with."""
+
+    identity: Identity
+    record: Record
+
+    @property
+    def ends_at(self) -> int | None:
+        """When it ends in any case."""
+        ends = (self.record.token.expires_at, self.record.token.overlap_ends_at)
+        return min((end for end in ends if end is not None), default=None)
+
+    @property
+    def idle_timeout(self) -> int | None:
+        """Seconds."""
+        idle = self.record.token.idle_timeout
+        return None if idle is None else idle // SECOND
+
+    @property
+    def conditions(self) -> Conditions:
+        """The token's own; those of its client hold for all of its tokens."""
+        return self.record.token.conditions
+
+    def check(self, grant: Grant, catalog: ScopeCatalog) -> None:
+        """Raises Forbidden, with everything that this token cannot hand on."""
+        if causes := [*self._beyond(grant, catalog)]:
+            raise Forbidden(causes=causes)
+
+    def _beyond(self, grant: Grant, catalog: ScopeCatalog) -> Iterator[str]:
+        if beyond := [scope for scope in catalog.expand(grant.scopes) if scope not in self.identity.scopes]:
+            yield f"scopes: The calling token does not have {', '.join(beyond)}"
+        if not grant.conditions.networks_within(self.conditions):
+            yield "network: The calling token may not be used from all of this"
+        elif not grant.conditions.within(self.conditions):
+            yield f"rate: The calling token has {self.conditions.rate}, and this would be more"
+        if self.ends_at is not None and (grant.not_after is None or grant.not_after > self.ends_at):
+            yield f"expiresAt: The calling token ends at {isoformat(self.ends_at)}, and this would be later"
+        if self.idle_timeout is not None and (grant.idle_timeout is None or grant.idle_timeout > self.idle_timeout):
+            yield "tokenWindow: The calling token ends when it is idle for less than this"
