@@ -75,6 +75,7 @@ class Logged:
         (f"SSWS{TEXT},{TEXT}.", ()),
         (ValueError(f"token {TEXT}"), ()),
     ],
+    ids=range(11),
 )
 def test_no_message_shows_a_token(logged: Logged, message: Any, arguments: tuple[Any, ...]) -> None:
     logged.logger.info(message, *arguments)

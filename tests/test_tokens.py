@@ -135,7 +135,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert repr(SigningKeys(KEY, old=[OTHER_KEY]).old) == "(<old signing key, not shown>,)"
     assert KEY not in repr(SigningKeys(KEY, old=[OTHER_KEY]))
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match=r"^a secret is not pickled or copied$"):
+        with pytest.raises(TypeError, match=r"^a secret is not pickled or copied: <token \w+, not shown>$"):
             leak(minted.text)
 
 
@@ -149,11 +149,11 @@ def test_a_development_key_is_stretched_from_any_secret_key() -> None:
 def test_nothing_that_holds_a_key_can_be_pickled() -> None:
     keys = SigningKeys(KEY)
     for holder in (TokenFormat(keys), keys, keys.current, tokens.Tagger(keys.current)):
-        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied$|cannot pickle"):
+        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied|cannot pickle"):
             pickle.dumps(holder)
-        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied$|cannot pickle"):
+        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied|cannot pickle"):
             copy.deepcopy(holder)
-    with pytest.raises(TypeError, match=r"^a secret is not pickled or copied$"):
+    with pytest.raises(TypeError, match=r"^a secret is not pickled or copied: <token \w+, not shown>$"):
         keys.current.__getstate__()
 
 

@@ -23,7 +23,10 @@ from .wire_servers import PAIRS, Target, opened, started
 
 #: What a server says of a method, or of a version of HTTP, that it does not have.
 SERVERS_OWN = {501, 505}
-_CHALLENGE = re.compile(r'Bearer realm="api"(?:, error="[a-z_]+")?(?:, scope="[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")?')
+_CHALLENGE = re.compile(
+    r'Bearer realm="api"(?:, error="[a-z_]+")?(?:, scope="[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")?'
+    r', resource_metadata="[!#-\[\]-~]+"'
+)
 
 
 def outcome(answers: list[Answer]) -> str:

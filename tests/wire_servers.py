@@ -19,7 +19,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .conftest import KEY
 from .server import Server
-from .services.common import HEADERS
+from .services.common import HEADERS, RESOURCE
 
 FLASK, DJANGO = "tests.services.mounted_flask", "tests.services.mounted_django"
 
@@ -75,6 +75,7 @@ class Databases:
             **settings,
             "TOKENGUARD_SIGNING_KEY": KEY,
             "TOKENGUARD_HEADERS": " ".join(HEADERS),
+            "TOKENGUARD_RESOURCE": RESOURCE,
             "PYTHONUNBUFFERED": "1",
         }
         if self.sample == "django":

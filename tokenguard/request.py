@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wsgi import ClosingIterator
 
 from .cache import Verified
-from .errors import AuthError, MissingToken
+from .errors import AuthError, InvalidToken, MissingToken
 from .guard import Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme
@@ -69,7 +69,9 @@ class RequestGuard:
 
     def identify(self, environ: WSGIEnvironment) -> Identity | None:
         """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
-        if (verified := self.wave_through(environ, ANY_TOKEN)) is not None:
+        # A view that has let the request in may ask several times.
+        asked = None if self.has_let_in(environ) else ANY_TOKEN
+        if (verified := self.wave_through(environ, asked)) is not None:
             return verified.identity
         self.guard.catalog.check(ANY_TOKEN)
         result = self._authenticate(environ)
@@ -111,8 +113,6 @@ class RequestGuard:
 
         They tell caches what they must know, and of a refusal, however it is worded, the challenge.
         """
-        if self.has_let_in(environ):
-            return self.scheme.marks(cache_control, vary)
         outcome = self._remembered(environ)
         if outcome is None:
             return []
@@ -129,10 +129,19 @@ class RequestGuard:
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
-        """Whether :meth:`finish` has nothing to say but what caches must know, as for most requests."""
+        """Whether this has let a request with this environ in."""
         outcome = environ.get(OUTCOME)
-        # Who is let in is somebody, so there are no errors here.
-        return outcome is not None and outcome[3] is LET_IN and outcome[0] is self and outcome[2].allowance is None
+        return outcome is not None and outcome[3] is LET_IN and outcome[0] is self
+
+    def plain_marks(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
+        """What :meth:`finish` gives for most answers that have neither header; None where it has to be asked."""
+        outcome = environ.get(OUTCOME)
+        if outcome is None or outcome[0] is not self:
+            return None
+        _, _, result, stage = outcome
+        # Who is let in is somebody, so there is no error then.
+        is_plain = result.allowance is None if stage is LET_IN else stage is KNOWN and type(result) is InvalidToken
+        return self.scheme.plain_marks if is_plain else None
 
     def refused_with(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
         """The headers that the answer of a refused request is made with; None if this has refused none."""
@@ -220,8 +229,8 @@ class RequestGuard:
         outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None or outcome[0] is not self:
             return None
-        authorization, query, *further = outcome[1].cell_contents
-        if authorization is environ.get("HTTP_AUTHORIZATION") and query is environ.get("QUERY_STRING") and not further:
+        sent = outcome[1].cell_contents
+        if sent[0] is environ.get("HTTP_AUTHORIZATION") and sent[1] is environ.get("QUERY_STRING") and len(sent) == 2:
             return outcome
         return outcome if outcome[1] == self.scheme.sources(environ) else None
 

@@ -195,13 +195,18 @@ def _wrong_with(key: str) -> str | None:
 
 
 class Tagger:
-    """Makes the tags of one signing key. The key is derived once, and shown nowhere."""
+    """Makes the tags of one signing key. The key is derived once, and shown nowhere.
 
-    __slots__ = ("_keyed",)
+    The signature is the one of itsdangerous' HMACAlgorithm: HMAC with SHA-256 (RFC 2104 section 2).
+    """
+
+    __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: Secret) -> None:
-        # What itsdangerous' HMACAlgorithm begins each signature with.
-        self._keyed = hmac.new(_derive(key.reveal(), _TOKEN_SALT), digestmod=sha256)
+        # Both hashes of an HMAC begin with a block that depends on the key alone: so far they are worked out once, and
+        # each signature goes on with copies. Those of the hmac module take twice as long, which is what forgeries cost.
+        block = _derive(key.reveal(), _TOKEN_SALT).ljust(sha256().block_size, b"\0")
+        self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
 
     def tag(self, signed: str) -> str:
         """The signature of ``signed`` as 43 characters of base62."""
@@ -221,9 +226,10 @@ class Tagger:
         return hmac.compare_digest(number.to_bytes(TAG_LENGTH), self._sign(signed).rjust(TAG_LENGTH, b"\0"))
 
     def _sign(self, signed: str) -> bytes:
-        signing = self._keyed.copy()
-        signing.update(signed.encode("ascii"))
-        return signing.digest()
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(signed.encode("ascii"))
+        outer.update(inner.digest())
+        return outer.digest()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a signing key is not pickled or copied")

@@ -55,8 +55,8 @@ def to_headers(fields: list[tuple[str, str]]) -> Headers:
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
     """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
     fields = headers._list if _HEADERS_ARE_A_LIST else [*headers]
-    if requests.has_let_in(environ) and says_nothing_of_caching(fields):
-        _append(headers, requests.scheme.plain_marks)
+    if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(fields):
+        _append(headers, marks)
         return
     if fields[2:] == requests.refused_with(environ):
         return  # the refusal is as it was made
@@ -108,8 +108,8 @@ class Marking:
             start_response = _stamped(start_response, requests)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            if requests.has_let_in(environ) and says_nothing_of_caching(headers):
-                return start_response(status, headers + requests.scheme.plain_marks, exc_info)
+            if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(headers):
+                return start_response(status, headers + marks, exc_info)
             marked = Headers(headers)
             finish_headers(requests, environ, marked)
             return start_response(status, marked.to_wsgi_list(), exc_info)

@@ -13,7 +13,8 @@ from .common import mounted
 
 
 def create_app() -> Flask:
-    app = create_sample()
+    # Its own form of errors would not tell why a request was refused.
+    app = create_sample({"TOKENGUARD_ERROR_FORM": "problem"})
     app.wsgi_app = mounted(app.wsgi_app)  # type: ignore[method-assign]
     return app
 

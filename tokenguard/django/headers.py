@@ -24,8 +24,9 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
     """:meth:`RequestGuard.finish` done to a response."""
     if _IS_KNOWN:
         held = response.headers._store
-        if requests.has_let_in(environ) and "vary" not in held and "cache-control" not in held:
-            held["cache-control"], held["vary"] = requests.scheme.plain_marks
+        marks = requests.plain_marks(environ)
+        if marks is not None and "vary" not in held and "cache-control" not in held:
+            held["cache-control"], held["vary"] = marks
             return
     cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
     set_headers(response, requests.finish(environ, cache_control, vary))
