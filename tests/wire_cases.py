@@ -138,7 +138,8 @@ CREDENTIALS |= {
     for where, value, outcome in [
         ("before the token", b"Bearer *{token}", MALFORMED),
         ("behind the token", b"Bearer {token}*", MALFORMED),
-        ("for the space", b"Bearer*{token}", NONE),
+        # Servers join two headers of one name with a comma: then the first of them is a Bearer without a token.
+        ("for the space", b"Bearer*{token}", MALFORMED if bad == b"," else NONE),
     ]
 }
 CREDENTIALS |= {

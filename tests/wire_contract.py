@@ -13,7 +13,7 @@ import pytest
 from tokenguard import Conditions
 from tokenguard.clock import DAY, now
 
-from .framework_contract import same_refusal
+from .framework_contract import WHERE, same_refusal
 from .server import Answer
 from .test_sample_directory import GUARDED
 from .wire import assert_dull, outcome, tally
@@ -150,14 +150,14 @@ class WireContract:
         answers = [one(target, GET, bearer(text)) for text in (expired, revoked, unknown, forged, "x", f"{valid}=")]
         for answer in answers:
             same_refusal(answer, 401, "invalid_token")
-            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
+            assert answer.headers["WWW-Authenticate"] == f'Bearer realm="api", error="invalid_token", {WHERE}'
             del answer.headers["Date"]
         assert len({(answer.body, tuple(answer.headers.items())) for answer in answers}) == 1
 
     def test_a_scope_that_is_lacking(self, target: Target) -> None:
         refused = one(target, b"GET /api/v1/groups HTTP/1.1", self.good(target))
         same_refusal(refused, 403, "insufficient_scope")
-        challenge = 'Bearer realm="api", error="insufficient_scope", scope="okta.groups.read"'
+        challenge = f'Bearer realm="api", error="insufficient_scope", scope="okta.groups.read", {WHERE}'
         assert refused.headers["WWW-Authenticate"] == challenge
 
     def test_another_network(self, target: Target) -> None:

@@ -189,7 +189,9 @@ def _short(requests: RequestGuard, environ: dict[str, Any], requirement: Require
     # As a middleware does that only wants to know who is calling.
     if ask_first and requests.wave_through(environ, None) is None:
         requests.authenticate(environ)
-    return requests.wave_through(environ, requirement) or _long(requests, environ, requirement)
+    if (verified := requests.wave_through(environ, requirement)) is not None:
+        return verified.identity
+    return _long(requests, environ, requirement)
 
 
 def _long(requests: RequestGuard, environ: dict[str, Any], requirement: Requirement) -> Identity | tuple[Any, ...]:
