@@ -22,7 +22,7 @@ from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
 from .identity import Identity
-from .scopes import Requirement
+from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Event, Feed, Record, Store
 
 log = logging.getLogger("tokenguard")
@@ -50,11 +50,14 @@ class Using:
     """A token's uses by this process, until the usage log has written them. Times are epoch microseconds."""
 
     __slots__ = (
-        *("address", "asked", "at", "day", "due_at", "look_at", "met", "requests", "token_id", "uses", "uses_seen"),
+        *("address", "asked", "at", "day", "due_at", "look_at", "met", "requests", "scopes", "token_id"),
+        *("uses", "uses_seen"),
     )
 
-    def __init__(self, token_id: str, last_used_at: int | None) -> None:
+    def __init__(self, token_id: str, scopes: Scopes, last_used_at: int | None) -> None:
         self.token_id = token_id
+        #: What it may do.
+        self.scopes = scopes
         #: From when on a use is to be written down.
         self.due_at = (last_used_at or 0) + USE_INTERVAL
         #: When and from where it was used last.
@@ -65,8 +68,8 @@ class Using:
         #: Day (days since the epoch, UTC) to number of requests; and the day of those that are not in there yet.
         self.requests: Mapping[int, int] = NOTHING
         self.day = 0
-        #: The marks of the requirements that its identity was found to meet since the uses were last written, and which
-        #: of its scopes each of them needs. Who is in here is let in without a further look.
+        #: The marks of the requirements that the scopes were found to meet since the uses were last written, and which
+        #: of them each needs. What is in here is let in without a further look.
         self.met: Mapping[object, tuple[str, ...]] = NOTHING
         #: The scopes that were needed otherwise.
         self.asked: frozenset[str] = frozenset()
@@ -84,22 +87,23 @@ class Verified:
 
     __slots__ = ("allowance", "conditional", "ends_at", "identity", "networks", "rates", "using")
 
-    def __init__(self, identity: Identity, record: Record) -> None:
+    def __init__(self, identity: Identity, record: Record, using: Using | None = None) -> None:
+        """``using`` is what this process has not written yet of its use, with the same scopes."""
         token, client = record.token, record.client
         self.identity = identity
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = min(token.expires_at or NEVER, token.overlap_ends_at or NEVER, record.idle_end or NEVER)
-        self.using = Using(token.id, record.last_used_at)
+        self.using = using or Using(token.id, identity.scopes, record.last_used_at)
         #: Whether it may be used at all depends on the request.
         self.conditional = bool(token.conditions or client.conditions)
-        both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
-        limited = both if self.conditional else ()
         #: The conditions that limit from where it may be used.
-        self.networks: tuple[Conditions, ...] = tuple(held for *_, held in limited if held.allow or held.deny)
+        self.networks: tuple[Conditions, ...] = ()
         #: How often it may be used, and of whom that is counted: a kind and an id.
-        self.rates: tuple[tuple[str, str, Rate], ...] = tuple(
-            (kind, holder, held.rate) for kind, holder, held in limited if held.rate
-        )
+        self.rates: tuple[tuple[str, str, Rate], ...] = ()
+        if self.conditional:
+            both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
+            self.networks = tuple([held for *_, held in both if held.allow or held.deny])
+            self.rates = tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
 

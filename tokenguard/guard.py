@@ -176,8 +176,9 @@ class Guard:
     def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
         record = self._alive(self._matching(read, primary), primary)
         token, client = record.token, record.client
-        identity = Identity(client.id, client.name, token.id, self.catalog.effective(token.scopes, client.scopes))
-        return Verified(identity, record), record.revision
+        scopes = self.catalog.effective(token.scopes, client.scopes)
+        using = None if self.usage is None else self.usage.waiting(token.id, scopes)
+        return Verified(Identity(client.id, client.name, token.id, scopes), record, using), record.revision
 
     def _matching(self, read: Read, primary: bool) -> Record:
         record = self._found(read.id, primary)

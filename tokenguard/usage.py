@@ -21,7 +21,7 @@ from .cache import NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
-from .scopes import Requirement
+from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 
 log = logging.getLogger("tokenguard")
@@ -61,6 +61,11 @@ class UsageLog:
         using.at, using.address = at, address
         if requests:
             next(using.uses)
+
+    def waiting(self, token_id: str, scopes: Scopes) -> Using | None:
+        """What waits to be written of this token, if it had the same scopes: for who has read it again."""
+        using = self._waiting.get(token_id)
+        return using if using is not None and using.scopes is scopes else None
 
     def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
         """What is to be seen to before a use is counted that meets ``requirement``: not often."""

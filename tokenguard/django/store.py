@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionDoesNotExist
 
@@ -98,7 +98,9 @@ class DjangoStore:
     @property
     def using(self) -> str:
         """The alias of the database."""
-        return self._using or router.db_for_write(models.Token)
+        if self._using is not None:
+            return self._using
+        return router.db_for_write(models.Token) if router.routers else DEFAULT_DB_ALIAS
 
     @property
     def read_using(self) -> str | None:
