@@ -28,7 +28,7 @@ from tokenguard.http import AuthScheme
 from tokenguard.management import ROUTES, Call, Management, Rights
 from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
-from tokenguard.scopes import ScopeCatalog
+from tokenguard.scopes import ScopeCatalog, Scopes
 
 from .conftest import KEY, World
 from .server import Answer
@@ -784,6 +784,31 @@ def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
     assert [ask(name) for name in ("get_token", "revoke_token", "rotate_token")] == [404, 404, 404]
     assert management.answer(routes["list_tokens"], Call(stranger, TOKENS, {}, lambda length: b"")).body == b"[]"
     assert world.store.records()[0].token.revoked_at is None
+
+
+@pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])
+@pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
+def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
+    """A process that has not heard of it yet lets the request in, but what came of it would stay."""
+    client = world.issuer.register("billing", "users.read groups.read", actor="tests")
+    token = world.issuer.issue(client.id, "users.read", actor="tests").token
+    caller = Identity(client.id, "billing", token.id, token.scopes)
+    match end:
+        case "revoke":
+            world.issuer.revoke(token.id, actor="tests")
+        case "disable":
+            world.issuer.disable(client.id, actor="tests")
+        case "set_scopes":
+            world.issuer.set_scopes(client.id, "groups.read", actor="tests")
+    other = world.issuer.register("shipping", "users.read", actor="tests")
+    everywhere = Identity(client.id, "billing", token.id, Scopes([*caller.scopes, Rights.all_clients]))
+    target = world.issuer.issue(other.id, "users.read", actor="tests").token
+    management = Management(world.issuer, AuthScheme(error_form="okta"), Rights())
+    (route,) = [route for route in ROUTES if route.name == name]
+    body = json.dumps({"scopes": "users.read", "clientId": other.id}).encode() if name == "issue_token" else b""
+    answer = management.answer(route, Call(everywhere, TOKENS, {}, lambda length: body, target.id))
+    assert answer.status == (403 if end == "set_scopes" else 401)
+    assert {record.token.id for record in world.store.records()} == {token.id, target.id}
 
 
 @pytest.mark.parametrize(
