@@ -607,6 +607,8 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b"[]", 400, "E0000003"),
     (b"null", 400, "E0000003"),
     (b'{"scopes": NaN}', 400, "E0000003"),
+    (b'{"scopes": "users.read", "scopes": "groups.read"}', 400, "E0000003"),
+    (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "connection": "ANYWHERE"}}', 400, "E0000003"),
     (b"[" * 16_000, 400, "E0000003"),
     (b"{}", 400, "E0000001"),
     (b'{"scopes": null}', 400, "E0000001"),
@@ -643,6 +645,12 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": "10.0.0.0/8"}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": ["10.0.0.1/8"]}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": [{}]}}', 400, "E0000001"),
+    (
+        b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": ["127.0.0.1"], "exclude": [%s]}}'
+        % b",".join(b'"::%x"' % number for number in range(200)),
+        400,
+        "E0000001",
+    ),
     (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "zones": []}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "rate": 100}', 400, "E0000001"),
     (b'{"scopes": "users.read", "rate": "often"}', 400, "E0000001"),
