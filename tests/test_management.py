@@ -553,6 +553,26 @@ class TestChanging:
         assert api.send("PUT", f"{TOKENS}/{equal.token.id}", caller, wide).status == 200
         assert api.send("PUT", f"{TOKENS}/{stronger.token.id}", caller, narrow).status == 200
 
+    def test_what_is_narrowed_meanwhile_stays_so(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Within the networks that were there before, but not within those that are there now."""
+        caller = api.issue(f"users.read {MANAGE}", conditions=Conditions.parse(["127.0.0.1", "10.1.0.0/16"]))
+        token = api.issue("users.read users.manage", conditions=Conditions.parse(["10.0.0.0/8"])).token
+        narrow, find = Conditions.parse(["10.2.0.0/16"]), api.world.store.find
+
+        def find_and_lose(token_id: str, *, primary: bool = False) -> Any:
+            record = find(token_id, primary=primary)
+            if token_id == token.id:
+                api.world.issuer.set_token_conditions(token.id, narrow, actor="tests")
+            return record
+
+        monkeypatch.setattr(api.world.store, "find", find_and_lose)
+        wanted = {"network": {"connection": "ZONE", "include": ["10.3.0.0/16"]}}
+        cause = f"network: token {token.id} was changed by somebody else just now: look at it again"
+        fails_with(api.send("PUT", f"{TOKENS}/{token.id}", caller, wanted), 400, "E0000001", cause)
+        record = find(token.id)
+        assert record is not None
+        assert record.token.conditions == narrow
+
     def test_revoking_ends_it_at_once(self, api: Api) -> None:
         caller, token = api.issue(), api.issue("users.manage")
         assert api.works(token.text.reveal())

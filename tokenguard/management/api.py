@@ -205,11 +205,12 @@ class Management:
             raise Invalid(faults)
         with _refusals(call, "network"):
             network = read_network(given["network"])
-            conditions = Conditions(network.allow, network.deny, record.token.conditions.rate)
-            if not conditions.networks_within(record.token.conditions):
+            before = record.token.conditions
+            conditions = Conditions(network.allow, network.deny, before.rate)
+            if not conditions.networks_within(before):
                 # Where it could not be used before it could be now: that is a grant.
                 self._check_grant(call, record._replace(token=replace(record.token, conditions=conditions)))
-            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor)
+            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor, instead_of=before)
         record = record._replace(token=token)
         return _answer(200, show_token(record, _url_of(call, record)))
 
