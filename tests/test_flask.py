@@ -577,6 +577,16 @@ def test_a_use_is_written_when_the_answer_is_closed(app: Flask) -> None:
     assert (record.use.address, list(record.use.scopes)) == ("192.0.2.7", ["users:read"])
 
 
+def test_a_hook_from_before_the_application_hears_of_every_request() -> None:
+    guard, heard = TokenGuard(), []
+    guard.hooks.authenticated.append(lambda identity, environ: heard.append(identity.client_name))
+    app = make_app(guard)
+    app.add_url_rule("/", "view", require_token(lambda: "in"))
+    headers = bearer(app)
+    assert [app.test_client().get("/", headers=headers).status_code for _ in range(3)] == [200] * 3
+    assert heard == ["billing"] * 3
+
+
 def test_a_request_that_is_asked_twice_is_one_request() -> None:
     """A guarded blueprint, and a view in it with a decorator of its own."""
     guard, heard = TokenGuard(), []

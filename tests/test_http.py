@@ -380,6 +380,18 @@ def test_the_application_sees_the_body_and_the_middleware_does_not(world: World)
     assert client.post("/", headers=headers, input_stream=io.BytesIO(b"data")).data == b"data"
 
 
+def test_an_application_may_hand_over_its_headers_in_a_tuple(world: World) -> None:
+    """It should not, but servers take them so."""
+
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", (("X-Own", "1"),))
+        return [b"in"]
+
+    headers = {"Authorization": f"Bearer {world.issue().text.reveal()}"}
+    answer = Client(TokenGuardMiddleware(application, world.guard)).get("/", headers=headers)
+    assert (answer.status_code, answer.headers["X-Own"], answer.headers["Cache-Control"]) == (200, "1", "private")
+
+
 def test_a_copy_of_the_environ_with_another_credential_is_another_request(world: World) -> None:
     """As a batch endpoint makes requests of its own; what becomes of one does not touch the other."""
     strong = world.issue("users:manage")

@@ -28,7 +28,7 @@ from tokenguard.http import AuthScheme
 from tokenguard.management import ROUTES, Call, Management, Rights
 from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
-from tokenguard.scopes import ScopeCatalog
+from tokenguard.scopes import ScopeCatalog, Scopes
 
 from .conftest import KEY, World
 from .server import Answer
@@ -553,6 +553,26 @@ class TestChanging:
         assert api.send("PUT", f"{TOKENS}/{equal.token.id}", caller, wide).status == 200
         assert api.send("PUT", f"{TOKENS}/{stronger.token.id}", caller, narrow).status == 200
 
+    def test_what_is_narrowed_meanwhile_stays_so(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Within the networks that were there before, but not within those that are there now."""
+        caller = api.issue(f"users.read {MANAGE}", conditions=Conditions.parse(["127.0.0.1", "10.1.0.0/16"]))
+        token = api.issue("users.read users.manage", conditions=Conditions.parse(["10.0.0.0/8"])).token
+        narrow, find = Conditions.parse(["10.2.0.0/16"]), api.world.store.find
+
+        def find_and_lose(token_id: str, *, primary: bool = False) -> Any:
+            record = find(token_id, primary=primary)
+            if token_id == token.id:
+                api.world.issuer.set_token_conditions(token.id, narrow, actor="tests")
+            return record
+
+        monkeypatch.setattr(api.world.store, "find", find_and_lose)
+        wanted = {"network": {"connection": "ZONE", "include": ["10.3.0.0/16"]}}
+        cause = f"network: token {token.id} was changed by somebody else just now: look at it again"
+        fails_with(api.send("PUT", f"{TOKENS}/{token.id}", caller, wanted), 400, "E0000001", cause)
+        record = find(token.id)
+        assert record is not None
+        assert record.token.conditions == narrow
+
     def test_revoking_ends_it_at_once(self, api: Api) -> None:
         caller, token = api.issue(), api.issue("users.manage")
         assert api.works(token.text.reveal())
@@ -607,6 +627,8 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b"[]", 400, "E0000003"),
     (b"null", 400, "E0000003"),
     (b'{"scopes": NaN}', 400, "E0000003"),
+    (b'{"scopes": "users.read", "scopes": "groups.read"}', 400, "E0000003"),
+    (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "connection": "ANYWHERE"}}', 400, "E0000003"),
     (b"[" * 16_000, 400, "E0000003"),
     (b"{}", 400, "E0000001"),
     (b'{"scopes": null}', 400, "E0000001"),
@@ -643,6 +665,12 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": "10.0.0.0/8"}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": ["10.0.0.1/8"]}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": [{}]}}', 400, "E0000001"),
+    (
+        b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": ["127.0.0.1"], "exclude": [%s]}}'
+        % b",".join(b'"::%x"' % number for number in range(200)),
+        400,
+        "E0000001",
+    ),
     (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "zones": []}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "rate": 100}', 400, "E0000001"),
     (b'{"scopes": "users.read", "rate": "often"}', 400, "E0000001"),
@@ -784,6 +812,31 @@ def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
     assert [ask(name) for name in ("get_token", "revoke_token", "rotate_token")] == [404, 404, 404]
     assert management.answer(routes["list_tokens"], Call(stranger, TOKENS, {}, lambda length: b"")).body == b"[]"
     assert world.store.records()[0].token.revoked_at is None
+
+
+@pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])
+@pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
+def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
+    """A process that has not heard of it yet lets the request in, but what came of it would stay."""
+    client = world.issuer.register("billing", "users.read groups.read", actor="tests")
+    token = world.issuer.issue(client.id, "users.read", actor="tests").token
+    caller = Identity(client.id, "billing", token.id, token.scopes)
+    match end:
+        case "revoke":
+            world.issuer.revoke(token.id, actor="tests")
+        case "disable":
+            world.issuer.disable(client.id, actor="tests")
+        case "set_scopes":
+            world.issuer.set_scopes(client.id, "groups.read", actor="tests")
+    other = world.issuer.register("shipping", "users.read", actor="tests")
+    everywhere = Identity(client.id, "billing", token.id, Scopes([*caller.scopes, Rights.all_clients]))
+    target = world.issuer.issue(other.id, "users.read", actor="tests").token
+    management = Management(world.issuer, AuthScheme(error_form="okta"), Rights())
+    (route,) = [route for route in ROUTES if route.name == name]
+    body = json.dumps({"scopes": "users.read", "clientId": other.id}).encode() if name == "issue_token" else b""
+    answer = management.answer(route, Call(everywhere, TOKENS, {}, lambda length: body, target.id))
+    assert answer.status == (403 if end == "set_scopes" else 401)
+    assert {record.token.id for record in world.store.records()} == {token.id, target.id}
 
 
 @pytest.mark.parametrize(

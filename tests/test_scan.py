@@ -25,7 +25,7 @@ from tokenguard.clock import now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer
 from tokenguard.flask import TokenGuard
-from tokenguard.scan import Found, find_tokens
+from tokenguard.scan import Found, find_tokens, walk
 from tokenguard.store import EventFilter, EventKind, State
 from tokenguard.tokens import Secret, Tagger
 
@@ -257,6 +257,23 @@ def test_directories_are_read_to_the_bottom_but_for_gits_own(one: Service) -> No
     assert lines == [str(one.folder / name) for name in (".hidden", "a.bin", ".github/ci.yml", "z/y/x/.env")]
     assert one.scan(one.folder / ".git").stdout.count(token_id) == 1
     assert one.scan(one.folder / "link", one.folder / "a.bin").stdout.count(token_id) == 2
+
+
+def test_directories_may_lie_as_deep_as_they_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = 1100
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("file").touch()
+    os.chdir(tmp_path)
+    complaints: list[OSError] = []
+    try:
+        found = list(walk(".", complaints.append))
+    finally:
+        subprocess.run(["rm", "-r", "d"], check=True)  # pytest could not, on a Python whose rmtree calls itself
+    assert found == [os.path.join(".", *["d"] * depth, "file")]
+    assert not complaints
 
 
 def test_what_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,10 +189,13 @@ class Issuer:
                 tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
-    def set_token_conditions(self, token_id: str, conditions: Conditions, *, actor: str) -> Token:
+    def set_token_conditions(
+        self, token_id: str, conditions: Conditions, *, actor: str, instead_of: Conditions | None = None
+    ) -> Token:
         """Change from where, and how often, the token may be used.
 
-        Raises UnknownToken, and IssuanceError if it has ended.
+        ``instead_of`` is what it is known to have had, for who has decided by that. Raises UnknownToken, and
+        IssuanceError if it has ended or, by now, has others than those.
         """
         _check_actor(actor)
         with self.store.transaction() as tx:
@@ -201,6 +204,8 @@ class Issuer:
                 raise UnknownToken([token_id])
             at = self.clock()
             _check_alive(record, at, "its conditions are not changed")
+            if instead_of is not None and record.token.conditions != instead_of:
+                raise IssuanceError(f"token {token_id} was changed by somebody else just now: look at it again")
             changed = replace(record.token, conditions=conditions)
             if changed != record.token:
                 kind = EventKind.TOKEN_CONDITIONS_CHANGED

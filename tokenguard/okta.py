@@ -135,9 +135,9 @@ def show_date(micros: int | None) -> str | None:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body is; raises NotWellFormed."""
+    """The JSON object that a body is; raises NotWellFormed, also for a name that stands there twice."""
     try:
-        found = json.loads(body, parse_constant=_refuse_constant)
+        found = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_all_different)
     except (ValueError, RecursionError):
         raise NotWellFormed from None
     if not isinstance(found, dict):
@@ -197,6 +197,14 @@ def _read_cursor(text: str | None, item: str) -> str | None:
 def _cursor(after: str) -> str:
     # The checksum finds what was cut or made up. It needs no key: who may read the list may start anywhere.
     return hashlib.sha256(after.encode()).hexdigest()[:8] + after
+
+
+def _all_different(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two, one would be passed over; and what stands before the service may have looked at the other one.
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -29,6 +29,8 @@ _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
 _SCOPES, _CONDITIONS = columns(Token).index("scopes"), columns(Token).index("conditions")
 _BOOLEANS = {0: False, 1: True}
+#: What reading a damaged row may raise.
+_DAMAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 #: What types the columns of records had that were read without complaint.
 _SOUND: set[tuple[type, ...]] = set()
 
@@ -38,7 +40,7 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
     # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
     try:
         return kind(*[read(value) for read, value in zip(_READERS[kind], row, strict=True)])
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         table = f"tokenguard_{kind.__name__.lower()}"
         raise StoreError(f"a row of {table} is damaged: {type(error).__name__}: {error}") from None
 
@@ -61,7 +63,7 @@ def load_record(row: Sequence[Any]) -> Record:
         limits = load_conditions(limits)
         client = Client(client_id, client_name, load_scopes(ceiling), _BOOLEANS[enabled], made_at, limits)
         use = None if used is None else Use(used, at, address, load_scopes(scopes))
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except _DAMAGE:
         return _load_record_by_column(row)  # which says what is wrong
     return Record(Token(*token), client, revision, use)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
 
@@ -57,12 +56,22 @@ def walk(path: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
     if not os.path.isdir(path):
         yield path
         return
-    for folder, below, names in os.walk(path, onerror=unreadable):
-        below[:] = sorted(name for name in below if name not in SKIPPED)
-        for name in sorted(names):
-            file = os.path.join(folder, name)
+    # Not os.walk, which before Python 3.12 calls itself for each level, and so gives up some hundred levels down.
+    waiting = [path]
+    while waiting:
+        below: list[str] = []
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            unreadable(error)
+            continue
+        for entry in found:
             try:
-                if stat.S_ISREG(os.lstat(file).st_mode):
-                    yield file
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.path
+                elif entry.is_dir(follow_symlinks=False) and entry.name not in SKIPPED:
+                    below.append(entry.path)
             except OSError as error:
                 unreadable(error)
+        waiting += reversed(below)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .cache import Verified
 from .clock import now
 from .guard import Guard
-from .hooks import Hooks, call
+from .hooks import Heard, Hooks, call
 from .http import AuthScheme
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME
 from .scopes import Requirement
@@ -36,7 +36,8 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
     clock, is_system_clock = guard.clock, guard.clock.clock is now
     told = hooks.authenticated
-    signal, quiet = getattr(told, "signal", _NOBODY), len(told) if hasattr(told, "signal") else 0
+    # Besides what passes it on to the signal, whenever that was added.
+    signal, quiet = (told.signal, 1) if isinstance(told, Heard) else (_NOBODY, 0)
 
     def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Verified | None:  # noqa: C901
         authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")

@@ -109,7 +109,7 @@ class Marking:
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(headers):
-                return start_response(status, headers + marks, exc_info)
+                return start_response(status, [*headers, *marks], exc_info)
             marked = Headers(headers)
             finish_headers(requests, environ, marked)
             return start_response(status, marked.to_wsgi_list(), exc_info)
@@ -169,7 +169,7 @@ class TokenGuardMiddleware:
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if is_plain and says_nothing_of_caching(headers):
-                return start_response(status, headers + requests.scheme.plain_marks, exc_info)
+                return start_response(status, [*headers, *requests.scheme.plain_marks], exc_info)
             marked = Headers(headers)
             finish_headers(requests, environ, marked)
             # Also where a guard within has the last word.

@@ -13,6 +13,7 @@ from ..clock import SECOND
 from ..conditions import Conditions
 from ..errors import (
     ConfigurationError,
+    InvalidToken,
     InvalidValue,
     IssuanceError,
     PolicyViolation,
@@ -138,6 +139,9 @@ class Management:
             return self.scheme.report(error)
         except ApiError as error:
             return self.scheme.report(error)
+        except InvalidToken as error:
+            log.warning("%s refused to token %s: it is %s", route.name, error.token_id, error.reason)
+            return self.scheme.refusal(error)
         except StoreError as error:
             log.error("the token store failed: %s", error)
             return self.scheme.refusal(TemporarilyUnavailable(f"store: {error}"))
@@ -201,11 +205,12 @@ class Management:
             raise Invalid(faults)
         with _refusals(call, "network"):
             network = read_network(given["network"])
-            conditions = Conditions(network.allow, network.deny, record.token.conditions.rate)
-            if not conditions.networks_within(record.token.conditions):
+            before = record.token.conditions
+            conditions = Conditions(network.allow, network.deny, before.rate)
+            if not conditions.networks_within(before):
                 # Where it could not be used before it could be now: that is a grant.
                 self._check_grant(call, record._replace(token=replace(record.token, conditions=conditions)))
-            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor)
+            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor, instead_of=before)
         record = record._replace(token=token)
         return _answer(200, show_token(record, _url_of(call, record)))
 
@@ -252,12 +257,17 @@ class Management:
         return record
 
     def _holder(self, call: Call) -> Holder:
-        """The calling token, as it is now; raises Forbidden if it is none of this service's."""
+        """The calling token, as it is now; raises Forbidden if it is none of this service's, InvalidToken if it ended.
+
+        For a moment this process may not have heard of its end: what it hands on would live on.
+        """
         identity = call.identity
         record = self.store.find(identity.token_id, primary=True) if identity.issuer == OWN_ISSUER else None
         if record is None:
             raise Forbidden(causes=["Only a token that this service has issued may do this"])
-        return Holder(identity, record)
+        if (state := record.state(self.issuer.clock())) is not State.ACTIVE:
+            raise InvalidToken(state.value, token_id=record.token.id, client_id=record.client.id)
+        return Holder(record, self.issuer.catalog.effective(record.token.scopes, record.client.scopes))
 
     def _check_grant(self, call: Call, record: Record) -> Holder:
         """Raises Forbidden if this token is more than what the calling one may hand on; returns the latter."""

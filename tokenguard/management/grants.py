@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ..clock import SECOND, isoformat
 from ..conditions import Conditions
-from ..identity import Identity
 from ..okta import Forbidden
 from ..scopes import ScopeCatalog, Scopes
 from ..store import Record
@@ -25,10 +24,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who hands on: the token that a request came with."""
+    """Who hands on: the token that a request came with, and what it may do now."""
 
-    identity: Identity
     record: Record
+    scopes: Scopes
 
     @property
     def ends_at(self) -> int | None:
@@ -53,7 +52,7 @@ class Holder:
             raise Forbidden(causes=causes)
 
     def _beyond(self, grant: Grant, catalog: ScopeCatalog) -> Iterator[str]:
-        if beyond := [scope for scope in catalog.expand(grant.scopes) if scope not in self.identity.scopes]:
+        if beyond := [scope for scope in catalog.expand(grant.scopes) if scope not in self.scopes]:
             yield f"scopes: The calling token does not have {', '.join(beyond)}"
         if not grant.conditions.networks_within(self.conditions):
             yield "network: The calling token may not be used from all of this"

@@ -13,6 +13,8 @@ from ..errors import InvalidValue
 from ..okta import show_date
 from ..store import Record
 
+#: How many networks callers may name for a token: each request with it looks at them, and each is compared with each.
+MAX_NETWORKS = 200
 _UNITS = {"W": 7 * 86_400, "D": 86_400, "H": 3600, "M": 60, "S": 1}
 # ISO 8601 without years and months, which are of no one length.
 _WINDOW = re.compile(
@@ -59,6 +61,8 @@ def read_network(given: object) -> Conditions:
     include, exclude = (given.get(name) or [] for name in ("include", "exclude"))
     if not (isinstance(include, list) and isinstance(exclude, list)):
         raise InvalidValue("include and exclude are lists of networks, such as 10.0.0.0/8")
+    if len(include) + len(exclude) > MAX_NETWORKS:
+        raise InvalidValue(f"a token has at most {MAX_NETWORKS} networks")
     named = bool(include or exclude)
     if given.get("connection") != ("ZONE" if named else "ANYWHERE"):
         raise InvalidValue("the connection is ZONE with networks to include or exclude, and ANYWHERE without")
