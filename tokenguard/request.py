@@ -158,10 +158,7 @@ class RequestGuard:
         return usage is not None and bool(usage.due)
 
     def closing(self, answer: Iterable[bytes], environ: WSGIEnvironment) -> Iterable[bytes]:
-        """The same answer, which calls :meth:`after_response` when it has been sent, if there is something to do."""
-        usage = self.guard.usage
-        if usage is None or not usage.due:
-            return answer
+        """The same answer, which calls :meth:`after_response` when it has been sent: for where that is :attr:`due`."""
         # A server that sends a file by itself must find it to be one.
         if type(answer) is environ.get("wsgi.file_wrapper"):
             self.after_response()

@@ -119,7 +119,8 @@ class Marking:
         except BaseException:
             del environ  # this frame is in the traceback
             raise
-        return requests.closing(body, environ)
+        usage = requests.guard.usage
+        return body if usage is None or not usage.due else requests.closing(body, environ)
 
 
 class TokenGuardMiddleware:
@@ -148,24 +149,29 @@ class TokenGuardMiddleware:
         self.requirement = Requirement.scopes(*scopes, any_of=any_of or ()) if asked else ANY_TOKEN
         guard.catalog.check(self.requirement)
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
+        self._has_metadata = self.requests.scheme.resource is not None
+        self._is_stamped = self.requests.scheme.form.stamp is not None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         requests = self.requests
-        if requests.scheme.form.stamp is not None:
+        if self._is_stamped:
             start_response = _stamped(start_response, requests)
-        if requests.scheme.resource is not None and (answer := requests.scheme.metadata(environ)) is not None:
+        if self._has_metadata and (answer := requests.scheme.metadata(environ)) is not None:
             return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
             return Response(status=204)(environ, start_response)
         try:
-            found = requests.wave_through(environ, self.requirement) or requests.decide(environ, self.requirement)
+            verified = requests.wave_through(environ, self.requirement)
+            if verified is None:
+                decided = requests.decide(environ, self.requirement)
+                if isinstance(decided, AuthError):
+                    return _send(requests.scheme.refusal(decided), environ, start_response)
+                verified = decided
         except BaseException as error:
             forget(error)
             del environ
             raise
-        if isinstance(found, AuthError):
-            return _send(requests.scheme.refusal(found), environ, start_response)
-        is_plain = found.allowance is None
+        is_plain = verified.allowance is None
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if is_plain and says_nothing_of_caching(headers):
@@ -182,4 +188,5 @@ class TokenGuardMiddleware:
         except BaseException:
             del environ  # this frame is in the traceback
             raise
-        return requests.closing(body, environ)
+        usage = requests.guard.usage
+        return body if usage is None or not usage.due else requests.closing(body, environ)
