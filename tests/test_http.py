@@ -294,8 +294,8 @@ def test_what_is_remembered_of_answers_is_bounded_and_right() -> None:
 
 def test_the_same_sources_give_the_same_credential() -> None:
     given = environ(HTTP_AUTHORIZATION="a", QUERY_STRING="b", HTTP_X_KEY="c")
-    assert AuthScheme().sources(given) == ("a", "b")
-    assert AuthScheme(headers=["X-Key", "X-Other"]).sources(given) == ("a", "b", "c", None)
+    assert AuthScheme().sources(given).cell_contents == ("a", "b")
+    assert AuthScheme(headers=["X-Key", "X-Other"]).sources(given).cell_contents == ("a", "b", "c", None)
 
 
 @pytest.mark.parametrize(
