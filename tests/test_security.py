@@ -16,7 +16,7 @@ from django.test import Client as DjangoClient
 from django.test import override_settings
 from flask import Flask
 
-from tokenguard import InvalidToken, Scopes, Secret, SigningKeys, TokenFormat
+from tokenguard import InvalidToken, Requirement, Scopes, Secret, SigningKeys, TokenFormat
 from tokenguard.flask import TokenGuard, require_token
 from tokenguard.resource import WELL_KNOWN
 from tokenguard.sqlalchemy import SQLAlchemyStore
@@ -67,7 +67,7 @@ def test_a_copy_of_the_database_holds_nothing_that_lets_anybody_in(store: SQLAlc
     world = World(store)
     first = world.issue(expires_in=3600)
     texts = [first.text.reveal(), world.issuer.rotate(first.token.id, overlap=60, actor="tests").text.reveal()]
-    world.usage.note(world.guard.admit(Secret(texts[0]), None), ("users:read",), "192.0.2.7")
+    world.usage.note(world.guard.admit(Secret(texts[0]), None), Requirement(("users:read",)), "192.0.2.7")
     world.usage.write(everything=True)
     store.close()  # so that all of it is in the file
     copy = (tmp_path / "tokens.db").read_bytes() + KEY.encode()
