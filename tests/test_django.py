@@ -16,7 +16,7 @@ from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import OperationalError, connections
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
@@ -520,6 +520,23 @@ def test_a_use_is_written_once_a_minute_outside_of_the_request(http: Client, ali
     assert record.use is not None
     assert list(record.use.scopes) == ["users:read"]
     assert sum(get_store().use_by_day(record.token.id).values()) == 1
+
+
+def test_an_answer_is_closed_also_if_a_connection_cannot_be(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows is Django's: it closes files, and tells that the request is done."""
+
+    def fail(connection: object) -> None:
+        raise OperationalError("the connection is lost")
+
+    closed: list[bool] = []
+    answer = HttpResponse()
+    answer._resource_closers.append(lambda: closed.append(True))  # type: ignore[attr-defined]
+    request = RequestFactory().get("/", headers=bearer(issue()))
+    TokenGuardMiddleware(lambda request: answer)(request)  # the token's first use is to be written down
+    monkeypatch.setattr(type(connections[alias]), "close_if_unusable_or_obsolete", fail)
+    with pytest.raises(OperationalError):
+        answer.close()
+    assert closed == [True]
 
 
 def test_a_refused_request_is_no_use(http: Client) -> None:

@@ -74,6 +74,14 @@ def test_a_forgery_reaches_no_store_and_a_token_is_written_once(world: World) ->
     assert not works(world, issued)
 
 
+@pytest.mark.parametrize("form", ["token={}%0A", "token=+{}%0D%0A", "token=%09{}"])
+def test_white_space_around_it_keeps_no_token_alive(world: World, form: str) -> None:
+    """As ``curl --data-urlencode token@file`` sends it."""
+    issued = world.issue()
+    assert post(world, form.format(issued.text.reveal())) == 200
+    assert not works(world, issued)
+
+
 def test_another_text_of_the_same_id_revokes_nothing(world: World) -> None:
     issued = world.issue()
     signed = f"tg_{issued.token.id}_{'0' * 32}"

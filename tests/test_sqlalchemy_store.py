@@ -443,6 +443,7 @@ def test_a_key_is_told_by_its_fingerprint(database_store: SQLAlchemyStore) -> No
         "UPDATE tokenguard_token SET expires_at = 'soon'",
         "UPDATE tokenguard_token SET digest = 5.5, created_at = x'00'",
         f"UPDATE tokenguard_token SET scopes = '{'[' * 100_000}'",
+        "UPDATE tokenguard_revision SET revision = 'x'",
         "DELETE FROM tokenguard_client",
     ],
 )

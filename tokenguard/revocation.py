@@ -59,7 +59,8 @@ def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Answer:
     if len(given) != 1 or not given[0]:
         return _error(400, "invalid_request", "The form has the text of one token, as token.")
     try:
-        _revoke(Secret(given.pop(), "credential"), issuer, tokens)
+        # As a file ends with a line break: nobody would be told that the token was not revoked for that.
+        _revoke(Secret(given.pop().strip(), "credential"), issuer, tokens)
     except StoreError as error:
         log.error("the token store failed: %s", error)
         unavailable = _error(503, "temporarily_unavailable", "The token may still work. Try again shortly.")

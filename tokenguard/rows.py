@@ -102,9 +102,13 @@ def load_conditions(text: str) -> Conditions:
     return Conditions.load(members)
 
 
-def missing_counter() -> SchemaError:
-    """What to raise where the one row of ``tokenguard_revision`` is not there: damage, and not a no."""
-    return SchemaError("the row of tokenguard_revision is missing: restore the database from a backup")
+def first(rows: Sequence[Any]) -> Any:
+    """The first of rows that begin with the counter's value; raises SchemaError where that is missing or damaged."""
+    if not rows:
+        raise SchemaError("the row of tokenguard_revision is missing: restore the database from a backup")
+    if not isinstance(rows[0][0], int):
+        raise SchemaError("the row of tokenguard_revision is damaged: restore the database from a backup")
+    return rows[0]
 
 
 def _plain(value: Any) -> Any:

@@ -122,13 +122,15 @@ def _call_after(response: HttpResponseBase, requests: RequestGuard) -> None:
     close = response.close
 
     def close_after() -> None:
-        if not requests.guard.store.in_transaction:
-            requests.after_response()
-            # As Django will do, but for its test client.
-            for connection in connections.all(initialized_only=True):
-                if not connection.in_atomic_block:
-                    connection.close_if_unusable_or_obsolete()
-        close()
+        try:
+            if not requests.guard.store.in_transaction:
+                requests.after_response()
+                # As Django will do, but for its test client.
+                for connection in connections.all(initialized_only=True):
+                    if not connection.in_atomic_block:
+                        connection.close_if_unusable_or_obsolete()
+        finally:
+            close()
 
     response.close = close_after  # type: ignore[method-assign]
 

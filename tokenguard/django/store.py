@@ -17,7 +17,7 @@ from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
 from ..errors import SchemaError, StoreError, StoreUnavailable
-from ..rows import columns, dump, load, load_record, missing_counter
+from ..rows import columns, dump, first, load, load_record
 from ..store import (
     ALL_EVENTS,
     FEED_LIMIT,
@@ -122,9 +122,7 @@ class DjangoStore:
 
     def feed(self, since: int) -> Feed:
         rows = _FEED.rows(self._connection, since)
-        if not rows:
-            raise missing_counter()
-        return Feed(rows[0][0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
+        return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         with translated():
@@ -307,18 +305,13 @@ def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
     counter = models.Revision._base_manager.using(connection.alias).filter(pk=1)
     first_to_write(connection)
     with lock_timeout(connection, f"{LOCK_TIMEOUT}s"):
-        row = counter.select_for_update().values_list("revision", "schema_version").first()
-    if row is None:
-        raise missing_counter()
-    revision, version = row
+        revision, version = first([*counter.select_for_update().values_list("revision", "schema_version")])
     return revision, version
 
 
 def _find(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
-    rows = _FIND.rows(connection, token_id if askable(token_id) else "")
-    if not rows:
-        raise missing_counter()
-    return None if rows[0][1] is None else load_record(rows[0])
+    row = first(_FIND.rows(connection, token_id if askable(token_id) else ""))
+    return None if row[1] is None else load_record(row)
 
 
 def _find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, or_, select, text, true, tuple_
 
 from ..databases import CLOCKS, askable
-from ..rows import load, load_record, missing_counter
+from ..rows import first, load, load_record
 from ..store import FEED_LIMIT, USE_INTERVAL, EventFilter, Place, Record
 from ..tokens import Client
 from .tables import client_table, event_table, revision_table, token_table, use_table
@@ -97,9 +96,3 @@ def events_query(which: EventFilter) -> Select[Any]:
 
 def database_time(connection: Connection) -> int:
     return int(connection.execute(text(CLOCKS[connection.dialect.name])).scalar_one())
-
-
-def first(rows: Sequence[Any]) -> Any:
-    if not rows:
-        raise missing_counter()
-    return rows[0]

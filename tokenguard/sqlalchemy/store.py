@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
-from ..rows import dump, load, load_record
+from ..rows import dump, first, load, load_record
 from ..store import (
     ALL_EVENTS,
     Change,
@@ -39,7 +39,7 @@ from .engine import (
     use_wal,
     writing_engine,
 )
-from .queries import FEED, FIND, database_time, events_query, find_client, find_page, find_record, find_records, first
+from .queries import FEED, FIND, database_time, events_query, find_client, find_page, find_record, find_records
 from .questions import Question, Replica, Reserve
 from .tables import (
     client_table,
