@@ -617,6 +617,19 @@ def test_a_token_that_was_not_asked_for_is_used_all_the_same(app: Flask) -> None
     assert sum(store.use_by_day(record.token.id).values()) == 1
 
 
+def test_what_stands_around_the_application_may_hand_on_a_copy_of_the_environ() -> None:
+    app = Flask(__name__)
+    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: inner(dict(environ), start)  # type: ignore[method-assign]
+    TokenGuard(app)
+    app.add_url_rule("/", "index", require_token(lambda: "here"))
+    for headers, status, cache_control in ((bearer(app), 200, "private"), ({}, 401, "no-store")):
+        answer = app.test_client().get("/", headers=headers)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (status, cache_control)
+        assert answer.headers["Vary"] == "Authorization"
+
+
 def test_an_answer_that_is_a_file_is_a_use_too(app: Flask, tmp_path: Path) -> None:
     (tmp_path / "report.txt").write_text("figures")
     app.add_url_rule("/report", view_func=require_token(lambda: send_file(tmp_path / "report.txt")))

@@ -95,34 +95,6 @@ def _start_stamped(
     return start_response(status, [*headers, stamp()], exc_info)
 
 
-class Marking:
-    """Tells caches what they must know of every answer of a WSGI application that a guard within has judged."""
-
-    def __init__(self, app: WSGIApplication, requests: RequestGuard) -> None:
-        self.app = app
-        self.requests = requests
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        requests = self.requests
-        if requests.scheme.form.stamp is not None:
-            start_response = _stamped(start_response, requests)
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(headers):
-                return start_response(status, [*headers, *marks], exc_info)
-            marked = Headers(headers)
-            finish_headers(requests, environ, marked)
-            return start_response(status, marked.to_wsgi_list(), exc_info)
-
-        try:
-            body = self.app(environ, start)
-        except BaseException:
-            del environ  # this frame is in the traceback
-            raise
-        usage = requests.guard.usage
-        return body if usage is None or not usage.due else requests.closing(body, environ)
-
-
 class TokenGuardMiddleware:
     """Guards every request to any WSGI application.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
 import click
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
 
 from ..backends import open_store
 from ..cli import command_tree
@@ -16,13 +16,14 @@ from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
 from ..frames import forget
 from ..issuer import Issuer
+from ..request import RequestGuard
 from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
-from ..wsgi import Marking
+from ..wsgi import finish_headers
 from .metadata import add_metadata
 from .signals import signalling_hooks
-from .views import check, check_views, service
+from .views import check, check_views, environ_at_hand, service
 
 B = TypeVar("B", bound=Blueprint)
 
@@ -61,8 +62,8 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
-        # Around all that Flask does: its functions that are called after a request each have their price.
-        app.wsgi_app = Marking(app.wsgi_app, built.requests)  # type: ignore[method-assign]
+        # Last of all that is done to an answer; as a function that is called after the request it would cost more.
+        app.process_response = _finishing(app.process_response, built.requests)  # type: ignore[method-assign]
         add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
@@ -107,3 +108,21 @@ def _given(app: Flask) -> dict[str, Any]:
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
+
+
+def _finishing(process: Callable[..., Response], requests: RequestGuard) -> Callable[..., Response]:
+    stamp = requests.scheme.form.stamp
+
+    def finish(*arguments: Any) -> Response:  # as many as this version of Flask hands over
+        response = process(*arguments)
+        finish_headers(requests, environ_at_hand(), response.headers)
+        if stamp is not None:
+            response.headers.extend([stamp()])
+        if requests.due:
+            if response.direct_passthrough:
+                requests.after_response()  # such an answer, of a file, is never closed
+            else:
+                response.call_on_close(requests.after_response)
+        return response
+
+    return finish
