@@ -65,7 +65,7 @@ class Options:
     #: How many tokens a process remembers.
     cache_size: int = CACHE_SIZE
     #: Other issuers whose access tokens are taken, beside the service's own.
-    issuers: tuple[TrustedIssuer, ...] = ()
+    issuers: Sequence[TrustedIssuer] = ()
     #: The Redis over which changes are told to other processes at once; none without it.
     push_url: str | None = field(default=None, repr=False)
 
