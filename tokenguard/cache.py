@@ -85,12 +85,15 @@ class Using:
 class Verified:
     """A token that was found to be good, and who it stands for: all that a request with it needs to know."""
 
-    __slots__ = ("allowance", "conditional", "ends_at", "identity", "networks", "rates", "using")
+    __slots__ = ("allowance", "client_id", "conditional", "ends_at", "identity", "networks", "rates", "using")
 
     def __init__(self, identity: Identity, record: Record, using: Using | None = None) -> None:
         """``using`` is what this process has not written yet of its use, with the same scopes."""
         token, client = record.token, record.client
         self.identity = identity
+        #: Its client's id in the store, as that of the token is in ``using``: of another issuer's not what the identity
+        #: has, which could be one of ours.
+        self.client_id = client.id
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = min(token.expires_at or NEVER, token.overlap_ends_at or NEVER, record.idle_end or NEVER)
         self.using = using or Using(token.id, identity.scopes, record.last_used_at)
@@ -176,6 +179,10 @@ class TokenCache:
             return None
         return self.entries.get(key)
 
+    def revision(self) -> int:
+        """The counter's value, so that what is read afterwards is no older. Raises StoreError."""
+        return self.breaker.call(self.store.feed, _BEYOND).revision
+
     def catch_up(self) -> int:
         """Learn what has changed, if that is due; returns what :meth:`put` is to be given. Raises StoreError."""
         begun = self.monotonic()
@@ -251,7 +258,7 @@ class TokenCache:
             self.on_reading()
         sent = self.monotonic()
         # At first nothing is remembered that an older event could be about.
-        since = self._seen if self._seen >= 0 else self.breaker.call(self.store.feed, _BEYOND).revision
+        since = self._seen if self._seen >= 0 else self.revision()
         feed: Feed = self.breaker.call(self.store.feed, since)
         with self._lock:
             if self._continues(feed):
@@ -283,10 +290,13 @@ class TokenCache:
                 self._forget(event.token_id, event.client_id)
 
     def _remember(self, key: bytes, verified: Verified) -> None:
-        identity = verified.identity
+        token_id = verified.using.token_id
+        # Another issuer's token may have several texts. One is remembered, so that none is left when it is forgotten.
+        if (other := self._keys.get(token_id, key)) != key:
+            self.entries.pop(other, None)
         self.entries[key] = verified
-        self._keys[identity.token_id] = key
-        self._of_client.setdefault(identity.client_id, set()).add(identity.token_id)
+        self._keys[token_id] = key
+        self._of_client.setdefault(verified.client_id, set()).add(token_id)
 
     def _forget(self, token_id: str | None, client_id: str) -> None:
         of_client = self._of_client.get(client_id, set())
@@ -300,7 +310,7 @@ class TokenCache:
         if len(self.entries) >= self.size:
             # Some at once, as finding the oldest has its price.
             for verified in list(islice(self.entries.values(), max(1, self.size // 100))):
-                self._forget(verified.identity.token_id, verified.identity.client_id)
+                self._forget(verified.using.token_id, verified.client_id)
 
     def _forget_all(self) -> None:
         self._generation += 1

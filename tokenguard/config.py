@@ -19,6 +19,7 @@ from .guard import Guard
 from .hooks import Hooks
 from .http import AuthScheme
 from .issuer import Issuer
+from .jwt import JWTSource, TrustedIssuer
 from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
@@ -63,6 +64,8 @@ class Options:
     stale_grace: float = 0.0
     #: How many tokens a process remembers.
     cache_size: int = CACHE_SIZE
+    #: Other issuers whose access tokens are taken, beside the service's own.
+    issuers: Sequence[TrustedIssuer] = ()
     #: The Redis over which changes are told to other processes at once; none without it.
     push_url: str | None = field(default=None, repr=False)
 
@@ -84,6 +87,7 @@ class Options:
         values = {word: _READERS[word](word, value) for word, value in given.items() if value is not None}
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
         catalog = named("SCOPES", ScopeCatalog, values.get("SCOPES"))
+        issuers = _trusted(values.get("ISSUERS", []), catalog)
         return cls(
             database_url=values.get("DATABASE_URL", DEFAULT_DATABASE_URL),
             read_url=values.get("READ_URL"),
@@ -98,6 +102,7 @@ class Options:
             stale_grace=values.get("STALE_GRACE", 0.0),
             cache_size=values.get("CACHE_SIZE", CACHE_SIZE),
             push_url=values.get("PUSH_URL"),
+            issuers=issuers,
         )
 
     def token_format(self) -> TokenFormat:
@@ -118,6 +123,7 @@ class Options:
             limiter=limiter,
             usage=UsageLog(store, clock=clock),
             cache=TokenCache(store, staleness=self.staleness, stale_grace=self.stale_grace, size=self.cache_size),
+            sources=[named("ISSUERS", JWTSource, self.issuers)] if self.issuers else [],
         )
         return RequestGuard(guard, self.scheme, hooks=hooks)
 
@@ -167,12 +173,24 @@ def _words(word: str, value: Any) -> list[str]:
     return list(values)
 
 
+def _json(word: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{PREFIX}{word} is not JSON: {error}") from None
+
+
+def _mappings(word: str, value: Any) -> list[dict[str, Any]]:
+    value = _json(word, value)
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
+        raise ConfigurationError(f"{PREFIX}{word} is a list of mappings, one for each issuer")
+    return [dict(item) for item in value]
+
+
 def _scopes(word: str, value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ConfigurationError(f"{PREFIX}{word} is not JSON: {error}") from None
+    value = _json(word, value)
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{PREFIX}{word} maps each scope to its description")
     return value
@@ -227,6 +245,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "SIGNING_KEY": _text,
     "OLD_SIGNING_KEYS": _words,
     "SCOPES": _scopes,
+    "ISSUERS": _mappings,
     "PREFIX": _text,
     "REALM": _text,
     "HEADERS": _words,
@@ -260,6 +279,10 @@ def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
     return named("OLD_SIGNING_KEYS", lambda: SigningKeys(current, old=old))
 
 
+def _trusted(given: list[dict[str, Any]], catalog: ScopeCatalog) -> tuple[TrustedIssuer, ...]:
+    return tuple(named("ISSUERS", TrustedIssuer.read, members, catalog) for members in given)
+
+
 def _scheme(values: Mapping[str, Any], catalog: ScopeCatalog) -> AuthScheme:
     asked = {"proxies": "PROXIES", "rate_headers": "RATE_HEADERS", "error_form": "ERROR_FORM"}
     given: dict[str, Any] = {name: values[word] for name, word in asked.items() if word in values}
@@ -274,7 +297,9 @@ def _scheme(values: Mapping[str, Any], catalog: ScopeCatalog) -> AuthScheme:
 
 def _resource(values: Mapping[str, Any], name: str, scopes: Iterable[str]) -> ProtectedResource | None:
     # What is set beside it is looked at in any case.
-    url, servers = values.get("RESOURCE", "https://localhost"), values.get("AUTHORIZATION_SERVERS", [])
+    url, servers = values.get("RESOURCE", "https://localhost"), values.get("AUTHORIZATION_SERVERS")
+    if servers is None:
+        servers = [members["issuer"] for members in values.get("ISSUERS", [])]
     page = values.get("RESOURCE_DOCUMENTATION", "")
     named("RESOURCE", ProtectedResource, url)
     named("AUTHORIZATION_SERVERS", lambda: ProtectedResource(url, authorization_servers=servers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+from collections.abc import Sequence
 
 from .breaker import NotAsked
 from .cache import NEVER, TokenCache, Verified
@@ -21,8 +22,9 @@ from .errors import (
 )
 from .identity import Identity
 from .scopes import Requirement, ScopeCatalog
+from .sources import MAX_LENGTH, ForeignToken, Source
 from .store import USE_INTERVAL, Record, State, Store
-from .tokens import Read, Secret, TokenFormat
+from .tokens import Client, Read, Secret, Token, TokenFormat
 from .usage import UsageLog, end_if_idle
 
 log = logging.getLogger("tokenguard")
@@ -46,10 +48,12 @@ class Guard:
         limiter: Limiter | None = None,
         usage: UsageLog | None = None,
         cache: TokenCache | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
         """``limiter`` counts requests where tokens or clients have a rate; ``usage`` writes down what is used.
 
-        ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does.
+        ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does. ``sources`` are those of other
+        issuers' tokens, beside the service's own. Raises ConfigurationError for one that grants what ``catalog`` lacks.
         """
         self.store = store
         self.tokens = tokens
@@ -58,6 +62,9 @@ class Guard:
         self.limiter = limiter
         self.usage = usage
         self.cache = TokenCache(store) if cache is None else cache
+        self.sources = tuple(sources)
+        for source in self.sources:
+            source.check(self.catalog)
         #: When this process last tried to record the end of an idle token.
         self._idle_tried: dict[str, int] = {}
 
@@ -73,9 +80,15 @@ class Guard:
         """The same, with what else is known of the token."""
         if credential is None:
             raise MissingToken
-        key = self.tokens.key(credential.reveal())
+        key = self.key(credential.reveal())
         verified = self.remembered(key) if key else None
-        return self.check(self.look_up(self.tokens.read(credential), key) if verified is None else verified, address)
+        return self.check(self._learn(credential, key) if verified is None else verified, address)
+
+    def key(self, text: str) -> bytes:
+        """Under what a text is remembered if it is that of a token; nothing if it can be none by its length."""
+        if not self.sources or len(text) == self.tokens.length:
+            return self.tokens.key(text)
+        return self.tokens.key_of_any(text) if len(text) <= MAX_LENGTH and text.isascii() else b""
 
     def remembered(self, key: bytes) -> Verified | None:
         """What is known already of the token with this :meth:`TokenFormat.key`.
@@ -109,11 +122,17 @@ class Guard:
         except AuthError as error:
             return error.with_traceback(None)
 
-    def recognise(self, credential: Secret | None) -> Read:
-        """As far as it goes without the store: raises MissingToken, or InvalidToken for what was not signed here."""
+    def recognise(self, credential: Secret | None) -> Read | Source:
+        """As far as it goes without asking anybody.
+
+        Raises MissingToken, or InvalidToken for what was neither signed here nor is of the kind of any source.
+        """
         if credential is None:
             raise MissingToken
-        return self.tokens.read(credential)
+        read = self._read(credential.reveal())
+        if read is None or isinstance(read, InvalidToken):
+            raise read or InvalidToken("not a token of this service")
+        return read
 
     def authorize(self, identity: Identity, requirement: Requirement) -> None:
         """Let ``identity`` pass if it meets ``requirement``; raises InsufficientScope otherwise."""
@@ -144,13 +163,64 @@ class Guard:
 
     def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
         """What is to be said of a text that is not remembered; None for one that has not even the shape of a token."""
-        read = self.tokens.examine(text)
-        if not isinstance(read, Read):
+        read = self._read(text)
+        if read is None or isinstance(read, InvalidToken):
             return read
         try:
-            return self.look_up(read, key)
+            if isinstance(read, Read):
+                return self.look_up(read, key)
+            return self.look_up_foreign(read, Secret(text, "credential"), key)
         except AuthError as error:
             return error.with_traceback(None)
+
+    def _read(self, text: str) -> Read | Source | InvalidToken | None:
+        """What was signed here, or else the source whose kind it is; None for what is of no kind."""
+        # By its shape alone: whose it is must be clear before anything is verified, and nobody tries it on the others.
+        read = self.tokens.examine(text)
+        if read is None and self.sources:
+            return next((source for source in self.sources if source.takes(text)), None)
+        return read
+
+    def _learn(self, credential: Secret, key: bytes) -> Verified:
+        read = self.recognise(credential)
+        return self.look_up(read, key) if isinstance(read, Read) else self.look_up_foreign(read, credential, key)
+
+    def look_up_foreign(self, source: Source, credential: Secret, key: bytes) -> Verified:
+        """Who presents a token of another issuer, remembered under ``key`` until it ends. Raises as authenticate.
+
+        The store can only say no, or less: the client may be disabled here, or limited, and the token be revoked.
+        """
+        at = self.clock()
+        token = source.verify(credential, at, self.catalog)
+        try:
+            generation = self.cache.catch_up()
+            verified, revision = self._accepted(token)
+            if at >= token.expires_at:  # within the leeway: for this request alone
+                verified.ends_at = token.refused_at
+            elif not self.cache.put(key, verified, revision, generation):
+                verified, revision = self._accepted(token)
+                self.cache.put(key, verified, revision, generation)
+        except StoreError as error:
+            raise self._unavailable(error, token.token_id) from error
+        return verified
+
+    def _accepted(self, token: ForeignToken) -> tuple[Verified, int]:
+        ask = self.cache.breaker.call
+        # The counter first: of each change that is later than what is read here, the feed will tell.
+        revision = 0 if self.store.in_transaction else self.cache.revision()
+        row = ask(self.store.find, token.local_token_id, primary=True)
+        client = ask(self.store.client, token.local_client_id)
+        if client is None or client.id != token.local_client_id:  # it may be the name of another
+            client = Client(token.local_client_id, token.client_id, token.scopes, True, token.issued_at)
+        if row is not None or not client.enabled:
+            reason = State.CLIENT_DISABLED if row is None else State.REVOKED
+            raise InvalidToken(reason.value, token_id=token.token_id, client_id=token.client_id)
+        scopes = self.catalog.effective(token.scopes, client.scopes)
+        ids = token.client_id, client.name, token.token_id
+        identity = Identity(*ids, scopes, token.issuer, token.subject, token.claims)
+        # As one of ours is, though no row is there.
+        like = Token(token.local_token_id, client.id, "", token.scopes, "", "", token.issued_at, token.expires_at)
+        return Verified(identity, Record(like, client, revision)), revision
 
     def look_up(self, read: Read, key: bytes) -> Verified:
         """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""

@@ -24,10 +24,11 @@ from .errors import (
 from .forms import FORMS
 from .okta import ApiError
 from .resource import ProtectedResource
+from .sources import MAX_LENGTH
 from .tokens import Secret
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
-MAX_CREDENTIAL_LENGTH = 8192
+MAX_CREDENTIAL_LENGTH = MAX_LENGTH
 #: How many combinations of an answer's own caching headers are remembered with what is made of them.
 MAX_KNOWN_MARKS = 100
 #: Seconds for which anybody may keep the resource's metadata.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from .scopes import Scopes
 
@@ -10,9 +13,45 @@ from .scopes import Scopes
 OWN_ISSUER = "tokenguard"
 
 
+class Claims(Mapping[str, Any]):
+    """What another issuer has said in a token, member by member. Nothing in it can be changed.
+
+    Lists are tuples, and objects are read-only mappings. The repr shows the names alone.
+    """
+
+    __slots__ = ("_members",)
+
+    def __init__(self, members: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._members = {name: _frozen(value) for name, value in members.items()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._members.items()))
+
+    def __repr__(self) -> str:
+        return f"<Claims: {', '.join(map(ascii, self)) or 'none'}>"
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Claims(value)
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which application is calling, and what it may do: all that a view sees. It knows nothing of users."""
+    """Which application is calling, and what it may do: all that a view sees. It knows nothing of users.
+
+    Of another issuer's token the ids are the issuer's own: what is kept by client is kept by ``(issuer, client_id)``.
+    """
 
     client_id: str
     client_name: str
@@ -20,3 +59,7 @@ class Identity:
     #: What the token was given, cut to what its client may have now, with implications applied.
     scopes: Scopes
     issuer: str = OWN_ISSUER
+    #: Whom the token is about, in its issuer's words; None for the service's own tokens.
+    subject: str | None = None
+    #: All that another issuer has said in its token; empty for the service's own.
+    claims: Claims = field(default=Claims(), repr=False)

@@ -60,21 +60,23 @@ class Issuer:
         *,
         actor: str,
         conditions: Conditions | None = None,
+        client_id: str | None = None,
     ) -> Client:
-        """A new client whose tokens may have ``scopes`` at most.
+        """A new client whose tokens may have ``scopes`` at most. Its id is a random one, unless there is to be another.
 
         Raises InvalidValue for a malformed name or scope, IssuanceError if the name is taken or the catalogue does
         not know a scope.
         """
-        _check_actor(actor)
+        check_actor(actor)
         if not check_label("a client's name", name):
             raise InvalidValue("a client needs a name")
         ceiling = self._known(Scopes.of(scopes))
         with self.store.transaction() as tx:
-            if tx.client(name) is not None:
-                raise IssuanceError(f"there is already a client {name!r}")
-            client = Client(random_id(), name, ceiling, True, self.clock(), conditions or Conditions())
-            tx.put_client(client, _change(EventKind.CLIENT_REGISTERED, client.created_at, actor, None, client))
+            for taken in filter(None, (name, client_id)):
+                if tx.client(taken) is not None:
+                    raise IssuanceError(f"there is already a client {taken!r}")
+            client = Client(client_id or random_id(), name, ceiling, True, self.clock(), conditions or Conditions())
+            tx.put_client(client, recorded(EventKind.CLIENT_REGISTERED, client.created_at, actor, None, client))
         return client
 
     def disable(self, client: str, *, actor: str) -> Client:
@@ -113,7 +115,7 @@ class Issuer:
         malformed values, UnknownClient, IssuanceError naming a scope that is unknown or beyond the client's, or for an
         end that is past, and PolicyViolation naming the rule.
         """
-        _check_actor(actor)
+        check_actor(actor)
         granted = self._known(Scopes.of(scopes))
         if not granted:
             raise IssuanceError("a token without scopes could do nothing: name at least one")
@@ -150,7 +152,7 @@ class Issuer:
         overlap, IssuanceError if the token has ended, is rotated already or ends before the overlap would, and whatever
         :meth:`issue` raises.
         """
-        _check_actor(actor)
+        check_actor(actor)
         if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
             check_duration(overlap)
         minted = self._mint()
@@ -163,7 +165,7 @@ class Issuer:
             self._may_hold(tx, record.client.id, record.token.scopes)
             old = replace(record.token, successor_id=minted.id, overlap_ends_at=at + overlap * SECOND)
             successor = self._successor(record.token, minted, at, not_after)
-            tx.put_token(old, _change(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
+            tx.put_token(old, recorded(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
             self._put_new(tx, successor, actor, replaces=token_id)
             tx.on_commit(partial(call, self.hooks.rotated, token=old, successor=successor))
         return Issued(successor, minted.text)
@@ -174,7 +176,7 @@ class Issuer:
         A token that is already revoked stays as it is: the time of its end does not change. ``reason`` goes into the
         event; raises InvalidValue for one that is not printable or too long.
         """
-        _check_actor(actor)
+        check_actor(actor)
         check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
         with self.store.transaction() as tx:
             found = {token_id: tx.record(token_id) for token_id in token_ids}
@@ -184,7 +186,7 @@ class Issuer:
             alive = [record.token for record in found.values() if record and record.token.revoked_at is None]
             revoked = {token.id: replace(token, revoked_at=at) for token in alive}
             for token in alive:
-                change = _change(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id], reason=reason)
+                change = recorded(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id], reason=reason)
                 tx.put_token(revoked[token.id], change)
                 tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
@@ -197,7 +199,7 @@ class Issuer:
         ``instead_of`` is what it is known to have had, for who has decided by that. Raises UnknownToken, and
         IssuanceError if it has ended or, by now, has others than those.
         """
-        _check_actor(actor)
+        check_actor(actor)
         with self.store.transaction() as tx:
             record = tx.record(token_id)
             if record is None:
@@ -209,7 +211,7 @@ class Issuer:
             changed = replace(record.token, conditions=conditions)
             if changed != record.token:
                 kind = EventKind.TOKEN_CONDITIONS_CHANGED
-                tx.put_token(changed, _change(kind, at, actor, record.token, changed))
+                tx.put_token(changed, recorded(kind, at, actor, record.token, changed))
         return changed
 
     def record_refusal(self, violation: PolicyViolation, *, actor: str) -> None:
@@ -241,7 +243,7 @@ class Issuer:
             # Whoever rotates again and again, with long overlaps, must not collect tokens that all work.
             others = [other for other in others if other.token.id != replaces]
         self.policy.check(token, others, token.created_at, overlapping=replaces is not None)
-        tx.put_token(token, _change(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
+        tx.put_token(token, recorded(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
 
     @contextmanager
     def _audited(self, actor: str) -> Iterator[Transaction]:
@@ -273,16 +275,17 @@ class Issuer:
         return client
 
     def _change_client(self, ref: str, kind: EventKind, actor: str, **changes: Any) -> Client:
-        _check_actor(actor)
+        check_actor(actor)
         with self.store.transaction() as tx:
             client = _existing(tx, ref)
             changed = replace(client, **changes)
             if changed != client:
-                tx.put_client(changed, _change(kind, self.clock(), actor, client, changed))
+                tx.put_client(changed, recorded(kind, self.clock(), actor, client, changed))
         return changed
 
 
-def _check_actor(actor: str) -> None:
+def check_actor(actor: str) -> None:
+    """Raises InvalidValue for what does not say who does something."""
     if not check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH):
         raise InvalidValue("say who does this: the actor is empty")
 
@@ -321,9 +324,10 @@ def _end(begin: int, length: int | None, not_after: int | None) -> int | None:
     return min(ends, default=None)
 
 
-def _change(
+def recorded(
     kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
 ) -> Change:
+    """The event of a change from ``old`` to ``new``."""
     before, after = _recorded(old), _recorded(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
     return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))

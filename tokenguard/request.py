@@ -97,7 +97,7 @@ class RequestGuard:
         sources = self.scheme.sources(environ)
         try:
             credential = self.scheme.credential(environ)
-            known = None if credential is None else self.guard.recall(self.guard.tokens.key(credential.reveal()))
+            known = None if credential is None else self.guard.recall(self.guard.key(credential.reveal()))
             if known is None:
                 self.guard.recognise(credential)
             elif not known.rates:  # what counts requests may have to be waited for

@@ -44,7 +44,7 @@ class ProtectedResource:
             raise ConfigurationError(f"authorization servers are a list of URLs: write [{authorization_servers!r}]")
         if documentation and not (isinstance(documentation, str) and _PAGE.fullmatch(documentation)):
             raise ConfigurationError(f"the documentation is the URL of a page, not {documentation!r}")
-        self.identifier = _checked("the resource", identifier)
+        self.identifier = checked_url("the resource", identifier)
         parts = urlsplit(identifier)
         #: The host, with its port if it has one.
         self.host = parts.netloc
@@ -56,7 +56,7 @@ class ProtectedResource:
             "resource": identifier,
             "resource_name": name,
             "resource_documentation": documentation,
-            "authorization_servers": [_checked("an authorization server", url) for url in authorization_servers],
+            "authorization_servers": [checked_url("an authorization server", url) for url in authorization_servers],
             "scopes_supported": list(scopes),
             "bearer_methods_supported": ["header"],
         }
@@ -64,7 +64,7 @@ class ProtectedResource:
         self.metadata: dict[str, Any] = {member: value for member, value in document.items() if value}
 
 
-def _checked(what: str, url: str) -> str:
+def checked_url(what: str, url: str) -> str:
     if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url) or not _has_a_port_that_exists(url):
         raise ConfigurationError(
             f"{what} is a URL such as https://api.example.com or https://example.com/tenant1, in lower case up to its "

@@ -14,6 +14,7 @@ from .hooks import Heard, Hooks, call
 from .http import AuthScheme
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME
 from .scopes import Requirement
+from .sources import MAX_LENGTH
 from .tokens import SCHEME
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further, nothing = scheme.further, (None,) * len(scheme.further)
     begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
+    # Those of other issuers are of any length.
+    longest = MAX_LENGTH if guard.sources else 0
     clock, is_system_clock = guard.clock, guard.clock.clock is now
     told = hooks.authenticated
     # Besides what passes it on to the signal, whenever that was added.
@@ -45,7 +48,11 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             return None
         outcome = environ.get(OUTCOME)
         if outcome is None:
-            if authorization is None or len(authorization) != length or not authorization.isascii():
+            if (
+                authorization is None
+                or (len(authorization) != length and len(authorization) > longest)
+                or not authorization.isascii()
+            ):
                 return None
             if query and is_sent_in(query):
                 return None

@@ -130,6 +130,9 @@ class Record(NamedTuple):
     def ended_at(self, now: int) -> int | None:
         """When it ended for good, if it has by ``now``; a disabled client's token may come back."""
         token = self.token
+        if not token.key_fingerprint:
+            # Another issuer's, which goes on until its end: what refuses it until then is that this is here.
+            return token.expires_at if _past(token.expires_at, now) else None
         ends = [token.revoked_at, token.idle_ended_at, token.overlap_ends_at, token.expires_at]
         return min((end for end in ends if end is not None and end <= now), default=None)
 

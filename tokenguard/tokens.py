@@ -115,6 +115,7 @@ class Token:
     name: str
     scopes: Scopes
     digest: str = field(repr=False)
+    #: Of the key that signed it here; both are empty for one of another issuer, which is here only if it is revoked.
     key_fingerprint: str
     created_at: int
     expires_at: int | None = None
@@ -277,6 +278,10 @@ class TokenFormat:
         """Under what a text that may be a token of this service is remembered; nothing if it is none by its length."""
         if len(text) != self.length or not text.isascii():
             return b""  # what is too long is not even looked at
+        return self.key_of_any(text)
+
+    def key_of_any(self, text: str) -> bytes:
+        """The same of any ASCII text, as one of another issuer."""
         # Another digest than the store's: it takes less time, and is of no use to any other process. And of the whole
         # header as most send it, which need not be taken apart for that.
         salted = self.salted.copy()

@@ -17,10 +17,11 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from .cache import NOTHING, Using, Verified
+from .cache import NEVER, NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
+from .identity import OWN_ISSUER
 from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 
@@ -70,6 +71,10 @@ class UsageLog:
     def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
         """What is to be seen to before a use is counted that meets ``requirement``: not often."""
         using = verified.using
+        if verified.identity.issuer != OWN_ISSUER:  # of those the store keeps no uses
+            verified.meets(requirement)
+            using.look_at = NEVER
+            return
         with self._lock:
             older = self._waiting.get(using.token_id)
             if older is not using:

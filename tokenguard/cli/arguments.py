@@ -30,6 +30,20 @@ def with_conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_options
 
 
+def with_foreign_client(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--issuer`` and ``--client-id``, which the command gets as ``issuer`` and ``client_id``: both or neither."""
+
+    @click.option("--issuer", metavar="URL", help="Of another issuer, with this identifier.")
+    @click.option("--client-id", metavar="ID", help="What that issuer calls the client.")
+    @wraps(command)
+    def with_options(*args: Any, issuer: str | None, client_id: str | None, **rest: Any) -> Any:
+        if bool(issuer) != bool(client_id):
+            raise click.UsageError("--issuer and --client-id go together: give both, or neither")
+        return command(*args, issuer=issuer or None, client_id=client_id or None, **rest)
+
+    return with_options
+
+
 def duration(text: str | None) -> int | None:
     """Seconds, of an option that may be missing; raises InvalidValue."""
     return None if text is None else parse_duration(text)

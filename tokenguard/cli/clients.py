@@ -7,8 +7,9 @@ import click
 from ..clock import now
 from ..conditions import UNCONDITIONAL, Conditions
 from ..scopes import Scopes
+from ..sources import local_client_id
 from ..store import State
-from .arguments import as_json, with_conditions
+from .arguments import as_json, with_conditions, with_foreign_client
 from .frame import Backend, Group, actor, pass_backend
 from .output import client_fields, conditions_text, print_fields, print_json, print_rows, readable, say
 
@@ -19,11 +20,19 @@ _COLUMNS = {"id": "ID", "name": "Name", "scopes": "Scopes", "enabled": "Enabled"
 @group.command("add")
 @click.argument("name")
 @click.option("--scopes", required=True, metavar='"A B"', help="What its tokens may ever do, separated by spaces.")
+@with_foreign_client
 @with_conditions
 @pass_backend
-def add(backend: Backend, name: str, scopes: str, conditions: Conditions) -> None:
-    """Register the client NAME. Networks and rate hold for all its tokens together."""
-    client = backend.issuer.register(name, Scopes.parse(scopes), conditions=conditions, actor=actor())
+def add(
+    backend: Backend, name: str, scopes: str, issuer: str | None, client_id: str | None, conditions: Conditions
+) -> None:
+    """Register the client NAME. Networks and rate hold for all its tokens together.
+
+    With --issuer and --client-id it is the client that this issuer knows by that id.
+    """
+    known_as = None if issuer is None or client_id is None else local_client_id(issuer, client_id)
+    granted = Scopes.parse(scopes)
+    client = backend.issuer.register(name, granted, conditions=conditions, actor=actor(), client_id=known_as)
     say(f"Client {client.name} has the id {client.id}. Its tokens may have: {client.scopes or 'nothing'}.")
     if conditions != UNCONDITIONAL:
         say(f"Conditions for all its tokens together: {conditions_text(conditions)}.")

@@ -10,11 +10,12 @@ import click
 from ..clock import SECOND, isoformat, now
 from ..conditions import Conditions
 from ..errors import InvalidToken, StoreError
+from ..foreign import revoke_token
 from ..issuer import Issued
 from ..scopes import Scopes
 from ..store import Record
 from ..tokens import Secret, Token
-from .arguments import as_json, duration, overlap_seconds, with_conditions
+from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
 from .details import token_details
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say, token_fields
@@ -112,10 +113,23 @@ def show(backend: Backend, token_id: str, as_json: bool) -> None:
 @group.command()
 @click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the audit trail.")
+@with_foreign_client
 @pass_backend
-def revoke(backend: Backend, token_ids: tuple[str, ...], reason: str) -> None:
-    """End the tokens with these IDs for good: all of them, or none if one is unknown."""
-    for token in backend.issuer.revoke(*token_ids, actor=actor(), reason=reason):
+def revoke(
+    backend: Backend, token_ids: tuple[str, ...], reason: str, issuer: str | None, client_id: str | None
+) -> None:
+    """End the tokens with these IDs for good: all of them, or none if one is unknown.
+
+    With --issuer and --client-id the IDs are the "jti" of tokens of that issuer, which are refused here from now on.
+    """
+    if issuer is not None and client_id is not None:
+        revoked = [
+            revoke_token(backend.issuer, issuer, client_id, token_id, actor=actor(), reason=reason)
+            for token_id in token_ids
+        ]
+    else:
+        revoked = backend.issuer.revoke(*token_ids, actor=actor(), reason=reason)
+    for token in revoked:
         say(f"Token {token.id} is revoked since {isoformat(token.revoked_at or 0)}.")
 
 

@@ -23,9 +23,10 @@ from rest_framework.throttling import SimpleRateThrottle
 # Nothing of rest_framework.views up here: it imports this module, where the settings name a class of it.
 from ..errors import AuthError, InsufficientScope, InvalidToken, InvalidValue, MissingToken
 from ..http import is_preflight
-from ..identity import Identity
+from ..identity import OWN_ISSUER, Identity
 from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
+from ..sources import local_client_id
 from .middleware import MIDDLEWARE, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
@@ -150,13 +151,20 @@ class HasScopes(HasToken):
 
 
 class TokenRateThrottle(SimpleRateThrottle):
-    """Counts by token. A request without a valid one is not counted: permissions are for that."""
+    """Counts by token, and by client where another issuer has issued it: such a client gets a new one at will.
+
+    A request without a valid one is not counted: permissions are for that.
+    """
 
     scope = "token"
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
         identity = get_identity(request)
-        return None if identity is None else self.cache_format % {"scope": self.scope, "ident": identity.token_id}
+        if identity is None:
+            return None
+        own = identity.issuer == OWN_ISSUER
+        counted = identity.token_id if own else local_client_id(identity.issuer, identity.client_id)
+        return self.cache_format % {"scope": self.scope, "ident": counted}
 
 
 class _Prepared(BaseRenderer):

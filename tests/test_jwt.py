@@ -1,0 +1,748 @@
+"""Other issuers' access tokens beside the service's own: who is let in, and every way of forging that is not."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jws
+from joserfc.jwk import OctKey, RSAKey
+
+from tokenguard import (
+    AuthScheme,
+    Conditions,
+    ConfigurationError,
+    Guard,
+    Identity,
+    InsufficientScope,
+    InvalidToken,
+    Issuer,
+    MemoryStore,
+    NetworkNotAllowed,
+    RequestGuard,
+    Requirement,
+    ScopeCatalog,
+    Scopes,
+    Secret,
+    SigningKeys,
+    StoreUnavailable,
+    TemporarilyUnavailable,
+    TokenCache,
+    TokenFormat,
+    UsageLog,
+)
+from tokenguard.config import Options
+from tokenguard.foreign import register_client, revoke_token
+from tokenguard.jwks import KeysUnavailable, fetch, metadata_urls
+from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.outcome import LET_IN, OUTCOME
+from tokenguard.prune import prune
+from tokenguard.sources import local_client_id, local_token_id
+from tokenguard.store import Event, Record
+
+from .conftest import KEY, StoppedClock, run_together
+from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, https_idp
+from .services.common import CATALOG
+
+READ = Requirement(("users:read",))
+
+
+class Store(MemoryStore):
+    """Counts the questions, and fails when told to."""
+
+    asked = 0
+    down = False
+
+    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("the database cannot be used")
+        return super().find(token_id, primary=primary)
+
+
+@dataclass
+class Service:
+    """A guard that takes its own tokens and those of one issuer."""
+
+    idp: Idp = field(default_factory=lambda: Idp("https://org.okta.com"))
+    options: dict[str, Any] = field(default_factory=dict)
+    store: Store = field(default_factory=Store)
+    clock: StoppedClock = field(default_factory=StoppedClock)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        trusted = TrustedIssuer(self.idp.issuer, AUDIENCE, **self.options)
+        self.source = JWTSource([trusted], fetch=self.idp.fetch, monotonic=lambda: self.seconds)
+        self.tokens, self.catalog = TokenFormat(SigningKeys(KEY)), ScopeCatalog(CATALOG)
+        self.usage = UsageLog(self.store, clock=self.clock)
+        self.guard = self.another_process()
+        self.issuer = Issuer(self.store, self.tokens, catalog=self.catalog, clock=self.clock)
+
+    def another_process(self) -> Guard:
+        cache = TokenCache(self.store, monotonic=lambda: self.seconds)
+        return Guard(
+            self.store,
+            self.tokens,
+            catalog=self.catalog,
+            clock=self.clock,
+            usage=self.usage,
+            cache=cache,
+            sources=[self.source],
+        )
+
+    def who(self, text: str) -> Identity:
+        return self.guard.authenticate(Secret(text), "192.0.2.1")
+
+    def refusal(self, text: str) -> str:
+        with pytest.raises(InvalidToken) as refused:
+            self.who(text)
+        assert refused.value.detail == InvalidToken.detail
+        return refused.value.reason
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+def test_a_token_of_okta_is_its_application(service: Service) -> None:
+    identity = service.who(service.idp.token())
+    assert (identity.client_id, identity.client_name) == ("0oa1nightly", "0oa1nightly")
+    assert identity.issuer == "https://org.okta.com/oauth2/default"
+    assert identity.token_id == service.idp.claims["jti"]
+    assert identity.subject == "0oa1nightly"
+    assert identity.scopes == Scopes(["users:read"])
+
+
+def test_own_tokens_and_others_go_beside_each_other(service: Service) -> None:
+    service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue("billing", "users:read", actor="tests")
+    for _ in range(2):
+        assert service.who(own.text.reveal()).issuer == "tokenguard"
+        assert service.who(service.idp.token()).issuer == service.idp.issuer
+    identity = service.who(own.text.reveal())
+    assert identity.subject is None
+    assert len(identity.claims) == 0
+
+
+@pytest.mark.parametrize(
+    ("claims", "client"),
+    [
+        ({"cid": None, "client_id": "abc"}, "abc"),
+        ({"cid": None, "azp": "abc"}, "abc"),
+        ({"cid": None, "client_id": "abc", "azp": "abc"}, "abc"),
+    ],
+)
+def test_what_other_issuers_call_a_client(service: Service, claims: dict[str, Any], client: str) -> None:
+    assert service.who(service.idp.token(**claims)).client_id == client
+
+
+@pytest.mark.parametrize(
+    ("claims", "scopes"),
+    [
+        ({"scp": ["users:manage"]}, "users:manage users:read"),
+        ({"scp": None, "scope": "users:read groups:read"}, "users:read groups:read"),
+        ({"scp": "users:read"}, "users:read"),
+        ({"scp": ["openid", "users:read"]}, "users:read"),
+        ({"scp": ["*", "users.*", "users:*"]}, ""),
+        ({"scp": []}, ""),
+        ({"scp": None}, ""),
+    ],
+)
+def test_scopes_that_the_catalogue_has_stand_for_themselves(
+    service: Service, claims: dict[str, Any], scopes: str
+) -> None:
+    identity = service.who(service.idp.token(**claims))
+    assert identity.scopes == Scopes.parse(scopes)
+    if not scopes:
+        with pytest.raises(InsufficientScope):
+            service.guard.authorize(identity, READ)
+
+
+def test_scopes_are_mapped_as_the_operator_says_and_no_others() -> None:
+    mapped = {"okta.users.manage": ["users:manage"], "okta.groups.read": "groups:read"}
+    service = Service(options={"scopes": mapped})
+    text = service.idp.token(scp=["okta.users.manage", "users:read", "groups:read"])
+    assert service.who(text).scopes == Scopes(["users:manage", "users:read"])
+
+
+def test_claims_can_be_read_and_not_changed(service: Service) -> None:
+    text = service.idp.token(groups=["a", "b"], address={"country": "AT"})
+    identity = service.who(text)
+    assert identity.claims["groups"] == ("a", "b")
+    assert identity.claims["address"]["country"] == "AT"
+    with pytest.raises(TypeError):
+        identity.claims["groups"] = ()  # type: ignore[index]
+    with pytest.raises(TypeError):
+        identity.claims["address"]["country"] = "DE"
+    for part in text.split("."):
+        assert part not in repr(identity) + repr(identity.claims) + repr(dict(identity.claims))
+    hash(identity)
+
+
+def test_a_token_without_an_id_has_one_that_is_made_of_it(service: Service) -> None:
+    one, other = service.idp.token(jti=None), service.idp.token(jti=None, exp=AT + 3601)
+    assert service.who(one).token_id == service.who(one).token_id != service.who(other).token_id
+
+
+def signed_with_the_public_key(idp: Idp) -> str:
+    pem = idp.keys["one"].as_pem(private=False)  # type: ignore[attr-defined]
+    return jws.serialize_compact(
+        {"alg": "HS256", "kid": "one"}, json.dumps(idp.claims), OctKey.import_key(b64(pem)), algorithms=["HS256"]
+    )
+
+
+def unsigned(idp: Idp, alg: str = "none") -> str:
+    return f"{b64({'alg': alg, 'kid': 'one'})}.{b64(idp.claims)}."
+
+
+def with_claims_changed(idp: Idp) -> str:
+    header, _, signature = idp.token().split(".")
+    return f"{header}.{b64({**idp.claims, 'scp': ['users:manage']})}.{signature}"
+
+
+def own_key_in_the_header(idp: Idp, **more: Any) -> str:
+    thief = RSA_KEYS[1]
+    return idp.token(key=thief, header={"jwk": thief.as_dict(private=False), **more})
+
+
+FORGERIES: dict[str, Callable[[Idp], str]] = {
+    "none": unsigned,
+    "None": lambda idp: unsigned(idp, "None"),
+    "no signature": lambda idp: unsigned(idp, "RS256"),
+    "HS256 with the public key": signed_with_the_public_key,
+    "an algorithm that is not allowed": lambda idp: idp.token(header={"alg": "RS384"}),
+    "another algorithm of the same key": lambda idp: idp.token(header={"alg": "PS256"}),
+    "the algorithm of another key": lambda idp: idp.token(key=EC_KEY),
+    "no algorithm": lambda idp: f"{b64({'kid': 'one'})}.{b64(idp.claims)}.AAAA",
+    "an algorithm that is no text": lambda idp: f"{b64({'alg': ['RS256'], 'kid': 'one'})}.{b64(idp.claims)}.AAAA",
+    "a changed claim": with_claims_changed,
+    "another key's signature": lambda idp: idp.token(key=RSA_KEYS[1]),
+    "another key of the set": lambda idp: idp.token(kid="one", key=idp.keys["two"]),
+    "an unknown kid": lambda idp: idp.token(kid="three", key=RSA_KEYS[1]),
+    "no kid": lambda idp: idp.token(kid=None),
+    "a kid that is no text": lambda idp: f"{b64({'alg': 'RS256', 'kid': 1})}.{b64(idp.claims)}.AAAA",
+    "a key of 1024 bits": lambda idp: idp.token(kid="weak"),
+    "a key that is for encryption": lambda idp: idp.token(kid="enc"),
+    "an embedded key": own_key_in_the_header,
+    "an embedded key beside a good signature": lambda idp: idp.token(
+        header={"jwk": idp.keys["one"].as_dict(private=False)}
+    ),
+    "a URL of keys": lambda idp: idp.token(header={"jku": idp.issuer + "/v1/keys"}),
+    "a URL of a certificate": lambda idp: idp.token(header={"x5u": idp.issuer + "/cert"}),
+    "a certificate": lambda idp: idp.token(header={"x5c": ["AAAA"]}),
+    "another issuer": lambda idp: idp.token(iss="https://other.okta.com/oauth2/default"),
+    "nearly the issuer": lambda idp: idp.token(iss=idp.issuer + "/"),
+    "no issuer": lambda idp: idp.token(iss=None),
+    "an issuer that is a list": lambda idp: idp.token(iss=[idp.issuer]),
+    "another audience": lambda idp: idp.token(aud="api://other"),
+    "no audience": lambda idp: idp.token(aud=None),
+    "audiences of which none is ours": lambda idp: idp.token(aud=["api://other", "api://directory/"]),
+    "an audience that is no text": lambda idp: idp.token(aud=[AUDIENCE, 7]),
+    "an audience that is an object": lambda idp: idp.token(aud={AUDIENCE: 1}),
+    "no end": lambda idp: idp.token(exp=None),
+    "an end that is a text": lambda idp: idp.token(exp=str(AT + 60)),
+    "an end that is true": lambda idp: idp.token(exp=True),
+    "an end that is endless": lambda idp: idp.token(exp=1e300),
+    "ended": lambda idp: idp.token(exp=AT - 60),
+    "not valid yet": lambda idp: idp.token(nbf=AT + 61),
+    "issued in the future": lambda idp: idp.token(iat=AT + 61),
+    "a beginning that is a text": lambda idp: idp.token(nbf="0"),
+    "crit": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'crit': ['exp']})}.{b64(idp.claims)}.AAAA",
+    "an unencoded payload": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'b64': False})}.{b64(idp.claims)}.AAAA",
+    "bound to a key": lambda idp: idp.token(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+    "an ID token by its typ": lambda idp: idp.token(header={"typ": "id+jwt"}),
+    "a DPoP proof": lambda idp: idp.token(header={"typ": "dpop+jwt"}),
+    "a typ that is no text": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'typ': 1})}.{b64(idp.claims)}.AAAA",
+    "no client": lambda idp: idp.token(cid=None),
+    "an empty client": lambda idp: idp.token(cid=""),
+    "a client that is no text": lambda idp: idp.token(cid=7),
+    "a client of several lines": lambda idp: idp.token(cid="a\nb"),
+    "two clients": lambda idp: idp.token(client_id="another"),
+    "a jti that is no text": lambda idp: idp.token(jti=7),
+    "a subject that is no text": lambda idp: idp.token(sub=7),
+    "scopes that are no texts": lambda idp: idp.token(scp=[7]),
+    "scopes that are an object": lambda idp: idp.token(scp={"users:read": True}),
+    "a claim twice": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "cid": "0oa1nightly"}'),
+    "a header twice": lambda idp: b64(b'{"alg":"none","alg":"RS256","kid":"one"}') + f".{b64(idp.claims)}.AAAA",
+    "claims that are a list": lambda idp: idp.signed(b"[]"),
+    "claims that are no JSON": lambda idp: idp.signed(b"{NaN}"),
+    "a number that is none": lambda idp: idp.signed(json.dumps({**idp.claims, "x": float("nan")}).encode()),
+    "very many digits": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "x": ' + b"9" * 4400 + b"}"),
+    "very deep claims": lambda idp: idp.signed(b'{"x":' * 900 + b"1" + b"}" * 900),
+    "claims that are not UTF-8": lambda idp: idp.signed(b"\xff\xfe"),
+    "two parts": lambda idp: ".".join(idp.token().split(".")[:2]),
+    "four parts": lambda idp: idp.token() + ".AAAA",
+    "five parts": lambda idp: "a.b.c.d.e",
+    "encrypted": lambda idp: f"{b64({'alg': 'RSA-OAEP', 'enc': 'A256GCM'})}.a.b.c.d",
+    "another text for the same signature": lambda idp: _respelt(idp.token()),
+    "padding": lambda idp: idp.token() + "=",
+}
+
+
+def _respelt(text: str) -> str:
+    """The same bytes in base64, for who does not look at the bits that stand for nothing."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    assert len(text.split(".")[2]) % 4 == 2
+    return text[:-1] + alphabet[alphabet.index(text[-1]) + 1]
+
+
+@pytest.mark.filterwarnings("ignore:Key size should be")
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_forged_and_broken_tokens_are_refused_and_ask_the_store_nothing(service: Service, forgery: str) -> None:
+    idp = service.idp
+    idp.keys |= {"two": EC_KEY, "weak": RSAKey.generate_key(1024), "enc": RSA_KEYS[1]}
+    published = idp.jwks()
+    published["keys"][-1]["use"] = "enc"
+    idp.jwks = lambda: published  # type: ignore[method-assign]
+    service.refusal(FORGERIES[forgery](idp))
+    assert service.store.asked == 0
+    assert len(service.guard.cache) == 0
+    assert service.who(idp.token()).client_id == "0oa1nightly"
+
+
+def test_every_truncation_is_refused(service: Service) -> None:
+    text = service.idp.token()
+    for length in range(0, len(text), 7):
+        service.refusal(text[:length])
+    for length in (1, 2, 3, 4):
+        service.refusal(text[:-length])
+
+
+def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
+    text = service.idp.token(x="y" * 8192)
+    assert service.refusal(text) == "not a token of this service"
+    assert service.idp.asked == []
+
+
+def test_the_edges_of_the_leeway(service: Service) -> None:
+    assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
+    assert len(service.guard.cache) == 0  # and it is not remembered beyond its end
+    strict = Service(options={"leeway": 0})
+    assert strict.refusal(strict.idp.token(exp=AT)) == "expired"
+
+
+def test_what_is_remembered_ends_with_the_token(service: Service) -> None:
+    text = service.idp.token(exp=AT + 10)
+    service.who(text)
+    service.clock.move(10 + 60)
+    assert service.refusal(text) == "expired"
+
+
+@pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt"])
+def test_a_strict_issuer_is_asked_for_the_typ(typ: str) -> None:
+    service = Service(options={"typ": "at+jwt"})
+    assert service.who(service.idp.token(header={"typ": typ}))
+    assert service.refusal(service.idp.token()) == "the typ is not that of an access token"
+    service.refusal(service.idp.token(header={"typ": "JWT"}))
+
+
+def test_a_key_with_an_algorithm_of_its_own_is_good_for_no_other() -> None:
+    service = Service(options={"algorithms": ["RS256", "RS384"]})
+    published = service.idp.jwks()
+    published["keys"][0]["alg"] = "RS384"
+    service.idp.jwks = lambda: published  # type: ignore[method-assign]
+    service.refusal(service.idp.token())
+    assert service.who(service.idp.token(header={"alg": "RS384"}))
+
+
+def test_elliptic_curves(service: Service) -> None:
+    service.idp.keys = {"one": EC_KEY}
+    assert service.who(service.idp.token())
+
+
+def test_one_key_without_an_id_is_enough(service: Service) -> None:
+    published = service.idp.jwks()
+    del published["keys"][0]["kid"]
+    service.idp.jwks = lambda: published  # type: ignore[method-assign]
+    assert service.who(service.idp.token(kid=None))
+
+
+# Keys that come and go
+
+
+def test_a_repeated_token_asks_nobody(service: Service) -> None:
+    text = service.idp.token()
+    service.who(text)
+    asked, service.idp.asked = service.store.asked, []
+    for _ in range(3):
+        service.who(text)
+    assert service.store.asked == asked
+    assert service.idp.asked == []
+
+
+def test_a_new_key_is_fetched_when_it_is_first_used(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.keys["two"] = RSA_KEYS[1]
+    service.seconds = 61
+    assert service.who(service.idp.token(kid="two", jti="2"))
+
+
+def test_a_flood_of_unknown_keys_costs_a_fetch_a_minute(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.asked.clear()
+    for number in range(50):
+        service.refusal(service.idp.token(kid=f"x{number}", key=RSA_KEYS[1]))
+    assert service.idp.asked == []
+    service.seconds = 60
+    for number in range(50):
+        service.refusal(service.idp.token(kid=f"x{number}", key=RSA_KEYS[1]))
+    assert service.idp.asked.count(service.idp.keys_path) == 1
+
+
+def test_a_key_that_is_withdrawn_verifies_nothing_after_the_maximum_age(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.keys = {"two": RSA_KEYS[1]}
+    service.seconds = 3601
+    service.refusal(service.idp.token(jti="2", key=RSA_KEYS[0]))
+
+
+def test_an_outage_is_bridged_for_a_day_and_then_nobody_says_yes_or_no(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.broken = 500
+    service.seconds = 3601
+    assert service.who(service.idp.token(jti="2"))
+    with pytest.raises(TemporarilyUnavailable):  # it may be a key of today
+        service.who(service.idp.token(kid="new", key=RSA_KEYS[1]))
+    service.seconds = 3600 + 86_400 + 1
+    with pytest.raises(TemporarilyUnavailable):
+        service.who(service.idp.token(jti="3"))
+    service.idp.broken = None
+    service.seconds += 10
+    assert service.who(service.idp.token(jti="3"))
+
+
+def test_an_issuer_that_is_away_is_asked_every_ten_seconds(service: Service) -> None:
+    service.idp.broken = 503
+    for _ in range(5):
+        with pytest.raises(TemporarilyUnavailable):
+            service.who(service.idp.token())
+    assert len(service.idp.asked) == 1
+    service.idp.broken = None
+    service.seconds = 10
+    assert service.who(service.idp.token())
+
+
+def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
+    service.who(service.idp.token())
+    service.seconds = 3601
+    found: list[str] = []
+    plain = service.idp.fetch
+
+    def slow(url: str) -> dict[str, Any] | None:
+        if not found:  # while this one waits, another thread is served
+            found.append("")
+            run_together([lambda: found.append(service.who(service.idp.token(jti="2")).token_id)])
+        return plain(url)
+
+    service.source._issuers[service.idp.issuer][1]._fetch = slow
+    service.who(service.idp.token(jti="3"))
+    assert found == ["", "2"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"issuer": "https://other.okta.com/oauth2/default"},
+        {"issuer": None},
+        {"jwks_uri": "http://org.okta.com/keys"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "https://org.okta.com/keys\r\nX: y"},
+        {"jwks_uri": 7},
+    ],
+)
+def test_metadata_that_lies_is_not_believed(service: Service, lie: dict[str, Any]) -> None:
+    service.idp.documents["/oauth2/default/.well-known/oauth-authorization-server"] |= lie
+    with pytest.raises(TemporarilyUnavailable):
+        service.who(service.idp.token())
+    assert service.idp.keys_path not in service.idp.asked
+
+
+def test_metadata_of_openid_connect_will_do(service: Service) -> None:
+    documents = service.idp.documents
+    documents["/oauth2/default/.well-known/openid-configuration"] = documents.pop(next(iter(documents)))
+    assert service.who(service.idp.token())
+    assert list(metadata_urls("https://idp.example/a/"))[2] == (
+        "https://idp.example/.well-known/oauth-authorization-server/a"
+    )
+
+
+# What is kept here of others' clients and tokens
+
+
+def test_a_client_that_is_disabled_here_is_refused_in_every_process_within_the_bound(service: Service) -> None:
+    other = service.another_process()
+    text = service.idp.token()
+    client = register_client(service.issuer, service.idp.issuer, "0oa1nightly", name="nightly", actor="tests")
+    assert service.who(text).client_name == "nightly"
+    other.authenticate(Secret(text))
+    assert client.id == local_client_id(service.idp.issuer, "0oa1nightly")
+    with service.store.transaction():
+        pass
+    service.issuer.disable("nightly", actor="tests")
+    assert service.refusal(text) == "client disabled"
+    service.seconds = 1.1
+    with pytest.raises(InvalidToken):
+        other.authenticate(Secret(text))
+    service.issuer.enable("nightly", actor="tests")
+    assert service.who(text)
+
+
+class Elsewhere(Store):
+    """Tells this process of no commit: as if each was made in another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed.announce = lambda events: None  # type: ignore[method-assign]
+
+
+def test_a_revocation_elsewhere_is_known_from_the_feed() -> None:
+    service = Service(store=Elsewhere())
+    text = service.idp.token()
+    service.who(text)
+    revoke_token(service.issuer, service.idp.issuer, "0oa1nightly", service.idp.claims["jti"], actor="tests")
+    service.who(text)
+    service.seconds = 0.6  # the feed is due
+    assert service.refusal(text) == "revoked"
+
+
+def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
+    text, other = service.idp.token(), service.idp.token(jti="another")
+    for known in (text, other):
+        service.who(known)
+    jti = service.idp.claims["jti"]
+    revoke_token(service.issuer, service.idp.issuer, "0oa1nightly", jti, actor="tests", reason="leaked")
+    assert service.refusal(text) == "revoked"
+    assert service.who(other).scopes == Scopes(["users:read"])
+    # Signed anew it is the same token.
+    assert service.refusal(service.idp.token(x=1)) == "revoked"
+    event: Event = service.store.events(1)[0]
+    assert (event.kind, event.data["reason"]) == ("token.revoked", [None, "leaked"])
+    again = revoke_token(service.issuer, service.idp.issuer, "0oa1nightly", jti, actor="tests")
+    assert again.revoked_at == AT * 1_000_000
+
+
+def test_every_text_of_a_revoked_token_is_forgotten(service: Service) -> None:
+    service.idp.keys = {"one": EC_KEY}
+    texts = [service.idp.token() for _ in range(3)]  # each signed anew, as this algorithm does
+    for text in texts:
+        service.who(text)
+    assert len(set(texts)) == 3
+    revoke_token(service.issuer, service.idp.issuer, "0oa1nightly", service.idp.claims["jti"], actor="tests")
+    assert {service.refusal(text) for text in texts} == {"revoked"}
+
+
+def test_an_issuer_cannot_take_the_place_of_an_own_token_or_client(service: Service) -> None:
+    client = service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue(client.id, "users:read", actor="tests")
+    service.who(own.text.reveal())
+    service.who(service.idp.token(jti=own.token.id, cid=client.id))
+    service.issuer.revoke(own.token.id, actor="tests")
+    assert service.refusal(own.text.reveal()) == "revoked"
+    service.issuer.disable(client.id, actor="tests")
+    assert service.who(service.idp.token(jti=own.token.id, cid=client.id)).issuer == service.idp.issuer
+
+
+def test_the_limits_of_a_client_hold_for_its_tokens(service: Service) -> None:
+    register_client(
+        service.issuer,
+        service.idp.issuer,
+        "0oa1nightly",
+        scopes="groups:read",
+        conditions=Conditions.parse(["198.51.100.0/24"]),
+        actor="tests",
+    )
+    text = service.idp.token(scp=["users:manage", "groups:read"])
+    with pytest.raises(NetworkNotAllowed):
+        service.who(text)
+    assert service.guard.authenticate(Secret(text), "198.51.100.7").scopes == Scopes(["groups:read"])
+
+
+def test_a_revoked_token_is_not_forgotten_before_it_ends(service: Service) -> None:
+    revoke_token(
+        service.issuer, service.idp.issuer, "0oa1nightly", "a", actor="tests", expires_at=(AT + 30 * 86_400) * 1_000_000
+    )
+    service.store._clock = lambda: (AT + 20 * 86_400) * 1_000_000
+    assert prune(service.store, 86_400, actor="tests").tokens == 0
+    service.store._clock = lambda: (AT + 40 * 86_400) * 1_000_000
+    assert prune(service.store, 86_400, actor="tests").tokens == 1
+    assert service.store.find(local_token_id(service.idp.issuer, "a")) is None
+
+
+def test_without_the_store_nobody_says_yes_or_no(service: Service) -> None:
+    service.store.down = True
+    with pytest.raises(TemporarilyUnavailable):
+        service.who(service.idp.token())
+
+
+# In a request
+
+
+def environ(text: str, **more: str) -> dict[str, Any]:
+    return {"HTTP_AUTHORIZATION": f"Bearer {text}", "REMOTE_ADDR": "192.0.2.1", "REQUEST_METHOD": "GET", **more}
+
+
+def test_a_request_takes_the_short_way_and_leaves_no_use(service: Service) -> None:
+    requests = RequestGuard(service.guard, AuthScheme())
+    service.catalog.check(READ)
+    for _ in range(2):
+        request = environ(service.idp.token())
+        found = requests.wave_through(request, READ)
+        assert found is not None
+        assert found.identity.client_id == "0oa1nightly"
+        assert request[OUTCOME][3] is LET_IN
+    assert not service.usage.due
+    assert not service.usage._waiting
+
+
+@pytest.mark.parametrize("text", ["", "a", "a.b.c", "x" * 8185, "x" * 9000, ".".join(["eyJ9"] * 3)])
+def test_the_short_way_lets_nobody_in_whom_the_long_one_would_not(service: Service, text: str) -> None:
+    requests = RequestGuard(service.guard, AuthScheme())
+    assert requests.wave_through(environ(text), None) is None
+
+
+def test_an_event_loop_is_not_held_up_by_what_has_to_be_verified(service: Service) -> None:
+    requests = RequestGuard(service.guard, AuthScheme())
+    text = service.idp.token()
+    assert not requests.settle(environ(text))
+    assert service.idp.asked == []
+    service.who(text)
+    assert requests.settle(environ(text))
+
+
+def shown_of_refusal(guard: Guard, secrets: list[Secret]) -> str:
+    try:
+        guard.authenticate(secrets.pop())
+    except InvalidToken as error:
+        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    return ""
+
+
+def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    requests = RequestGuard(service.guard, AuthScheme())
+    for text in [with_claims_changed(service.idp), service.idp.token(exp=AT - 60), service.idp.token(aud="x")]:
+        shown = shown_of_refusal(service.guard, [Secret(text, "credential")])
+        assert "look_up_foreign" in shown
+        requests.decide(environ(text), READ)
+        for part in text.split("."):
+            assert part[:40] not in shown
+            assert part[:40] not in caplog.text
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"issuer": "https://org.okta.com"}, "org server"),
+        ({"issuer": "https://org.oktapreview.com/"}, "org server"),
+        ({"issuer": "http://idp.example/a"}, "https"),
+        ({"issuer": 7}, "7"),
+        ({"audience": ""}, "audience"),
+        ({"audience": []}, "audience"),
+        ({"algorithms": ["HS256"]}, "HS256"),
+        ({"algorithms": ["none"]}, "none"),
+        ({"algorithms": []}, "algorithms"),
+        ({"typ": "jwt"}, "typ"),
+        ({"leeway": -1}, "leeway"),
+        ({"leeway": 3600}, "leeway"),
+        ({"leeway": "60"}, "leeway"),
+        ({"max_age": 0}, "max_age"),
+        ({"grace": -1}, "grace"),
+        ({"jwks_url": "http://idp.example/keys"}, "keys"),
+        ({"jwks_url": "https://idp.example/keys#x"}, "keys"),
+        ({"scopes": ["a"]}, "scopes"),
+        ({"scopes": {"a": "users:nothing"}}, "users:nothing"),
+        ({"scopes": {"a": 7}}, "'a'"),
+        ({"audiences": "x"}, "audiences"),
+    ],
+)
+def test_a_wrong_option_is_named(wrong: dict[str, Any], named: str) -> None:
+    good = {"issuer": "https://idp.example/a", "audience": AUDIENCE}
+    with pytest.raises(ConfigurationError, match="TOKENGUARD_ISSUERS") as refused:
+        Options.read({"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": [good | wrong]})
+    assert named in str(refused.value)
+
+
+def test_issuers_are_options() -> None:
+    issuers = json.dumps([{"issuer": "https://org.okta.com/oauth2/default", "audience": AUDIENCE}])
+    options = Options.read(
+        {"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": issuers, "RESOURCE": "https://api.example.com"}
+    )
+    guard = options.request_guard(MemoryStore()).guard
+    assert len(guard.sources) == 1
+    assert options.scheme.resource is not None
+    assert options.scheme.resource.metadata["authorization_servers"] == ["https://org.okta.com/oauth2/default"]
+
+
+@pytest.mark.parametrize("given", ["{", "{}", "[1]", 7, [{"issuer": "https://idp.example/a"}], [{}]])
+def test_issuers_that_are_none_are_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="TOKENGUARD_ISSUERS"):
+        Options.read({"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": given})
+
+
+def test_without_a_catalogue_scopes_have_to_be_mapped() -> None:
+    trusted = {"issuer": "https://idp.example/a", "audience": AUDIENCE}
+    with pytest.raises(ConfigurationError, match="SCOPES"):
+        Options.read({"SIGNING_KEY": KEY, "ISSUERS": [trusted]})
+    assert Options.read({"SIGNING_KEY": KEY, "ISSUERS": [trusted | {"scopes": {"a": "b"}}]}).issuers
+
+
+def test_an_issuer_that_is_there_twice_is_refused() -> None:
+    trusted = TrustedIssuer("https://idp.example/a", AUDIENCE)
+    with pytest.raises(ConfigurationError, match="twice"):
+        JWTSource([trusted, trusted])
+
+
+# Over the wire
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
+    with https_idp(tmp_path_factory.mktemp("idp")) as found:
+        yield found
+
+
+@pytest.fixture
+def trusted_idp(served: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
+    idp, certificate = served
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    idp.broken = None
+    return idp
+
+
+def test_keys_are_fetched_over_https(trusted_idp: Idp) -> None:
+    guard = Guard(
+        MemoryStore(),
+        TokenFormat(SigningKeys(KEY)),
+        catalog=ScopeCatalog(CATALOG),
+        clock=StoppedClock(),
+        sources=[JWTSource([TrustedIssuer(trusted_idp.issuer, AUDIENCE)])],
+    )
+    assert guard.authenticate(Secret(trusted_idp.token())).client_id == "0oa1nightly"
+
+
+def test_a_certificate_of_anybody_else_is_not_trusted(served: tuple[Idp, Path]) -> None:
+    with pytest.raises(KeysUnavailable, match="SSLCertVerificationError"):
+        fetch(served[0].issuer + "/v1/keys")
+
+
+@pytest.mark.parametrize("broken", [302, 500, 429, b"[]", b"{", b'{"a":1,"a":2}', b" " * 300_000])
+def test_what_is_no_answer_is_none(trusted_idp: Idp, broken: int | bytes) -> None:
+    trusted_idp.broken = broken
+    trusted_idp.asked.clear()
+    with pytest.raises(KeysUnavailable):
+        fetch(trusted_idp.issuer + "/v1/keys")
+    assert len(trusted_idp.asked) == 1  # a redirect is not followed
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(KeysUnavailable, match="ConnectionRefusedError"):
+        fetch("http://127.0.0.1:9/keys")

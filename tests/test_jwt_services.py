@@ -1,0 +1,188 @@
+"""Other issuers' access tokens in whole services: an issuer that is really asked over HTTPS, and every database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from django.conf import settings
+from django.core.management import call_command
+from django.http import HttpRequest, JsonResponse
+from django.test import Client, override_settings
+from django.urls import path
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tokenguard import Guard, ScopeCatalog, Secret, SigningKeys, Store, TokenFormat
+from tokenguard.cli import command_tree
+from tokenguard.config import Options
+from tokenguard.django import get_issuer
+from tokenguard.django import require_scopes as django_require_scopes
+from tokenguard.django.conf import service
+from tokenguard.errors import InvalidToken
+from tokenguard.flask import TokenGuard, current_identity, require_scopes
+from tokenguard.foreign import register_client, revoke_token
+from tokenguard.issuer import Issuer
+from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.testing import bearer
+
+from .conftest import KEY, StoppedClock, django_alias
+from .idp import AUDIENCE, RSA_KEYS, Idp, https_idp
+from .services.common import CATALOG
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
+    with https_idp(tmp_path_factory.mktemp("idp")) as found:
+        yield found
+
+
+@pytest.fixture
+def idp(served: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
+    idp, certificate = served
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    idp.broken = None
+    idp.asked.clear()
+    return idp
+
+
+def sent(idp: Idp, **claims: Any) -> dict[str, str]:
+    at = int(time.time())
+    return {"Authorization": "Bearer " + idp.token(**{"iat": at, "exp": at + 600} | claims)}
+
+
+def trusted(idp: Idp) -> list[dict[str, Any]]:
+    return [{"issuer": idp.issuer, "audience": AUDIENCE}]
+
+
+@pytest.fixture
+def http(idp: Idp) -> FlaskClient:
+    app = Flask(__name__)
+    app.config.update(
+        TESTING=True,
+        TOKENGUARD_SIGNING_KEY=KEY,
+        TOKENGUARD_DATABASE_URL="memory://",
+        TOKENGUARD_SCOPES=CATALOG,
+        TOKENGUARD_ISSUERS=trusted(idp),
+    )
+    TokenGuard(app)
+
+    @app.get("/users")
+    @require_scopes("users:read")
+    def users() -> dict[str, Any]:
+        return {"caller": current_identity.client_id, "issuer": current_identity.issuer}
+
+    return app.test_client()
+
+
+def test_flask_takes_both_kinds(http: FlaskClient, idp: Idp) -> None:
+    own = bearer(http.application, scopes="users:read")
+    for _ in range(2):
+        assert http.get("/users", headers=own).json["issuer"] == "tokenguard"
+        assert http.get("/users", headers=sent(idp)).json == {"caller": "0oa1nightly", "issuer": idp.issuer}
+    assert idp.asked.count(idp.keys_path) == 1
+
+
+def test_refusals_are_those_of_any_token(http: FlaskClient, idp: Idp) -> None:
+    forged = http.get("/users", headers=sent(idp, aud="api://other"))
+    assert (forged.status_code, forged.headers["WWW-Authenticate"]) == (
+        401,
+        'Bearer realm="api", error="invalid_token"',
+    )
+    lacking = http.get("/users", headers=sent(idp, scp=["groups:read"]))
+    assert (lacking.status_code, lacking.json["code"]) == (403, "insufficient_scope")
+    query = http.get("/users?access_token=x", headers=sent(idp))
+    assert query.status_code == 400
+
+
+def test_an_issuer_that_is_away_is_a_503_and_own_tokens_go_on(http: FlaskClient, idp: Idp) -> None:
+    own = bearer(http.application, scopes="users:read")
+    idp.broken = 503
+    away = http.get("/users", headers=sent(idp))
+    assert (away.status_code, away.headers["Retry-After"]) == (503, "5")
+    assert "WWW-Authenticate" not in away.headers
+    assert http.get("/users", headers=own).status_code == 200
+
+
+def test_keys_rotate_under_a_running_service(http: FlaskClient, idp: Idp) -> None:
+    assert http.get("/users", headers=sent(idp)).status_code == 200
+    kept = dict(idp.keys)
+    try:
+        idp.keys = {**kept, "new": RSA_KEYS[1]}
+        at = int(time.time())
+        text = idp.token(kid="new", iat=at, exp=at + 600, jti="new")
+        # The keys were fetched less than a minute ago: it is not known yet.
+        assert http.get("/users", headers={"Authorization": f"Bearer {text}"}).status_code == 401
+    finally:
+        idp.keys = kept
+
+
+@django_require_scopes("users:read")
+def users(request: HttpRequest) -> JsonResponse:
+    identity = request.identity  # type: ignore[attr-defined]
+    return JsonResponse({"caller": identity.client_id, "issuer": identity.issuer})
+
+
+urlpatterns = [path("users", users)]
+
+
+@pytest.fixture
+def project(sqlite_url: str, idp: Idp) -> Iterator[Client]:
+    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
+    with django_alias(sqlite_url) as alias:
+        options = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": alias, "ISSUERS": trusted(idp)}
+        with override_settings(TOKENGUARD=options, ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
+            call_command("migrate", "tokenguard", database=alias, verbosity=0)
+            yield Client()
+            usage = service().requests.guard.usage
+            assert usage is not None
+            usage.write(everything=True)  # before the database is gone
+
+
+def test_django_takes_both_kinds_and_disables_a_client(project: Client, idp: Idp) -> None:
+    get_issuer().register("billing", "users:read", actor="tests")
+    own = get_issuer().issue("billing", "users:read", actor="tests").text.reveal()
+    for _ in range(2):
+        assert project.get("/users", headers={"Authorization": f"Bearer {own}"}).json()["issuer"] == "tokenguard"
+        assert project.get("/users", headers=sent(idp)).json() == {"caller": "0oa1nightly", "issuer": idp.issuer}
+    client = register_client(get_issuer(), idp.issuer, "0oa1nightly", actor="tests")
+    get_issuer().disable(client.id, actor="tests")
+    assert project.get("/users", headers=sent(idp)).status_code == 401
+    assert project.get("/users", headers={"Authorization": f"Bearer {own}"}).status_code == 200
+
+
+def test_a_revocation_holds_on_every_store(any_store: Store, clock: StoppedClock) -> None:
+    idp = Idp("https://org.okta.com")
+    tokens, catalog = TokenFormat(SigningKeys(KEY)), ScopeCatalog(CATALOG)
+    source = JWTSource([TrustedIssuer(idp.issuer, AUDIENCE)], fetch=idp.fetch)
+    guard = Guard(any_store, tokens, catalog=catalog, clock=clock, sources=[source])
+    issuer = Issuer(any_store, tokens, catalog=catalog, clock=clock)
+    text, other = idp.token(), idp.token(jti="other")
+    for known in (text, other, text):
+        assert guard.authenticate(Secret(known)).client_id == "0oa1nightly"
+    revoke_token(issuer, idp.issuer, "0oa1nightly", idp.claims["jti"], actor="tests")
+    with pytest.raises(InvalidToken):
+        guard.authenticate(Secret(text))
+    assert guard.authenticate(Secret(other)).client_name == "0oa1nightly of https://org.okta.com/oauth2/default"
+    issuer.disable("0oa1nightly of https://org.okta.com/oauth2/default", actor="tests")
+    with pytest.raises(InvalidToken):
+        guard.authenticate(Secret(other))
+
+
+def test_the_command_line_limits_clients_and_revokes_tokens(any_store: Store) -> None:
+    tree = command_tree(lambda: (Options(catalog=ScopeCatalog(CATALOG)), any_store))
+    theirs = ["--issuer", "https://org.okta.com/oauth2/default", "--client-id", "0oa1nightly"]
+    run = CliRunner().invoke
+    added = run(tree, ["client", "add", "nightly", "--scopes", "users:read", *theirs])
+    assert added.exit_code == 0
+    assert run(tree, ["revoke", "AT.0mP4JKAZX1iACIT4vbEDF7Lpv", *theirs]).exit_code == 0
+    (record,) = any_store.records()
+    assert (record.client.name, record.token.name) == ("nightly", "AT.0mP4JKAZX1iACIT4vbEDF7Lpv")
+    assert run(tree, ["client", "add", "other", "--scopes", "users:read", *theirs]).exit_code == 1
+    assert run(tree, ["revoke", "AT.x", *theirs[:2]]).exit_code == 2
+    assert run(tree, ["list"]).exit_code == 0
+    assert run(tree, ["show", record.token.id]).exit_code == 0

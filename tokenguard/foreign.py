@@ -1,0 +1,94 @@
+"""Other issuers' clients and tokens, as this service knows them: to limit or disable a client, to end a token early.
+
+The client is a client as any other, under an id that is made from its issuer's URL and the id that it has there. One
+that is not there may do what its tokens say. A token is in the store only once it is revoked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .conditions import Conditions
+from .errors import InvalidValue
+from .issuer import MAX_REASON_LENGTH, Issuer, check_actor, recorded
+from .scopes import Scopes
+from .sources import local_client_id, local_token_id
+from .store import EventKind, Transaction
+from .tokens import MAX_NAME_LENGTH, Client, Token, check_label
+
+#: What a client may have of which nothing else is said: what its tokens say.
+ANYTHING = Scopes(["*"])
+#: How long what an issuer calls something may be.
+MAX_ID_LENGTH = 255
+
+
+def register_client(
+    granting: Issuer,
+    issuer: str,
+    client_id: str,
+    *,
+    actor: str,
+    name: str | None = None,
+    scopes: Scopes | str | Iterable[str] = ANYTHING,
+    conditions: Conditions | None = None,
+) -> Client:
+    """Know the client that ``issuer`` (its URL) calls ``client_id``, so that it can be limited and disabled.
+
+    Whatever its tokens say, they then may have ``scopes`` at most, by default anything, and ``conditions`` hold for all
+    of them together. ``name`` is for people. Raises as :meth:`tokenguard.Issuer.register` does.
+    """
+    _check_ids(issuer, client_id)
+    wanted = _name(issuer, client_id) if name is None else name
+    local = local_client_id(issuer, client_id)
+    return granting.register(wanted, scopes, actor=actor, conditions=conditions, client_id=local)
+
+
+def revoke_token(
+    granting: Issuer,
+    issuer: str,
+    client_id: str,
+    token_id: str,
+    *,
+    actor: str,
+    reason: str = "",
+    expires_at: int | None = None,
+) -> Token:
+    """Refuse a token of ``issuer`` by its ``jti`` from now on, as :meth:`tokenguard.Issuer.revoke` does with ours.
+
+    Its client is registered if it is not yet, without being limited by that. When the token ends (``expires_at``, in
+    epoch microseconds) it may be forgotten; without that it never is. Raises InvalidValue for ids that can be none.
+    """
+    check_actor(actor)
+    check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
+    _check_ids(issuer, client_id, token_id)
+    with granting.store.transaction() as tx:
+        at, local = granting.clock(), local_token_id(issuer, token_id)
+        if (known := tx.record(local)) is not None:
+            return known.token
+        owner = _known(tx, issuer, client_id, at, actor)
+        token = Token(
+            local, owner.id, token_id[:MAX_NAME_LENGTH].rstrip(), Scopes(), "", "", at, expires_at, revoked_at=at
+        )
+        tx.put_token(token, recorded(EventKind.TOKEN_REVOKED, at, actor, None, token, reason=reason))
+    return token
+
+
+def _known(tx: Transaction, issuer: str, client_id: str, at: int, actor: str) -> Client:
+    local = local_client_id(issuer, client_id)
+    found = tx.client(local)
+    if found is not None and found.id == local:
+        return found
+    name = _name(issuer, client_id)
+    client = Client(local, local if tx.client(name) else name, ANYTHING, True, at)
+    tx.put_client(client, recorded(EventKind.CLIENT_REGISTERED, at, actor, None, client))
+    return client
+
+
+def _name(issuer: str, client_id: str) -> str:
+    return f"{client_id} of {issuer}"[:MAX_NAME_LENGTH].rstrip()
+
+
+def _check_ids(*ids: str) -> None:
+    for given in ids:
+        if not check_label("what an issuer calls something", given, max_length=MAX_ID_LENGTH):
+            raise InvalidValue("say which: the id is empty")

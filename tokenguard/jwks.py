@@ -1,0 +1,294 @@
+"""The public keys of an issuer: found by its metadata (RFC 8414, OpenID Connect Discovery), fetched and kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import socket
+import ssl
+import threading
+import weakref
+from base64 import b64encode, urlsafe_b64decode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from .complaints import Complaint
+from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
+from .resource import checked_url
+
+log = logging.getLogger("tokenguard")
+#: Seconds for which one answer is waited for, from the first byte to the last.
+TIMEOUT = 5.0
+#: Bytes that an answer may have, and keys that a set may have.
+MAX_BYTES = 262_144
+MAX_KEYS = 100
+#: Seconds after any fetch before an unknown key is a reason for another one.
+COOLDOWN = 60.0
+#: Seconds after a failure before it is tried again.
+RETRY_AFTER = 10.0
+MIN_RSA_BITS = 2048
+#: For each algorithm that may be chosen, what its keys look like: their type and curve (RFC 7518 section 3.1).
+ALGORITHMS: dict[str, tuple[str, str | None]] = {
+    **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+}
+
+_QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
+Fetch = Callable[[str], dict[str, Any] | None]
+
+
+class PublicKey(NamedTuple):
+    """One key, good for one algorithm."""
+
+    algorithm: str
+    #: joserfc's.
+    key: Any
+
+
+class KeysUnavailable(Exception):
+    """An issuer does not say what its keys are; the message says why, in words of our own."""
+
+
+class PublishedKeys:
+    """The keys of one issuer, as last published. Threads share them.
+
+    ``jwks_url`` is where they are; without it the issuer's metadata tells. ``max_age`` is the number of seconds after
+    which they are fetched anew, ``grace`` for how many more they are used while that fails. ``fetch`` returns the
+    object at a URL, None if there is none, or raises :class:`KeysUnavailable`.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        algorithms: Sequence[str],
+        *,
+        jwks_url: str | None,
+        max_age: float,
+        grace: float,
+        fetch: Fetch,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._issuer, self._algorithms, self._jwks_url = issuer, tuple(algorithms), jwks_url
+        self._max_age, self._grace = max_age, grace
+        self._fetch, self._monotonic = fetch, monotonic
+        self._keys: Mapping[str | None, PublicKey] = {}
+        #: When the keys were asked for that are at hand; when it was last tried, and whether that failed.
+        self._fetched_at = self._tried_at = -math.inf
+        self._failed = False
+        self._complain = Complaint(logging.ERROR, f"the keys of {issuer} could not be fetched")
+        self._start()
+        _start_in_children(self)
+
+    def find(self, kid: str | None) -> PublicKey:
+        """The key of this id. Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known."""
+        begun = self._monotonic()
+        at_hand = begun - self._fetched_at <= self._max_age + self._grace
+        if begun - self._fetched_at > self._max_age and self._may_try(begun, RETRY_AFTER if self._failed else 0):
+            # Nobody waits for a fetch by another thread, but for the very first one.
+            self._refresh(begun, RETRY_AFTER, wait=not at_hand and not self._failed)
+        key = self._keys.get(kid)
+        if key is None and self._may_try(begun, COOLDOWN) and self._refresh(begun, COOLDOWN, wait=False):
+            key = self._keys.get(kid)
+        if begun - self._fetched_at > self._max_age + self._grace:
+            raise TemporarilyUnavailable("the issuer's keys cannot be fetched")
+        if key is not None:
+            return key
+        if self._failed or self._fetching.locked():
+            raise TemporarilyUnavailable("the issuer's keys of today cannot be fetched, and the key is not known")
+        raise InvalidToken("the issuer has no such key")
+
+    def _may_try(self, begun: float, pause: float) -> bool:
+        return begun - self._tried_at >= pause
+
+    def _refresh(self, begun: float, pause: float, *, wait: bool) -> bool:
+        """Fetch the keys unless another thread does; returns whether those at hand are from now."""
+        if not self._fetching.acquire(timeout=TIMEOUT if wait else 0):
+            return False
+        try:
+            if self._fetched_at >= begun:
+                return True  # while this one waited
+            if self._tried_at >= begun or (self._failed and not self._may_try(begun, pause)):
+                return False
+            self._tried_at = begun
+            self._keys = self._published()
+            self._fetched_at, self._failed = begun, False
+        except KeysUnavailable as error:
+            self._failed = True
+            self._complain(str(error))
+            return False
+        finally:
+            self._fetching.release()
+        return True
+
+    def _published(self) -> Mapping[str | None, PublicKey]:
+        url = self._jwks_url or self._discovered()
+        document = self._fetch(url)
+        entries = None if document is None else document.get("keys")
+        if not isinstance(entries, list):
+            raise KeysUnavailable("what is at the URL of its keys is no set of keys")
+        found: dict[str | None, PublicKey] = {}
+        for entry in entries[:MAX_KEYS]:
+            if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
+                continue
+            if (key := _read(entry, self._algorithms)) is not None:
+                found.setdefault(entry.get("kid"), key)
+        if not found:
+            raise KeysUnavailable("none of its keys can be used with the algorithms that are allowed")
+        return found
+
+    def _discovered(self) -> str:
+        for url in metadata_urls(self._issuer):
+            document = self._fetch(url)
+            if document is None:
+                continue
+            if document.get("issuer") != self._issuer:
+                raise KeysUnavailable("its metadata is about another issuer")
+            try:
+                return checked_keys_url(document.get("jwks_uri", ""), self._issuer)
+            except ConfigurationError:
+                raise KeysUnavailable("its metadata names no https URL of its keys") from None
+        raise KeysUnavailable("it has no metadata")
+
+    def _start(self) -> None:
+        #: Held by the one who fetches.
+        self._fetching = threading.Lock()
+
+
+def checked_keys_url(url: str, issuer: str) -> str:
+    """``url`` itself, if the keys of ``issuer`` may be fetched there; raises ConfigurationError otherwise."""
+    bare, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
+    checked_url("the URL of the keys", bare)
+    if not _QUERY.fullmatch(query) or (url.startswith("http:") and issuer.startswith("https:")):
+        raise ConfigurationError(f"the URL of the keys is an https URL, not {url!r}")
+    return url
+
+
+def metadata_urls(issuer: str) -> Iterator[str]:
+    """Where an issuer's metadata may be: as Okta and OpenID Connect write it, and as RFC 8414 section 3 does."""
+    bare, parts = issuer.rstrip("/"), urlsplit(issuer.rstrip("/"))
+    yield f"{bare}/.well-known/oauth-authorization-server"
+    yield f"{bare}/.well-known/openid-configuration"
+    if parts.path:
+        yield f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{parts.path}"
+
+
+def fetch(url: str) -> dict[str, Any] | None:
+    """The JSON object at ``url``; None for one that is not there. Follows no redirect, and uses no proxy.
+
+    Takes :data:`TIMEOUT` seconds at most from when it is connected, and reads :data:`MAX_BYTES`. Raises
+    KeysUnavailable.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    connection = (
+        HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=ssl.create_default_context())
+        if secure
+        else HTTPConnection(parts.netloc, timeout=TIMEOUT)
+    )
+    try:
+        connection.connect()
+        # The time limit of a socket is for each read, and there may be very many.
+        deadline = threading.Timer(TIMEOUT, _hang_up, [connection.sock])
+        deadline.daemon = True
+        deadline.start()
+        try:
+            target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+            connection.request("GET", target, headers={"Accept": "application/json"})
+            response = connection.getresponse()
+            body = response.read(MAX_BYTES + 1)
+            whole = response.isclosed() or response.length in (0, None)
+        finally:
+            deadline.cancel()
+    except (OSError, HTTPException, ValueError) as error:
+        raise KeysUnavailable(f"{parts.hostname}: {type(error).__name__}") from None
+    finally:
+        connection.close()
+    if 400 <= response.status < 500 and response.status not in (408, 429):
+        return None
+    if response.status != 200:
+        raise KeysUnavailable(f"{parts.hostname} answers with status {response.status}")
+    if len(body) > MAX_BYTES or not whole:
+        raise KeysUnavailable(f"{parts.hostname} answers with more than {MAX_BYTES} bytes, or breaks off")
+    try:
+        return members(body)
+    except ValueError:
+        raise KeysUnavailable(f"{parts.hostname} answers with what is no JSON object") from None
+
+
+def members(text: bytes) -> dict[str, Any]:
+    """The members of a JSON object, each of which is named once; raises ValueError for anything else."""
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def decoded(segment: str) -> bytes:
+    """What a text in base64url stands for (RFC 7515 section 2); raises ValueError unless it is the one text for it."""
+    # Leniently decoded, several texts would stand for the same.
+    found = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    if b64encode(found, b"-_").rstrip(b"=") != segment.encode():
+        raise ValueError("not base64url")
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _read(entry: Mapping[str, Any], algorithms: Sequence[str]) -> PublicKey | None:
+    """The key that stands there, for one of ``algorithms``; None for any that is not to be used for that."""
+    from joserfc import jwk
+
+    if entry.get("use", "sig") != "sig" or "verify" not in _list(entry.get("key_ops", ["verify"])) or "d" in entry:
+        return None
+    shape = entry.get("kty"), entry.get("crv")
+    # One algorithm for a key: its own, or else the first of those that fit.
+    fitting = [name for name in algorithms if ALGORITHMS[name] == shape and entry.get("alg", name) == name]
+    if not fitting:
+        return None
+    public = {name: entry[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in entry}
+    try:
+        if public["kty"] == "RSA" and int.from_bytes(decoded(public["n"])).bit_length() < MIN_RSA_BITS:
+            return None
+        return PublicKey(fitting[0], jwk.import_key(public))
+    except Exception:  # noqa: BLE001 - a key that the library cannot read is none, and the others are good
+        return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _hang_up(connected: socket.socket) -> None:
+    # Not the method of an encrypted socket: it would go on reading what is there without decrypting it.
+    with suppress(OSError):
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+def _start_in_children(keys: PublishedKeys) -> None:
+    reference = weakref.ref(keys)
+
+    def start() -> None:
+        if (alive := reference()) is not None:
+            alive._start()
+
+    os.register_at_fork(after_in_child=start)

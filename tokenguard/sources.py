@@ -1,0 +1,82 @@
+"""Tokens that others issue and this service takes: what a source of them has to say to the guard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
+
+from .identity import Claims
+from .scopes import ScopeCatalog, Scopes
+from .tokens import BASE62, ID_LENGTH, Secret
+
+#: Characters that a token may have: what a header may have at most.
+MAX_LENGTH = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignToken:
+    """A token of another issuer that was found to be good. Times are epoch microseconds."""
+
+    issuer: str
+    #: As the issuer calls them; for what the store knows of them there are the ``local`` ids.
+    client_id: str
+    token_id: str
+    #: What it stands for among the scopes of this service; empty where nothing does.
+    scopes: Scopes
+    issued_at: int
+    #: When it ends; until ``refused_at`` it is taken all the same, since clocks differ.
+    expires_at: int
+    refused_at: int
+    subject: str | None = None
+    claims: Claims = field(default=Claims(), repr=False)
+
+    @property
+    def local_client_id(self) -> str:
+        """Under which id the store may know the client."""
+        return local_client_id(self.issuer, self.client_id)
+
+    @property
+    def local_token_id(self) -> str:
+        """Under which id the store may know that the token is revoked here."""
+        return local_token_id(self.issuer, self.token_id)
+
+
+class Source(Protocol):
+    """Other issuers' tokens. Threads share it."""
+
+    def takes(self, text: str) -> bool:
+        """Whether the text is of this kind, by its shape alone: asks nobody, and costs next to nothing."""
+
+    def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
+        """Who presents a text of this kind at ``at`` (epoch microseconds), with scopes that ``catalog`` has.
+
+        Raises InvalidToken, or TemporarilyUnavailable where it cannot be said. No frame that the error has passed may
+        hold the text.
+        """
+
+    def check(self, catalog: ScopeCatalog) -> None:
+        """Raises ConfigurationError if it could grant what ``catalog`` does not have."""
+
+
+def local_client_id(issuer: str, client_id: str) -> str:
+    """The id in the store of the client that ``issuer`` calls ``client_id``.
+
+    Not what the issuer says: that could be the id of another client, and with it of its tokens.
+    """
+    return derived_id("client", issuer, client_id)
+
+
+def local_token_id(issuer: str, token_id: str) -> str:
+    """The same of a token, by its ``jti``."""
+    return derived_id("token", issuer, token_id)
+
+
+def derived_id(*names: str) -> str:
+    """What nobody can make out of other names: as long as the ids that are random."""
+    number, digits = int.from_bytes(sha256(json.dumps(names).encode()).digest()), []
+    for _ in range(ID_LENGTH):
+        number, digit = divmod(number, len(BASE62))
+        digits.append(BASE62[digit])
+    return "".join(digits)
