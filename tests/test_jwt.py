@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ from tokenguard.sources import local_client_id, local_token_id
 from tokenguard.store import Event, Record
 
 from .conftest import KEY, StoppedClock, run_together
-from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, https_idp
+from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand, https_idp
 from .services.common import CATALOG
 
 READ = Requirement(("users:read",))
@@ -219,14 +220,14 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "an algorithm that is not allowed": lambda idp: idp.token(header={"alg": "RS384"}),
     "another algorithm of the same key": lambda idp: idp.token(header={"alg": "PS256"}),
     "the algorithm of another key": lambda idp: idp.token(key=EC_KEY),
-    "no algorithm": lambda idp: f"{b64({'kid': 'one'})}.{b64(idp.claims)}.AAAA",
-    "an algorithm that is no text": lambda idp: f"{b64({'alg': ['RS256'], 'kid': 'one'})}.{b64(idp.claims)}.AAAA",
+    "no algorithm": lambda idp: by_hand(idp, {"kid": "one"}),
+    "an algorithm that is no text": lambda idp: by_hand(idp, {"alg": ["RS256"], "kid": "one"}),
     "a changed claim": with_claims_changed,
     "another key's signature": lambda idp: idp.token(key=RSA_KEYS[1]),
     "another key of the set": lambda idp: idp.token(kid="one", key=idp.keys["two"]),
     "an unknown kid": lambda idp: idp.token(kid="three", key=RSA_KEYS[1]),
     "no kid": lambda idp: idp.token(kid=None),
-    "a kid that is no text": lambda idp: f"{b64({'alg': 'RS256', 'kid': 1})}.{b64(idp.claims)}.AAAA",
+    "a kid that is no text": lambda idp: by_hand(idp, {"alg": "RS256", "kid": 1}),
     "a key of 1024 bits": lambda idp: idp.token(kid="weak"),
     "a key that is for encryption": lambda idp: idp.token(kid="enc"),
     "an embedded key": own_key_in_the_header,
@@ -253,12 +254,12 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "not valid yet": lambda idp: idp.token(nbf=AT + 61),
     "issued in the future": lambda idp: idp.token(iat=AT + 61),
     "a beginning that is a text": lambda idp: idp.token(nbf="0"),
-    "crit": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'crit': ['exp']})}.{b64(idp.claims)}.AAAA",
-    "an unencoded payload": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'b64': False})}.{b64(idp.claims)}.AAAA",
+    "crit": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "crit": ["exp"], "exp": AT + 60}),
+    "an unencoded payload": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "b64": False}),
     "bound to a key": lambda idp: idp.token(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
     "an ID token by its typ": lambda idp: idp.token(header={"typ": "id+jwt"}),
     "a DPoP proof": lambda idp: idp.token(header={"typ": "dpop+jwt"}),
-    "a typ that is no text": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'typ': 1})}.{b64(idp.claims)}.AAAA",
+    "a typ that is no text": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "typ": 1}),
     "no client": lambda idp: idp.token(cid=None),
     "an empty client": lambda idp: idp.token(cid=""),
     "a client that is no text": lambda idp: idp.token(cid=7),
@@ -269,7 +270,7 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "scopes that are no texts": lambda idp: idp.token(scp=[7]),
     "scopes that are an object": lambda idp: idp.token(scp={"users:read": True}),
     "a claim twice": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "cid": "0oa1nightly"}'),
-    "a header twice": lambda idp: b64(b'{"alg":"none","alg":"RS256","kid":"one"}') + f".{b64(idp.claims)}.AAAA",
+    "a header twice": lambda idp: by_hand(idp, b'{"alg":"none","alg":"RS256","kid":"one"}'),
     "claims that are a list": lambda idp: idp.signed(b"[]"),
     "claims that are no JSON": lambda idp: idp.signed(b"{NaN}"),
     "a number that is none": lambda idp: idp.signed(json.dumps({**idp.claims, "x": float("nan")}).encode()),
@@ -304,6 +305,10 @@ def test_forged_and_broken_tokens_are_refused_and_ask_the_store_nothing(service:
     assert service.store.asked == 0
     assert len(service.guard.cache) == 0
     assert service.who(idp.token()).client_id == "0oa1nightly"
+
+
+def test_what_is_signed_by_hand_is_good_but_for_what_is_wrong_with_it(service: Service) -> None:
+    assert service.who(by_hand(service.idp, {"alg": "RS256", "kid": "one", "typ": "JWT", "x": 1}))
 
 
 def test_every_truncation_is_refused(service: Service) -> None:
@@ -443,6 +448,26 @@ def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
     service.source._issuers[service.idp.issuer][1]._fetch = slow
     service.who(service.idp.token(jti="3"))
     assert found == ["", "2"]
+
+
+def test_a_thread_that_waited_does_not_fetch_again() -> None:
+    service = Service()
+    keys = service.source._issuers[service.idp.issuer][1]
+    begun, plain = threading.Event(), service.idp.fetch
+
+    def slow(url: str) -> dict[str, Any] | None:
+        service.seconds += 1
+        if not begun.is_set():
+            begun.set()
+            late.start()
+        return plain(url)
+
+    late = threading.Thread(target=lambda: service.who(service.idp.token(jti="late")), daemon=True)
+    keys._fetch = slow
+    service.who(service.idp.token())
+    late.join(10)
+    assert not late.is_alive()
+    assert service.idp.asked.count(service.idp.keys_path) == 1
 
 
 @pytest.mark.parametrize(
@@ -741,6 +766,21 @@ def test_what_is_no_answer_is_none(trusted_idp: Idp, broken: int | bytes) -> Non
     with pytest.raises(KeysUnavailable):
         fetch(trusted_idp.issuer + "/v1/keys")
     assert len(trusted_idp.asked) == 1  # a redirect is not followed
+
+
+def test_an_issuer_that_does_not_come_to_an_end_is_hung_up_on(
+    trusted_idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted_idp.hangs = threading.Event()
+    try:
+        for of_all, of_each_read in [(0.2, 30.0), (30.0, 0.2)]:
+            monkeypatch.setattr("tokenguard.jwks.TIMEOUT", of_each_read)
+            monkeypatch.setattr("tokenguard.jwks.DEADLINE", of_all)
+            with pytest.raises(KeysUnavailable):
+                fetch(trusted_idp.issuer + "/v1/keys")
+    finally:
+        trusted_idp.hangs.set()
+        trusted_idp.hangs = None
 
 
 def test_nobody_there() -> None:
