@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from tokenguard.sources import local_client_id, local_token_id
 from tokenguard.store import Event, Record
 
 from .conftest import KEY, StoppedClock, run_together
-from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand, https_idp
+from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
 from .services.common import CATALOG
 
 READ = Requirement(("users:read",))
@@ -729,20 +729,6 @@ def test_an_issuer_that_is_there_twice_is_refused() -> None:
 # Over the wire
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
-    with https_idp(tmp_path_factory.mktemp("idp")) as found:
-        yield found
-
-
-@pytest.fixture
-def trusted_idp(served: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
-    idp, certificate = served
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    idp.broken = None
-    return idp
-
-
 def test_keys_are_fetched_over_https(trusted_idp: Idp) -> None:
     guard = Guard(
         MemoryStore(),
@@ -754,9 +740,9 @@ def test_keys_are_fetched_over_https(trusted_idp: Idp) -> None:
     assert guard.authenticate(Secret(trusted_idp.token())).client_id == "0oa1nightly"
 
 
-def test_a_certificate_of_anybody_else_is_not_trusted(served: tuple[Idp, Path]) -> None:
+def test_a_certificate_of_anybody_else_is_not_trusted(served_idp: tuple[Idp, Path]) -> None:
     with pytest.raises(KeysUnavailable, match="SSLCertVerificationError"):
-        fetch(served[0].issuer + "/v1/keys")
+        fetch(served_idp[0].issuer + "/v1/keys")
 
 
 @pytest.mark.parametrize("broken", [302, 500, 429, b"[]", b"{", b'{"a":1,"a":2}', b" " * 300_000])
