@@ -450,19 +450,32 @@ def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
     assert found == ["", "2"]
 
 
-def test_a_thread_that_waited_does_not_fetch_again() -> None:
-    service = Service()
+class AnnouncedLock:
+    """A lock that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._lock, self.is_waited_for = threading.Lock(), threading.Event()
+        self.locked, self.release = self._lock.locked, self._lock.release
+
+    def acquire(self, timeout: float) -> bool:
+        if self.locked():
+            self.is_waited_for.set()
+        return self._lock.acquire(timeout=timeout)
+
+
+def test_a_thread_that_waited_does_not_fetch_again(service: Service) -> None:
     keys = service.source._issuers[service.idp.issuer][1]
-    begun, plain = threading.Event(), service.idp.fetch
+    keys._fetching = lock = AnnouncedLock()  # type: ignore[assignment]
+    late = threading.Thread(target=lambda: service.who(service.idp.token(jti="late")), daemon=True)
+    plain = service.idp.fetch
 
     def slow(url: str) -> dict[str, Any] | None:
         service.seconds += 1
-        if not begun.is_set():
-            begun.set()
+        if late.ident is None:
             late.start()
+            assert lock.is_waited_for.wait(10)
         return plain(url)
 
-    late = threading.Thread(target=lambda: service.who(service.idp.token(jti="late")), daemon=True)
     keys._fetch = slow
     service.who(service.idp.token())
     late.join(10)
