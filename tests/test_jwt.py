@@ -328,6 +328,9 @@ def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
 def test_the_edges_of_the_leeway(service: Service) -> None:
     assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
     assert len(service.guard.cache) == 0  # and it is not remembered beyond its end
+    # A request is verified once, also then.
+    requests = RequestGuard(service.guard, AuthScheme())
+    assert requests.wave_through(environ(service.idp.token(exp=AT - 59)), None) is not None
     strict = Service(options={"leeway": 0})
     assert strict.refusal(strict.idp.token(exp=AT)) == "expired"
 
