@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -40,6 +40,9 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .services.common import CATALOG
 from .services.django_settings import database
+
+if TYPE_CHECKING:
+    from .idp import Idp
 
 # No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
@@ -258,3 +261,22 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
     store.upgrade()
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def served_idp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
+    """An issuer that is asked over HTTPS, and the file with the certificate to trust."""
+    from .idp import https_idp  # which makes keys, and takes its time
+
+    with https_idp(tmp_path_factory.mktemp("idp")) as found:
+        yield found
+
+
+@pytest.fixture
+def trusted_idp(served_idp: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
+    """The same, as a test begins with it, for a process that trusts its certificate."""
+    idp, certificate = served_idp
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    idp.broken = None
+    idp.asked.clear()
+    return idp

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, RSAKey
 
@@ -29,8 +31,9 @@ class Idp:
         self.base, self.issuer = base, base + path
         self.keys: dict[str, Key] = {"one": RSA_KEYS[0]}
         self.asked: list[str] = []
-        #: In place of an answer: a status, or bytes to be sent as they are.
+        #: In place of an answer: a status, or bytes to be sent as they are; of them the last is never sent if it hangs.
         self.broken: int | bytes | None = None
+        self.hangs: threading.Event | None = None
         self.documents: dict[str, Any] = {}
         self.documents[f"{path}/.well-known/oauth-authorization-server"] = {
             "issuer": self.issuer,
@@ -91,6 +94,13 @@ class Idp:
         return jws.serialize_compact(made, payload, signing, registry=_REGISTRY)
 
 
+def by_hand(idp: Idp, header: dict[str, Any] | bytes) -> str:
+    """Correctly signed with RS256, under a header that no library would write."""
+    signed = f"{b64(header)}.{b64(idp.claims)}"
+    private = RSA_KEYS[0].private_key
+    return f"{signed}.{b64(private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
 def b64(data: bytes | dict[str, Any]) -> str:
     return urlsafe_b64encode(data if isinstance(data, bytes) else json.dumps(data).encode()).decode().rstrip("=")
 
@@ -111,6 +121,11 @@ def https_idp(directory: Path) -> Iterator[tuple[Idp, Path]]:
                 self.send_header("Location", f"{idp.base}/elsewhere")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if idp.hangs is not None:
+                self.wfile.write(body[:-1])
+                self.wfile.flush()
+                idp.hangs.wait(30)
+                return
             self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:

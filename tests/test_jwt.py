@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ from tokenguard.sources import local_client_id, local_token_id
 from tokenguard.store import Event, Record
 
 from .conftest import KEY, StoppedClock, run_together
-from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, https_idp
+from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
 from .services.common import CATALOG
 
 READ = Requirement(("users:read",))
@@ -219,14 +220,14 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "an algorithm that is not allowed": lambda idp: idp.token(header={"alg": "RS384"}),
     "another algorithm of the same key": lambda idp: idp.token(header={"alg": "PS256"}),
     "the algorithm of another key": lambda idp: idp.token(key=EC_KEY),
-    "no algorithm": lambda idp: f"{b64({'kid': 'one'})}.{b64(idp.claims)}.AAAA",
-    "an algorithm that is no text": lambda idp: f"{b64({'alg': ['RS256'], 'kid': 'one'})}.{b64(idp.claims)}.AAAA",
+    "no algorithm": lambda idp: by_hand(idp, {"kid": "one"}),
+    "an algorithm that is no text": lambda idp: by_hand(idp, {"alg": ["RS256"], "kid": "one"}),
     "a changed claim": with_claims_changed,
     "another key's signature": lambda idp: idp.token(key=RSA_KEYS[1]),
     "another key of the set": lambda idp: idp.token(kid="one", key=idp.keys["two"]),
     "an unknown kid": lambda idp: idp.token(kid="three", key=RSA_KEYS[1]),
     "no kid": lambda idp: idp.token(kid=None),
-    "a kid that is no text": lambda idp: f"{b64({'alg': 'RS256', 'kid': 1})}.{b64(idp.claims)}.AAAA",
+    "a kid that is no text": lambda idp: by_hand(idp, {"alg": "RS256", "kid": 1}),
     "a key of 1024 bits": lambda idp: idp.token(kid="weak"),
     "a key that is for encryption": lambda idp: idp.token(kid="enc"),
     "an embedded key": own_key_in_the_header,
@@ -253,12 +254,12 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "not valid yet": lambda idp: idp.token(nbf=AT + 61),
     "issued in the future": lambda idp: idp.token(iat=AT + 61),
     "a beginning that is a text": lambda idp: idp.token(nbf="0"),
-    "crit": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'crit': ['exp']})}.{b64(idp.claims)}.AAAA",
-    "an unencoded payload": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'b64': False})}.{b64(idp.claims)}.AAAA",
+    "crit": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "crit": ["exp"], "exp": AT + 60}),
+    "an unencoded payload": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "b64": False}),
     "bound to a key": lambda idp: idp.token(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
     "an ID token by its typ": lambda idp: idp.token(header={"typ": "id+jwt"}),
     "a DPoP proof": lambda idp: idp.token(header={"typ": "dpop+jwt"}),
-    "a typ that is no text": lambda idp: f"{b64({'alg': 'RS256', 'kid': 'one', 'typ': 1})}.{b64(idp.claims)}.AAAA",
+    "a typ that is no text": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "typ": 1}),
     "no client": lambda idp: idp.token(cid=None),
     "an empty client": lambda idp: idp.token(cid=""),
     "a client that is no text": lambda idp: idp.token(cid=7),
@@ -269,7 +270,7 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "scopes that are no texts": lambda idp: idp.token(scp=[7]),
     "scopes that are an object": lambda idp: idp.token(scp={"users:read": True}),
     "a claim twice": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "cid": "0oa1nightly"}'),
-    "a header twice": lambda idp: b64(b'{"alg":"none","alg":"RS256","kid":"one"}') + f".{b64(idp.claims)}.AAAA",
+    "a header twice": lambda idp: by_hand(idp, b'{"alg":"none","alg":"RS256","kid":"one"}'),
     "claims that are a list": lambda idp: idp.signed(b"[]"),
     "claims that are no JSON": lambda idp: idp.signed(b"{NaN}"),
     "a number that is none": lambda idp: idp.signed(json.dumps({**idp.claims, "x": float("nan")}).encode()),
@@ -306,6 +307,10 @@ def test_forged_and_broken_tokens_are_refused_and_ask_the_store_nothing(service:
     assert service.who(idp.token()).client_id == "0oa1nightly"
 
 
+def test_what_is_signed_by_hand_is_good_but_for_what_is_wrong_with_it(service: Service) -> None:
+    assert service.who(by_hand(service.idp, {"alg": "RS256", "kid": "one", "typ": "JWT", "x": 1}))
+
+
 def test_every_truncation_is_refused(service: Service) -> None:
     text = service.idp.token()
     for length in range(0, len(text), 7):
@@ -323,6 +328,9 @@ def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
 def test_the_edges_of_the_leeway(service: Service) -> None:
     assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
     assert len(service.guard.cache) == 0  # and it is not remembered beyond its end
+    # A request is verified once, also then.
+    requests = RequestGuard(service.guard, AuthScheme())
+    assert requests.wave_through(environ(service.idp.token(exp=AT - 59)), None) is not None
     strict = Service(options={"leeway": 0})
     assert strict.refusal(strict.idp.token(exp=AT)) == "expired"
 
@@ -443,6 +451,39 @@ def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
     service.source._issuers[service.idp.issuer][1]._fetch = slow
     service.who(service.idp.token(jti="3"))
     assert found == ["", "2"]
+
+
+class AnnouncedLock:
+    """A lock that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._lock, self.is_waited_for = threading.Lock(), threading.Event()
+        self.locked, self.release = self._lock.locked, self._lock.release
+
+    def acquire(self, timeout: float) -> bool:
+        if self.locked():
+            self.is_waited_for.set()
+        return self._lock.acquire(timeout=timeout)
+
+
+def test_a_thread_that_waited_does_not_fetch_again(service: Service) -> None:
+    keys = service.source._issuers[service.idp.issuer][1]
+    keys._fetching = lock = AnnouncedLock()  # type: ignore[assignment]
+    late = threading.Thread(target=lambda: service.who(service.idp.token(jti="late")), daemon=True)
+    plain = service.idp.fetch
+
+    def slow(url: str) -> dict[str, Any] | None:
+        service.seconds += 1
+        if late.ident is None:
+            late.start()
+            assert lock.is_waited_for.wait(10)
+        return plain(url)
+
+    keys._fetch = slow
+    service.who(service.idp.token())
+    late.join(10)
+    assert not late.is_alive()
+    assert service.idp.asked.count(service.idp.keys_path) == 1
 
 
 @pytest.mark.parametrize(
@@ -704,20 +745,6 @@ def test_an_issuer_that_is_there_twice_is_refused() -> None:
 # Over the wire
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
-    with https_idp(tmp_path_factory.mktemp("idp")) as found:
-        yield found
-
-
-@pytest.fixture
-def trusted_idp(served: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
-    idp, certificate = served
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    idp.broken = None
-    return idp
-
-
 def test_keys_are_fetched_over_https(trusted_idp: Idp) -> None:
     guard = Guard(
         MemoryStore(),
@@ -729,9 +756,9 @@ def test_keys_are_fetched_over_https(trusted_idp: Idp) -> None:
     assert guard.authenticate(Secret(trusted_idp.token())).client_id == "0oa1nightly"
 
 
-def test_a_certificate_of_anybody_else_is_not_trusted(served: tuple[Idp, Path]) -> None:
+def test_a_certificate_of_anybody_else_is_not_trusted(served_idp: tuple[Idp, Path]) -> None:
     with pytest.raises(KeysUnavailable, match="SSLCertVerificationError"):
-        fetch(served[0].issuer + "/v1/keys")
+        fetch(served_idp[0].issuer + "/v1/keys")
 
 
 @pytest.mark.parametrize("broken", [302, 500, 429, b"[]", b"{", b'{"a":1,"a":2}', b" " * 300_000])
@@ -741,6 +768,21 @@ def test_what_is_no_answer_is_none(trusted_idp: Idp, broken: int | bytes) -> Non
     with pytest.raises(KeysUnavailable):
         fetch(trusted_idp.issuer + "/v1/keys")
     assert len(trusted_idp.asked) == 1  # a redirect is not followed
+
+
+def test_an_issuer_that_does_not_come_to_an_end_is_hung_up_on(
+    trusted_idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted_idp.hangs = threading.Event()
+    try:
+        for of_all, of_each_read in [(0.2, 30.0), (30.0, 0.2)]:
+            monkeypatch.setattr("tokenguard.jwks.TIMEOUT", of_each_read)
+            monkeypatch.setattr("tokenguard.jwks.DEADLINE", of_all)
+            with pytest.raises(KeysUnavailable):
+                fetch(trusted_idp.issuer + "/v1/keys")
+    finally:
+        trusted_idp.hangs.set()
+        trusted_idp.hangs = None
 
 
 def test_nobody_there() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,23 +30,13 @@ from tokenguard.jwt import JWTSource, TrustedIssuer
 from tokenguard.testing import bearer
 
 from .conftest import KEY, StoppedClock, django_alias
-from .idp import AUDIENCE, RSA_KEYS, Idp, https_idp
+from .idp import AUDIENCE, RSA_KEYS, Idp
 from .services.common import CATALOG
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
-    with https_idp(tmp_path_factory.mktemp("idp")) as found:
-        yield found
-
-
 @pytest.fixture
-def idp(served: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
-    idp, certificate = served
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    idp.broken = None
-    idp.asked.clear()
-    return idp
+def idp(trusted_idp: Idp) -> Idp:
+    return trusted_idp
 
 
 def sent(idp: Idp, **claims: Any) -> dict[str, str]:

@@ -137,3 +137,11 @@ def test_an_error_whose_message_has_no_token_keeps_its_own_formatting() -> None:
         record = logging.makeLogRecord({"exc_info": (ValueError, error, error.__traceback__)})
     assert RedactTokens().filter(record)
     assert record.exc_text is None
+
+
+@pytest.mark.parametrize("cut", [0, 20, 60])
+def test_a_jwt_of_another_issuer_is_not_shown(cut: int) -> None:
+    text = f"{'eyJhbGciOiJSUzI1NiIsImtpZCI6Im9uZSJ9'}.{'eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlIn0'}.{'c2lnbmF0dXJl' * 5}"
+    line = redact_tokens(f"sent Bearer {text[: len(text) - cut]}")
+    assert line == "sent Bearer (JWT not shown)"
+    assert redact_tokens("eyJ9 is no token, nor is a.b.c") == "eyJ9 is no token, nor is a.b.c"

@@ -7,9 +7,11 @@ that is not there may do what its tokens say. A token is in the store only once 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from .conditions import Conditions
 from .errors import InvalidValue
+from .hooks import call
 from .issuer import MAX_REASON_LENGTH, Issuer, check_actor, recorded
 from .scopes import Scopes
 from .sources import local_client_id, local_token_id
@@ -70,6 +72,7 @@ def revoke_token(
             local, owner.id, token_id[:MAX_NAME_LENGTH].rstrip(), Scopes(), "", "", at, expires_at, revoked_at=at
         )
         tx.put_token(token, recorded(EventKind.TOKEN_REVOKED, at, actor, None, token, reason=reason))
+        tx.on_commit(partial(call, granting.hooks.revoked, token=token))
     return token
 
 

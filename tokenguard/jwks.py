@@ -23,8 +23,9 @@ from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
 from .resource import checked_url
 
 log = logging.getLogger("tokenguard")
-#: Seconds for which one answer is waited for, from the first byte to the last.
+#: Seconds for which a connection, and each part of an answer, is waited for; and the whole answer.
 TIMEOUT = 5.0
+DEADLINE = 5.0
 #: Bytes that an answer may have, and keys that a set may have.
 MAX_BYTES = 262_144
 MAX_KEYS = 100
@@ -89,15 +90,13 @@ class PublishedKeys:
 
     def find(self, kid: str | None) -> PublicKey:
         """The key of this id. Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known."""
-        begun = self._monotonic()
-        at_hand = begun - self._fetched_at <= self._max_age + self._grace
-        if begun - self._fetched_at > self._max_age and self._may_try(begun, RETRY_AFTER if self._failed else 0):
-            # Nobody waits for a fetch by another thread, but for the very first one.
-            self._refresh(begun, RETRY_AFTER, wait=not at_hand and not self._failed)
+        # Nobody waits for a fetch by another thread, but where there is nothing else to go by, and it has not failed.
+        self._refresh(self._are_due, wait=not (self._may_serve() or self._failed))
         key = self._keys.get(kid)
-        if key is None and self._may_try(begun, COOLDOWN) and self._refresh(begun, COOLDOWN, wait=False):
+        if key is None:
+            self._refresh(lambda: self._tried_ago() >= COOLDOWN, wait=False)
             key = self._keys.get(kid)
-        if begun - self._fetched_at > self._max_age + self._grace:
+        if not self._may_serve():
             raise TemporarilyUnavailable("the issuer's keys cannot be fetched")
         if key is not None:
             return key
@@ -105,28 +104,36 @@ class PublishedKeys:
             raise TemporarilyUnavailable("the issuer's keys of today cannot be fetched, and the key is not known")
         raise InvalidToken("the issuer has no such key")
 
-    def _may_try(self, begun: float, pause: float) -> bool:
-        return begun - self._tried_at >= pause
+    def _are_due(self) -> bool:
+        return self._age() > self._max_age and (not self._failed or self._tried_ago() >= RETRY_AFTER)
 
-    def _refresh(self, begun: float, pause: float, *, wait: bool) -> bool:
-        """Fetch the keys unless another thread does; returns whether those at hand are from now."""
-        if not self._fetching.acquire(timeout=TIMEOUT if wait else 0):
-            return False
+    def _may_serve(self) -> bool:
+        return self._age() <= self._max_age + self._grace
+
+    def _age(self) -> float:
+        return self._monotonic() - self._fetched_at
+
+    def _tried_ago(self) -> float:
+        return self._monotonic() - self._tried_at
+
+    def _refresh(self, due: Callable[[], bool], *, wait: bool) -> None:
+        """Fetch the keys if they are due, unless another thread does just that."""
+        if not due() or not self._fetching.acquire(timeout=TIMEOUT if wait else 0):
+            return
         try:
-            if self._fetched_at >= begun:
-                return True  # while this one waited
-            if self._tried_at >= begun or (self._failed and not self._may_try(begun, pause)):
-                return False
-            self._tried_at = begun
-            self._keys = self._published()
-            self._fetched_at, self._failed = begun, False
+            if due():  # still, once this one has waited
+                # Before it is sent: what is withdrawn in the meantime counts from then.
+                self._tried_at = asked_at = self._monotonic()
+                self._keys = self._published()
+                self._fetched_at, self._failed = asked_at, False
         except KeysUnavailable as error:
             self._failed = True
             self._complain(str(error))
-            return False
+        except Exception as error:  # noqa: BLE001 - whatever an answer can do, it is none
+            self._failed = True
+            self._complain(type(error).__name__)
         finally:
             self._fetching.release()
-        return True
 
     def _published(self) -> Mapping[str | None, PublicKey]:
         url = self._jwks_url or self._discovered()
@@ -183,7 +190,7 @@ def metadata_urls(issuer: str) -> Iterator[str]:
 def fetch(url: str) -> dict[str, Any] | None:
     """The JSON object at ``url``; None for one that is not there. Follows no redirect, and uses no proxy.
 
-    Takes :data:`TIMEOUT` seconds at most from when it is connected, and reads :data:`MAX_BYTES`. Raises
+    Takes :data:`DEADLINE` seconds at most from when it is connected, and reads :data:`MAX_BYTES`. Raises
     KeysUnavailable.
     """
     parts = urlsplit(url)
@@ -196,7 +203,7 @@ def fetch(url: str) -> dict[str, Any] | None:
     try:
         connection.connect()
         # The time limit of a socket is for each read, and there may be very many.
-        deadline = threading.Timer(TIMEOUT, _hang_up, [connection.sock])
+        deadline = threading.Timer(DEADLINE, _hang_up, [connection.sock])
         deadline.daemon = True
         deadline.start()
         try:

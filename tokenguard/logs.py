@@ -16,6 +16,8 @@ from .tokens import ID_LENGTH
 # Any service's token, whatever its prefix. From 24 characters of the secret on: a line may be cut short, and what comes
 # before the cut is too much already.
 _TOKEN = re.compile(rf"([a-z0-9]{{1,16}}_[0-9A-Za-z]{{{ID_LENGTH}}}_)[0-9A-Za-z]{{24,}}")
+# Another issuer's: two JSON objects in base64url, and a signature that may be cut off.
+_JWT = re.compile(r"(?<![0-9A-Za-z_-])eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}(?:\.[0-9A-Za-z_-]*)?")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _COLLECTIONS: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset)
 #: How deep texts are looked for in what a line is given besides its message.
@@ -23,12 +25,14 @@ MAX_DEPTH = 10
 
 
 def redact_tokens(text: str) -> str:
-    """``text`` with each token in it as ``<prefix>_<id>_(not shown)``."""
-    return _TOKEN.sub(r"\1(not shown)", text)
+    """``text`` with each token in it as ``<prefix>_<id>_(not shown)``, and each JWT as ``(JWT not shown)``."""
+    return _JWT.sub("(JWT not shown)", _TOKEN.sub(r"\1(not shown)", text))
 
 
 class RedactTokens(logging.Filter):
     """Replaces tokens in the records that pass by ``<prefix>_<id>_(not shown)``, and lets all of them pass.
+
+    A JWT, which may be another issuer's token, becomes ``(JWT not shown)``.
 
     In the message and its arguments, in tracebacks and stacks, and in the texts of ``extra``, also within dictionaries
     and lists; objects of other kinds in ``extra`` are left as they are. Put it on the handlers: a logger's filter sees
