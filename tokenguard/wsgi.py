@@ -79,12 +79,6 @@ def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartRespons
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def _stamped(start_response: StartResponse, requests: RequestGuard) -> StartResponse:
-    """The same, for answers that are each named by a header, if that is a part of the form that was chosen."""
-    stamp = requests.scheme.form.stamp
-    return start_response if stamp is None else partial(_start_stamped, start_response, stamp)
-
-
 def _start_stamped(
     start_response: StartResponse,
     stamp: Callable[[], tuple[str, str]],
@@ -122,12 +116,12 @@ class TokenGuardMiddleware:
         guard.catalog.check(self.requirement)
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
         self._has_metadata = self.requests.scheme.resource is not None
-        self._is_stamped = self.requests.scheme.form.stamp is not None
+        self._stamp = self.requests.scheme.form.stamp
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         requests = self.requests
-        if self._is_stamped:
-            start_response = _stamped(start_response, requests)
+        if self._stamp is not None:
+            start_response = partial(_start_stamped, start_response, self._stamp)
         if self._has_metadata and (answer := requests.scheme.metadata(environ)) is not None:
             return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
