@@ -152,10 +152,10 @@ class Away(MemoryStore):
 
     error: Callable[[], BaseException] | None = None
 
-    def find(self, token_id: str, *, primary: bool = False) -> Any:
+    def standing(self, token_id: str, *, primary: bool = False) -> Any:
         if self.error is not None:
             raise self.error()
-        return super().find(token_id, primary=primary)
+        return super().standing(token_id, primary=primary)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:

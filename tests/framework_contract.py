@@ -394,7 +394,7 @@ class FrameworkContract:
         token_id, text = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))  # from wherever
         for _ in range(2):
             same_revocation(revoke(running, f"token={text}&token_type_hint=refresh_token"))
-        record = running.store.find(token_id, primary=True)
+        record = running.store.find(token_id)
         assert record is not None
         assert record.state(now()) is State.REVOKED
         (event,) = running.store.events(9, EventFilter(token_id=token_id, kind=EventKind.TOKEN_REVOKED))

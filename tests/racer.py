@@ -96,11 +96,11 @@ class Racer:
         return now() + (random.randrange(-10_000, 10_000) * SECOND if self.plan.trouble == "stepped" else 0)
 
     def _meddle(self, store: Store) -> None:
-        find, feed = store.find, store.feed
+        standing, feed = store.standing, store.feed
 
         def counted(token_id: str, *, primary: bool = False) -> Any:
             self.finds += 1
-            return find(token_id, primary=primary)
+            return standing(token_id, primary=primary)
 
         def troubled(since: int) -> Any:
             if self.plan.trouble == "failing" and random.random() < 0.3:
@@ -110,7 +110,7 @@ class Racer:
             self._delay()
             return answer
 
-        store.find, store.feed = counted, troubled  # type: ignore[method-assign]
+        store.standing, store.feed = counted, troubled  # type: ignore[method-assign]
 
     def _delay(self) -> None:
         if self.plan.trouble == "delayed":

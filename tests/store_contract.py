@@ -10,7 +10,18 @@ import pytest
 
 from tokenguard import Client, Conditions, Scopes, Store, StoreUnavailable, Token, Use
 from tokenguard.clock import SECOND, now
-from tokenguard.store import FEED_LIMIT, USE_INTERVAL, Change, Event, EventFilter, EventKind, NewUse, Place, State
+from tokenguard.store import (
+    FEED_LIMIT,
+    USE_INTERVAL,
+    Change,
+    Event,
+    EventFilter,
+    EventKind,
+    NewUse,
+    Place,
+    Record,
+    State,
+)
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -76,6 +87,7 @@ class StoreContract:
 
     def test_what_was_put_is_found_unchanged(self, filled: Store) -> None:
         assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
+        assert filled.standing(TOKEN.id) == Record(TOKEN, CLIENT, 2).standing
         assert filled.client(CLIENT.id) == filled.client(CLIENT.name) == CLIENT
         assert filled.clients() == [CLIENT]
         assert filled.records() == filled.records(CLIENT.id) == [(TOKEN, CLIENT, 2, None)]
@@ -85,7 +97,7 @@ class StoreContract:
         "near", ["", "a" * 16, "A" * 15, "A" * 17, "A" * 16 + " ", "%", "' OR 1=1 --", "\u0410" * 16]
     )
     def test_only_the_very_id_is_found(self, filled: Store, near: str) -> None:
-        assert filled.find(near) is None
+        assert filled.find(near) is filled.standing(near) is None
 
     def test_a_client_is_found_by_its_id_before_its_name(self, filled: Store) -> None:
         with filled.transaction() as tx:
@@ -101,6 +113,7 @@ class StoreContract:
             tx.put_token(revoked, change(EventKind.TOKEN_REVOKED))
             tx.put_client(disabled, change(EventKind.CLIENT_DISABLED))
         assert filled.find(TOKEN.id) == (revoked, disabled, 4, None)
+        assert filled.standing(TOKEN.id) == Record(revoked, disabled, 4).standing
         assert len(filled.records()) == len(filled.clients()) == 1
 
     def test_a_transaction_sees_what_it_did(self, store: Store) -> None:
@@ -286,6 +299,7 @@ class StoreContract:
         assert filled.record_uses([new_use(500, "2001:db8::1", "users:read", d7=3)]) == set()
         use = Use(TOKEN.id, 500, "2001:db8::1", Scopes(["users:read"]))
         assert filled.find(TOKEN.id) == filled.records()[0] == (TOKEN, CLIENT, 2, use)
+        assert filled.standing(TOKEN.id) == Record(TOKEN, CLIENT, 2, use).standing
         with filled.transaction() as tx:
             assert tx.record(TOKEN.id) == tx.records(CLIENT.id)[0] == (TOKEN, CLIENT, 2, use)
         assert filled.use_by_day(TOKEN.id) == {7: 3}

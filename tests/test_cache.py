@@ -27,7 +27,7 @@ from tokenguard import (
 )
 from tokenguard.breaker import PATIENCE, PAUSE, Breaker, NotAsked
 from tokenguard.clock import SECOND
-from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Record
+from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
 
 from .conftest import KEY, StoppedClock, World, run_together
 
@@ -57,15 +57,15 @@ class Watched:
         self.before_feed: Callable[[], object] = int
         self.after_feed: Callable[[], object] = int
         #: What a replica would answer instead of the primary.
-        self.replica: Record | None = None
+        self.replica: Standing | None = None
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.store, name)
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
         self.finds.append(primary)
         self.before_find()
-        found = self.store.find(token_id, primary=primary)
+        found = self.store.standing(token_id, primary=primary)
         if self.replicated and not primary:
             found = self.replica
         self.after_find()
@@ -575,7 +575,7 @@ def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
 def lagging(fleet: Fleet, issued: Issued) -> None:
     """From now on tokens are found in a replica, which stands still at this moment."""
     fleet.here.store.replicated = True
-    fleet.here.store.replica = fleet.store.find(issued.token.id)
+    fleet.here.store.replica = fleet.store.standing(issued.token.id)
 
 
 def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:

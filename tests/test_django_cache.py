@@ -235,7 +235,7 @@ def test_while_the_tests_of_a_project_run_each_request_is_one_query(
             assert ask(text) == 200
         assert len(queries) == 1
     with monkeypatch.context() as down:
-        down.setattr(DjangoStore, "find", _unavailable)
+        down.setattr(DjangoStore, "standing", _unavailable)
         assert ask(text) == 503
     assert ask(text) == 200  # one test's outage is none of the next one's
     models.Event._base_manager.using(alias).all().delete()  # as when the next test begins
@@ -330,7 +330,7 @@ def test_a_store_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
     known, unknown = issue(), issue()
     assert ask(known) == 200
     forged = known[:-1] + ("A" if known[-1] != "A" else "B")
-    gate = slow("find")
+    gate = slow("standing")
     assert asyncio.run(_while_others_wait(gate, unknown, [known, None, forged, known])) == [200, 401, 401, 200, 200]
 
 

@@ -444,7 +444,7 @@ def test_what_is_neither_yes_nor_no_stays_that_in_a_combination(
     def down(self: DjangoStore, token_id: str, **options: Any) -> None:
         raise StoreUnavailable("it is down")
 
-    monkeypatch.setattr(DjangoStore, "find", down)
+    monkeypatch.setattr(DjangoStore, "standing", down)
     with override_settings(TOKENGUARD=dict(settings.TOKENGUARD)):  # that the others go on to be served
         answers.append(reads.get("/or-admin"))
     codes = ["rate_limited", "network_not_allowed", "invalid_request", "temporarily_unavailable"]

@@ -53,10 +53,10 @@ class _Fails(MemoryStore):
 
     fails = False
 
-    def find(self, token_id: str, *, primary: bool = False) -> Any:
+    def standing(self, token_id: str, *, primary: bool = False) -> Any:
         if self.fails:
             raise StoreUnavailable("away")
-        return super().find(token_id, primary=primary)
+        return super().standing(token_id, primary=primary)
 
 
 def of_wsgi(world: World) -> Ask:

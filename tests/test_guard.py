@@ -22,7 +22,7 @@ from tokenguard import (
     TemporarilyUnavailable,
     TokenFormat,
 )
-from tokenguard.store import Change, EventKind, Record
+from tokenguard.store import Change, EventKind, Standing
 from tokenguard.tokens import Tagger, digest
 
 from .conftest import KEY, OTHER_KEY, World
@@ -36,11 +36,11 @@ class CountingStore(MemoryStore):
         self.asked = 0
         self.down = False
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("the database cannot be used: connection refused")
-        return super().find(token_id, primary=primary)
+        return super().standing(token_id, primary=primary)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from tokenguard.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
 from tokenguard.sources import local_client_id, local_token_id
-from tokenguard.store import Event, Record
+from tokenguard.store import Event, Standing
 
 from .conftest import KEY, StoppedClock, run_together
 from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
@@ -59,11 +59,11 @@ class Store(MemoryStore):
     asked = 0
     down = False
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("the database cannot be used")
-        return super().find(token_id, primary=primary)
+        return super().standing(token_id, primary=primary)
 
 
 @dataclass

@@ -559,8 +559,8 @@ class TestChanging:
         token = api.issue("users.read users.manage", conditions=Conditions.parse(["10.0.0.0/8"])).token
         narrow, find = Conditions.parse(["10.2.0.0/16"]), api.world.store.find
 
-        def find_and_lose(token_id: str, *, primary: bool = False) -> Any:
-            record = find(token_id, primary=primary)
+        def find_and_lose(token_id: str) -> Any:
+            record = find(token_id)
             if token_id == token.id:
                 api.world.issuer.set_token_conditions(token.id, narrow, actor="tests")
             return record

@@ -249,11 +249,11 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
     world.issuer.revoke(issued.token.id, actor="tests")
 
-    lagging, present = store.find(issued.token.id), store.find(issued.token.id, primary=True)
+    lagging, present = store.standing(issued.token.id), store.standing(issued.token.id, primary=True)
     assert lagging is not None
     assert present is not None
-    assert (lagging.revision, lagging.token.revoked_at) == (2, None)
-    assert (present.revision, present.token.revoked_at) == (3, world.clock())
+    assert (lagging.revision, lagging.revoked_at) == (2, None)
+    assert (present.revision, present.revoked_at) == (3, world.clock())
     assert store.feed(3).revision == 3
     assert store.records()[0].token.revoked_at is not None
     # A guard that knows nothing yet lets neither itself nor others be told by what is old.
@@ -265,7 +265,7 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     replica.kill()
     monkeypatch.setattr(questions, "monotonic", lambda: 1_000_000.0)
     for _ in range(3):
-        found = store.find(issued.token.id)
+        found = store.standing(issued.token.id)
         assert found is not None
         assert found.revision == 4
     replica.start()
@@ -274,9 +274,9 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     monkeypatch.setattr(questions, "monotonic", lambda: 1_000_011.0)
     store._writing.dispose()
     server.kill()
-    assert store.find(issued.token.id) is not None
+    assert store.standing(issued.token.id) is not None
     with pytest.raises(StoreUnavailable):
-        store.find(issued.token.id, primary=True)
+        store.standing(issued.token.id, primary=True)
     with pytest.raises(StoreUnavailable):
         store.feed(3)
     server.start()
@@ -289,7 +289,7 @@ def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
     issued = World(store).issue()
     with_replica = SQLAlchemyStore(postgresql_url, read_url=UNREACHABLE)
     for _ in range(3):
-        assert with_replica.find(issued.token.id) is not None
+        assert with_replica.standing(issued.token.id) is not None
     assert len(caplog.records) == 1
     assert "Connection refused" in caplog.text
     assert "hunter2secret" not in caplog.text

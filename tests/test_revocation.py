@@ -36,11 +36,11 @@ class Counting(MemoryStore):
     asked = written = 0
     down = False
 
-    def find(self, token_id: str, *, primary: bool = False) -> Any:
+    def find(self, token_id: str) -> Any:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("connection refused")
-        return super().find(token_id, primary=primary)
+        return super().find(token_id)
 
     def transaction(self) -> Any:
         self.written += 1

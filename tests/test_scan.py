@@ -131,7 +131,7 @@ class Service:
         return done
 
     def state(self, token_id: str) -> State:
-        record = self.issuer.store.find(token_id, primary=True)
+        record = self.issuer.store.find(token_id)
         return record.state(now())  # type: ignore[no-any-return]
 
 

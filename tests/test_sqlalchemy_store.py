@@ -199,9 +199,9 @@ def test_finding_a_token_is_one_statement(database_store: SQLAlchemyStore) -> No
     database_store.close()
     listening.listen(database_store._reading, "connect", watch)
     for _ in range(2):
-        assert database_store.find(issued.token.id) is not None
+        assert database_store.standing(issued.token.id) is not None
         statements.clear()
-    assert database_store.find(issued.token.id) is not None
+    assert database_store.standing(issued.token.id) is not None
     assert len(statements) == 1
     assert database_store.feed(1).revision == 2
     assert len(statements) == 2
@@ -362,8 +362,9 @@ def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore, dat
     ]:
         with database_store._writing.begin() as connection:
             connection.execute(text(damage))
-        with pytest.raises(StoreError, match=message):
-            database_store.find(issued.token.id)
+        for find in (database_store.find, database_store.standing):
+            with pytest.raises(StoreError, match=message):
+                find(issued.token.id)
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -23,7 +23,7 @@ from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
 from .identity import Identity
 from .scopes import Requirement, Scopes
-from .store import USE_INTERVAL, Event, Feed, Record, Store
+from .store import USE_INTERVAL, Event, Feed, Standing, Store
 
 log = logging.getLogger("tokenguard")
 
@@ -87,24 +87,26 @@ class Verified:
 
     __slots__ = ("allowance", "client_id", "conditional", "ends_at", "identity", "networks", "rates", "using")
 
-    def __init__(self, identity: Identity, record: Record, using: Using | None = None) -> None:
-        """``using`` is what this process has not written yet of its use, with the same scopes."""
-        token, client = record.token, record.client
+    def __init__(self, identity: Identity, token_id: str, standing: Standing, using: Using | None = None) -> None:
+        """``token_id`` is the token's in the store; ``using`` is what this process has not written yet of its use."""
         self.identity = identity
         #: Its client's id in the store, as that of the token is in ``using``: of another issuer's not what the identity
         #: has, which could be one of ours.
-        self.client_id = client.id
+        self.client_id = standing.client_id
         #: When it ends unless something changes, in epoch microseconds.
-        self.ends_at = min(token.expires_at or NEVER, token.overlap_ends_at or NEVER, record.idle_end or NEVER)
-        self.using = using or Using(token.id, identity.scopes, record.last_used_at)
+        self.ends_at = min(standing.expires_at or NEVER, standing.overlap_ends_at or NEVER, standing.idle_end or NEVER)
+        self.using = using or Using(token_id, identity.scopes, standing.last_used_at)
         #: Whether it may be used at all depends on the request.
-        self.conditional = bool(token.conditions or client.conditions)
+        self.conditional = bool(standing.conditions or standing.client_conditions)
         #: The conditions that limit from where it may be used.
         self.networks: tuple[Conditions, ...] = ()
         #: How often it may be used, and of whom that is counted: a kind and an id.
         self.rates: tuple[tuple[str, str, Rate], ...] = ()
         if self.conditional:
-            both = (("token", token.id, token.conditions), ("client", client.id, client.conditions))
+            both = (
+                ("token", token_id, standing.conditions),
+                ("client", standing.client_id, standing.client_conditions),
+            )
             self.networks = tuple([held for *_, held in both if held.allow or held.deny])
             self.rates = tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])
         #: What is left of the scarcest rate, if there is one, after the request at hand.

@@ -23,7 +23,7 @@ from .errors import (
 from .identity import Identity
 from .scopes import Requirement, ScopeCatalog
 from .sources import MAX_LENGTH, ForeignToken, Source
-from .store import USE_INTERVAL, Record, State, Store
+from .store import USE_INTERVAL, Record, Standing, State, Store
 from .tokens import Client, Read, Secret, Token, TokenFormat
 from .usage import UsageLog, end_if_idle
 
@@ -208,7 +208,7 @@ class Guard:
         ask = self.cache.breaker.call
         # The counter first: of each change that is later than what is read here, the feed will tell.
         revision = 0 if self.store.in_transaction else self.cache.revision()
-        row = ask(self.store.find, token.local_token_id, primary=True)
+        row = ask(self.store.standing, token.local_token_id, primary=True)
         client = ask(self.store.client, token.local_client_id)
         if client is None or client.id != token.local_client_id:  # it may be the name of another
             client = Client(token.local_client_id, token.client_id, token.scopes, True, token.issued_at)
@@ -220,7 +220,7 @@ class Guard:
         identity = Identity(*ids, scopes, token.issuer, token.subject, token.claims)
         # As one of ours is, though no row is there.
         like = Token(token.local_token_id, client.id, "", token.scopes, "", "", token.issued_at, token.expires_at)
-        return Verified(identity, Record(like, client, revision)), revision
+        return Verified(identity, like.id, Record(like, client, revision).standing), revision
 
     def look_up(self, read: Read, key: bytes) -> Verified:
         """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""
@@ -244,23 +244,23 @@ class Guard:
             raise self._unavailable(error, read.id) from error
 
     def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
-        record = self._alive(self._matching(read, primary), primary)
-        token, client = record.token, record.client
-        scopes = self.catalog.effective(token.scopes, client.scopes)
-        using = None if self.usage is None else self.usage.waiting(token.id, scopes)
-        return Verified(Identity(client.id, client.name, token.id, scopes), record, using), record.revision
+        standing = self._alive(read.id, self._matching(read, primary), primary)
+        scopes = self.catalog.effective(standing.scopes, standing.ceiling)
+        using = None if self.usage is None else self.usage.waiting(read.id, scopes)
+        identity = Identity(standing.client_id, standing.client_name, read.id, scopes)
+        return Verified(identity, read.id, standing, using), standing.revision
 
-    def _matching(self, read: Read, primary: bool) -> Record:
-        record = self._found(read.id, primary)
-        if record is None:
+    def _matching(self, read: Read, primary: bool) -> Standing:
+        standing = self._found(read.id, primary)
+        if standing is None:
             raise InvalidToken("unknown", token_id=read.id)
-        if not hmac.compare_digest(record.token.digest.encode(), read.digest.encode()):
-            raise InvalidToken("another text is on record", token_id=read.id, client_id=record.client.id)
-        return record
+        if not hmac.compare_digest(standing.digest.encode(), read.digest.encode()):
+            raise InvalidToken("another text is on record", token_id=read.id, client_id=standing.client_id)
+        return standing
 
-    def _found(self, token_id: str, primary: bool) -> Record | None:
+    def _found(self, token_id: str, primary: bool) -> Standing | None:
         try:
-            return self.cache.breaker.call(self.store.find, token_id, primary=primary)
+            return self.cache.breaker.call(self.store.standing, token_id, primary=primary)
         except StoreError as error:
             raise self._unavailable(error, token_id) from error
 
@@ -269,29 +269,29 @@ class Guard:
             log.error("the token store failed: %s", error)
         return TemporarilyUnavailable(f"store: {error}", token_id=token_id)
 
-    def _alive(self, record: Record, primary: bool) -> Record:
-        state = record.state(self.clock())
+    def _alive(self, token_id: str, standing: Standing, primary: bool) -> Standing:
+        state = standing.state(self.clock())
         # Of what only a replica calls idle, the primary may know more.
-        if state == State.IDLE and record.token.idle_ended_at is None and (primary or not self.store.replicated):
-            record = self._settled(record)
-            state = record.state(self.clock())
-        if state != State.ACTIVE:
-            raise InvalidToken(state.value, token_id=record.token.id, client_id=record.client.id)
-        return record
+        if state is State.IDLE and standing.idle_ended_at is None and (primary or not self.store.replicated):
+            standing = self._settled(token_id, standing)
+            state = standing.state(self.clock())
+        if state is not State.ACTIVE:
+            raise InvalidToken(state.value, token_id=token_id, client_id=standing.client_id)
+        return standing
 
-    def _settled(self, record: Record) -> Record:
-        """The record of a token that seems idle, with the uses that this process knew of; if it is idle, ended."""
-        token_id, at = record.token.id, self.clock()
+    def _settled(self, token_id: str, standing: Standing) -> Standing:
+        """The standing of a token that seems idle, with the uses that this process knew of; if it is idle, ended."""
+        at = self.clock()
         if self.usage is not None and self.usage.write_one(token_id):
-            record = self._found(token_id, primary=True) or record
+            standing = self._found(token_id, primary=True) or standing
         # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.
         tried = self._idle_tried.get(token_id)
-        if record.state(at) == State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
+        if standing.state(at) is State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
             if len(self._idle_tried) > MAX_TRIED:
                 self._idle_tried.clear()
             self._idle_tried[token_id] = at
             end_if_idle(self.store, token_id)
-        return record
+        return standing
 
     def _check_rate(self, verified: Verified) -> Allowance | None:
         identity = verified.identity

@@ -20,6 +20,7 @@ from .store import (
     NewUse,
     Place,
     Record,
+    Standing,
     State,
     Transaction,
     merge_use,
@@ -39,7 +40,11 @@ class MemoryStore:
         #: Nothing is ever read inside a transaction of the caller's, nor from a replica.
         self.in_transaction = self.replicated = False
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+        record = self.find(token_id)
+        return None if record is None else record.standing
+
+    def find(self, token_id: str) -> Record | None:
         with self._lock:
             return self._data.record(token_id)
 

@@ -84,7 +84,7 @@ def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat) -> None:
         read = tokens.read(credential)
     except InvalidToken:
         return
-    record = issuer.store.find(read.id, primary=True)
+    record = issuer.store.find(read.id)
     # A revoked one is not looked at twice: whoever holds it must not be able to keep the store's writers waiting.
     if record is None or record.token.digest != read.digest or record.state(issuer.clock()) is State.REVOKED:
         return

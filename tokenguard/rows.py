@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from .conditions import Conditions
 from .errors import SchemaError, StoreError
 from .scopes import Scopes
-from .store import Event, Record
+from .store import Event, Record, Standing
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)
@@ -25,13 +25,19 @@ def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
     return tuple(column.name for column in fields(kind))
 
 
+#: From which columns a :class:`Standing` is read, after the counter's value: of the token, its client and its use.
+STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
+    *[(Token, name) for name in ("digest", "scopes", "created_at", "expires_at", "revoked_at", "conditions")],
+    *[(Token, name) for name in ("idle_timeout", "idle_ended_at", "overlap_ends_at")],
+    *[(Client, name) for name in ("id", "name", "scopes", "enabled", "conditions")],
+    (Use, "last_used_at"),
+)
 _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
-_SCOPES, _CONDITIONS = columns(Token).index("scopes"), columns(Token).index("conditions")
 _BOOLEANS = {0: False, 1: True}
 #: What reading a damaged row may raise.
 _DAMAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-#: What types the columns of records had that were read without complaint.
+#: What types the columns of standings had that were read without complaint.
 _SOUND: set[tuple[type, ...]] = set()
 
 
@@ -41,8 +47,7 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
     try:
         return kind(*[read(value) for read, value in zip(_READERS[kind], row, strict=True)])
     except _DAMAGE as error:
-        table = f"tokenguard_{kind.__name__.lower()}"
-        raise StoreError(f"a row of {table} is damaged: {type(error).__name__}: {error}") from None
+        raise _damaged(kind, error) from None
 
 
 def load_record(row: Sequence[Any]) -> Record:
@@ -50,27 +55,45 @@ def load_record(row: Sequence[Any]) -> Record:
 
     Raises StoreError as :func:`load` does.
     """
-    types = tuple(map(type, row))
-    if types not in _SOUND:
-        record = _load_record_by_column(row)
-        if len(_SOUND) < REMEMBERED:
-            _SOUND.add(types)
-        return record
-    # Where all is of such types as it was before, only what is kept as text has to be read. A request waits for this.
-    revision, *token, client_id, client_name, ceiling, enabled, made_at, limits, used, at, address, scopes = row
-    try:
-        token[_SCOPES], token[_CONDITIONS] = load_scopes(token[_SCOPES]), load_conditions(token[_CONDITIONS])
-        limits = load_conditions(limits)
-        client = Client(client_id, client_name, load_scopes(ceiling), _BOOLEANS[enabled], made_at, limits)
-        use = None if used is None else Use(used, at, address, load_scopes(scopes))
-    except _DAMAGE:
-        return _load_record_by_column(row)  # which says what is wrong
-    return Record(Token(*token), client, revision, use)
-
-
-def _load_record_by_column(row: Sequence[Any]) -> Record:
     token, client, used = row[1:_TOKEN_END], row[_TOKEN_END:_CLIENT_END], row[_CLIENT_END:]
     return Record(load(Token, token), load(Client, client), row[0], None if used[0] is None else load(Use, used))
+
+
+def load_standing(row: Sequence[Any]) -> Standing | None:
+    """From the counter's value and the columns of STANDING; None where all of these are NULL, as of no token.
+
+    Raises StoreError as :func:`load` does. Each request that asks the store waits for this.
+    """
+    if row[1] is None:
+        return None
+    types = tuple(map(type, row))
+    if types not in _SOUND:
+        standing = _load_standing_by_column(row)
+        if len(_SOUND) < REMEMBERED:
+            _SOUND.add(types)
+        return standing
+    # Where all is of such types as it was before, only what is kept in another form has to be read.
+    values = [*row]
+    try:
+        for place, read in _KEPT_OTHERWISE:
+            values[place] = read(values[place])
+    except _DAMAGE:
+        return _load_standing_by_column(row)  # which says what is wrong
+    return Standing._make(values)
+
+
+def _load_standing_by_column(row: Sequence[Any]) -> Standing:
+    values = [row[0]]
+    for (kind, _), read, value in zip(STANDING, _STANDING_READERS, row[1:], strict=True):
+        try:
+            values.append(read(value))
+        except _DAMAGE as error:
+            raise _damaged(kind, error) from None
+    return Standing._make(values)
+
+
+def _damaged(kind: type[Any], error: Exception) -> StoreError:
+    return StoreError(f"a row of tokenguard_{kind.__name__.lower()} is damaged: {type(error).__name__}: {error}")
 
 
 def dump(item: Client | Token | Use | Event) -> dict[str, Any]:
@@ -150,3 +173,9 @@ _BY_TYPE: dict[Any, Callable[[Any], Any]] = {
 _READERS: dict[type[Any], list[Callable[[Any], Any]]] = {
     kind: [_reader(get_type_hints(kind)[name]) for name in columns(kind)] for kind in (Client, Token, Use, Event)
 }
+_STANDING_READERS = [_reader(hint) for name, hint in get_type_hints(Standing).items() if name != "revision"]
+_KEPT_OTHERWISE = [
+    (place, read)
+    for place, read in enumerate(_STANDING_READERS, start=1)
+    if read in {load_scopes, load_conditions, _BY_TYPE[bool]}
+]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from weakref import WeakMethod
 
 from .clock import SECOND
+from .conditions import Conditions
 from .scopes import Scopes
 from .tokens import Client, Token, Use, random_id
 
@@ -85,6 +86,55 @@ class State(StrEnum):
     CLIENT_DISABLED = "client disabled"
 
 
+class Standing(NamedTuple):
+    """What decides whether a token is good, and for what: all that a request has to know of it, and no more.
+
+    Times are epoch microseconds, None for never.
+    """
+
+    #: The counter's value in the same statement that read the rest.
+    revision: int
+    digest: str
+    scopes: Scopes
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    conditions: Conditions
+    idle_timeout: int | None
+    idle_ended_at: int | None
+    overlap_ends_at: int | None
+    client_id: str
+    client_name: str
+    #: What the client's tokens may ever do.
+    ceiling: Scopes
+    enabled: bool
+    client_conditions: Conditions
+    #: To the minute.
+    last_used_at: int | None = None
+
+    @property
+    def idle_end(self) -> int | None:
+        """When the token ends unless it is used before: a use may be on record a minute late."""
+        if self.idle_timeout is None:
+            return None
+        # A host whose clock is behind may have used it before it was made: no use shortens a life.
+        return max(self.last_used_at or 0, self.created_at) + self.idle_timeout + USE_INTERVAL
+
+    def state(self, now: int) -> State:
+        """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""
+        if self.revoked_at is not None:
+            return State.REVOKED
+        if self.idle_ended_at is not None:
+            return State.IDLE
+        if self.overlap_ends_at is not None and now >= self.overlap_ends_at:
+            return State.ROTATED
+        if self.expires_at is not None and now >= self.expires_at:
+            return State.EXPIRED
+        if self.idle_timeout is not None and _past(self.idle_end, now):
+            return State.IDLE
+        return State.ACTIVE if self.enabled else State.CLIENT_DISABLED
+
+
 class Record(NamedTuple):
     """A token with its client and its use, and the counter's value in the same statement that read them."""
 
@@ -94,33 +144,41 @@ class Record(NamedTuple):
     use: Use | None = None
 
     @property
+    def standing(self) -> Standing:
+        """What of it decides."""
+        token, client = self.token, self.client
+        return Standing(
+            self.revision,
+            token.digest,
+            token.scopes,
+            token.created_at,
+            token.expires_at,
+            token.revoked_at,
+            token.conditions,
+            token.idle_timeout,
+            token.idle_ended_at,
+            token.overlap_ends_at,
+            client.id,
+            client.name,
+            client.scopes,
+            client.enabled,
+            client.conditions,
+            self.last_used_at,
+        )
+
+    @property
     def last_used_at(self) -> int | None:
         """When the token was last used, to the minute; None for never."""
         return self.use.last_used_at if self.use else None
 
     @property
     def idle_end(self) -> int | None:
-        """When the token ends unless it is used before: a use may be on record a minute late."""
-        if self.token.idle_timeout is None:
-            return None
-        # A host whose clock is behind may have used it before it was made: no use shortens a life.
-        begun = max(self.last_used_at or 0, self.token.created_at)
-        return begun + self.token.idle_timeout + USE_INTERVAL
+        """As :attr:`Standing.idle_end`."""
+        return self.standing.idle_end
 
     def state(self, now: int) -> State:
-        """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""
-        token = self.token
-        if token.revoked_at is not None:
-            return State.REVOKED
-        if token.idle_ended_at is not None:
-            return State.IDLE
-        if _past(token.overlap_ends_at, now):
-            return State.ROTATED
-        if _past(token.expires_at, now):
-            return State.EXPIRED
-        if _past(self.idle_end, now):
-            return State.IDLE
-        return State.ACTIVE if self.client.enabled else State.CLIENT_DISABLED
+        """As :meth:`Standing.state`."""
+        return self.standing.state(now)
 
     @property
     def place(self) -> Place:
@@ -255,17 +313,20 @@ class Store(Protocol):
 
     @property
     def replicated(self) -> bool:
-        """Whether :meth:`find` may be answered by a replica, which lags behind."""
+        """Whether :meth:`standing` may be answered by a replica, which lags behind."""
 
     @property
     def in_transaction(self) -> bool:
         """Whether this thread would read inside a transaction of the caller's own, and see what may yet be undone."""
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
-        """The token with its client and its use, in one statement; None if there is no such token.
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+        """What a request has to know of the token, in one statement; None if there is no such token.
 
         It may come from a replica that lags, as its counter tells, unless the ``primary`` database is asked for.
         """
+
+    def find(self, token_id: str) -> Record | None:
+        """The token with its client and its use, in one statement; None if there is no such token."""
 
     def feed(self, since: int) -> Feed:
         """The counter and the events numbered ``since`` and up, oldest first, at most FEED_LIMIT of them.

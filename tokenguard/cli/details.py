@@ -52,5 +52,5 @@ def _rotated_at(store: Store, token: Token) -> int | None:
     for event in store.events(1, EventFilter(token_id=token.id, kind=EventKind.TOKEN_ROTATED)):
         return event.at
     # The event may have been pruned; the successor was made at the same time.
-    successor = store.find(token.successor_id, primary=True)
+    successor = store.find(token.successor_id)
     return successor.token.created_at if successor else None

@@ -69,7 +69,7 @@ class Backend:
 
     def record(self, token_id: str) -> Record:
         """The token with this id and its client; raises UnknownToken."""
-        record = self.store.find(token_id, primary=True)
+        record = self.store.find(token_id)
         if record is None:
             raise UnknownToken([token_id])
         return record

@@ -94,7 +94,7 @@ class _Scan:
 
     def _judge(self, read: Read, place: str) -> dict[str, Any]:
         if (known := self._known.get(read)) is None:
-            record = self._store.find(read.id, primary=True)
+            record = self._store.find(read.id)
             known = self._known[read] = _fields(read, record)
             if self._revoke and known["state"] in LIVE:
                 # No name of a file may keep a token alive, because it is too long or looks like one.

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 
 from ..databases import READ_TIMEOUT, REPLICA_PAUSE, complaint
 from ..errors import StoreError
@@ -42,26 +41,31 @@ class Query:
             return self._ask(connection, parameters)
 
     def _ask(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
-        cursor = connection.cursor()
-        # Whoever wants to see what is asked has put something in its way, and sees it.
-        if connection.vendor == "sqlite" and type(cursor) is CursorWrapper and not connection.execute_wrappers:
-            return self._ask_sqlite(connection, cursor.cursor, parameters)
-        with cursor:
+        if connection.vendor == "sqlite" and not _is_watched(connection):
+            return self._ask_sqlite(connection, parameters)
+        with connection.cursor() as cursor:
             cursor.execute(self._within_time if _can_limit_time(connection) else self.text, parameters)
             # psycopg 3 shows what SET has answered, too.
             while cursor.description is None and cursor.nextset():
                 pass
             return list(cursor.fetchall())
 
-    def _ask_sqlite(self, connection: BaseDatabaseWrapper, cursor: Any, parameters: tuple[str | int, ...]) -> Rows:
-        # Django's own cursor would rewrite the text every time, which costs as much as the query.
+    def _ask_sqlite(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
+        # Django's own cursor would rewrite the text every time; with the layers around it, that costs more than the
+        # query. What is left of them: a connection, none on an event loop, none in a transaction that is broken.
+        connection.ensure_connection()
         connection.validate_no_broken_transaction()
         try:
-            found: Rows = sqlite3.Cursor.execute(cursor, self._for_sqlite, parameters).fetchall()
+            found: Rows = connection.connection.execute(self._for_sqlite, parameters).fetchall()
         except sqlite3.Error as error:
             connection.errors_occurred = True
             raise complaint(error, SET_UP) from error
         return found
+
+
+def _is_watched(connection: BaseDatabaseWrapper) -> bool:
+    """Whether somebody wants to see what is asked, or keeps it from being asked, by what Django has for that."""
+    return bool(connection.execute_wrappers) or connection.queries_logged or "cursor" in vars(connection)
 
 
 def _can_limit_time(connection: BaseDatabaseWrapper) -> bool:

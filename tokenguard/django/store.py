@@ -17,7 +17,7 @@ from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
 from ..errors import SchemaError, StoreError, StoreUnavailable
-from ..rows import columns, dump, first, load, load_record
+from ..rows import STANDING, columns, dump, first, load, load_record, load_standing
 from ..store import (
     ALL_EVENTS,
     FEED_LIMIT,
@@ -30,6 +30,7 @@ from ..store import (
     NewUse,
     Place,
     Record,
+    Standing,
     Transaction,
     number_event,
     run_of_old,
@@ -46,14 +47,17 @@ def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
 
 
 _RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
+_TABLES: dict[type[Client | Token | Use], str] = {Token: "t", Client: "c", Use: "u"}
 # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-_FIND = Query(f"""
-    SELECT {_RECORD} FROM tokenguard_revision r
+_BY_ID = """
+    FROM tokenguard_revision r
     LEFT JOIN tokenguard_token t ON t.id = %s
     LEFT JOIN tokenguard_client c ON c.id = t.client_id
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
-""")  # noqa: S608 - the names are our own
+"""
+_FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
+_STAND = Query(f"SELECT r.revision, {', '.join(f'{_TABLES[kind]}.{name}' for kind, name in STANDING)} {_BY_ID}")
 _RECORDS = f"""
     SELECT {_RECORD} FROM tokenguard_revision r
     JOIN tokenguard_token t ON 1 = 1
@@ -109,16 +113,19 @@ class DjangoStore:
 
     # Reading
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
         replica, connection = self._replica, self._connection
         # In the caller's own transaction the token may have been issued a moment ago.
         if replica is None or primary or not replica.answers or in_transaction(connection):
-            return _find(connection, token_id)
+            return load_standing(_row(_STAND, connection, token_id))
         try:
-            return _find(_connection(replica.alias), token_id)
+            return load_standing(_row(_STAND, _connection(replica.alias), token_id))
         except StoreError as error:
             replica.failed(error)
-        return _find(connection, token_id)
+        return load_standing(_row(_STAND, connection, token_id))
+
+    def find(self, token_id: str) -> Record | None:
+        return _find(self._connection, token_id)
 
     def feed(self, since: int) -> Feed:
         rows = _FEED.rows(self._connection, since)
@@ -310,8 +317,12 @@ def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
 
 
 def _find(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
-    row = first(_FIND.rows(connection, token_id if askable(token_id) else ""))
+    row = _row(_FIND, connection, token_id)
     return None if row[1] is None else load_record(row)
+
+
+def _row(query: Query, connection: BaseDatabaseWrapper, token_id: str) -> Any:
+    return first(query.rows(connection, token_id if askable(token_id) else ""))
 
 
 def _find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:

@@ -251,7 +251,7 @@ class Management:
 
     def _find(self, call: Call) -> Record:
         """The token that is spoken of; raises NotFound also for what has ended, or is another client's."""
-        record = self.store.find(call.token_id, primary=True)
+        record = self.store.find(call.token_id)
         if record is None or not self._sees(call, record.client.id) or not _is_alive(record, self.issuer.clock()):
             raise NotFound(call.token_id, "Token")
         return record
@@ -262,7 +262,7 @@ class Management:
         For a moment this process may not have heard of its end: what it hands on would live on.
         """
         identity = call.identity
-        record = self.store.find(identity.token_id, primary=True) if identity.issuer == OWN_ISSUER else None
+        record = self.store.find(identity.token_id) if identity.issuer == OWN_ISSUER else None
         if record is None:
             raise Forbidden(causes=["Only a token that this service has issued may do this"])
         if (state := record.state(self.issuer.clock())) is not State.ACTIVE:

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, or_, select, text, true, tuple_
 
 from ..databases import CLOCKS, askable
-from ..rows import first, load, load_record
+from ..rows import STANDING, first, load, load_record
 from ..store import FEED_LIMIT, USE_INTERVAL, EventFilter, Place, Record
-from ..tokens import Client
+from ..tokens import Client, Token, Use
 from .tables import client_table, event_table, revision_table, token_table, use_table
 
 # Written out, so that a query has no parameter but the one that it asks about.
@@ -19,14 +19,20 @@ _RECORDS = (
     .select_from(revision_table)
     .where(revision_table.c.id == _ONE)
 )
-# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-FIND = (
-    _RECORDS.outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
-    .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
-    .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
-)
+_TABLES = {Token: token_table, Client: client_table, Use: use_table}
 
 
+def _of_token(query: Select[Any]) -> Select[Any]:
+    # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+    return query.select_from(
+        revision_table.outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
+        .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
+        .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
+    ).where(revision_table.c.id == _ONE)
+
+
+FIND = _of_token(select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c))
+STAND = _of_token(select(revision_table.c.revision, *[_TABLES[kind].c[name] for kind, name in STANDING]))
 FEED = (
     select(revision_table.c.revision, *event_table.c)
     .select_from(revision_table)

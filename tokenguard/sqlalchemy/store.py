@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
-from ..rows import dump, first, load, load_record
+from ..rows import dump, first, load, load_record, load_standing
 from ..store import (
     ALL_EVENTS,
     Change,
@@ -22,6 +22,7 @@ from ..store import (
     NewUse,
     Place,
     Record,
+    Standing,
     Transaction,
     number_event,
     run_of_old,
@@ -39,7 +40,17 @@ from .engine import (
     use_wal,
     writing_engine,
 )
-from .queries import FEED, FIND, database_time, events_query, find_client, find_page, find_record, find_records
+from .queries import (
+    FEED,
+    FIND,
+    STAND,
+    database_time,
+    events_query,
+    find_client,
+    find_page,
+    find_record,
+    find_records,
+)
 from .questions import Question, Replica, Reserve
 from .tables import (
     client_table,
@@ -72,23 +83,27 @@ class SQLAlchemyStore:
         self._engines = [self._reading, self._writing]
         reserve = Reserve(self._reading)
         self._reserves = [reserve]
-        self._find, self._feed = Question(reserve, FIND), Question(reserve, FEED)
+        self._find, self._standing = Question(reserve, FIND), Question(reserve, STAND)
+        self._feed = Question(reserve, FEED)
         self.replicated = read_url is not None
         self._replica: Replica | None = None
         if read_url is not None:
             replica = reading_engine(replica_url(read_url, self.url))
             self._engines.append(replica)
             self._reserves.append(Reserve(replica))
-            self._replica = Replica(Question(self._reserves[-1], FIND))
+            self._replica = Replica(Question(self._reserves[-1], STAND))
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
         weakref.finalize(self, _dispose, self._engines, self._reserves)
 
     # Reading: each is one statement, so it sees one state.
 
-    def find(self, token_id: str, *, primary: bool = False) -> Record | None:
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
         wanted = token_id if askable(token_id) else ""
         rows = None if primary or self._replica is None else self._replica.ask(wanted)
-        row = first(self._find.ask(wanted) if rows is None else rows)
+        return load_standing(first(self._standing.ask(wanted) if rows is None else rows))
+
+    def find(self, token_id: str) -> Record | None:
+        row = first(self._find.ask(token_id if askable(token_id) else ""))
         return None if row[1] is None else load_record(row)
 
     def feed(self, since: int) -> Feed:
