@@ -32,13 +32,14 @@ def set_up(database: Path, options: dict[str, Any]) -> None:
             "tokenguard.django",
             *(name for name in _PEERS if find_spec(name)),
         ],
-        # Otherwise each request would open the database again, and all that ask it would pay for that.
+        # As the documentation advises. Otherwise each request would open the database again, and all that ask it would
+        # pay for that.
         DATABASES={
             "default": {
                 "ENGINE": "django.db.backends.sqlite3",
                 "NAME": str(database),
                 "CONN_MAX_AGE": None,
-                "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+                "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode = WAL"},
             }
         },
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

@@ -26,14 +26,20 @@ class Breaker:
     Only StoreUnavailable counts as a failure: what is wrong with one row must not keep others from theirs.
     """
 
+    #: When those that are under way were begun.
+    _calls: dict[object, float]
+    _closed_until: float
+
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self.forget()
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
         """``ask(*args, **kwargs)``; raises StoreUnavailable without asking where that would be in vain."""
-        call = object()
-        self._begin(call)
+        call, at = object(), self._monotonic()
+        if self._calls or self._closed_until:
+            self._check(at)
+        self._calls[call] = at
         try:
             answer = ask(*args, **kwargs)
         except StoreUnavailable:
@@ -41,8 +47,7 @@ class Breaker:
             self._closed_until = self._monotonic() + PAUSE
             raise
         finally:
-            with self._lock:
-                del self._calls[call]
+            del self._calls[call]
         self._closed_until = 0.0
         return answer
 
@@ -54,18 +59,16 @@ class Breaker:
     def forget(self) -> None:
         """As at the beginning: in a forked child, where nobody waits any more."""
         self._lock = threading.Lock()
-        #: When those that are under way were begun, oldest first.
-        self._calls: dict[object, float] = {}
+        self._calls = {}
         self._closed_until = 0.0
 
-    def _begin(self, call: object) -> None:
-        at = self._monotonic()
+    def _check(self, at: float) -> None:
         with self._lock:
             if at < self._closed_until:
                 raise NotAsked("the store has just failed, and is asked again in a moment")
-            if self._calls and at - next(iter(self._calls.values())) > PATIENCE:
+            # A copy, as others begin and end meanwhile.
+            if at - min(self._calls.copy().values(), default=at) > PATIENCE:
                 raise NotAsked("others have been waiting for the store for too long")
             if self._closed_until:
                 # This one finds out whether the store is back; until then the others do not wait.
                 self._closed_until = at + PAUSE
-            self._calls[call] = at

@@ -33,6 +33,8 @@ STALENESS = 1.0
 CACHE_SIZE = 100_000
 #: How many requirements are remembered that a token meets.
 MANY_MET = 100
+#: How many tokens are forgotten at once where there are too many.
+MANY_FORGOTTEN = 1000
 #: A time that never comes, in epoch microseconds.
 NEVER = 1 << 63
 #: What all have in common that have not been used: it is never changed.
@@ -310,8 +312,8 @@ class TokenCache:
 
     def _make_room(self) -> None:
         if len(self.entries) >= self.size:
-            # Some at once, as finding the oldest has its price.
-            for verified in list(islice(self.entries.values(), max(1, self.size // 100))):
+            # Some at once, as finding the oldest has its price; not so many that a request would notice.
+            for verified in list(islice(self.entries.values(), max(1, min(self.size // 10, MANY_FORGOTTEN)))):
                 self._forget(verified.using.token_id, verified.client_id)
 
     def _forget_all(self) -> None:

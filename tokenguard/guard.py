@@ -224,24 +224,21 @@ class Guard:
 
     def look_up(self, read: Read, key: bytes) -> Verified:
         """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""
-        generation = self._caught_up(read)
         try:
-            verified, revision = self._found_good(read, primary=False)
-        except InvalidToken:
-            # A replica may only say yes: it may not have heard yet that the token exists.
-            if not self.store.replicated:
-                raise
-            verified, revision = self._found_good(read, primary=True)
-        if not self.cache.put(key, verified, revision, generation):
-            verified, revision = self._found_good(read, primary=True)
-            self.cache.put(key, verified, revision, generation)
-        return verified
-
-    def _caught_up(self, read: Read) -> int:
-        try:
-            return self.cache.catch_up()
+            generation = self.cache.catch_up()
+            try:
+                verified, revision = self._found_good(read, primary=False)
+            except InvalidToken:
+                # A replica may only say yes: it may not have heard yet that the token exists.
+                if not self.store.replicated:
+                    raise
+                verified, revision = self._found_good(read, primary=True)
+            if not self.cache.put(key, verified, revision, generation):
+                verified, revision = self._found_good(read, primary=True)
+                self.cache.put(key, verified, revision, generation)
         except StoreError as error:
             raise self._unavailable(error, read.id) from error
+        return verified
 
     def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
         standing = self._alive(read.id, self._matching(read, primary), primary)
@@ -259,10 +256,7 @@ class Guard:
         return standing
 
     def _found(self, token_id: str, primary: bool) -> Standing | None:
-        try:
-            return self.cache.breaker.call(self.store.standing, token_id, primary=primary)
-        except StoreError as error:
-            raise self._unavailable(error, token_id) from error
+        return self.cache.breaker.call(self.store.standing, token_id, primary=primary)
 
     def _unavailable(self, error: StoreError, token_id: str | None = None) -> TemporarilyUnavailable:
         if not isinstance(error, NotAsked):  # that follows a failure of which the log tells

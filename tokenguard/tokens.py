@@ -45,12 +45,12 @@ _HMAC_SHA256 = HMACAlgorithm(sha256)
 _DIGITS = bytes.maketrans(BASE62.encode(), bytes(range(len(BASE62))))
 # How a text of up to 64 digits, one in each byte, becomes a number: every digit is joined with its neighbour, all at
 # once, then every pair with its neighbour, and so on. For each step the bits from one to the next, those of the lower
-# ones, and what a higher one counts.
+# ones, and by how much less a higher one counts than it does where it stands.
 _JOINTS = [
     (
         8 << step,
         sum(((1 << (8 << step)) - 1) << (place * (16 << step)) for place in range(32 >> step)),
-        62 ** (1 << step),
+        (1 << (8 << step)) - 62 ** (1 << step),
     )
     for step in range(6)
 ]
@@ -222,8 +222,8 @@ class Tagger:
         # Every number has but one text of this length, so comparing the numbers is comparing the texts, in half the
         # time: this is what each forgery costs.
         number = int.from_bytes(tag.encode("ascii").translate(_DIGITS))
-        for distance, lower, factor in _JOINTS:
-            number = (number & lower) + ((number >> distance) & lower) * factor
+        for distance, lower, less in _JOINTS:
+            number -= (number >> distance & lower) * less
         return hmac.compare_digest(number.to_bytes(TAG_LENGTH), self._sign(signed).rjust(TAG_LENGTH, b"\0"))
 
     def _sign(self, signed: str) -> bytes:
