@@ -38,6 +38,7 @@ from tokenguard import (
     schema,
 )
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
+from tokenguard.store import Place
 
 from .conftest import KEY, World
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
@@ -365,6 +366,31 @@ def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore, dat
         for find in (database_store.find, database_store.standing):
             with pytest.raises(StoreError, match=message):
                 find(issued.token.id)
+
+
+def test_a_version_that_is_no_number_is_damage(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    with store._writing.begin() as connection:
+        connection.execute(text("UPDATE tokenguard_revision SET schema_version = 'two'"))
+    for attempt in (store.check, lambda: World(store).client()):
+        with pytest.raises(SchemaError, match="the row of tokenguard_revision is damaged"):
+            attempt()
+    store.close()
+
+
+def test_a_page_of_all_tokens_is_read_in_the_order_of_an_index(sqlite_url: str) -> None:
+    """However many there are, the next page costs what the first one does."""
+    store, statements = SQLAlchemyStore(sqlite_url), []
+    store.upgrade()
+    listening.listen(store._reading, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
+    store.page(3, 5, after=Place(1, "A" * 16))
+    ((query, parameters),) = statements
+    with store._reading.connect() as connection:
+        plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", parameters).all())
+    assert "tokenguard_token_created" in plan
+    assert "TEMP B-TREE" not in plan
+    store.close()
 
 
 def test_a_server_that_is_not_there() -> None:

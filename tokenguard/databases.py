@@ -63,7 +63,9 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
 
 
 def check_version(version: int, set_up: str) -> None:
-    """Raises SchemaError for a database that is newer or older than this code."""
+    """Raises SchemaError for a database that is newer or older than this code, or whose version is no number."""
+    if not isinstance(version, int):
+        raise SchemaError("the row of tokenguard_revision is damaged: restore the database from a backup")
     if version > schema.latest():
         raise SchemaError(
             f"the database is of schema version {version}, newer than this tokenguard knows ({schema.latest()}): "

@@ -72,6 +72,7 @@ _STEP_2 = (
     "ALTER TABLE tokenguard_token ADD COLUMN idle_ended_at BIGINT",
     "ALTER TABLE tokenguard_token ADD COLUMN successor_id VARCHAR(16)",
     "ALTER TABLE tokenguard_token ADD COLUMN overlap_ends_at BIGINT",
+    "CREATE INDEX tokenguard_token_created ON tokenguard_token (created_at, id)",
     """
     CREATE TABLE tokenguard_use (
         token_id VARCHAR(16) NOT NULL PRIMARY KEY,

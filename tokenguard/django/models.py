@@ -86,7 +86,10 @@ class Token(_ReadOnly):
     class Meta:
         db_table = "tokenguard_token"
         ordering = ("created_at", "id")
-        indexes = (models.Index(fields=("client", "created_at"), name="tokenguard_token_client"),)
+        indexes = (
+            models.Index(fields=("client", "created_at"), name="tokenguard_token_client"),
+            models.Index(fields=("created_at", "id"), name="tokenguard_token_created"),
+        )
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id})" if self.name else self.id

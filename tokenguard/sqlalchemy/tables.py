@@ -66,6 +66,7 @@ token_table = Table(
     Column("successor_id", String(16)),
     Column("overlap_ends_at", BigInteger),
     Index("tokenguard_token_client", "client_id", "created_at"),
+    Index("tokenguard_token_created", "created_at", "id"),
 )
 use_table = Table(
     "tokenguard_use",

@@ -17,6 +17,9 @@ class Migration(migrations.Migration):
                 migrations.AddField("token", "idle_ended_at", models.BigIntegerField(null=True)),
                 migrations.AddField("token", "successor_id", models.CharField(max_length=16, null=True)),
                 migrations.AddField("token", "overlap_ends_at", models.BigIntegerField(null=True)),
+                migrations.AddIndex(
+                    "token", models.Index(fields=("created_at", "id"), name="tokenguard_token_created")
+                ),
                 migrations.CreateModel(
                     "Use",
                     (
