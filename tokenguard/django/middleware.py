@@ -22,9 +22,8 @@ from .signals import heard
 
 T = TypeVar("T")
 log = logging.getLogger("tokenguard")
-#: By which attribute of a request the middleware leaves what it has looked at it with. Not in its META: of that, each
-#: member is looked at when something asks for the request's headers.
-LOOKED_AT_WITH = "_tokenguard"
+#: Where in the environ the middleware leaves what it has looked at the request with.
+MIDDLEWARE = "tokenguard.middleware"
 
 
 class TokenGuardMiddleware:
@@ -60,7 +59,7 @@ class TokenGuardMiddleware:
             del environ
             raise
         request.identity = identity  # type: ignore[attr-defined]
-        request._tokenguard = requests  # type: ignore[attr-defined]
+        environ[MIDDLEWARE] = requests
         response = self.get_response(request)
         finish_headers(requests, environ, response)
         if (stamp := requests.scheme.form.stamp) is not None:
@@ -78,7 +77,7 @@ class TokenGuardMiddleware:
         except BaseException as error:
             forget(error)
             raise
-        request._tokenguard = requests  # type: ignore[attr-defined]
+        request.META[MIDDLEWARE] = requests
         request.identity = identity  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
         await in_thread_if_heard(finish_headers, requests, request.META, response)
@@ -94,7 +93,7 @@ def guard_of(request: HttpRequest) -> RequestGuard:
 
     It stays the same as long as the request takes, also if a setting changes meanwhile.
     """
-    found: RequestGuard | None = getattr(request, LOOKED_AT_WITH, None)
+    found: RequestGuard | None = request.META.get(MIDDLEWARE)
     if found is None:
         raise ImproperlyConfigured(
             'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
@@ -137,7 +136,7 @@ def _call_after(response: HttpResponseBase, requests: RequestGuard) -> None:
 
 
 def _identify(request: HttpRequest, requests: RequestGuard) -> Identity | None:
-    if (other := getattr(request, "identity", None)) is not None and not hasattr(request, LOOKED_AT_WITH):
+    if (other := getattr(request, "identity", None)) is not None and MIDDLEWARE not in request.META:
         _warn_once(type(other).__qualname__)
     return requests.authenticate(request.META)
 

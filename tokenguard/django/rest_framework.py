@@ -27,7 +27,7 @@ from ..identity import OWN_ISSUER, Identity
 from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
 from ..sources import local_client_id
-from .middleware import LOOKED_AT_WITH, guard_of
+from .middleware import MIDDLEWARE, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
 __all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRateThrottle"]
@@ -49,9 +49,7 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
         asked: HttpRequest = request._request
-        if not hasattr(asked, LOOKED_AT_WITH) and getattr(
-            request.parser_context.get("view"), "swagger_fake_view", False
-        ):
+        if MIDDLEWARE not in asked.META and getattr(request.parser_context.get("view"), "swagger_fake_view", False):
             return None  # made up for a schema, and come through nothing
         identity = get_identity(asked)
         if identity is None:

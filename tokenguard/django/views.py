@@ -26,7 +26,7 @@ from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
 from .conf import SettingError
 from .headers import set_headers
-from .middleware import guard_of, in_thread_if_heard, look_up
+from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up
 
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
@@ -72,7 +72,7 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         ) from None
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return HttpResponse(status=204)
-    requests = guard_of(request)
+    requests = environ.get(MIDDLEWARE) or guard_of(request)
     request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
     try:
         found = requests.wave_through(environ, requirement) or judge(requirement, request).decide(environ, requirement)
