@@ -19,7 +19,7 @@ import pytest
 from sample_flask.playground import gunicorn
 from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.clock import now
-from tokenguard.revocation import FORM
+from tokenguard.posted import FORM
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import EventFilter, EventKind, State
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from ..revocation import MAX_BODY, respond
+from ..posted import MAX_BODY
+from ..revocation import respond
 from .views import service
 
 # Those that are routed at all, so that the answer to each is the endpoint's own.
