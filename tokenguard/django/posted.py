@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -21,7 +22,7 @@ def form_request(request: HttpRequest) -> FormRequest:
     return FormRequest({**request.META, "wsgi.input": BytesIO(body), "wsgi.input_terminated": True})
 
 
-def outside_transactions(view: Any) -> Any:
+def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
     """The view, outside the transaction that a project may have around each request, in whatever database."""
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
