@@ -33,8 +33,8 @@ def read_claims(
 ) -> ForeignToken:
     """The token that ``claims`` are about. Raises InvalidToken for one that is not to be taken at ``at``.
 
-    Its id is what ``otherwise`` returns if no ``jti`` is there, its end :data:`NO_END` if none is said. ``at`` is in epoch
-    microseconds, as ``leeway`` is, by which the clocks may differ.
+    Its id is what ``otherwise`` returns if no ``jti`` is there, its end :data:`NO_END` if none is said. ``at`` is in
+    epoch microseconds, as ``leeway`` is, by which the clocks may differ.
     """
     client_id, token_id = _client(claims), _token_id(claims, otherwise)
     ids = {"client_id": client_id, "token_id": token_id}

@@ -177,7 +177,7 @@ class Guard:
         """What was signed here, or else the source whose kind it is; None for what is of no kind."""
         # By its shape alone: whose it is must be clear before anything is verified, and nobody tries it on the others.
         read = self.tokens.examine(text)
-        if read is None and self.sources:
+        if read is None and self.sources and not text.startswith(self.tokens.beginning):  # one of ours, cut short
             return next((source for source in self.sources if source.takes(text)), None)
         return read
 

@@ -13,6 +13,8 @@ from .tokens import BASE62, ID_LENGTH, Secret
 
 #: Characters that a token may have: what a header may have at most.
 MAX_LENGTH = 8192
+#: And of what it may consist (RFC 9110 section 11.2), as a regular expression.
+TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class ForeignToken:
     #: What it stands for among the scopes of this service; empty where nothing does.
     scopes: Scopes
     issued_at: int
-    #: When it ends; until ``refused_at`` it is taken all the same, since clocks differ.
+    #: When it ends, or has to be asked about again: it is remembered until then, and until ``refused_at`` it is taken
+    #: all the same, for one request at a time.
     expires_at: int
     refused_at: int
     subject: str | None = None

@@ -18,6 +18,8 @@ class Trust:
     for themselves. Raises ConfigurationError for a value that cannot be used.
     """
 
+    issuer: str = "(none yet)"
+
     def __init__(
         self, issuer: str, audience: str | Sequence[str] | None, scopes: Mapping[str, str | Iterable[str]] | None
     ) -> None:
