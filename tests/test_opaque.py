@@ -140,7 +140,7 @@ def test_the_service_says_who_it_is_and_sends_the_text_in_the_body_alone(service
     assert form == {"token": ["a+b/c~d=="], "token_type_hint": ["access_token"]}
     scheme, _, credentials = headers["Authorization"].partition(" ")
     # Each part encoded as in a form, RFC 6749 section 2.3.1: a colon in the secret separates nothing.
-    assert (scheme, b64decode(credentials)) == ("Basic", b"directory:s+e%3Acret%2F%26")
+    assert (scheme, b64decode(credentials)) == ("Basic", b"directory:s%20e%3Acret%2F%26")
     other = Service({"client_id": None, "client_secret": None, "bearer_token": "mF_9.B5f-4.1JqM"})
     other.who()
     assert other.endpoint.asked[0][0]["Authorization"] == "Bearer mF_9.B5f-4.1JqM"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations, product
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote, urlencode
 
 from .asking import Asking, NoAnswer
 from .cache import monotonic
@@ -239,5 +239,6 @@ def _authorization(client_id: str | None, client_secret: str | None, bearer_toke
             raise ConfigurationError(
                 f"the {name} is missing: introspection needs a client_id and client_secret, or a bearer_token"
             )
-    encoded = f"{quote_plus(client_id or '')}:{quote_plus(client_secret or '')}"
+    # A space as %20, not as a plus sign: some servers take that for itself, and all know this.
+    encoded = ":".join(quote(part or "", safe="") for part in (client_id, client_secret))
     return Secret(f"Basic {b64encode(encoded.encode()).decode()}", "credential")
