@@ -6,8 +6,8 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -56,29 +56,23 @@ def exchange(
     """
     parts = urlsplit(url)
     secure = parts.scheme == "https"
-    if secure and context is None:
-        context = ssl.create_default_context()
     connection = (HTTPSConnection if secure else HTTPConnection)(parts.netloc, timeout=timeout)
     try:
         HTTPConnection.connect(connection)
-        if context is not None and secure:
-            connection.sock = context.wrap_socket(
+        if secure:
+            trusting = context or ssl.create_default_context()
+            connection.sock = trusting.wrap_socket(
                 connection.sock, server_hostname=parts.hostname, do_handshake_on_connect=False
             )
-        # The time limit of a socket is for each read, and there may be very many: also while they shake hands.
-        hanging_up = threading.Timer(deadline, _hang_up, [connection.sock])
-        hanging_up.daemon = True
-        hanging_up.start()
-        try:
+        with _hanging_up(connection.sock, deadline):
             if isinstance(connection.sock, ssl.SSLSocket):
                 connection.sock.do_handshake()
             target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
             connection.request("GET" if body is None else "POST", target, body, headers)
-            response = connection.getresponse()
-            received = response.read(max_bytes + 1)
-            whole = response.isclosed() or response.length in (0, None)
-        finally:
-            hanging_up.cancel()
+            # Closed here: until then it keeps the connection, and an error would keep it.
+            with closing(connection.getresponse()) as response:
+                received = response.read(max_bytes + 1)
+                whole = response.isclosed() or response.length in (0, None)
     except (OSError, HTTPException, ValueError) as error:
         # Nothing of the error itself, as its frames have what was sent.
         raise Unreachable(f"{parts.hostname}: {type(error).__name__}") from None
@@ -89,7 +83,24 @@ def exchange(
     return Received(response.status, received)
 
 
-def _hang_up(connected: socket.socket) -> None:
+@contextmanager
+def _hanging_up(connected: socket.socket, deadline: float) -> Iterator[None]:
+    """Hang up after so many seconds, and raise TimeoutError then, whatever seems to have come until that."""
+    # The time limit of a socket is for each read, and there may be very many: also while they shake hands.
+    late = threading.Event()
+    timer = threading.Timer(deadline, _hang_up, [connected, late])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError
+
+
+def _hang_up(connected: socket.socket, late: threading.Event) -> None:
+    late.set()
     # Not the method of an encrypted socket: it would go on reading what is there without decrypting it.
     with suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
