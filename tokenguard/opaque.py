@@ -48,8 +48,8 @@ _KINDS = {
     "token_use": {"access", "access_token"},
     "typ": {"bearer", "jwt", "at+jwt", "application/at+jwt"},
 }
-#: Sends a body to an endpoint with these headers; raises Unreachable.
-Post = Callable[[Mapping[str, str], bytes], Received]
+#: Sends a body to an endpoint with these headers, for the status and the body of its answer; raises Unreachable.
+Post = Callable[[Mapping[str, str], bytes], tuple[int, bytes]]
 
 
 class IntrospectedIssuer(Trust):
