@@ -565,10 +565,10 @@ class FrameworkContract:
         running.issuer.revoke(token_id, actor="tests")
         running.server.get("/read", text)
         running.server.get("/manage", running.issue()[1])
+        introspect(running, running.issue("users:manage")[1], f"token={running.issue()[1]}")
         # The log arrives through a pipe: an answer to a later request of the same worker says it has been written.
         log = self._log_with(running, f"revoked (token {token_id}")
         assert "401 invalid_token: revoked" in log
-        introspect(running, running.issue("users:manage")[1], f"token={running.issue()[1]}")
         assert "from '127.0.0.1'" in log
         for sent in running.texts:
             assert sent[-70:] not in log

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import given, strategies
 
 from tokenguard import (
     AuthScheme,
@@ -277,6 +278,8 @@ LIES: dict[str, dict[str, Any]] = {
     "an end that is true": {"exp": True},
     "an end that is endless": {"exp": 1e300},
     "an end before all times": {"exp": -1},
+    "an end of very many digits": {"exp": 10**4000},
+    "a beginning of very many digits": {"nbf": 10**400},
     "an end that is a list": {"exp": [AT + 60]},
     "ended": {"exp": AT},
     "ended within any leeway": {"exp": AT - 1},
@@ -353,6 +356,7 @@ NO_ANSWERS: dict[str, Any] = {
     "active twice": {"body": b'{"active": false, "active": true, "client_id": "nightly"}'},
     "a number that is none": {"body": b'{"active": true, "client_id": "nightly", "exp": Infinity}'},
     "very deep": {"body": b'{"a":' * 5000 + b"1" + b"}" * 5000},
+    "deep enough": {"body": b'{"active": true, "client_id": "nightly", "x": ' + b"[" * 200 + b"]" * 200 + b"}"},
     "very many digits": {"body": b'{"active": true, "client_id": "nightly", "exp": ' + b"9" * 5000 + b"}"},
     "not UTF-8": {"body": b'{"active": true, "client_id": "\xff"}'},
     "a redirect": {"status": 302},
@@ -409,6 +413,35 @@ def test_who_would_wait_in_vain_is_told_at_once_and_what_is_known_goes_on(servic
     service.goes_by(1)
     service.endpoint.error = None
     assert service.who(TEXT + "a")
+
+
+_JSON = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.sampled_from([10**400, -(10**400), 1e308, 0.1, AT + 60, "users:read", "nightly", ISSUER, "Bearer"])
+    | strategies.text(max_size=5),
+    lambda within: strategies.lists(within, max_size=3) | strategies.dictionaries(strategies.text(max_size=3), within),
+    max_leaves=5,
+)
+_MEMBERS = strategies.sampled_from(
+    [*Endpoint().said, "aud", "iss", "nbf", "cid", "azp", "scp", "cnf", "typ", "token_type", "token_use", "x"]
+)
+
+
+@given(strategies.dictionaries(_MEMBERS, _JSON, max_size=4), strategies.sampled_from([None, "api://directory"]))
+def test_whatever_an_endpoint_says_is_a_yes_a_no_or_no_answer(said: dict[str, Any], audience: str | None) -> None:
+    endpoint, catalog = Endpoint(), ScopeCatalog(CATALOG)
+    endpoint.said |= said
+    issuer = IntrospectedIssuer(ISSUER, URL, bearer_token="x", audience=audience)
+    try:
+        token = IntrospectionSource([issuer], post=endpoint).verify(Secret(TEXT), AT * 1_000_000, catalog)
+    except (InvalidToken, TemporarilyUnavailable):
+        return
+    assert endpoint.said["active"] is True
+    assert token.scopes.names <= catalog.descriptions.keys()
+    assert AT * 1_000_000 < token.expires_at <= (AT + 30) * 1_000_000
+    assert hash(token) == hash(token)
 
 
 # A flood
