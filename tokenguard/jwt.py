@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from .cache import monotonic
 from .claims import NO_END, read_claims
 from .clock import DAY, SECOND
-from .errors import AuthError, ConfigurationError, InvalidToken
+from .errors import ConfigurationError, InvalidToken
 from .https import checked_endpoint
 from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
 from .members import members
 from .scopes import ScopeCatalog
-from .sources import MAX_LENGTH, ForeignToken, derived_id
+from .sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
 from .tokens import Secret
 from .trust import Trust, once, texts, whole
 
@@ -124,18 +124,7 @@ class JWTSource:
 
     def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
         """See :class:`tokenguard.sources.Source`."""
-        found = self._examine(credential.reveal(), at, catalog)
-        if isinstance(found, AuthError):
-            raise found
-        return found
-
-    def _examine(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken | AuthError:
-        # Returns its error: a traceback keeps the frames it passed, and here they hold the text.
-        try:
-            return self._read(text, at, catalog)
-        except AuthError as error:
-            error.__context__ = None
-            return error.with_traceback(None)
+        return read_hidden(self._read, credential, at, catalog)
 
     def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
         shaped = _SHAPE.fullmatch(text) if len(text) <= MAX_LENGTH else None

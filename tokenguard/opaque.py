@@ -19,12 +19,12 @@ from .asking import Asking, NoAnswer
 from .cache import monotonic
 from .claims import read_claims
 from .clock import SECOND
-from .errors import AuthError, ConfigurationError, InvalidToken
+from .errors import ConfigurationError, InvalidToken
 from .frames import forget
 from .https import Received, Unreachable, checked_endpoint, exchange
 from .members import members
 from .scopes import ScopeCatalog
-from .sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id
+from .sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
 from .tokens import Secret
 from .trust import Trust, once, texts, whole
 
@@ -134,21 +134,13 @@ class IntrospectionSource:
 
     def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
         """See :class:`tokenguard.sources.Source`."""
-        found = self._examine(credential.reveal(), at, catalog)
-        if isinstance(found, AuthError):
-            raise found
-        return found
+        return read_hidden(self._read, credential, at, catalog)
 
-    def _examine(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken | AuthError:
-        # Returns its error: a traceback keeps the frames it passed, and here they hold the text.
-        try:
-            for endpoint in self._endpoints:
-                if endpoint.trusted.takes(text):
-                    return endpoint.find(text, at, catalog)
-            return InvalidToken("not of a trusted issuer")
-        except AuthError as error:
-            error.__context__ = None
-            return error.with_traceback(None)
+    def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
+        for endpoint in self._endpoints:
+            if endpoint.trusted.takes(text):
+                return endpoint.find(text, at, catalog)
+        raise InvalidToken("not of a trusted issuer")
 
 
 class _Endpoint:

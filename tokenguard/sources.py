@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
+from .errors import AuthError
 from .identity import Claims
 from .scopes import ScopeCatalog, Scopes
 from .tokens import BASE62, ID_LENGTH, Secret
@@ -61,6 +63,27 @@ class Source(Protocol):
 
     def check(self, catalog: ScopeCatalog) -> None:
         """Raises ConfigurationError if it could grant what ``catalog`` does not have."""
+
+
+def read_hidden(
+    read: Callable[[str, int, ScopeCatalog], ForeignToken], credential: Secret, at: int, catalog: ScopeCatalog
+) -> ForeignToken:
+    """``read(text, at, catalog)``, so that no frame that its error has passed holds the text."""
+    found = _read(read, credential.reveal(), at, catalog)
+    if isinstance(found, AuthError):
+        raise found
+    return found
+
+
+def _read(
+    read: Callable[[str, int, ScopeCatalog], ForeignToken], text: str, at: int, catalog: ScopeCatalog
+) -> ForeignToken | AuthError:
+    # Returns its error: a traceback keeps the frames it passed, and here they hold the text.
+    try:
+        return read(text, at, catalog)
+    except AuthError as error:
+        error.__context__ = None
+        return error.with_traceback(None)
 
 
 def local_client_id(issuer: str, client_id: str) -> str:
