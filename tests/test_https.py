@@ -253,3 +253,12 @@ def test_a_redirect_takes_neither_the_token_nor_the_credentials_along() -> None:
     ):
         source(server).verify(Secret("opaque"), now(), CATALOG)
     assert elsewhere.connections == 0
+
+
+def test_an_answer_that_is_too_long_keeps_nobody_else_from_theirs() -> None:
+    answers = iter([answer(YES + b" " * MAX_BYTES), answer(YES)])
+    with hostile(lambda: iter([next(answers)])) as server:
+        asking = source(server)
+        with pytest.raises(TemporarilyUnavailable):
+            asking.verify(Secret("long"), now(), CATALOG)
+        assert asking.verify(Secret("short"), now(), CATALOG).client_id == "nightly"

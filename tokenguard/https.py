@@ -22,6 +22,10 @@ class Unreachable(Exception):
     """No whole answer came. The message says why, in words of our own."""
 
 
+class TooLong(Unreachable):
+    """One came that is longer than it may be."""
+
+
 class Received(NamedTuple):
     """An answer, whole."""
 
@@ -79,7 +83,7 @@ def exchange(
     finally:
         connection.close()
     if len(received) > max_bytes or not whole:
-        raise Unreachable(f"{parts.hostname} answers with more than {max_bytes} bytes, or breaks off")
+        raise TooLong(f"{parts.hostname} answers with more than {max_bytes} bytes, or breaks off")
     return Received(response.status, received)
 
 

@@ -21,7 +21,7 @@ from .claims import read_claims
 from .clock import SECOND
 from .errors import ConfigurationError, InvalidToken
 from .frames import forget
-from .https import Received, Unreachable, checked_endpoint, exchange
+from .https import Received, TooLong, Unreachable, checked_endpoint, exchange
 from .members import members
 from .scopes import ScopeCatalog
 from .sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
@@ -203,15 +203,18 @@ class _Endpoint:
 
     def _exchange(self, headers: Mapping[str, str], body: bytes) -> Received:
         trusted = self.trusted
-        return exchange(
-            trusted.introspection_url,
-            headers,
-            body,
-            timeout=trusted.timeout,
-            deadline=trusted.timeout,
-            max_bytes=MAX_BYTES,
-            context=self._context if trusted.introspection_url.startswith("https:") else None,
-        )
+        try:
+            return exchange(
+                trusted.introspection_url,
+                headers,
+                body,
+                timeout=trusted.timeout,
+                deadline=trusted.timeout,
+                max_bytes=MAX_BYTES,
+                context=self._context if trusted.introspection_url.startswith("https:") else None,
+            )
+        except TooLong as error:  # nobody has waited for it, and other tokens' answers may be shorter
+            raise NoAnswer(str(error)) from None
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
