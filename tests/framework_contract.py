@@ -1,8 +1,9 @@
 """What every framework's service must do, asked over real HTTP. A framework's file says how to run its own.
 
 The service has /open (no token asked for), /any (any token), /read (users:read), /manage (users:read and
-users:manage), /either (users:manage or groups:read), /cached (any; has caching headers of its own) and /revoke (the
-endpoint by which a token is revoked by whoever holds it).
+users:manage), /either (users:manage or groups:read), /cached (any; has caching headers of its own), /revoke (the
+endpoint by which a token is revoked by whoever holds it) and /introspect (the one that tells what a token is worth, for
+who has users:manage).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import pytest
 
 from sample_flask.playground import gunicorn
 from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
-from tokenguard.clock import now
-from tokenguard.revocation import FORM
+from tokenguard.clock import SECOND, now
+from tokenguard.posted import FORM
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import EventFilter, EventKind, State
 
 from .conftest import KEY, OTHER_KEY
 from .server import Answer, Server
-from .services.common import CATALOG, METADATA_PATH, RESOURCE
+from .services.common import CATALOG, ISSUER, METADATA_PATH, RESOURCE
 
 #: What ends every challenge of a service that says what it is.
 WHERE = f'resource_metadata="https://api.example.com{METADATA_PATH}"'
@@ -96,6 +97,26 @@ def same_revocation(answer: Answer) -> None:
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["Cache-Control"] == "no-store"
     assert "WWW-Authenticate" not in answer.headers
+
+
+def introspect(
+    running: Running,
+    caller: str | None,
+    form: str,
+    *,
+    path: str = "/introspect",
+    content_type: str = FORM,
+    method: str = "POST",
+) -> Answer:
+    headers = [("Content-Type", content_type)] + ([("Authorization", f"Bearer {caller}")] if caller else [])
+    return running.server.request(method, path, headers, form.encode())
+
+
+def same_inactive(answer: Answer) -> None:
+    """What is said of whatever is not active (RFC 7662 section 2.2)."""
+    assert (answer.status, answer.json) == (200, {"active": False})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 def same_error(answer: Answer, status: int, code: str) -> None:
@@ -439,6 +460,80 @@ class FrameworkContract:
         assert running.server.request("HEAD", "/revoke").status == 405
         assert running.server.get("/read", text).status == 200
 
+    def test_another_service_is_told_what_a_token_is_worth(self, running: Running) -> None:
+        _, caller = running.issue("users:manage")
+        token_id, text = running.issue("users:manage groups:read", expires_in=3600)
+        record = running.store.find(token_id)
+        assert record is not None
+        assert record.token.expires_at is not None
+        for hint in ("", "&token_type_hint=access_token", "&token_type_hint=refresh_token&client_address=192.0.2.1"):
+            answer = introspect(running, caller, f"token={text}{hint}")
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.json == {
+                "active": True,
+                "scope": "groups:read users:manage users:read",
+                "client_id": record.client.id,
+                "token_type": "Bearer",
+                "iat": record.token.created_at // SECOND,
+                "exp": record.token.expires_at // SECOND,
+                "jti": token_id,
+                "iss": ISSUER,
+            }
+        running.issuer.revoke(token_id, actor="tests")
+        same_inactive(introspect(running, caller, f"token={text}"))
+        assert running.store.find(token_id).last_used_at is None
+
+    def test_of_whatever_is_not_active_nothing_is_told(self, running: Running) -> None:
+        _, caller = running.issue("users:manage")
+        _, text = running.issue()
+        _, limited = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))
+        forged = text[:-1] + ("a" if text[-1] != "a" else "b")
+        for given in (
+            forged,
+            TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal(),
+            running.tokens.mint().text.reveal(),
+            limited,
+            f"{limited}&client_address=192.0.2.1",
+            f"{limited}&client_address=x",
+            f"{text}%00",
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.",
+            "%ff",
+            "x",
+            "x" * 8000,
+        ):
+            same_inactive(introspect(running, caller, f"token={given}"))
+        assert introspect(running, caller, f"token={limited}&client_address=10.1.2.3").json["active"] is True
+        assert introspect(running, caller, f"token={text}").json["active"] is True
+
+    def test_nobody_is_told_without_a_token_that_may_ask(self, running: Running) -> None:
+        _, text = running.issue("users:read")
+        for form in (f"token={text}", ""):
+            same_refusal(introspect(running, None, form), 401, "missing_token")
+            same_refusal(introspect(running, "forged", form), 401, "invalid_token")
+            same_refusal(introspect(running, text, form), 403, "insufficient_scope")
+        same_refusal(running.server.request("GET", f"/introspect?token={text}"), 401, "missing_token")
+
+    def test_a_request_that_names_no_token_to_introspect_is_refused(self, running: Running) -> None:
+        _, caller = running.issue("users:manage")
+        _, text = running.issue()
+        for answer in (
+            introspect(running, caller, ""),
+            introspect(running, caller, "token="),
+            introspect(running, caller, f"token={text}&token={text}"),
+            introspect(running, caller, f"token={text}&client_address=10.0.0.1&client_address=10.0.0.2"),
+            introspect(running, caller, "", path=f"/introspect?token={text}"),
+            introspect(running, caller, f"token={text}", content_type="text/plain"),
+            introspect(running, caller, json.dumps({"token": text}), content_type="application/json"),
+        ):
+            same_error(answer, 400, "invalid_request")
+        same_error(introspect(running, caller, f"token={text}&padding={'x' * 9000}"), 413, "invalid_request")
+        for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            answer = introspect(running, caller, f"token={text}", method=method)
+            same_error(answer, 405, "invalid_request")
+            assert answer.headers["Allow"] == "POST"
+        assert introspect(running, caller, "", method="HEAD").status == 405
+
     def test_a_body_that_does_not_tell_its_length_is_bounded_too(self, running: Running) -> None:
         _, text = running.issue()
         chunks = [f"token={text}&padding=".encode(), *[b"x" * 1000] * 20]
@@ -470,6 +565,7 @@ class FrameworkContract:
         running.issuer.revoke(token_id, actor="tests")
         running.server.get("/read", text)
         running.server.get("/manage", running.issue()[1])
+        introspect(running, running.issue("users:manage")[1], f"token={running.issue()[1]}")
         # The log arrives through a pipe: an answer to a later request of the same worker says it has been written.
         log = self._log_with(running, f"revoked (token {token_id}")
         assert "401 invalid_token: revoked" in log

@@ -53,7 +53,7 @@ from tokenguard.config import Options
 from tokenguard.django import conf, get_issuer, require_token, token_authenticated, token_issued, token_refused
 from tokenguard.django.revocation import revoke_token
 from tokenguard.flask import TokenGuard, require_scopes, revocation_blueprint
-from tokenguard.revocation import FORM
+from tokenguard.posted import FORM
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .canaries import (

@@ -23,7 +23,8 @@ from tokenguard import MemoryStore, StoreUnavailable
 from tokenguard.django import get_issuer
 from tokenguard.django.revocation import revoke_token
 from tokenguard.flask import TokenGuard, revocation_blueprint
-from tokenguard.revocation import MAX_BODY, RevocationRequest, respond, revocation_app
+from tokenguard.posted import MAX_BODY, FormRequest
+from tokenguard.revocation import respond, revocation_app
 from tokenguard.store import State
 from tokenguard.tokens import Secret, Tagger
 
@@ -134,7 +135,7 @@ def test_a_store_that_is_down_is_503(world: World, caplog: pytest.LogCaptureFixt
 def test_a_client_that_goes_away_has_named_no_token(world: World) -> None:
     environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
     environ |= {"wsgi.input": io.BytesIO(b"token="), "CONTENT_LENGTH": "100"}
-    assert respond(RevocationRequest(environ), world.issuer, world.tokens).status == 400
+    assert respond(FormRequest(environ), world.issuer, world.tokens).status == 400
 
 
 @pytest.mark.parametrize("padding", [MAX_BODY, 50 * MAX_BODY])
@@ -144,7 +145,7 @@ def test_what_is_too_long_is_not_read_to_its_end(world: World, padding: int) -> 
     environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
     environ |= {"wsgi.input": body, "wsgi.input_terminated": True}
     environ.pop("CONTENT_LENGTH", None)
-    assert respond(RevocationRequest(environ), world.issuer, world.tokens).status == 413
+    assert respond(FormRequest(environ), world.issuer, world.tokens).status == 413
     assert body.tell() <= MAX_BODY + 1
     assert works(world, issued)
 

@@ -1,4 +1,4 @@
-"""A short circuit breaker: whoever would only wait for a store that does not answer is told so at once."""
+"""A short circuit breaker: whoever would only wait for a store, or a server, that does not answer is told at once."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ PATIENCE = 1.0
 
 
 class NotAsked(StoreUnavailable):
-    """The store was not asked, as it would most likely not have answered."""
+    """It was not asked, as it would most likely not have answered."""
 
 
 class Breaker:
     """Lets calls through to a store while it answers. Threads may share it.
 
-    Only StoreUnavailable counts as a failure: what is wrong with one row must not keep others from theirs.
+    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs.
     """
 
     #: When those that are under way were begun.
     _calls: dict[object, float]
     _closed_until: float
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, *, counts: type[Exception] = StoreUnavailable
+    ) -> None:
         self._monotonic = monotonic
+        self._counts = counts
         self.forget()
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
-        """``ask(*args, **kwargs)``; raises StoreUnavailable without asking where that would be in vain."""
+        """``ask(*args, **kwargs)``; raises NotAsked without asking where that would be in vain."""
         call, at = object(), self._monotonic()
         if self._calls or self._closed_until:
             self._check(at)
         self._calls[call] = at
         try:
             answer = ask(*args, **kwargs)
-        except StoreUnavailable:
+        except self._counts:
             # Not from when it was asked: it may have taken its time.
             self._closed_until = self._monotonic() + PAUSE
             raise

@@ -19,7 +19,7 @@ from .guard import Guard
 from .hooks import Hooks
 from .http import AuthScheme
 from .issuer import Issuer
-from .jwt import JWTSource, TrustedIssuer
+from .issuers import AnyIssuer, read_issuer, sources_of
 from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
@@ -65,7 +65,7 @@ class Options:
     #: How many tokens a process remembers.
     cache_size: int = CACHE_SIZE
     #: Other issuers whose access tokens are taken, beside the service's own.
-    issuers: Sequence[TrustedIssuer] = ()
+    issuers: Sequence[AnyIssuer] = ()
     #: The Redis over which changes are told to other processes at once; none without it.
     push_url: str | None = field(default=None, repr=False)
 
@@ -87,13 +87,14 @@ class Options:
         values = {word: _READERS[word](word, value) for word, value in given.items() if value is not None}
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
         catalog = named("SCOPES", ScopeCatalog, values.get("SCOPES"))
-        issuers = _trusted(values.get("ISSUERS", []), catalog)
+        own = values.get("PREFIX", "tg")
+        issuers = [named("ISSUERS", read_issuer, members, catalog, own) for members in values.get("ISSUERS", [])]
         return cls(
             database_url=values.get("DATABASE_URL", DEFAULT_DATABASE_URL),
             read_url=values.get("READ_URL"),
             signing_keys=keys,
             catalog=catalog,
-            prefix=values.get("PREFIX", "tg"),
+            prefix=own,
             scheme=_scheme(values, catalog),
             policy=_policy(values),
             rate_limit_url=values.get("RATE_LIMIT_URL", "memory://"),
@@ -102,7 +103,7 @@ class Options:
             stale_grace=values.get("STALE_GRACE", 0.0),
             cache_size=values.get("CACHE_SIZE", CACHE_SIZE),
             push_url=values.get("PUSH_URL"),
-            issuers=issuers,
+            issuers=tuple(issuers),
         )
 
     def token_format(self) -> TokenFormat:
@@ -123,7 +124,7 @@ class Options:
             limiter=limiter,
             usage=UsageLog(store, clock=clock),
             cache=TokenCache(store, staleness=self.staleness, stale_grace=self.stale_grace, size=self.cache_size),
-            sources=[named("ISSUERS", JWTSource, self.issuers)] if self.issuers else [],
+            sources=named("ISSUERS", sources_of, self.issuers),
         )
         return RequestGuard(guard, self.scheme, hooks=hooks)
 
@@ -277,10 +278,6 @@ def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
         return None
     named("SIGNING_KEY", SigningKeys, current)
     return named("OLD_SIGNING_KEYS", lambda: SigningKeys(current, old=old))
-
-
-def _trusted(given: list[dict[str, Any]], catalog: ScopeCatalog) -> tuple[TrustedIssuer, ...]:
-    return tuple(named("ISSUERS", TrustedIssuer.read, members, catalog) for members in given)
 
 
 def _scheme(values: Mapping[str, Any], catalog: ScopeCatalog) -> AuthScheme:

@@ -177,7 +177,7 @@ class Guard:
         """What was signed here, or else the source whose kind it is; None for what is of no kind."""
         # By its shape alone: whose it is must be clear before anything is verified, and nobody tries it on the others.
         read = self.tokens.examine(text)
-        if read is None and self.sources:
+        if read is None and self.sources and not text.startswith(self.tokens.beginning):  # one of ours, cut short
             return next((source for source in self.sources if source.takes(text)), None)
         return read
 
@@ -239,6 +239,17 @@ class Guard:
         except StoreError as error:
             raise self._unavailable(error, read.id) from error
         return verified
+
+    def introspect(self, credential: Secret) -> tuple[str, Standing]:
+        """The id of a token that was signed here and is good, and what the store says of it now.
+
+        For who only asks: that is no use of it. Raises InvalidToken for any other text, and TemporarilyUnavailable.
+        """
+        read = self.tokens.read(credential)
+        try:
+            return read.id, self._alive(read.id, self._matching(read, primary=True), primary=True)
+        except StoreError as error:
+            raise self._unavailable(error, read.id) from error
 
     def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
         standing = self._alive(read.id, self._matching(read, primary), primary)

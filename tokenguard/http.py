@@ -24,7 +24,7 @@ from .errors import (
 from .forms import FORMS
 from .okta import ApiError
 from .resource import ProtectedResource
-from .sources import MAX_LENGTH
+from .sources import MAX_LENGTH, TOKEN68
 from .tokens import Secret
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
@@ -34,10 +34,9 @@ MAX_KNOWN_MARKS = 100
 #: Seconds for which anybody may keep the resource's metadata.
 METADATA_AGE = 3600
 
-_TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"  # RFC 9110 section 11.2: what a token in a header may consist of
-_BARE = re.compile(rf"({_TOKEN68})", re.ASCII)
+_BARE = re.compile(rf"({TOKEN68})", re.ASCII)
 # At least one space after Bearer. Okta's clients send SSWS both with and without it, and no other scheme starts so.
-_AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({_TOKEN68})", re.ASCII | re.IGNORECASE)
+_AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({TOKEN68})", re.ASCII | re.IGNORECASE)
 # Anywhere: servers join two headers of one name with a comma, and a hidden second credential is one too many.
 _OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?:[ ,]|\Z)|ssws)", re.ASCII | re.IGNORECASE)
 # RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed, however its

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-import re
-import socket
-import ssl
 import threading
-import weakref
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from .complaints import Complaint
 from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
-from .resource import checked_url
+from .forks import in_children
+from .https import Unreachable, checked_endpoint, exchange
+from .members import members
 
 log = logging.getLogger("tokenguard")
 #: Seconds for which a connection, and each part of an answer, is waited for; and the whole answer.
@@ -42,7 +36,8 @@ ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "ES512": ("EC", "P-521"),
 }
 
-_QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
+#: What is wrong with a URL that is none.
+KEYS_URL = "the URL of the keys"
 Fetch = Callable[[str], dict[str, Any] | None]
 
 
@@ -86,7 +81,7 @@ class PublishedKeys:
         self._failed = False
         self._complain = Complaint(logging.ERROR, f"the keys of {issuer} could not be fetched")
         self._start()
-        _start_in_children(self)
+        in_children(self._start)
 
     def find(self, kid: str | None) -> PublicKey:
         """The key of this id. Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known."""
@@ -159,7 +154,7 @@ class PublishedKeys:
             if document.get("issuer") != self._issuer:
                 raise KeysUnavailable("its metadata is about another issuer")
             try:
-                return checked_keys_url(document.get("jwks_uri", ""), self._issuer)
+                return checked_endpoint(KEYS_URL, document.get("jwks_uri", ""), self._issuer)
             except ConfigurationError:
                 raise KeysUnavailable("its metadata names no https URL of its keys") from None
         raise KeysUnavailable("it has no metadata")
@@ -167,15 +162,6 @@ class PublishedKeys:
     def _start(self) -> None:
         #: Held by the one who fetches.
         self._fetching = threading.Lock()
-
-
-def checked_keys_url(url: str, issuer: str) -> str:
-    """``url`` itself, if the keys of ``issuer`` may be fetched there; raises ConfigurationError otherwise."""
-    bare, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
-    checked_url("the URL of the keys", bare)
-    if not _QUERY.fullmatch(query) or (url.startswith("http:") and issuer.startswith("https:")):
-        raise ConfigurationError(f"the URL of the keys is an https URL, not {url!r}")
-    return url
 
 
 def metadata_urls(issuer: str) -> Iterator[str]:
@@ -193,52 +179,21 @@ def fetch(url: str) -> dict[str, Any] | None:
     Takes :data:`DEADLINE` seconds at most from when it is connected, and reads :data:`MAX_BYTES`. Raises
     KeysUnavailable.
     """
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    connection = (
-        HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=ssl.create_default_context())
-        if secure
-        else HTTPConnection(parts.netloc, timeout=TIMEOUT)
-    )
+    host = urlsplit(url).hostname
     try:
-        connection.connect()
-        # The time limit of a socket is for each read, and there may be very many.
-        deadline = threading.Timer(DEADLINE, _hang_up, [connection.sock])
-        deadline.daemon = True
-        deadline.start()
-        try:
-            target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-            connection.request("GET", target, headers={"Accept": "application/json"})
-            response = connection.getresponse()
-            body = response.read(MAX_BYTES + 1)
-            whole = response.isclosed() or response.length in (0, None)
-        finally:
-            deadline.cancel()
-    except (OSError, HTTPException, ValueError) as error:
-        raise KeysUnavailable(f"{parts.hostname}: {type(error).__name__}") from None
-    finally:
-        connection.close()
-    if 400 <= response.status < 500 and response.status not in (408, 429):
+        status, body = exchange(
+            url, {"Accept": "application/json"}, timeout=TIMEOUT, deadline=DEADLINE, max_bytes=MAX_BYTES
+        )
+    except Unreachable as error:
+        raise KeysUnavailable(str(error)) from None
+    if 400 <= status < 500 and status not in (408, 429):
         return None
-    if response.status != 200:
-        raise KeysUnavailable(f"{parts.hostname} answers with status {response.status}")
-    if len(body) > MAX_BYTES or not whole:
-        raise KeysUnavailable(f"{parts.hostname} answers with more than {MAX_BYTES} bytes, or breaks off")
+    if status != 200:
+        raise KeysUnavailable(f"{host} answers with status {status}")
     try:
         return members(body)
     except ValueError:
-        raise KeysUnavailable(f"{parts.hostname} answers with what is no JSON object") from None
-
-
-def members(text: bytes) -> dict[str, Any]:
-    """The members of a JSON object, each of which is named once; raises ValueError for anything else."""
-    try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return found
+        raise KeysUnavailable(f"{host} answers with what is no JSON object") from None
 
 
 def decoded(segment: str) -> bytes:
@@ -248,17 +203,6 @@ def decoded(segment: str) -> bytes:
     if b64encode(found, b"-_").rstrip(b"=") != segment.encode():
         raise ValueError("not base64url")
     return found
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is there twice")
-    return found
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _read(entry: Mapping[str, Any], algorithms: Sequence[str]) -> PublicKey | None:
@@ -283,19 +227,3 @@ def _read(entry: Mapping[str, Any], algorithms: Sequence[str]) -> PublicKey | No
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _hang_up(connected: socket.socket) -> None:
-    # Not the method of an encrypted socket: it would go on reading what is there without decrypting it.
-    with suppress(OSError):
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
-
-
-def _start_in_children(keys: PublishedKeys) -> None:
-    reference = weakref.ref(keys)
-
-    def start() -> None:
-        if (alive := reference()) is not None:
-            alive._start()
-
-    os.register_at_fork(after_in_child=start)

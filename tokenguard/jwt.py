@@ -7,22 +7,22 @@ configured and what the issuer has published, and never by what a token says of 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 
 from .cache import monotonic
-from .clock import DAY, LONGEST, SECOND
-from .errors import AuthError, ConfigurationError, InvalidToken, InvalidValue
-from .identity import Claims
-from .jwks import ALGORITHMS, Fetch, PublicKey, PublishedKeys, checked_keys_url, decoded, fetch, members
-from .resource import checked_url
-from .scopes import ScopeCatalog, Scopes
-from .sources import MAX_LENGTH, ForeignToken, derived_id
+from .claims import NO_END, read_claims
+from .clock import DAY, SECOND
+from .errors import ConfigurationError, InvalidToken
+from .https import checked_endpoint
+from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
+from .members import members
+from .scopes import ScopeCatalog
+from .sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
 from .tokens import Secret
+from .trust import Trust, once, texts, whole
 
 DEFAULT_ALGORITHMS = ("RS256", "ES256")
 #: Seconds by which clocks may differ; at most, and by default.
@@ -36,17 +36,13 @@ TYPES: dict[str, tuple[str | None, ...]] = {
 }
 
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
-# In what order a client is looked for: Okta's name, RFC 9068's, OpenID Connect's.
-_CLIENT_CLAIMS = ("cid", "client_id", "azp")
 # Keys, and places to get them from, that a token names itself; and what would have to be understood to be obeyed.
 _REFUSED_HEADERS = {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"}
-# Ids are logged and compared, and RFC 6749 appendix A has no other characters in them.
-_ID = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 # Their servers of an org sign tokens for Okta itself, and say that nobody else is to read them.
 _OKTA = re.compile(r"(?:.+\.)?(?:okta|oktapreview|okta-emea|okta-gov|trexcloud)\.com|(?:.+\.)?okta\.mil")
 
 
-class TrustedIssuer:
+class TrustedIssuer(Trust):
     """An issuer whose access tokens a service takes, and what it takes them for.
 
     ``issuer`` is its identifier, exactly as it stands in its tokens and metadata. ``audience`` is how it names this
@@ -71,52 +67,19 @@ class TrustedIssuer:
         max_age: int = MAX_AGE,
         grace: int = GRACE,
     ) -> None:
-        self.issuer = _checked_issuer(issuer)
-        self.audiences = frozenset(_texts("the audience", audience))
-        self.algorithms = _texts("the algorithms", algorithms)
+        super().__init__(issuer, texts("the audience", audience), scopes)
+        _check_issuer(issuer)
+        self.algorithms = texts("the algorithms", algorithms)
         for name in self.algorithms:
             if name not in ALGORITHMS:
                 raise ConfigurationError(f"the algorithms are some of {', '.join(ALGORITHMS)}, and {name!r} is none")
         if typ not in TYPES:
             raise ConfigurationError(f"the typ is one of {', '.join(TYPES)}, not {typ!r}")
         self.types = TYPES[typ]
-        self.scopes = None if scopes is None else _checked_scopes(scopes)
-        self.leeway = _whole("the leeway", leeway, 0, MAX_LEEWAY)
-        self.jwks_url = None if jwks_url is None else checked_keys_url(jwks_url, issuer)
-        self.max_age = _whole("the max_age", max_age, 60, DAY // SECOND)
-        self.grace = _whole("the grace", grace, 0, 30 * DAY // SECOND)
-
-    @classmethod
-    def read(cls, members: Mapping[str, Any], catalog: ScopeCatalog) -> TrustedIssuer:
-        """From a mapping of these names, checked against the service's catalogue. Raises as the constructor does."""
-        words = list(signature(cls).parameters)
-        if strange := [name for name in members if name not in words]:
-            raise ConfigurationError(f"an issuer has no {strange[0]!r}; it has {', '.join(words)}")
-        if missing := [name for name in ("issuer", "audience") if name not in members]:
-            raise ConfigurationError(f"an issuer needs its {missing[0]}")
-        trusted = cls(**members)
-        trusted.check(catalog)
-        return trusted
-
-    def __repr__(self) -> str:
-        return f"<TrustedIssuer {self.issuer}>"
-
-    def check(self, catalog: ScopeCatalog) -> None:
-        """Raises ConfigurationError if it could grant what ``catalog`` does not have, or anything at all."""
-        if self.scopes is None and not len(catalog):
-            raise ConfigurationError(
-                f"of the issuer {self.issuer} nobody says what its scopes stand for: declare the service's SCOPES, or "
-                "map its scopes"
-            )
-        for own in (self.scopes or {}).values():
-            if unknown := catalog.unknown(own):
-                raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which SCOPES does not have")
-
-    def own_scopes(self, names: Iterable[str], catalog: ScopeCatalog) -> Scopes:
-        """What the issuer's scopes of these names stand for in this service."""
-        if self.scopes is None:
-            return Scopes(name for name in names if name in catalog.descriptions)
-        return Scopes(own for name in names if name in self.scopes for own in self.scopes[name].names)
+        self.leeway = whole("the leeway", leeway, 0, MAX_LEEWAY)
+        self.jwks_url = None if jwks_url is None else checked_endpoint(KEYS_URL, jwks_url, issuer)
+        self.max_age = whole("the max_age", max_age, 60, DAY // SECOND)
+        self.grace = whole("the grace", grace, 0, 30 * DAY // SECOND)
 
 
 class JWTSource:
@@ -135,9 +98,8 @@ class JWTSource:
     ) -> None:
         self._verifies = _verifier()
         self._issuers: dict[str, tuple[TrustedIssuer, PublishedKeys]] = {}
+        once(issuers)
         for trusted in issuers:
-            if trusted.issuer in self._issuers:
-                raise ConfigurationError(f"the issuer {trusted.issuer} is there twice")
             self._issuers[trusted.issuer] = (
                 trusted,
                 PublishedKeys(
@@ -162,18 +124,7 @@ class JWTSource:
 
     def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
         """See :class:`tokenguard.sources.Source`."""
-        found = self._examine(credential.reveal(), at, catalog)
-        if isinstance(found, AuthError):
-            raise found
-        return found
-
-    def _examine(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken | AuthError:
-        # Returns its error: a traceback keeps the frames it passed, and here they hold the text.
-        try:
-            return self._read(text, at, catalog)
-        except AuthError as error:
-            error.__context__ = None
-            return error.with_traceback(None)
+        return read_hidden(self._read, credential, at, catalog)
 
     def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
         shaped = _SHAPE.fullmatch(text) if len(text) <= MAX_LENGTH else None
@@ -211,79 +162,13 @@ def _checked_header(header: Mapping[str, Any], trusted: TrustedIssuer) -> str | 
 
 
 def _checked_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, at: int, catalog: ScopeCatalog) -> ForeignToken:
-    client_id, token_id = _client(claims), _token_id(claims)
-    ids = {"client_id": client_id, "token_id": token_id}
-    subject = claims.get("sub")
-    if not isinstance(subject, str | None):
-        raise InvalidToken("the sub is malformed", **ids)
-    audience = claims.get("aud")
-    audiences = audience if isinstance(audience, list) else [audience]
-    if not all(isinstance(name, str) for name in audiences) or trusted.audiences.isdisjoint(audiences):
-        raise InvalidToken("for another audience", **ids)
-    if "cnf" in claims:
-        raise InvalidToken("bound to a key that is not shown here", **ids)
-    leeway = trusted.leeway * SECOND
-    expires_at, begins_at, issued_at = (_time(claims, name) for name in ("exp", "nbf", "iat"))
-    if expires_at is None:
-        raise InvalidToken("without an end", **ids)
-    if at >= expires_at + leeway:
-        raise InvalidToken("expired", **ids)
-    if max(begins_at or 0, issued_at or 0) > at + leeway:
-        raise InvalidToken("not valid yet", **ids)
-    return ForeignToken(
-        issuer=trusted.issuer,
-        client_id=client_id,
-        token_id=token_id,
-        scopes=trusted.own_scopes(_scope_names(claims), catalog),
-        issued_at=at if issued_at is None else issued_at,
-        expires_at=expires_at,
-        refused_at=expires_at + leeway,
-        subject=subject,
-        claims=Claims(claims),
-    )
-
-
-def _client(claims: Mapping[str, Any]) -> str:
-    named = [claims[name] for name in _CLIENT_CLAIMS if name in claims]
-    if not named or not all(_is_id(value) for value in named):
-        raise InvalidToken("names no client")
-    # Where an issuer lets people set one of them, it must not win over the other.
-    if any(value != named[0] for value in named):
-        raise InvalidToken("names more than one client")
-    return str(named[0])
-
-
-def _token_id(claims: Mapping[str, Any]) -> str:
-    if "jti" not in claims:
+    def made_of_it() -> str:
         return derived_id("claims", json.dumps(claims, sort_keys=True))
-    if not _is_id(claims["jti"]):
-        raise InvalidToken("the jti is malformed")
-    return str(claims["jti"])
 
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
-
-
-def _time(claims: Mapping[str, Any], name: str) -> int | None:
-    """A NumericDate (RFC 7519 section 2) in epoch microseconds."""
-    if name not in claims:
-        return None
-    value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidToken(f"the {name} is malformed")
-    if not 0 <= value <= 100 * LONGEST:
-        raise InvalidToken(f"the {name} is no time")
-    return int(value * SECOND)
-
-
-def _scope_names(claims: Mapping[str, Any]) -> list[str]:
-    """As Okta writes them (``scp``, a list; for others a text), or else as RFC 9068 section 2.2.3 does (``scope``)."""
-    value = claims.get("scp", claims.get("scope", ""))
-    names = value.split(" ") if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidToken("the scopes are malformed")
-    return names
+    token = read_claims(claims, trusted, at, catalog, otherwise=made_of_it, leeway=trusted.leeway * SECOND)
+    if token.expires_at == NO_END:
+        raise InvalidToken("without an end", client_id=token.client_id, token_id=token.token_id)
+    return token
 
 
 def _verifier() -> Callable[[str, str, PublicKey], bool]:
@@ -312,39 +197,10 @@ def _verifier() -> Callable[[str, str, PublicKey], bool]:
     return verifies
 
 
-def _checked_issuer(issuer: str) -> str:
-    checked_url("an issuer", issuer)
+def _check_issuer(issuer: str) -> None:
     parts = urlsplit(issuer)
     if _OKTA.fullmatch(parts.hostname or "") and not parts.path.startswith("/oauth2/"):
         raise ConfigurationError(
             f"the tokens of Okta's org server {issuer} are for Okta alone, and nobody else can verify them: use a "
             "custom authorization server, as https://ORG.okta.com/oauth2/default"
         )
-    return issuer
-
-
-def _checked_scopes(scopes: Mapping[str, str | Iterable[str]]) -> dict[str, Scopes]:
-    if not isinstance(scopes, Mapping):
-        raise ConfigurationError(f"the scopes map the issuer's names to those of this service, not {scopes!r}")
-    mapped = {}
-    for name, own in scopes.items():
-        if not isinstance(name, str) or not name or " " in name:
-            raise ConfigurationError(f"{name!r} is not the name of a scope")
-        try:
-            mapped[name] = Scopes.of(own)
-        except (InvalidValue, TypeError) as error:
-            raise ConfigurationError(f"in the scopes, {name!r}: {error}") from None
-    return mapped
-
-
-def _texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
-    texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ConfigurationError(f"{what} is a text or a list of texts, not {given!r}")
-    return texts
-
-
-def _whole(what: str, number: int, least: int, most: int) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-        raise ConfigurationError(f"{what} is a number of seconds from {least} to {most}, not {number!r}")
-    return number

@@ -6,17 +6,16 @@ lost the token, or a stranger, or a scanner that has come across it. Frameworks 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
-from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
+from .errors import InvalidToken, StoreError, UnknownToken
 from .http import Answer
 from .issuer import Issuer
+from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
 from .store import State
 from .tokens import Secret, TokenFormat
 
@@ -24,17 +23,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("tokenguard")
-#: Bytes that a request's body may have: many times what a token takes.
-MAX_BODY = 8192
-FORM = "application/x-www-form-urlencoded"
 #: What the event says.
 REASON = "revoked by whoever holds it"
-
-
-class RevocationRequest(Request):
-    """A request whose body is read only if it is a short one."""
-
-    max_content_length = MAX_BODY
 
 
 def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Answer:
@@ -44,36 +34,22 @@ def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Answer:
     names none (RFC 6749 section 5.2), 405 for other methods, and 503 when the store cannot do it. A
     ``token_type_hint`` changes nothing, and neither does the query. What was not signed here never reaches the store.
     """
-    if request.method != "POST":
-        refusal = _error(405, "invalid_request", "A token is revoked with POST.")
-        return refusal._replace(headers=[*refusal.headers, ("Allow", "POST")])
+    credential = posted_token(request, what="A token is revoked")
+    if isinstance(credential, Answer):
+        return credential
     try:
-        if request.mimetype != FORM:
-            return _error(400, "invalid_request", f"The body is a form: {FORM}.")
-        given = request.form.getlist("token")
-        request.stream.read(1)  # a form that was cut off at the limit is not taken for a whole one: this raises then
-    except RequestEntityTooLarge:
-        return _error(413, "invalid_request", f"The body is longer than {MAX_BODY} bytes.")
-    except HTTPException:  # the client has gone away in the middle of it
-        given = []
-    if len(given) != 1 or not given[0]:
-        return _error(400, "invalid_request", "The form has the text of one token, as token.")
-    try:
-        # As a file ends with a line break: nobody would be told that the token was not revoked for that.
-        _revoke(Secret(given.pop().strip(), "credential"), issuer, tokens)
+        _revoke(credential, issuer, tokens)
     except StoreError as error:
         log.error("the token store failed: %s", error)
-        unavailable = _error(503, "temporarily_unavailable", "The token may still work. Try again shortly.")
-        retry_after = ("Retry-After", str(TemporarilyUnavailable.retry_after))
-        return unavailable._replace(headers=[*unavailable.headers, retry_after])
-    return Answer(200, [("Cache-Control", "no-store"), ("Content-Length", "0")], b"")
+        return unavailable_answer("The token may still work. Try again shortly.")
+    return Answer(200, [NO_STORE, ("Content-Length", "0")], b"")
 
 
 def revocation_app(issuer: Issuer, tokens: TokenFormat) -> WSGIApplication:
     """The endpoint as a WSGI application, to be mounted where no framework is."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = respond(RevocationRequest(environ), issuer, tokens)
+        status, headers, body = respond(FormRequest(environ), issuer, tokens)
         return Response(body, status, headers)(environ, start_response)
 
     return app
@@ -93,9 +69,3 @@ def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat) -> None:
     except UnknownToken:  # removed since
         return
     log.warning("token %s of client %s was revoked by whoever holds it", read.id, record.client.id)
-
-
-def _error(status: int, code: str, description: str) -> Answer:
-    body = json.dumps({"error": code, "error_description": description}).encode("ascii")
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    return Answer(status, headers, body)

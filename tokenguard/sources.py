@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
+from .errors import AuthError
 from .identity import Claims
 from .scopes import ScopeCatalog, Scopes
 from .tokens import BASE62, ID_LENGTH, Secret
 
 #: Characters that a token may have: what a header may have at most.
 MAX_LENGTH = 8192
+#: And of what it may consist (RFC 9110 section 11.2), as a regular expression.
+TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class ForeignToken:
     #: What it stands for among the scopes of this service; empty where nothing does.
     scopes: Scopes
     issued_at: int
-    #: When it ends; until ``refused_at`` it is taken all the same, since clocks differ.
+    #: When it ends, or has to be asked about again: it is remembered until then, and until ``refused_at`` it is taken
+    #: all the same, for one request at a time.
     expires_at: int
     refused_at: int
     subject: str | None = None
@@ -58,6 +63,27 @@ class Source(Protocol):
 
     def check(self, catalog: ScopeCatalog) -> None:
         """Raises ConfigurationError if it could grant what ``catalog`` does not have."""
+
+
+def read_hidden(
+    read: Callable[[str, int, ScopeCatalog], ForeignToken], credential: Secret, at: int, catalog: ScopeCatalog
+) -> ForeignToken:
+    """``read(text, at, catalog)``, so that no frame that its error has passed holds the text."""
+    found = _read(read, credential.reveal(), at, catalog)
+    if isinstance(found, AuthError):
+        raise found
+    return found
+
+
+def _read(
+    read: Callable[[str, int, ScopeCatalog], ForeignToken], text: str, at: int, catalog: ScopeCatalog
+) -> ForeignToken | AuthError:
+    # Returns its error: a traceback keeps the frames it passed, and here they hold the text.
+    try:
+        return read(text, at, catalog)
+    except AuthError as error:
+        error.__context__ = None
+        return error.with_traceback(None)
 
 
 def local_client_id(issuer: str, client_id: str) -> str:

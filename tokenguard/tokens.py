@@ -260,6 +260,8 @@ class TokenFormat:
         if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
             raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
         self.prefix = prefix
+        #: What every text of the service begins with, and none of another issuer.
+        self.beginning = f"{prefix}_"
         #: Of every token's text.
         self.length = len(prefix) + ID_LENGTH + SECRET_LENGTH + TAG_LENGTH + 2
         #: What :meth:`key` begins with.

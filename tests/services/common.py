@@ -14,6 +14,8 @@ CATALOG: dict[str, object] = {
     "groups:read": "Read groups",
 }
 HEADERS = ["X-API-Key"]
+#: By which name the service tells others of its tokens.
+ISSUER = "https://api.example.com"
 #: Where a sample is mounted besides.
 MOUNT = "/mounted"
 

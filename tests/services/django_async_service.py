@@ -11,8 +11,10 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from tokenguard.django import ScopesRequiredMixin, require_scopes, require_token
+from tokenguard.django.introspection import introspection_view
 from tokenguard.django.revocation import revoke_token
 
+from .common import ISSUER
 from .django_service import answer, cached
 
 
@@ -48,6 +50,7 @@ urlpatterns = [
     path("either", require_scopes(any_of=("users:manage", "groups:read"))(answer_async)),
     path("cached", require_token(cached_async)),
     path("revoke", revoke_token),
+    path("introspect", introspection_view("users:manage", issuer=ISSUER)),
 ]
 
 

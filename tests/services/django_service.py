@@ -12,7 +12,10 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from tokenguard.django import TokenRequiredMixin, get_identity, require_scopes, require_token
+from tokenguard.django.introspection import introspection_view
 from tokenguard.django.revocation import revoke_token
+
+from .common import ISSUER
 
 
 def answer(request: HttpRequest) -> JsonResponse:
@@ -46,6 +49,7 @@ urlpatterns = [
     path("either", require_scopes(any_of=("users:manage", "groups:read"))(answer)),
     path("cached", require_token(cached)),
     path("revoke", revoke_token),
+    path("introspect", introspection_view("users:manage", issuer=ISSUER)),
     path("admin/", admin.site.urls),
     path("static/<path:path>", serve, {"insecure": True}),
 ]

@@ -12,8 +12,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
+from tokenguard.django.introspection import introspection_view
 from tokenguard.django.rest_framework import HasScopes, HasToken, TokenAuthentication
 from tokenguard.django.revocation import revoke_token
+
+from .common import ISSUER
 
 
 def answer(request: Request) -> Response:
@@ -81,6 +84,7 @@ urlpatterns = [
     path("either", either),
     path("cached", Cached.as_view()),
     path("revoke", revoke_token),
+    path("introspect", introspection_view("users:manage", issuer=ISSUER)),
 ]
 
 

@@ -10,12 +10,13 @@ from tokenguard.flask import (
     TokenGuard,
     current_identity,
     get_identity,
+    introspection_blueprint,
     require_scopes,
     require_token,
     revocation_blueprint,
 )
 
-from .common import CATALOG, HEADERS
+from .common import CATALOG, HEADERS, ISSUER
 
 
 def create_app() -> Flask:
@@ -56,4 +57,5 @@ def create_app() -> Flask:
 
     app.register_blueprint(blueprint)
     app.register_blueprint(revocation_blueprint("/revoke"))
+    app.register_blueprint(introspection_blueprint("users:manage", issuer=ISSUER))
     return app

@@ -18,12 +18,13 @@ from tokenguard import (
     UsageLog,
 )
 from tokenguard.cache import TokenCache
+from tokenguard.introspection import introspection_app
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.request import RequestGuard
 from tokenguard.revocation import revocation_app
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
-from .common import CATALOG, HEADERS, METADATA_PATH
+from .common import CATALOG, HEADERS, ISSUER, METADATA_PATH
 
 
 def create_app() -> Any:
@@ -65,6 +66,7 @@ def create_app() -> Any:
         "/either": TokenGuardMiddleware(view, guard, any_of=("users:manage", "groups:read"), scheme=scheme),
         "/cached": TokenGuardMiddleware(cached, guard, scheme=scheme),
         "/revoke": revocation_app(Issuer(store, tokens), tokens),
+        "/introspect": introspection_app(guard, "users:manage", issuer=ISSUER, scheme=scheme),
     }
     routes[METADATA_PATH] = routes["/any"]
     return lambda environ, start_response: routes[environ["PATH_INFO"]](environ, start_response)

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.urls import URLPattern, path, reverse
 from django.utils.module_loading import import_string
@@ -20,6 +19,7 @@ from ..scopes import ANY_TOKEN, Requirement
 from .conf import SettingError, load, service
 from .headers import set_headers
 from .middleware import TokenGuardMiddleware, guard_of
+from .posted import outside_transactions
 from .views import TokenRequiredMixin, get_identity
 
 APP_NAME = "tokenguard_management"
@@ -95,11 +95,8 @@ def _view(routes: Sequence[Route], rights: Rights) -> Any:
     by_method = {route.method.lower(): route for route in routes}
     handlers = dict.fromkeys(by_method, _ManagementView.call)
     kind: Any = type("ManagementView", (_ManagementView,), {"routes": by_method, "rights": rights, **handlers})
-    view = kind.as_view()
     # Each act is a short transaction of its own, as all writers queue up at one lock; and what it refuses is recorded.
-    for alias in connections:
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
+    return outside_transactions(kind.as_view())
 
 
 def _handler(method: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
 
-from ..revocation import MAX_BODY, RevocationRequest, respond
+from ..revocation import respond
 from .conf import service
+from .posted import form_request
 
 
 # No cookie and no session is looked at, so there is nothing that another site could abuse.
@@ -24,17 +22,8 @@ def revoke_token(request: HttpRequest) -> HttpResponse:
     See :func:`tokenguard.revocation.respond`. No other credential is asked for.
     """
     found = service()
-    form = {"wsgi.input": BytesIO(_body(request)), "wsgi.input_terminated": True}
-    answer = respond(RevocationRequest({**request.META, **form}), found.issuer, found.requests.guard.tokens)
+    answer = respond(form_request(request), found.issuer, found.requests.guard.tokens)
     return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
 revoke_token.login_required = False  # type: ignore[attr-defined]
-
-
-def _body(request: HttpRequest) -> bytes:
-    """As much of it as tells whether it is too long."""
-    try:
-        return request.read(MAX_BODY + 1)
-    except UnreadablePostError:  # the client has gone away in the middle of it
-        return b""

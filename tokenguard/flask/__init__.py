@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .extension import TokenGuard
+from .introspection import introspection_blueprint
 from .management import management_blueprint
 from .revocation import revocation_blueprint
 from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
@@ -13,6 +14,7 @@ __all__ = [
     "TokenGuard",
     "current_identity",
     "get_identity",
+    "introspection_blueprint",
     "management_blueprint",
     "require_scopes",
     "require_token",

@@ -8,11 +8,10 @@ from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from ..errors import ConfigurationError
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, TooLarge
 from ..wsgi import to_headers
-from .views import current_identity, require_scopes, require_token, service
+from .views import current_identity, guard_needed, require_scopes, require_token, service
 
 
 def management_blueprint(
@@ -36,12 +35,7 @@ def management_blueprint(
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:
-        if "tokenguard" not in state.app.extensions:
-            raise ConfigurationError(
-                "the management of tokens needs a guard: call TokenGuard(app) or guard.init_app(app) before the "
-                "blueprint is registered"
-            )
-        rights.check(state.app.extensions["tokenguard"].options.catalog)
+        rights.check(guard_needed(state.app, "the management of tokens").options.catalog)
 
     return blueprint
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from ..revocation import MAX_BODY, respond
+from ..posted import MAX_BODY
+from ..revocation import respond
 from .views import service
 
-# Those that are routed at all, so that the answer to each is the endpoint's own.
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+#: Those that are routed at all, so that the answer to each is the endpoint's own.
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revocation") -> Blueprint:
@@ -18,7 +19,7 @@ def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revoc
     :func:`tokenguard.revocation.respond`. No other credential is asked for.
     """
     blueprint = Blueprint(name, __name__)
-    blueprint.add_url_rule(rule, "revoke", _revoke, methods=_METHODS, provide_automatic_options=False)
+    blueprint.add_url_rule(rule, "revoke", _revoke, methods=METHODS, provide_automatic_options=False)
     return blueprint
 
 

@@ -22,6 +22,7 @@ from ..wsgi import to_headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from flask.sansio.app import App
 
     from ..service import Service
 
@@ -95,6 +96,16 @@ def service() -> Service:
         raise ConfigurationError(
             "this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)"
         ) from None
+
+
+def guard_needed(app: App, what: str) -> Service:
+    """What the extension set up for ``app``; raises ConfigurationError if it has not, as ``what`` needs it."""
+    found: Service | None = app.extensions.get("tokenguard")
+    if found is None:
+        raise ConfigurationError(
+            f"{what} needs a guard: call TokenGuard(app) or guard.init_app(app) before the blueprint is registered"
+        )
+    return found
 
 
 def environ_at_hand() -> WSGIEnvironment:

@@ -1,0 +1,135 @@
+"""Questions to a server that may be slow or away: each is asked once at a time, and its answer kept for a while."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, NamedTuple
+
+from .breaker import Breaker, NotAsked
+from .clock import SECOND
+from .complaints import Complaint
+from .errors import TemporarilyUnavailable
+from .forks import in_children
+from .https import Unreachable
+
+#: How many answers are kept; the oldest make room.
+MAX_KEPT = 4096
+
+
+class NoAnswer(Exception):
+    """What came is no answer. That is of this question alone; Unreachable is for who would only wait in vain."""
+
+
+class Answer(NamedTuple):
+    """What was said of a text, None for a no; and when it was asked, in epoch microseconds."""
+
+    said: Mapping[str, Any] | None
+    asked_at: int
+
+
+class _Kept(NamedTuple):
+    answer: Answer
+    #: By the monotonic clock, and by the other: whichever comes first.
+    good_until: float
+    ends_at: int
+
+
+class Asking:
+    """Asks about texts, for many threads. Keeps no text. A forked child starts empty.
+
+    ``ask`` says what a text stands for, or None; it raises :class:`NoAnswer` or Unreachable. A yes is kept for
+    ``max_age`` seconds, a no for ``negative_age``. Who asks what another thread is asking just now waits ``patience``
+    seconds for that. Beyond ``concurrency`` questions at a time nobody asks, nor while the server has just been
+    unreachable. ``complaint`` is what the log says if there is no answer.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str], Mapping[str, Any] | None],
+        complaint: str,
+        *,
+        max_age: float,
+        negative_age: float,
+        patience: float,
+        concurrency: int,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._ask = ask
+        self._max_age, self._negative_age = max_age, negative_age
+        self._patience, self._concurrency = patience, concurrency
+        self._monotonic = monotonic
+        self._breaker = Breaker(monotonic, counts=Unreachable)
+        self._complain = Complaint(logging.ERROR, complaint)
+        self._salt = secrets.token_bytes(blake2b.SALT_SIZE)
+        self._start()
+        in_children(self._start)
+
+    def answer(self, text: str, at: int) -> Answer:
+        """What is said of ``text`` at ``at`` (epoch microseconds). Raises TemporarilyUnavailable if nothing is."""
+        key = blake2b(text.encode(), salt=self._salt, digest_size=32).digest()
+        mine: Future[Answer | None] = Future()
+        with self._lock:
+            if (kept := self._kept.get(key)) is not None:
+                if self._monotonic() < kept.good_until and at < kept.ends_at:
+                    return kept.answer
+                del self._kept[key]
+            # An answer that is not to be kept was not asked for by whoever comes later.
+            asked = self._asked.setdefault(key, mine) if self._max_age else mine
+        found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
+        if found is None:
+            raise TemporarilyUnavailable("its issuer does not say what it is worth")
+        return found
+
+    def _wait(self, asked: Future[Answer | None]) -> Answer | None:
+        try:
+            return asked.result(self._patience)
+        except TooLate:
+            return None
+
+    def _find(self, key: bytes, text: str, at: int, mine: Future[Answer | None]) -> Answer | None:
+        found = None
+        try:
+            # Before it is sent: what changes meanwhile counts from then.
+            asked_at = self._monotonic()
+            if not self._slots.acquire(blocking=False):
+                raise NoAnswer(f"{self._concurrency} questions are under way already")
+            try:
+                found = Answer(self._breaker.call(self._ask, text), at)
+            finally:
+                self._slots.release()
+            self._keep(key, found, asked_at)
+        except NotAsked:  # that follows a failure of which the log tells
+            pass
+        except (NoAnswer, Unreachable) as error:
+            self._complain(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever an answer can do, it is none
+            self._complain(type(error).__name__)
+        finally:
+            with self._lock:
+                if self._asked.get(key) is mine:
+                    del self._asked[key]
+            mine.set_result(found)
+        return found
+
+    def _keep(self, key: bytes, answer: Answer, asked_at: float) -> None:
+        age = self._negative_age if answer.said is None else self._max_age
+        with self._lock:
+            if len(self._kept) >= MAX_KEPT:
+                for oldest in list(islice(self._kept, MAX_KEPT // 100)):
+                    del self._kept[oldest]
+            self._kept[key] = _Kept(answer, asked_at + age, answer.asked_at + int(age * SECOND))
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(self._concurrency)
+        self._kept: dict[bytes, _Kept] = {}
+        #: What is being asked just now.
+        self._asked: dict[bytes, Future[Answer | None]] = {}
+        self._breaker.forget()

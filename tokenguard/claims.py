@@ -1,0 +1,109 @@
+"""What an issuer says of a token, in a JWT or in an answer about it: read, and judged by what it is trusted with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .clock import LONGEST, SECOND
+from .errors import InvalidToken
+from .identity import Claims
+from .scopes import ScopeCatalog
+from .sources import ForeignToken
+from .trust import Trust
+
+#: An end that never comes, in epoch microseconds.
+NO_END = 1 << 62
+# In what order a client is looked for: Okta's name, RFC 9068's, OpenID Connect's.
+_CLIENT_CLAIMS = ("cid", "client_id", "azp")
+# Ids are logged and compared, and RFC 6749 appendix A has no other characters in them.
+_ID = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
+
+
+def read_claims(
+    claims: Mapping[str, Any],
+    trusted: Trust,
+    at: int,
+    catalog: ScopeCatalog,
+    *,
+    otherwise: Callable[[], str],
+    leeway: int,
+) -> ForeignToken:
+    """The token that ``claims`` are about. Raises InvalidToken for one that is not to be taken at ``at``.
+
+    Its id is what ``otherwise`` returns if no ``jti`` is there, its end :data:`NO_END` if none is said. ``at`` is in
+    epoch microseconds, as ``leeway`` is, by which the clocks may differ.
+    """
+    client_id, token_id = _client(claims), _token_id(claims, otherwise)
+    ids = {"client_id": client_id, "token_id": token_id}
+    subject = claims.get("sub")
+    if not isinstance(subject, str | None):
+        raise InvalidToken("the sub is malformed", **ids)
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if trusted.audiences and not (
+        all(isinstance(name, str) for name in audiences) and trusted.audiences.intersection(audiences)
+    ):
+        raise InvalidToken("for another audience", **ids)
+    if "cnf" in claims:
+        raise InvalidToken("bound to a key that is not shown here", **ids)
+    expires_at, begins_at, issued_at = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+    if expires_at is not None and at >= expires_at + leeway:
+        raise InvalidToken("expired", **ids)
+    if max(begins_at or 0, issued_at or 0) > at + leeway:
+        raise InvalidToken("not valid yet", **ids)
+    return ForeignToken(
+        issuer=trusted.issuer,
+        client_id=client_id,
+        token_id=token_id,
+        scopes=trusted.own_scopes(_scope_names(claims), catalog),
+        issued_at=at if issued_at is None else issued_at,
+        expires_at=NO_END if expires_at is None else expires_at,
+        refused_at=NO_END if expires_at is None else expires_at + leeway,
+        subject=subject,
+        claims=Claims(claims),
+    )
+
+
+def _client(claims: Mapping[str, Any]) -> str:
+    named = [claims[name] for name in _CLIENT_CLAIMS if name in claims]
+    if not named or not all(_is_id(value) for value in named):
+        raise InvalidToken("names no client")
+    # Where an issuer lets people set one of them, it must not win over the other.
+    if any(value != named[0] for value in named):
+        raise InvalidToken("names more than one client")
+    return str(named[0])
+
+
+def _token_id(claims: Mapping[str, Any], otherwise: Callable[[], str]) -> str:
+    if "jti" not in claims:
+        return otherwise()
+    if not _is_id(claims["jti"]):
+        raise InvalidToken("the jti is malformed")
+    return str(claims["jti"])
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def _time(claims: Mapping[str, Any], name: str) -> int | None:
+    """A NumericDate (RFC 7519 section 2) in epoch microseconds."""
+    if name not in claims:
+        return None
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidToken(f"the {name} is malformed")
+    if not 0 <= value <= 100 * LONGEST:  # nor is what is no number
+        raise InvalidToken(f"the {name} is no time")
+    return int(value * SECOND)
+
+
+def _scope_names(claims: Mapping[str, Any]) -> list[str]:
+    """As Okta writes them (``scp``, a list; for others a text), or else as RFC 9068 section 2.2.3 does (``scope``)."""
+    value = claims.get("scp", claims.get("scope", ""))
+    names = value.split(" ") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidToken("the scopes are malformed")
+    return names

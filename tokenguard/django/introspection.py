@@ -1,0 +1,37 @@
+"""The endpoint that answers other services about tokens (RFC 7662), as a view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.debug import sensitive_post_parameters
+
+from ..introspection import Introspection, check_scope
+from .headers import set_headers
+from .middleware import guard_of
+from .posted import form_request, outside_transactions
+from .views import require_scopes
+
+
+def introspection_view(scope: str, *, issuer: str | None = None) -> Callable[..., Any]:
+    """A view that answers callers whose token has ``scope``: ``path("introspect", introspection_view("…"))``.
+
+    A service posts a token there as the form's ``token``, and is told whether it is active, and what it may do; see
+    :meth:`tokenguard.introspection.Introspection.respond`. ``issuer`` is the URL that answers name as ``iss``. Raises
+    ConfigurationError without a scope; that the catalogue has it, the system checks see to.
+    """
+    endpoint = Introspection(issuer=issuer)
+
+    @sensitive_post_parameters("token")
+    def introspect_token(request: HttpRequest) -> HttpResponse:
+        status, headers, body = endpoint.respond(form_request(request), guard_of(request).guard)
+        response = HttpResponse(body, status=status)
+        set_headers(response, headers)
+        # Django would log the path, and somebody may have put a token's text there.
+        response._has_been_logged = status < 500  # type: ignore[attr-defined]
+        return response
+
+    # So that a store that fails is answered with 503, and nobody waits for a lock.
+    return outside_transactions(require_scopes(check_scope(scope))(introspect_token))

@@ -1,0 +1,29 @@
+"""Django's side of the endpoints to which the text of a token is posted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from django.db import connections, transaction
+from django.http import HttpRequest
+from django.http.request import UnreadablePostError
+
+from ..posted import MAX_BODY, FormRequest
+
+
+def form_request(request: HttpRequest) -> FormRequest:
+    """The request as the endpoints want it, with no more of its body than tells whether it is too long."""
+    try:
+        body = request.read(MAX_BODY + 1)
+    except UnreadablePostError:  # the client has gone away in the middle of it
+        body = b""
+    return FormRequest({**request.META, "wsgi.input": BytesIO(body), "wsgi.input_terminated": True})
+
+
+def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The view, outside the transaction that a project may have around each request, in whatever database."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view

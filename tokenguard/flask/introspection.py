@@ -1,0 +1,45 @@
+"""The endpoint that answers other services about tokens (RFC 7662), as a blueprint."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+
+from ..introspection import Introspection, check_scope
+from ..posted import MAX_BODY
+from ..scopes import Requirement
+from ..wsgi import to_headers
+from .revocation import METHODS
+from .views import guard_needed, require_scopes, service
+
+
+def introspection_blueprint(
+    scope: str,
+    rule: str = "/introspect",
+    *,
+    issuer: str | None = None,
+    name: str = "tokenguard_introspection",
+) -> Blueprint:
+    """A blueprint that answers at ``rule`` to callers whose token has ``scope``.
+
+    A service posts a token there as the form's ``token``, and is told whether it is active, and what it may do; see
+    :meth:`tokenguard.introspection.Introspection.respond`. ``issuer`` is the URL that answers name as ``iss``. Register
+    it with an application that has a :class:`TokenGuard`: without one, without a scope, or with one that the catalogue
+    does not have, ConfigurationError is raised.
+    """
+    endpoint = Introspection(issuer=issuer)
+    blueprint = Blueprint(name, __name__)
+
+    @require_scopes(check_scope(scope))
+    def introspect() -> Response:
+        request.max_content_length = MAX_BODY
+        status, headers, body = endpoint.respond(request, service().requests.guard)
+        return Response(body, status, to_headers(headers))
+
+    blueprint.add_url_rule(rule, "introspect", introspect, methods=METHODS, provide_automatic_options=False)
+
+    @blueprint.record
+    def check(state: BlueprintSetupState) -> None:
+        guard_needed(state.app, "introspection").options.catalog.check(Requirement.scopes(scope))
+
+    return blueprint

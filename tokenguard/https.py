@@ -1,0 +1,110 @@
+"""One request to another issuer's server, and its answer: within a time and a size, whatever that server does."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from .errors import ConfigurationError
+from .resource import checked_url
+
+_QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
+
+
+class Unreachable(Exception):
+    """No whole answer came. The message says why, in words of our own."""
+
+
+class TooLong(Unreachable):
+    """One came that is longer than it may be."""
+
+
+class Received(NamedTuple):
+    """An answer, whole."""
+
+    status: int
+    body: bytes
+
+
+def checked_endpoint(what: str, url: str, issuer: str) -> str:
+    """``url`` itself, if ``issuer``'s server may be asked there; raises ConfigurationError otherwise."""
+    bare, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
+    checked_url(what, bare)
+    if not _QUERY.fullmatch(query) or (url.startswith("http:") and issuer.startswith("https:")):
+        raise ConfigurationError(f"{what} is an https URL, not {url!r}")
+    return url
+
+
+def exchange(
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    *,
+    timeout: float,
+    deadline: float,
+    max_bytes: int,
+    context: ssl.SSLContext | None = None,
+) -> Received:
+    """GET ``url``, or POST ``body`` there. Follows no redirect, and uses no proxy. Raises Unreachable.
+
+    A connection, and each part of an answer, is waited for ``timeout`` seconds; all that comes once it is connected
+    takes ``deadline`` seconds at most, and has ``max_bytes``. ``context`` says which certificates are good, by default
+    those that Python believes.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    connection = (HTTPSConnection if secure else HTTPConnection)(parts.netloc, timeout=timeout)
+    try:
+        HTTPConnection.connect(connection)
+        if secure:
+            trusting = context or ssl.create_default_context()
+            connection.sock = trusting.wrap_socket(
+                connection.sock, server_hostname=parts.hostname, do_handshake_on_connect=False
+            )
+        with _hanging_up(connection.sock, deadline):
+            if isinstance(connection.sock, ssl.SSLSocket):
+                connection.sock.do_handshake()
+            target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+            connection.request("GET" if body is None else "POST", target, body, headers)
+            # Closed here: until then it keeps the connection, and an error would keep it.
+            with closing(connection.getresponse()) as response:
+                received = response.read(max_bytes + 1)
+                whole = response.isclosed() or response.length in (0, None)
+    except (OSError, HTTPException, ValueError) as error:
+        # Nothing of the error itself, as its frames have what was sent.
+        raise Unreachable(f"{parts.hostname}: {type(error).__name__}") from None
+    finally:
+        connection.close()
+    if len(received) > max_bytes or not whole:
+        raise TooLong(f"{parts.hostname} answers with more than {max_bytes} bytes, or breaks off")
+    return Received(response.status, received)
+
+
+@contextmanager
+def _hanging_up(connected: socket.socket, deadline: float) -> Iterator[None]:
+    """Hang up after so many seconds, and raise TimeoutError then, whatever seems to have come until that."""
+    # The time limit of a socket is for each read, and there may be very many: also while they shake hands.
+    late = threading.Event()
+    timer = threading.Timer(deadline, _hang_up, [connected, late])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError
+
+
+def _hang_up(connected: socket.socket, late: threading.Event) -> None:
+    late.set()
+    # Not the method of an encrypted socket: it would go on reading what is there without decrypting it.
+    with suppress(OSError):
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)

@@ -1,0 +1,119 @@
+"""Answers to other services about this service's own tokens: the endpoint of RFC 7662, a request in, an answer out.
+
+It is guarded as any view is, by a scope of its own. Frameworks route a URL here, guard it and translate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Request, Response
+
+from .clock import SECOND
+from .conditions import read_address
+from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
+from .guard import Guard
+from .hooks import Hooks
+from .http import Answer, AuthScheme
+from .posted import FormRequest, error_answer, json_answer, posted_token, unavailable_answer
+from .resource import checked_url
+from .scopes import ScopeCatalog, Scopes
+from .store import Standing
+from .wsgi import TokenGuardMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: By which a caller tells from where the token was presented to it: RFC 7662 section 2.1 leaves room for such a thing.
+CLIENT_ADDRESS = "client_address"
+
+
+class Introspection:
+    """What is said of tokens. ``issuer`` is the URL that answers name as ``iss``; without it they have none.
+
+    Raises ConfigurationError for an issuer that is no such URL.
+    """
+
+    def __init__(self, *, issuer: str | None = None) -> None:
+        self.issuer = None if issuer is None else checked_url("an issuer", issuer)
+
+    def respond(self, request: Request, guard: Guard) -> Answer:
+        """The answer to a POST whose form has the text of a token as ``token``, from whoever was let in.
+
+        200 with what is known of a token that is good now, or with ``{"active": false}`` and nothing more (RFC 7662
+        section 2.2): for what is unknown, malformed, forged, expired, revoked or of a disabled client, for tokens of
+        other issuers, and for one that is limited to networks, unless the form's ``client_address`` lies in them. 400,
+        405 and 413 for a request that names no token, 503 when the store cannot be asked. A ``token_type_hint`` changes
+        nothing. What was not signed here never reaches the store, and being asked about is no use of a token.
+        """
+        credential = posted_token(request, what="A token is introspected")
+        if isinstance(credential, Answer):
+            return credential
+        addresses = request.form.getlist(CLIENT_ADDRESS)
+        if len(addresses) > 1:
+            return error_answer(400, "invalid_request", f"There is one {CLIENT_ADDRESS}, or none.")
+        try:
+            token_id, standing = guard.introspect(credential)
+        except InvalidToken:
+            return json_answer(200, {"active": False})
+        except TemporarilyUnavailable:
+            return unavailable_answer("Whether the token is active cannot be said. Try again shortly.")
+        if not _may_be_used_from(addresses[0] if addresses else None, standing):
+            return json_answer(200, {"active": False})
+        return json_answer(200, self._members(token_id, standing, guard))
+
+    def _members(self, token_id: str, standing: Standing, guard: Guard) -> dict[str, object]:
+        ends = [end for end in (standing.expires_at, standing.overlap_ends_at, standing.idle_end) if end is not None]
+        members: dict[str, object] = {
+            "active": True,
+            "scope": _spelt_out(guard.catalog, guard.catalog.effective(standing.scopes, standing.ceiling)),
+            "client_id": standing.client_id,
+            "token_type": "Bearer",
+            "iat": standing.created_at // SECOND,
+            "jti": token_id,
+        }
+        if ends:
+            members["exp"] = min(ends) // SECOND  # not a moment beyond it, for whoever keeps the answer
+        if self.issuer is not None:
+            members["iss"] = self.issuer
+        return members
+
+
+def introspection_app(
+    guard: Guard,
+    scope: str,
+    *,
+    issuer: str | None = None,
+    scheme: AuthScheme | None = None,
+    hooks: Hooks | None = None,
+) -> WSGIApplication:
+    """The endpoint as a WSGI application, to be mounted where no framework is, for callers whose token has ``scope``.
+
+    Raises as :class:`Introspection` and :class:`tokenguard.TokenGuardMiddleware` do.
+    """
+    endpoint = Introspection(issuer=issuer)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        status, headers, body = endpoint.respond(FormRequest(environ), guard)
+        return Response(body, status, headers)(environ, start_response)
+
+    return TokenGuardMiddleware(app, guard, check_scope(scope), scheme=scheme, hooks=hooks)
+
+
+def check_scope(scope: str) -> str:
+    """The scope that guards the endpoint; raises ConfigurationError where there is none."""
+    if not isinstance(scope, str) or not scope:
+        raise ConfigurationError('introspection is guarded by a scope: name it, as "tokens:introspect"')
+    return scope
+
+
+def _spelt_out(catalog: ScopeCatalog, scopes: Scopes) -> str:
+    """As RFC 6749 section 3.3 has it: no other service knows what a wildcard of ours covers."""
+    return " ".join(name for name in sorted(catalog) if name in scopes) if len(catalog) else str(scopes)
+
+
+def _may_be_used_from(address: str | None, standing: Standing) -> bool:
+    """Whether the conditions admit it; of an address that is not known they do so only if they name no network."""
+    origin = read_address(address)
+    return all(held.admit(origin) for held in (standing.conditions, standing.client_conditions))

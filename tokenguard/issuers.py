@@ -1,0 +1,44 @@
+"""The issuers that a service takes tokens of, of whatever kind: read from its options, and made into sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from .errors import ConfigurationError
+from .jwt import JWTSource, TrustedIssuer
+from .opaque import IntrospectedIssuer, IntrospectionSource
+from .scopes import ScopeCatalog
+from .sources import Source
+
+AnyIssuer: TypeAlias = TrustedIssuer | IntrospectedIssuer
+
+
+def read_issuer(members: Mapping[str, Any], catalog: ScopeCatalog, own_prefix: str) -> AnyIssuer:
+    """From a mapping: one that is asked about its tokens if it says where, or else one that signs JWTs.
+
+    ``own_prefix`` is that of the service's own tokens, about which nobody is asked. Raises ConfigurationError.
+    """
+    if "introspection_url" not in members:
+        return TrustedIssuer.read(members, catalog)
+    asked = IntrospectedIssuer.read(members, catalog)
+    if any(prefix.startswith(f"{own_prefix}_") for prefix in asked.prefixes):
+        raise ConfigurationError(
+            f"texts that begin with {own_prefix}_ are the service's own tokens, and {asked.issuer} is not asked about "
+            "them: give the service's own another PREFIX"
+        )
+    return asked
+
+
+def sources_of(issuers: Iterable[AnyIssuer]) -> list[Source]:
+    """What knows their tokens. Raises ConfigurationError."""
+    signing: list[TrustedIssuer] = []
+    asked: list[IntrospectedIssuer] = []
+    for issuer in issuers:
+        if isinstance(issuer, TrustedIssuer):
+            signing.append(issuer)
+        else:
+            asked.append(issuer)
+    # In this order: where any issuer signs JWTs, none is shown to an endpoint.
+    sources: list[Source] = [JWTSource(signing)] if signing else []
+    return [*sources, IntrospectionSource(asked)] if asked else sources

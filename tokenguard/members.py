@@ -1,0 +1,44 @@
+"""JSON objects that mean one thing to whoever reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+#: How deep objects and lists may be in one another.
+MAX_DEPTH = 32
+
+
+def members(text: bytes) -> dict[str, Any]:
+    """The members of a JSON object, each of which is named once; raises ValueError for anything else."""
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    if not _is_shallow(found):
+        raise ValueError("nested too deeply")
+    return found
+
+
+def _is_shallow(found: dict[str, Any]) -> bool:
+    # Layer by layer: what follows them down step by step, here and later, must not run out of stack.
+    layer: list[Any] = [found]
+    for _ in range(MAX_DEPTH):
+        within = (value for each in layer for value in (each.values() if isinstance(each, dict) else each))
+        layer = [value for value in within if isinstance(value, dict | list)]
+        if not layer:
+            return True
+    return False
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")

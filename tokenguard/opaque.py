@@ -1,0 +1,239 @@
+"""Opaque tokens of other issuers: whoever issued one is asked what it is worth (RFC 7662), and believed for a moment.
+
+Nothing can be told from such a text itself. So it is sent to one issuer alone, that it is of by its shape; and whatever
+is not a whole and well-formed yes lets nobody in.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import combinations, product
+from urllib.parse import quote, urlencode
+
+from .asking import Asking, NoAnswer
+from .cache import monotonic
+from .claims import read_claims
+from .clock import SECOND
+from .errors import ConfigurationError, InvalidToken
+from .frames import forget
+from .https import Received, TooLong, Unreachable, checked_endpoint, exchange
+from .members import members
+from .scopes import ScopeCatalog
+from .sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
+from .tokens import Secret
+from .trust import Trust, once, texts, whole
+
+#: Seconds for which a yes holds, and at most; and for which anything else does.
+MAX_AGE, LONGEST_AGE, NEGATIVE_AGE = 30, 3600, 10
+#: Seconds that an endpoint may take, by default and at most.
+TIMEOUT, LONGEST_TIMEOUT = 3, 30
+#: Questions that may be under way at a time, by default and at most.
+CONCURRENCY, MOST_CONCURRENCY = 8, 1000
+#: Characters that a token may have, by default.
+LENGTH = 1024
+#: Bytes that an answer may have.
+MAX_BYTES = 32_768
+#: By how many seconds an issuer's clock may be ahead.
+LEEWAY = 60
+
+_SHAPE = re.compile(TOKEN68, re.ASCII)
+# Other kinds of tokens about which endpoints say that they are active: those are not for a resource server.
+_KINDS = {
+    "token_type": {"bearer", "access_token"},
+    "token_use": {"access", "access_token"},
+    "typ": {"bearer", "jwt", "at+jwt", "application/at+jwt"},
+}
+#: Sends a body to an endpoint with these headers, for the status and the body of its answer; raises Unreachable.
+Post = Callable[[Mapping[str, str], bytes], tuple[int, bytes]]
+
+
+class IntrospectedIssuer(Trust):
+    """An issuer whose introspection endpoint is asked about its tokens, and what a service takes them for.
+
+    ``issuer`` is its identifier, a URL. The service authenticates at ``introspection_url`` with ``client_id`` and
+    ``client_secret`` (HTTP Basic, RFC 6749 section 2.3.1), or with ``bearer_token``. Only texts that begin with
+    ``prefix`` (of several any will do) and have at most ``max_length`` characters are sent there. ``audience`` is how
+    it names this service; without it, answers are taken for whomever the tokens are. ``scopes`` are as
+    :class:`tokenguard.jwt.TrustedIssuer` has them. A yes holds for ``max_age`` seconds and never beyond the token's
+    end, a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` questions may be under way at
+    a time. Raises ConfigurationError for a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        introspection_url: str,
+        *,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        bearer_token: str | None = None,
+        audience: str | Sequence[str] | None = None,
+        scopes: Mapping[str, str | Iterable[str]] | None = None,
+        prefix: str | Sequence[str] = "",
+        max_length: int = LENGTH,
+        max_age: int = MAX_AGE,
+        timeout: int = TIMEOUT,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        try:
+            self.authorization = _authorization(client_id, client_secret, bearer_token)
+        except BaseException as error:
+            forget(error)
+            raise
+        finally:
+            del client_secret, bearer_token  # whatever else is wrong must not take them along
+        super().__init__(issuer, audience, scopes)
+        self.introspection_url = checked_endpoint("the introspection_url", introspection_url, issuer)
+        self.prefixes = ("",) if prefix == "" else texts("the prefix", prefix)
+        self.max_length = whole("the max_length", max_length, 1, MAX_LENGTH, "characters")
+        self.max_age = whole("the max_age", max_age, 0, LONGEST_AGE)
+        self.timeout = whole("the timeout", timeout, 1, LONGEST_TIMEOUT)
+        self.concurrency = whole("the concurrency", concurrency, 1, MOST_CONCURRENCY, "questions")
+
+    def takes(self, text: str) -> bool:
+        """Whether the text may be one of its tokens, by its shape."""
+        return len(text) <= self.max_length and text.startswith(self.prefixes) and _SHAPE.fullmatch(text) is not None
+
+
+class IntrospectionSource:
+    """The opaque tokens of these issuers; which one a text is of says its prefix, so none may begin with another's.
+
+    ``post`` and ``monotonic`` are for tests. Connects to nothing until a token comes. Raises ConfigurationError for an
+    issuer that is named twice, or two of which a text could be.
+    """
+
+    def __init__(
+        self,
+        issuers: Sequence[IntrospectedIssuer],
+        *,
+        post: Post | None = None,
+        monotonic: Callable[[], float] = monotonic,
+    ) -> None:
+        once(issuers)
+        for one, other in combinations(issuers, 2):
+            if any(a.startswith(b) or b.startswith(a) for a, b in product(one.prefixes, other.prefixes)):
+                raise ConfigurationError(
+                    f"a token could be of {one.issuer} and of {other.issuer}, and must not be shown to both: give each "
+                    "a prefix of its own"
+                )
+        self._endpoints = [_Endpoint(trusted, post, monotonic) for trusted in issuers]
+
+    def check(self, catalog: ScopeCatalog) -> None:
+        """See :class:`tokenguard.sources.Source`."""
+        for endpoint in self._endpoints:
+            endpoint.trusted.check(catalog)
+
+    def takes(self, text: str) -> bool:
+        """See :class:`tokenguard.sources.Source`: whether it has the shape that one of the issuers' tokens have."""
+        return any(endpoint.trusted.takes(text) for endpoint in self._endpoints)
+
+    def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
+        """See :class:`tokenguard.sources.Source`."""
+        return read_hidden(self._read, credential, at, catalog)
+
+    def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
+        for endpoint in self._endpoints:
+            if endpoint.trusted.takes(text):
+                return endpoint.find(text, at, catalog)
+        raise InvalidToken("not of a trusted issuer")
+
+
+class _Endpoint:
+    """Where one issuer is asked."""
+
+    def __init__(self, trusted: IntrospectedIssuer, post: Post | None, monotonic: Callable[[], float]) -> None:
+        self.trusted = trusted
+        self._post = post or self._exchange
+        self._asking = Asking(
+            self._ask,
+            f"the introspection endpoint of {trusted.issuer} cannot be used",
+            max_age=trusted.max_age,
+            negative_age=min(trusted.max_age, NEGATIVE_AGE),
+            patience=trusted.timeout,
+            concurrency=trusted.concurrency,
+            monotonic=monotonic,
+        )
+
+    def find(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
+        claims, asked_at = self._asking.answer(text, at)
+        if claims is None:
+            raise InvalidToken("its issuer says that it is not active")
+        if claims.get("iss", self.trusted.issuer) != self.trusted.issuer:
+            raise InvalidToken("of another issuer")
+        for name, kinds in _KINDS.items():
+            if name in claims and str(claims[name]).lower() not in kinds:
+                raise InvalidToken(f"its {name} is not that of an access token")
+
+        def made_of_it() -> str:
+            return derived_id("text", self.trusted.issuer, text)
+
+        token = read_claims(claims, self.trusted, at, catalog, otherwise=made_of_it, leeway=LEEWAY * SECOND)
+        if at >= token.expires_at:  # by our clock, whatever its issuer's says
+            raise InvalidToken("expired", token_id=token.token_id, client_id=token.client_id)
+        ask_again_at = asked_at + self.trusted.max_age * SECOND
+        return replace(token, expires_at=min(token.expires_at, ask_again_at), refused_at=token.expires_at)
+
+    def _ask(self, text: str) -> Mapping[str, object] | None:
+        headers = {
+            "Authorization": self.trusted.authorization.reveal(),
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        form = urlencode({"token": text, "token_type_hint": "access_token"})
+        status, body = self._post(headers, form.encode())
+        if status in (429, 502, 503, 504):  # it needs a rest
+            raise Unreachable(f"it answers with status {status}")
+        if status in (401, 403):
+            raise NoAnswer(f"it does not accept the credentials of this service (status {status})")
+        if status != 200:
+            raise NoAnswer(f"it answers with status {status}")
+        try:
+            found = members(body)
+        except ValueError:
+            raise NoAnswer("it answers with what is no JSON object") from None
+        # Nothing that is merely true in some language's eyes.
+        if not isinstance(found.get("active"), bool):
+            raise NoAnswer('it does not say by "active" whether a token is')
+        return found if found["active"] else None
+
+    def _exchange(self, headers: Mapping[str, str], body: bytes) -> Received:
+        trusted = self.trusted
+        try:
+            return exchange(
+                trusted.introspection_url,
+                headers,
+                body,
+                timeout=trusted.timeout,
+                deadline=trusted.timeout,
+                max_bytes=MAX_BYTES,
+                context=self._context if trusted.introspection_url.startswith("https:") else None,
+            )
+        except TooLong as error:  # nobody has waited for it, and other tokens' answers may be shorter
+            raise NoAnswer(str(error)) from None
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # reading all the certificates takes longer than most answers
+
+
+def _authorization(client_id: str | None, client_secret: str | None, bearer_token: str | None) -> Secret:
+    """What is sent as the header Authorization."""
+    if bearer_token is not None:
+        if client_id is not None or client_secret is not None:
+            raise ConfigurationError("an issuer has a client_id and client_secret, or a bearer_token, and not both")
+        if not isinstance(bearer_token, str) or not _SHAPE.fullmatch(bearer_token):
+            raise ConfigurationError("the bearer_token is none: it has characters that no token has, or none at all")
+        return Secret(f"Bearer {bearer_token}", "credential")
+    for name, given in (("client_id", client_id), ("client_secret", client_secret)):
+        if not isinstance(given, str) or not given:
+            raise ConfigurationError(
+                f"the {name} is missing: introspection needs a client_id and client_secret, or a bearer_token"
+            )
+    # A space as %20, not as a plus sign: some servers take that for itself, and all know this.
+    encoded = ":".join(quote(part or "", safe="") for part in (client_id, client_secret))
+    return Secret(f"Basic {b64encode(encoded.encode()).decode()}", "credential")

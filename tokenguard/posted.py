@@ -1,0 +1,66 @@
+"""A form with the text of one token: what is posted to the endpoints of RFC 7009 and RFC 7662, and how they say no."""
+
+from __future__ import annotations
+
+import json
+
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Request
+
+from .errors import TemporarilyUnavailable
+from .http import Answer
+from .tokens import Secret
+
+#: Bytes that a request's body may have: many times what a token takes.
+MAX_BODY = 8192
+FORM = "application/x-www-form-urlencoded"
+NO_STORE = ("Cache-Control", "no-store")
+
+
+class FormRequest(Request):
+    """A request whose body is read only if it is a short one."""
+
+    max_content_length = MAX_BODY
+
+
+def posted_token(request: Request, *, what: str) -> Secret | Answer:
+    """The text that a POST has in its form as ``token``, or the answer to one that has none.
+
+    Once, and not empty; the query is not looked at. 400 and 413 are RFC 6749 section 5.2's, and 405 for other methods
+    says ``what`` is done with POST.
+    """
+    if request.method != "POST":
+        refusal = error_answer(405, "invalid_request", f"{what} with POST.")
+        return refusal._replace(headers=[*refusal.headers, ("Allow", "POST")])
+    try:
+        if request.mimetype != FORM:
+            return error_answer(400, "invalid_request", f"The body is a form: {FORM}.")
+        given = request.form.getlist("token")
+        request.stream.read(1)  # a form that was cut off at the limit is not taken for a whole one: this raises then
+    except RequestEntityTooLarge:
+        return error_answer(413, "invalid_request", f"The body is longer than {MAX_BODY} bytes.")
+    except HTTPException:  # the client has gone away in the middle of it
+        given = []
+    if len(given) != 1 or not given[0]:
+        return error_answer(400, "invalid_request", "The form has the text of one token, as token.")
+    # As a file ends with a line break: nobody would be told that the token was not taken for that.
+    return Secret(given.pop().strip(), "credential")
+
+
+def unavailable_answer(description: str) -> Answer:
+    """503, with when to try again."""
+    unavailable = error_answer(503, "temporarily_unavailable", description)
+    retry_after = ("Retry-After", str(TemporarilyUnavailable.retry_after))
+    return unavailable._replace(headers=[*unavailable.headers, retry_after])
+
+
+def error_answer(status: int, code: str, description: str) -> Answer:
+    """An error in the form of RFC 6749 section 5.2."""
+    return json_answer(status, {"error": code, "error_description": description})
+
+
+def json_answer(status: int, members: dict[str, object]) -> Answer:
+    """A JSON object, for nobody to keep."""
+    body = json.dumps(members).encode("ascii")
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), NO_STORE]
+    return Answer(status, headers, body)

@@ -1,0 +1,99 @@
+"""Whom a service trusts to issue tokens, and for what: what all kinds of issuers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import Parameter, signature
+from typing import Any, Self
+
+from .errors import ConfigurationError, InvalidValue
+from .resource import checked_url
+from .scopes import ScopeCatalog, Scopes
+
+
+class Trust:
+    """An issuer by its URL, how it names this service (of several any will do), and what its scopes stand for here.
+
+    ``audience`` is None where tokens need not name the service, and ``scopes`` where those that the catalogue has stand
+    for themselves. Raises ConfigurationError for a value that cannot be used.
+    """
+
+    issuer: str = "(none yet)"
+
+    def __init__(
+        self, issuer: str, audience: str | Sequence[str] | None, scopes: Mapping[str, str | Iterable[str]] | None
+    ) -> None:
+        self.issuer = checked_url("an issuer", issuer)
+        self.audiences = frozenset(() if audience is None else texts("the audience", audience))
+        self.scopes = None if scopes is None else _checked_scopes(scopes)
+
+    @classmethod
+    def read(cls, members: Mapping[str, Any], catalog: ScopeCatalog) -> Self:
+        """From a mapping of these names, checked against the service's catalogue. Raises as the constructor does."""
+        words = signature(cls).parameters
+        if strange := [name for name in members if name not in words]:
+            raise ConfigurationError(f"an issuer has no {strange[0]!r}; it has {', '.join(words)}")
+        needed = [name for name, word in words.items() if word.default is Parameter.empty]
+        if missing := [name for name in needed if name not in members]:
+            raise ConfigurationError(f"an issuer needs its {missing[0]}")
+        trusted = cls(**members)
+        trusted.check(catalog)
+        return trusted
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.issuer}>"
+
+    def check(self, catalog: ScopeCatalog) -> None:
+        """Raises ConfigurationError if it could grant what ``catalog`` does not have, or anything at all."""
+        if self.scopes is None and not len(catalog):
+            raise ConfigurationError(
+                f"of the issuer {self.issuer} nobody says what its scopes stand for: declare the service's SCOPES, or "
+                "map its scopes"
+            )
+        for own in (self.scopes or {}).values():
+            if unknown := catalog.unknown(own):
+                raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which SCOPES does not have")
+
+    def own_scopes(self, names: Iterable[str], catalog: ScopeCatalog) -> Scopes:
+        """What the issuer's scopes of these names stand for in this service."""
+        if self.scopes is None:
+            return Scopes(name for name in names if name in catalog.descriptions)
+        return Scopes(own for name in names if name in self.scopes for own in self.scopes[name].names)
+
+
+def once(issuers: Iterable[Trust]) -> None:
+    """Raises ConfigurationError for an issuer that is there twice."""
+    known = set()
+    for trusted in issuers:
+        if trusted.issuer in known:
+            raise ConfigurationError(f"the issuer {trusted.issuer} is there twice")
+        known.add(trusted.issuer)
+
+
+def texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    """One text or a list of them, as a tuple; raises ConfigurationError for anything else, naming ``what``."""
+    found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
+    if not found or not all(isinstance(text, str) and text for text in found):
+        raise ConfigurationError(f"{what} is a text or a list of texts, not {given!r}")
+    return found
+
+
+def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") -> int:
+    """``number`` itself, if it lies between these; raises ConfigurationError otherwise, naming ``what``."""
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+        raise ConfigurationError(f"{what} is a number of {unit} from {least} to {most}, not {number!r}")
+    return number
+
+
+def _checked_scopes(scopes: Mapping[str, str | Iterable[str]]) -> dict[str, Scopes]:
+    if not isinstance(scopes, Mapping):
+        raise ConfigurationError(f"the scopes map the issuer's names to those of this service, not {scopes!r}")
+    mapped = {}
+    for name, own in scopes.items():
+        if not isinstance(name, str) or not name or " " in name:
+            raise ConfigurationError(f"{name!r} is not the name of a scope")
+        try:
+            mapped[name] = Scopes.of(own)
+        except (InvalidValue, TypeError) as error:
+            raise ConfigurationError(f"in the scopes, {name!r}: {error}") from None
+    return mapped
