@@ -41,7 +41,7 @@ from tokenguard.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
 from tokenguard.sources import local_client_id, local_token_id
-from tokenguard.store import Event, Record
+from tokenguard.store import Event, ForeignRecord, Record
 
 from .conftest import KEY, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
@@ -62,6 +62,12 @@ class Store(MemoryStore):
         if self.down:
             raise StoreUnavailable("the database cannot be used")
         return super().find(token_id, primary=primary)
+
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("the database cannot be used")
+        return super().find_foreign(token_id, client_id)
 
 
 @dataclass
@@ -522,7 +528,7 @@ def environ(text: str, **more: str) -> dict[str, Any]:
     return {"HTTP_AUTHORIZATION": f"Bearer {text}", "REMOTE_ADDR": "192.0.2.1", "REQUEST_METHOD": "GET", **more}
 
 
-def test_a_request_takes_the_short_way_and_leaves_no_use(service: Service) -> None:
+def test_a_request_of_a_stranger_takes_the_short_way_and_leaves_no_use(service: Service) -> None:
     requests = RequestGuard(service.guard, AuthScheme())
     service.catalog.check(READ)
     for _ in range(2):
@@ -533,6 +539,59 @@ def test_a_request_takes_the_short_way_and_leaves_no_use(service: Service) -> No
         assert request[OUTCOME][3] is LET_IN
     assert not service.usage.due
     assert not service.usage._waiting
+
+
+def use(service: Service, *texts: str, times: int = 1) -> None:
+    """As requests that were let in."""
+    for _ in range(times):
+        for text in texts:
+            service.usage.note(service.guard.admit(Secret(text), "192.0.2.1"), READ, "192.0.2.1")
+
+
+def test_uses_are_counted_for_a_client_that_is_registered_and_not_for_each_token(service: Service) -> None:
+    client = register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
+    texts = [service.idp.token(jti=str(number)) for number in range(20)]
+    texts += [service.idp.token(jti=f"more {number}", scp=["users:manage"]) for number in range(20)]
+    use(service, *texts, times=3)
+    use(service, service.idp.token(cid="stranger", jti="x"))
+    service.usage.write(everything=True)
+    service.clock.move(70)
+    use(service, *texts[15:25])
+    service.usage.write(everything=True)
+    known = service.store.find_foreign("", client.id).use
+    assert known is not None
+    assert (known.last_used_at, known.address) == ((AT + 70) * 1_000_000, "192.0.2.1")
+    assert known.scopes == Scopes(["users:read"])
+    assert service.store.use_by_day(client.id) == {AT // 86_400: 130}
+    assert len(service.store._data.uses) == len(service.store._data.days) == 1
+
+
+def test_what_one_token_may_do_is_not_taken_for_what_another_of_its_client_may(service: Service) -> None:
+    register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
+    requests, manage = RequestGuard(service.guard, AuthScheme()), Requirement(("users:manage",))
+    for requirement in (manage, READ):
+        service.catalog.check(requirement)
+    reader, manager = service.idp.token(jti="r"), service.idp.token(jti="m", scp=["users:manage"])
+    for _ in range(3):
+        assert requests.wave_through(environ(manager), manage) is not None
+        assert requests.wave_through(environ(reader), manage) is None
+        assert requests.wave_through(environ(reader), READ) is not None
+
+
+def test_from_when_on_a_client_is_registered_its_uses_are_counted(service: Service) -> None:
+    text = service.idp.token()
+    use(service, text)
+    client = register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
+    use(service, text)
+    service.usage.write(everything=True)
+    assert service.store.use_by_day(client.id) == {AT // 86_400: 1}
+
+
+def test_a_first_use_is_one_question_to_the_store(service: Service) -> None:
+    service.who(service.idp.token())
+    service.store.asked = 0
+    service.who(service.idp.token(jti="2"))
+    assert service.store.asked == 1
 
 
 @pytest.mark.parametrize("text", ["", "a", "a.b.c", "x" * 8185, "x" * 9000, ".".join(["eyJ9"] * 3)])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from .conditions import Conditions
 from .errors import SchemaError, StoreError
 from .scopes import Scopes
-from .store import Event, Record
+from .store import Event, ForeignRecord, Record
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)
@@ -25,6 +25,7 @@ def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
     return tuple(column.name for column in fields(kind))
 
 
+_FOREIGN_END = 2 + len(columns(Client))
 _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
 _SCOPES, _CONDITIONS = columns(Token).index("scopes"), columns(Token).index("conditions")
@@ -71,6 +72,20 @@ def load_record(row: Sequence[Any]) -> Record:
 def _load_record_by_column(row: Sequence[Any]) -> Record:
     token, client, used = row[1:_TOKEN_END], row[_TOKEN_END:_CLIENT_END], row[_CLIENT_END:]
     return Record(load(Token, token), load(Client, client), row[0], None if used[0] is None else load(Use, used))
+
+
+def load_foreign(row: Sequence[Any]) -> ForeignRecord:
+    """From the counter's value, a token's id and the columns of client and use, where NULLs stand for what is missing.
+
+    Raises StoreError as :func:`load` does.
+    """
+    client, use = row[2:_FOREIGN_END], row[_FOREIGN_END:]
+    return ForeignRecord(
+        row[0],
+        row[1] is not None,
+        None if client[0] is None else load(Client, client),
+        None if use[0] is None else load(Use, use),
+    )
 
 
 def dump(item: Client | Token | Use | Event) -> dict[str, Any]:

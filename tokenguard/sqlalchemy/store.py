@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
-from ..rows import dump, first, load, load_record
+from ..rows import dump, first, load, load_foreign, load_record
 from ..store import (
     ALL_EVENTS,
     Change,
@@ -19,6 +19,7 @@ from ..store import (
     Event,
     EventFilter,
     Feed,
+    ForeignRecord,
     NewUse,
     Place,
     Record,
@@ -39,7 +40,17 @@ from .engine import (
     use_wal,
     writing_engine,
 )
-from .queries import FEED, FIND, database_time, events_query, find_client, find_page, find_record, find_records
+from .queries import (
+    FEED,
+    FIND,
+    FIND_FOREIGN,
+    database_time,
+    events_query,
+    find_client,
+    find_page,
+    find_record,
+    find_records,
+)
 from .questions import Question, Replica, Reserve
 from .tables import (
     client_table,
@@ -73,6 +84,7 @@ class SQLAlchemyStore:
         reserve = Reserve(self._reading)
         self._reserves = [reserve]
         self._find, self._feed = Question(reserve, FIND), Question(reserve, FEED)
+        self._find_foreign = Question(reserve, FIND_FOREIGN)
         self.replicated = read_url is not None
         self._replica: Replica | None = None
         if read_url is not None:
@@ -90,6 +102,10 @@ class SQLAlchemyStore:
         rows = None if primary or self._replica is None else self._replica.ask(wanted)
         row = first(self._find.ask(wanted) if rows is None else rows)
         return None if row[1] is None else load_record(row)
+
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
+        return load_foreign(first(self._find_foreign.ask(*wanted)))
 
     def feed(self, since: int) -> Feed:
         rows = self._feed.ask(since)
