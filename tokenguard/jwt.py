@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
@@ -115,8 +116,8 @@ class TrustedIssuer:
     def own_scopes(self, names: Iterable[str], catalog: ScopeCatalog) -> Scopes:
         """What the issuer's scopes of these names stand for in this service."""
         if self.scopes is None:
-            return Scopes(name for name in names if name in catalog.descriptions)
-        return Scopes(own for name in names if name in self.scopes for own in self.scopes[name].names)
+            return _made(frozenset(name for name in names if name in catalog.descriptions))
+        return _made(frozenset(own for name in names if name in self.scopes for own in self.scopes[name].names))
 
 
 class JWTSource:
@@ -275,6 +276,12 @@ def _time(claims: Mapping[str, Any], name: str) -> int | None:
     if not 0 <= value <= 100 * LONGEST:
         raise InvalidToken(f"the {name} is no time")
     return int(value * SECOND)
+
+
+@lru_cache(maxsize=1024)
+def _made(names: frozenset[str]) -> Scopes:
+    # Most tokens have the same as others.
+    return Scopes(names)
 
 
 def _scope_names(claims: Mapping[str, Any]) -> list[str]:
