@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
     AuthScheme,
@@ -40,8 +41,9 @@ from tokenguard.jwks import KeysUnavailable, fetch, metadata_urls
 from tokenguard.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
+from tokenguard.revocation import revocation_app
 from tokenguard.sources import local_client_id, local_token_id
-from tokenguard.store import Event, ForeignRecord, Record
+from tokenguard.store import Event, EventFilter, ForeignRecord, Record
 
 from .conftest import KEY, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
@@ -504,6 +506,54 @@ def test_the_limits_of_a_client_hold_for_its_tokens(service: Service) -> None:
     assert service.guard.authenticate(Secret(text), "198.51.100.7").scopes == Scopes(["groups:read"])
 
 
+def post_to_revocation(service: Service, text: str) -> int:
+    app = revocation_app(service.issuer, service.tokens, [service.source])
+    form = {"data": f"token={text}", "content_type": "application/x-www-form-urlencoded"}
+    return WsgiClient(app).post("/", **form).status_code
+
+
+def test_whoever_holds_a_token_revokes_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    text, other = service.idp.token(), service.idp.token(jti="other")
+    service.who(text)
+    for _ in range(3):
+        assert post_to_revocation(service, text + "%0A") == 200
+    assert service.refusal(text) == "revoked"
+    assert service.who(other)
+    (event,) = service.store.events(9, EventFilter(kind="token.revoked"))
+    assert event.actor == f"holder:{event.token_id}"
+    # It can be forgotten once it has ended.
+    (record,) = service.store.records()
+    assert record.token.expires_at == (AT + 3600 + 60) * 1_000_000
+    (line,) = [message for message in caplog.messages if "holds it" in message]
+    assert line.startswith(f"token {service.idp.claims['jti']} of client 0oa1nightly of {service.idp.issuer} was")
+
+
+@pytest.mark.parametrize("forgery", ["none", "a changed claim", "another audience", "ended", "a jti that is no text"])
+def test_what_would_not_be_let_in_revokes_nothing(service: Service, forgery: str) -> None:
+    assert post_to_revocation(service, FORGERIES[forgery](service.idp)) == 200
+    assert service.store.records() == service.store.clients() == []
+    assert service.who(service.idp.token())
+
+
+def test_whoever_holds_a_token_of_an_issuer_that_is_away_is_told_to_come_back(service: Service) -> None:
+    service.idp.broken = 503
+    assert post_to_revocation(service, service.idp.token()) == 503
+    service.idp.broken, service.seconds = None, 10
+    service.store.down = True
+    assert post_to_revocation(service, service.idp.token()) == 503
+    service.store.down = False
+    assert post_to_revocation(service, service.idp.token()) == 200
+    assert service.refusal(service.idp.token()) == "revoked"
+
+
+def test_the_longest_token_can_be_revoked(service: Service) -> None:
+    text = service.idp.token(x="y" * 5560)
+    assert 8000 < len(text) < 8192
+    service.who(text)
+    assert post_to_revocation(service, text) == 200
+    assert service.refusal(text) == "revoked"
+
+
 def test_a_revoked_token_is_not_forgotten_before_it_ends(service: Service) -> None:
     revoke_token(
         service.issuer, service.idp.issuer, "0oa1nightly", "a", actor="tests", expires_at=(AT + 30 * 86_400) * 1_000_000
@@ -639,6 +689,7 @@ def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.L
         ({"issuer": "https://org.oktapreview.com/"}, "org server"),
         ({"issuer": "http://idp.example/a"}, "https"),
         ({"issuer": 7}, "7"),
+        ({"issuer": "https://idp.example/" + "a" * 236}, "256"),
         ({"audience": ""}, "audience"),
         ({"audience": []}, "audience"),
         ({"algorithms": ["HS256"]}, "HS256"),

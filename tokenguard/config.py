@@ -24,6 +24,7 @@ from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import ScopeCatalog
+from .sources import Source
 from .store import Store
 from .tokens import SigningKeys, TokenFormat, derive_development_key
 from .usage import UsageLog
@@ -111,6 +112,10 @@ class Options:
         keys = self.signing_keys or named("SIGNING_KEY", SigningKeys, "")
         return named("PREFIX", TokenFormat, keys, self.prefix)
 
+    def sources(self) -> list[Source]:
+        """Those of other issuers' tokens; raises ConfigurationError where what they need is not installed."""
+        return [named("ISSUERS", JWTSource, self.issuers)] if self.issuers else []
+
     def request_guard(
         self, store: Store, *, limiter: Limiter | None = None, hooks: Hooks | None = None, clock: Clock = now
     ) -> RequestGuard:
@@ -123,7 +128,7 @@ class Options:
             limiter=limiter,
             usage=UsageLog(store, clock=clock),
             cache=TokenCache(store, staleness=self.staleness, stale_grace=self.stale_grace, size=self.cache_size),
-            sources=[named("ISSUERS", JWTSource, self.issuers)] if self.issuers else [],
+            sources=self.sources(),
         )
         return RequestGuard(guard, self.scheme, hooks=hooks)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .cache import monotonic
 from .clock import DAY, LONGEST, SECOND
-from .errors import AuthError, ConfigurationError, InvalidToken, InvalidValue
+from .errors import TOKEN_SHAPED, AuthError, ConfigurationError, InvalidToken, InvalidValue
 from .identity import Claims
 from .jwks import ALGORITHMS, Fetch, PublicKey, PublishedKeys, checked_keys_url, decoded, fetch, members
 from .resource import checked_url
@@ -30,6 +30,8 @@ DEFAULT_ALGORITHMS = ("RS256", "ES256")
 LEEWAY, MAX_LEEWAY = 60, 300
 #: Seconds after which an issuer's keys are fetched anew, and for how many more they serve while that fails.
 MAX_AGE, GRACE = 3600, 86_400
+#: As much as is kept of one.
+MAX_ISSUER_LENGTH = 255
 #: Whether a token has to say that it is an access token (RFC 9068 section 2.1).
 TYPES: dict[str, tuple[str | None, ...]] = {
     "any": (None, "jwt", "at+jwt", "application/at+jwt"),
@@ -263,7 +265,8 @@ def _token_id(claims: Mapping[str, Any]) -> str:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+    # What looks like the text of a token of this service would be taken for one: it is neither kept nor logged.
+    return isinstance(value, str) and _ID.fullmatch(value) is not None and not TOKEN_SHAPED.search(value)
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int | None:
@@ -321,6 +324,8 @@ def _verifier() -> Callable[[str, str, PublicKey], bool]:
 
 def _checked_issuer(issuer: str) -> str:
     checked_url("an issuer", issuer)
+    if len(issuer) > MAX_ISSUER_LENGTH:
+        raise ConfigurationError(f"an issuer has at most {MAX_ISSUER_LENGTH} characters; this one has {len(issuer)}")
     parts = urlsplit(issuer)
     if _OKTA.fullmatch(parts.hostname or "") and not parts.path.startswith("/oauth2/"):
         raise ConfigurationError(

@@ -17,6 +17,7 @@ from ..store import Record
 from ..tokens import Secret, Token
 from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
 from .details import token_details
+from .foreign import foreign_fields, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say, token_fields
 
@@ -137,9 +138,14 @@ def revoke(
 @as_json
 @pass_backend
 def inspect(backend: Backend, as_json: bool) -> None:
-    """Read a token's text from standard input, and show what it is."""
+    """Read a token's text from standard input, and show what it is; also that of another issuer's JWT."""
+    credential = _token_on_stdin()
     try:
-        read = backend.options.token_format().read(_token_on_stdin())
+        if (foreign := verified(backend, credential)) is not None:
+            fields = foreign_fields(backend, foreign)
+            print_json(fields) if as_json else print_fields(fields)
+            return
+        read = backend.options.token_format().read(credential)
     except InvalidToken as error:
         raise Failure(f"this text is no valid token: {error.reason}") from None
     record = backend.record(read.id)

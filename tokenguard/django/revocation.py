@@ -25,7 +25,8 @@ def revoke_token(request: HttpRequest) -> HttpResponse:
     """
     found = service()
     form = {"wsgi.input": BytesIO(_body(request)), "wsgi.input_terminated": True}
-    answer = respond(RevocationRequest({**request.META, **form}), found.issuer, found.requests.guard.tokens)
+    guard = found.requests.guard
+    answer = respond(RevocationRequest({**request.META, **form}), found.issuer, guard.tokens, guard.sources)
     return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
