@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 
 from tokenguard import Guard, MemoryStore, ScopeCatalog, Secret, SigningKeys, Store, TokenFormat
 from tokenguard.cli import command_tree
-from tokenguard.clock import DAY, isoformat, now
+from tokenguard.clock import DAY, SECOND, isoformat, now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer
 from tokenguard.django import require_scopes as django_require_scopes
@@ -29,6 +29,7 @@ from tokenguard.flask import TokenGuard, current_identity, require_scopes
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.issuer import Issuer
 from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.prune import prune
 from tokenguard.sources import local_client_id
 from tokenguard.store import NewUse
 from tokenguard.testing import bearer
@@ -175,10 +176,41 @@ def test_the_command_line_limits_clients_and_revokes_tokens(any_store: Store) ->
     assert run(tree, ["revoke", "AT.0mP4JKAZX1iACIT4vbEDF7Lpv", *theirs]).exit_code == 0
     (record,) = any_store.records()
     assert (record.client.name, record.token.name) == ("nightly", "AT.0mP4JKAZX1iACIT4vbEDF7Lpv")
+    assert record.token.expires_at is None
+    assert run(tree, ["revoke", "AT.soon", *theirs, "--expires-in", "1h"]).exit_code == 0
+    ends = {known.token.name: known.token.expires_at for known in any_store.records()}["AT.soon"]
+    assert ends is not None
+    assert abs(ends - now() - 3600 * SECOND) < 60 * SECOND
+    assert run(tree, ["revoke", record.token.id, "--expires-in", "1h"]).exit_code == 2
     assert run(tree, ["client", "add", "other", "--scopes", "users:read", *theirs]).exit_code == 1
     assert run(tree, ["revoke", "AT.x", *theirs[:2]]).exit_code == 2
     assert run(tree, ["list"]).exit_code == 0
     assert run(tree, ["show", record.token.id]).exit_code == 0
+
+
+def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: StoppedClock) -> None:
+    issuer, theirs = Issuer(any_store, None, clock=clock), ("https://org.okta.com/oauth2/default", "0oa1nightly")
+    ends = clock() + 30 * DAY
+    for name, end in (("soon", clock() + DAY), ("late", ends), ("never", None)):
+        revoke_token(issuer, *theirs, name, actor="tests", expires_at=end)
+    # As long as it might be let in otherwise, it stays: it was revoked long ago, and has not ended.
+    clock.move(29 * 86_400)
+    assert prune(any_store, 2 * 86_400, actor="tests").tokens == 1
+    assert {record.token.name for record in any_store.records()} == {"late", "never"}
+    clock.move(2 * 86_400)
+    assert prune(any_store, 2 * 86_400, actor="tests").tokens == 0
+    clock.move(86_400)
+    assert prune(any_store, 2 * 86_400, actor="tests").tokens == 1
+    assert {record.token.name for record in any_store.records()} == {"never"}
+    assert any_store.client(local_client_id(*theirs)) is not None
+
+
+def test_manage_py_prunes_them_too(project: Client, idp: Idp, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, end in (("ended", 1_000_000), ("endless", None)):
+        revoke_token(get_issuer(), idp.issuer, "0oa1nightly", name, actor="tests", expires_at=end)
+    call_command("tokenguard", "prune", "--older-than", "1d")
+    assert "Removed: 1 token" in capsys.readouterr().err
+    assert [record.token.name for record in get_issuer().store.records()] == ["endless"]
 
 
 def run_cli(store: Store, idp: Idp, *arguments: str, text: str = "") -> Result:
