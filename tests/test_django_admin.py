@@ -211,7 +211,7 @@ class TestClients:
         assert never.count('class="field-last_used">-') == 2
         assert used.count('class="field-last_used">-') == 1
         page = browser.get(f"{CLIENTS}{client.id}/change/").content.decode()
-        assert re.search(r"last used at</\w+>\s*<\w+[^>]*>\s*(?!-)\w", page), page
+        assert re.search(r"Last used at</\w+>\s*<\w+[^>]*>\s*(?!-)\w", page), page
 
     def test_without_a_catalogue_scopes_are_text(self, site: Site) -> None:
         browser = site.browser("all")
