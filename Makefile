@@ -94,7 +94,7 @@ clean:
 	rm -rf .venv build dist mutants docs/_build *.egg-info .coverage*
 
 .venv/sample-flask .venv/sample-django: .venv/sample-%: setup.cfg pyproject.toml | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]" "gunicorn >= 23"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*,jwt]" "gunicorn >= 23"
 	@touch $@
 
 .venv/test: setup.cfg pyproject.toml $(LOCK) | .venv

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 
+from sample_flask import idp
 from tokenguard import EventKind, Issuer, ScopeCatalog, Scopes, SigningKeys, Store, Token, TokenFormat
 from tokenguard.store import Change
 
@@ -40,6 +43,13 @@ def issue(store: Store, count: int) -> list[str]:
             tx.put_token(token, Change(EventKind.TOKEN_ISSUED, at, ACTOR))
             texts.append(minted.text.reveal())
     return texts
+
+
+@contextmanager
+def foreign_tokens(count: int) -> Iterator[tuple[str, list[str]]]:
+    """What a service has in ISSUERS to take another issuer's tokens, and the texts of so many; it answers meanwhile."""
+    with idp.serve() as issuer:
+        yield issuer.trusted, [issuer.sign(issuer.claims("billing", SCOPE)) for _ in range(count)]
 
 
 def forged(text: str) -> str:

@@ -3,6 +3,7 @@
 DJANGO_DEBUG            1 while developing; then nothing else has to be set
 DJANGO_SECRET_KEY       Django's own key
 TOKENGUARD_SIGNING_KEY  what signs the tokens: ``manage.py tokenguard genkey`` prints one
+TOKENGUARD_ISSUERS      other issuers whose JWTs are taken too, as JSON: docs/issuers.md
 DJANGO_ALLOWED_HOSTS    the names that this service is reached by, with spaces between them
 DJANGO_DATABASE         the SQLite file, by default sample_django.db in the working directory
 DJANGO_HTTPS            0 only where it is tried out without HTTPS

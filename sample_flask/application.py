@@ -20,7 +20,8 @@ guard.protect(groups.blueprint, "okta.groups.read")
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The WSGI application; ``config`` goes before the environment.
 
-    The directory is kept at SAMPLE_DATABASE_URL, clients and tokens at TOKENGUARD_DATABASE_URL.
+    The directory is kept at SAMPLE_DATABASE_URL, clients and tokens at TOKENGUARD_DATABASE_URL. TOKENGUARD_ISSUERS
+    names other issuers whose JWTs are taken too.
     """
     app = Flask("sample_flask", static_folder=None)
     app.config["SAMPLE_DATABASE_URL"] = os.environ.get("SAMPLE_DATABASE_URL", "sqlite:///sample_directory.db")

@@ -19,6 +19,7 @@ from typing import Any
 
 from tokenguard.cache import STALENESS
 
+from . import idp
 from .playground import WORKERS, Playground, PlaygroundError, Sample, chosen_sample
 
 USERS = "/api/v1/users"
@@ -54,13 +55,14 @@ class Step:
 
 def main(sample: Sample) -> int:
     """Run the demo; returns the exit status."""
-    with tempfile.TemporaryDirectory(prefix="tokenguard-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tokenguard-demo-") as folder, idp.serve() as partner:
         playground = Playground(Path(folder), sample)
+        playground.settings["TOKENGUARD_ISSUERS"] = partner.trusted
         say("A database, a client, and two tokens for it, from the command line:")
         tokens = set_up(playground)
         with playground.serve() as url:
             say(f"\nThe service runs under gunicorn with {WORKERS} workers at {url}. Real requests:")
-            good = [perform(step, url) for step in all_steps(playground, *tokens)]
+            good = [perform(step, url) for step in all_steps(playground, partner, *tokens)]
     failed = good.count(False)
     say(f"\n{len(good)} requests, {failed} of them not answered as they must be." if failed else "\nAll as it must be.")
     return 1 if failed else 0
@@ -96,9 +98,10 @@ def settle() -> None:
     time.sleep(STALENESS)
 
 
-def all_steps(playground: Playground, reader: str, manager: str) -> Iterator[Step]:
+def all_steps(playground: Playground, partner: idp.Idp, reader: str, manager: str) -> Iterator[Step]:
     """The requests, each made when the one before has been answered."""
     yield from scopes_steps(reader, manager)
+    yield from issuer_steps(playground, partner, reader)
     yield from ending_steps(playground, reader)
     yield from rotation_steps(playground)
     yield from condition_steps(playground)
@@ -117,6 +120,23 @@ def scopes_steps(reader: str, manager: str) -> Iterator[Step]:
     yield Step("groups with the read token", 403, challenge, path="/api/v1/groups", token=reader)
     yield Step("create with the manage token", 200, created, "POST", token=manager, body=NEW_USER)
     yield Step("read with it: manage implies read", 200, found, path=f"{USERS}/ada@example.com", token=manager)
+
+
+def issuer_steps(playground: Playground, partner: idp.Idp, reader: str) -> Iterator[Step]:
+    """The token of another issuer, which the service was told to trust, beside one of its own."""
+    claims = partner.claims("0oa1nightly", "okta.users.read", "okta.groups.read")
+    text, audience = partner.sign(claims), {"aud": "api://another"}
+    say(f"  A partner's issuer, {partner.issuer}, has signed an access token: {text[:16]}…")
+    say(f"    {json.dumps(claims)}")
+    yield Step("read with the partner's JWT", 200, users, token=text)
+    yield Step("read with a token of our own", 200, users, token=reader)
+    yield Step("groups with the JWT", 200, groups, path="/api/v1/groups", token=text)
+    yield Step("create with the JWT", 403, challenge, "POST", token=text, body=NEW_USER)
+    yield Step("forged: another signature", 401, challenge, token=text[:-9] + text[:9])
+    yield Step("a JWT for another service", 401, challenge, token=partner.sign(claims | audience))
+    known = ("--issuer", partner.issuer, "--client-id", claims["cid"])
+    until_known(playground, "tokenguard", "revoke", claims["jti"], *known)
+    yield Step("the JWT, revoked here", 401, challenge, token=text)
 
 
 def ending_steps(playground: Playground, reader: str) -> Iterator[Step]:
@@ -213,6 +233,11 @@ def retry_after(answer: Answer) -> str:
 def users(answer: Answer) -> str:
     """What to show of a list."""
     return f"{len(answer.data)} users"
+
+
+def groups(answer: Answer) -> str:
+    """What to show of a list of groups."""
+    return f"{len(answer.data)} groups"
 
 
 def tokens(answer: Answer) -> str:

@@ -29,6 +29,8 @@ class Idp:
 
     def __init__(self, base: str, path: str = "/oauth2/default") -> None:
         self.base, self.issuer = base, base + path
+        #: What time it is, in seconds: each token begins a minute before, and lasts for an hour.
+        self.at = AT
         self.keys: dict[str, Key] = {"one": RSA_KEYS[0]}
         self.asked: list[str] = []
         #: In place of an answer: a status, or bytes to be sent as they are; of them the last is never sent if it hangs.
@@ -71,8 +73,8 @@ class Idp:
             "iss": self.issuer,
             "aud": AUDIENCE,
             "sub": "0oa1nightly",
-            "iat": AT - 60,
-            "exp": AT + 3600,
+            "iat": self.at - 60,
+            "exp": self.at + 3600,
             "cid": "0oa1nightly",
             "scp": ["users:read"],
         }

@@ -93,6 +93,30 @@ class StoreContract:
         assert filled.records() == filled.records(CLIENT.id) == [(TOKEN, CLIENT, 2, None)]
         assert filled.records("another") == []
 
+    def test_what_is_known_of_another_issuers_token_is_found_at_once(self, filled: Store) -> None:
+        stranger = "c" * 16
+        assert filled.find_foreign("t" * 16, stranger) == (2, False, None, None)
+        assert filled.find_foreign("t" * 16, CLIENT.id) == (2, False, CLIENT, None)
+        assert filled.find_foreign(TOKEN.id, CLIENT.id) == (2, True, CLIENT, None)
+        assert filled.find_foreign(TOKEN.id, stranger) == (2, True, None, None)
+        assert filled.find_foreign("", "\x00") == (2, False, None, None)
+        # By its id alone: a name may be anything.
+        assert filled.find_foreign("", CLIENT.name) == (2, False, None, None)
+
+    def test_uses_of_another_issuers_client_are_kept_under_its_id(self, filled: Store) -> None:
+        foreign = replace(CLIENT, id="c" * 16, name="of another issuer")
+        with filled.transaction() as tx:
+            tx.put_client(foreign, change(EventKind.CLIENT_REGISTERED))
+        use = new_use(500, "192.0.2.1", "users:read", d7=3)._replace(token_id=foreign.id)
+        unknown = use._replace(token_id="x" * 16)
+        assert filled.record_uses([use, unknown, new_use(700, d7=1)]) == set()
+        assert filled.record_uses([use._replace(last_used_at=600, requests={7: 1, 8: 2})]) == set()
+        known = Use(foreign.id, 600, "192.0.2.1", Scopes(["users:read"]))
+        assert filled.find_foreign("t" * 16, foreign.id) == (3, False, foreign, known)
+        assert filled.use_by_day(foreign.id) == {7: 4, 8: 2}
+        assert filled.use_by_day(unknown.token_id) == {}
+        assert filled.use_by_day(TOKEN.id) == {7: 1}
+
     @pytest.mark.parametrize(
         "near", ["", "a" * 16, "A" * 15, "A" * 17, "A" * 16 + " ", "%", "' OR 1=1 --", "\u0410" * 16]
     )

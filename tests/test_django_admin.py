@@ -39,6 +39,7 @@ from tokenguard.django import conf, models
 from tokenguard.django.admin import ClientAdmin, TokenAdmin
 from tokenguard.django.admin.states import with_state
 from tokenguard.errors import TOKEN_SHAPED
+from tokenguard.foreign import register_client
 from tokenguard.store import USE_INTERVAL, NewUse, Record, State
 
 from .conftest import KEY
@@ -198,6 +199,19 @@ class TestClients:
         assert page.count('type="checkbox"') == len(CATALOG)
         for said in ("Read users", "Change users; implies users:read", "Read groups"):
             assert said in page
+
+    def test_another_issuers_client_tells_when_it_last_called(self, site: Site) -> None:
+        theirs = ("https://org.okta.com/oauth2/default", "0oa1nightly")
+        client = register_client(site.issuer, *theirs, name="nightly", actor="tests")
+        site.client("idle one")
+        browser = site.browser("all")
+        never = browser.get(CLIENTS).content.decode()
+        site.use(client.id, requests=3)
+        used = browser.get(CLIENTS).content.decode()
+        assert never.count('class="field-last_used">-') == 2
+        assert used.count('class="field-last_used">-') == 1
+        page = browser.get(f"{CLIENTS}{client.id}/change/").content.decode()
+        assert re.search(r"Last used at</\w+>\s*<\w+[^>]*>\s*(?!-)\w", page), page
 
     def test_without_a_catalogue_scopes_are_text(self, site: Site) -> None:
         browser = site.browser("all")

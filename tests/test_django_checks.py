@@ -117,6 +117,15 @@ def test_e003_every_wrong_option_is_told_and_not_only_the_first() -> None:
     assert wrong[4].msg == 'there is no option TOKENGUARD["SCOPE"]; did you mean TOKENGUARD["SCOPES"]?'
 
 
+def test_e003_issuers_are_looked_at_with_the_scopes_that_theirs_stand_for() -> None:
+    trusted = {"issuer": "https://idp.example/a", "audience": "api://directory"}
+    assert ids(**options(ISSUERS=[trusted])) == []
+    (wrong,) = said(**options(ISSUERS=[trusted | {"scopes": {"a": "users:write"}}]))
+    assert wrong.msg.startswith('TOKENGUARD["ISSUERS"]: https://idp.example/a: a scope maps to')
+    (wrong,) = said(**options(ISSUERS=[trusted], SCOPES=7))
+    assert wrong.msg.startswith('TOKENGUARD["SCOPES"]')
+
+
 def test_e003_tells_where_the_wrong_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENGUARD_PROXIES", "many")
     (wrong,) = said()

@@ -10,7 +10,7 @@ import pytest
 from .fuzz import CORPUS, TARGETS, fields, read_corpus
 
 #: How many variants of the corpus are tried: some seconds' worth.
-VARIANTS = {"credential": 15_000, "scopes": 1_000, "shortcut": 2_000, "stored": 10_000, "text": 25_000}
+VARIANTS = {"credential": 15_000, "jwt": 5_000, "scopes": 1_000, "shortcut": 2_000, "stored": 10_000, "text": 25_000}
 LONGEST = 400
 
 

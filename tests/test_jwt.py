@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc import jws
-from joserfc.jwk import OctKey, RSAKey
+from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
     AuthScheme,
@@ -43,11 +41,13 @@ from tokenguard.jwks import KeysUnavailable, fetch, metadata_urls
 from tokenguard.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
+from tokenguard.revocation import revocation_app
 from tokenguard.sources import local_client_id, local_token_id
-from tokenguard.store import Event, Standing
+from tokenguard.store import Event, EventFilter, ForeignRecord, Standing
 
 from .conftest import KEY, StoppedClock, run_together
-from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
+from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
+from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, by_hand
 from .services.common import CATALOG
 
 READ = Requirement(("users:read",))
@@ -64,6 +64,12 @@ class Store(MemoryStore):
         if self.down:
             raise StoreUnavailable("the database cannot be used")
         return super().standing(token_id, primary=primary)
+
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("the database cannot be used")
+        return super().find_foreign(token_id, client_id)
 
 
 @dataclass
@@ -191,116 +197,10 @@ def test_a_token_without_an_id_has_one_that_is_made_of_it(service: Service) -> N
     assert service.who(one).token_id == service.who(one).token_id != service.who(other).token_id
 
 
-def signed_with_the_public_key(idp: Idp) -> str:
-    pem = idp.keys["one"].as_pem(private=False)  # type: ignore[attr-defined]
-    return jws.serialize_compact(
-        {"alg": "HS256", "kid": "one"}, json.dumps(idp.claims), OctKey.import_key(b64(pem)), algorithms=["HS256"]
-    )
-
-
-def unsigned(idp: Idp, alg: str = "none") -> str:
-    return f"{b64({'alg': alg, 'kid': 'one'})}.{b64(idp.claims)}."
-
-
-def with_claims_changed(idp: Idp) -> str:
-    header, _, signature = idp.token().split(".")
-    return f"{header}.{b64({**idp.claims, 'scp': ['users:manage']})}.{signature}"
-
-
-def own_key_in_the_header(idp: Idp, **more: Any) -> str:
-    thief = RSA_KEYS[1]
-    return idp.token(key=thief, header={"jwk": thief.as_dict(private=False), **more})
-
-
-FORGERIES: dict[str, Callable[[Idp], str]] = {
-    "none": unsigned,
-    "None": lambda idp: unsigned(idp, "None"),
-    "no signature": lambda idp: unsigned(idp, "RS256"),
-    "HS256 with the public key": signed_with_the_public_key,
-    "an algorithm that is not allowed": lambda idp: idp.token(header={"alg": "RS384"}),
-    "another algorithm of the same key": lambda idp: idp.token(header={"alg": "PS256"}),
-    "the algorithm of another key": lambda idp: idp.token(key=EC_KEY),
-    "no algorithm": lambda idp: by_hand(idp, {"kid": "one"}),
-    "an algorithm that is no text": lambda idp: by_hand(idp, {"alg": ["RS256"], "kid": "one"}),
-    "a changed claim": with_claims_changed,
-    "another key's signature": lambda idp: idp.token(key=RSA_KEYS[1]),
-    "another key of the set": lambda idp: idp.token(kid="one", key=idp.keys["two"]),
-    "an unknown kid": lambda idp: idp.token(kid="three", key=RSA_KEYS[1]),
-    "no kid": lambda idp: idp.token(kid=None),
-    "a kid that is no text": lambda idp: by_hand(idp, {"alg": "RS256", "kid": 1}),
-    "a key of 1024 bits": lambda idp: idp.token(kid="weak"),
-    "a key that is for encryption": lambda idp: idp.token(kid="enc"),
-    "an embedded key": own_key_in_the_header,
-    "an embedded key beside a good signature": lambda idp: idp.token(
-        header={"jwk": idp.keys["one"].as_dict(private=False)}
-    ),
-    "a URL of keys": lambda idp: idp.token(header={"jku": idp.issuer + "/v1/keys"}),
-    "a URL of a certificate": lambda idp: idp.token(header={"x5u": idp.issuer + "/cert"}),
-    "a certificate": lambda idp: idp.token(header={"x5c": ["AAAA"]}),
-    "another issuer": lambda idp: idp.token(iss="https://other.okta.com/oauth2/default"),
-    "nearly the issuer": lambda idp: idp.token(iss=idp.issuer + "/"),
-    "no issuer": lambda idp: idp.token(iss=None),
-    "an issuer that is a list": lambda idp: idp.token(iss=[idp.issuer]),
-    "another audience": lambda idp: idp.token(aud="api://other"),
-    "no audience": lambda idp: idp.token(aud=None),
-    "audiences of which none is ours": lambda idp: idp.token(aud=["api://other", "api://directory/"]),
-    "an audience that is no text": lambda idp: idp.token(aud=[AUDIENCE, 7]),
-    "an audience that is an object": lambda idp: idp.token(aud={AUDIENCE: 1}),
-    "no end": lambda idp: idp.token(exp=None),
-    "an end that is a text": lambda idp: idp.token(exp=str(AT + 60)),
-    "an end that is true": lambda idp: idp.token(exp=True),
-    "an end that is endless": lambda idp: idp.token(exp=1e300),
-    "ended": lambda idp: idp.token(exp=AT - 60),
-    "not valid yet": lambda idp: idp.token(nbf=AT + 61),
-    "issued in the future": lambda idp: idp.token(iat=AT + 61),
-    "a beginning that is a text": lambda idp: idp.token(nbf="0"),
-    "crit": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "crit": ["exp"], "exp": AT + 60}),
-    "an unencoded payload": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "b64": False}),
-    "bound to a key": lambda idp: idp.token(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
-    "an ID token by its typ": lambda idp: idp.token(header={"typ": "id+jwt"}),
-    "a DPoP proof": lambda idp: idp.token(header={"typ": "dpop+jwt"}),
-    "a typ that is no text": lambda idp: by_hand(idp, {"alg": "RS256", "kid": "one", "typ": 1}),
-    "no client": lambda idp: idp.token(cid=None),
-    "an empty client": lambda idp: idp.token(cid=""),
-    "a client that is no text": lambda idp: idp.token(cid=7),
-    "a client of several lines": lambda idp: idp.token(cid="a\nb"),
-    "two clients": lambda idp: idp.token(client_id="another"),
-    "a jti that is no text": lambda idp: idp.token(jti=7),
-    "a subject that is no text": lambda idp: idp.token(sub=7),
-    "scopes that are no texts": lambda idp: idp.token(scp=[7]),
-    "scopes that are an object": lambda idp: idp.token(scp={"users:read": True}),
-    "a claim twice": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "cid": "0oa1nightly"}'),
-    "a header twice": lambda idp: by_hand(idp, b'{"alg":"none","alg":"RS256","kid":"one"}'),
-    "claims that are a list": lambda idp: idp.signed(b"[]"),
-    "claims that are no JSON": lambda idp: idp.signed(b"{NaN}"),
-    "a number that is none": lambda idp: idp.signed(json.dumps({**idp.claims, "x": float("nan")}).encode()),
-    "very many digits": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "x": ' + b"9" * 4400 + b"}"),
-    "very deep claims": lambda idp: idp.signed(b'{"x":' * 900 + b"1" + b"}" * 900),
-    "claims that are not UTF-8": lambda idp: idp.signed(b"\xff\xfe"),
-    "two parts": lambda idp: ".".join(idp.token().split(".")[:2]),
-    "four parts": lambda idp: idp.token() + ".AAAA",
-    "five parts": lambda idp: "a.b.c.d.e",
-    "encrypted": lambda idp: f"{b64({'alg': 'RSA-OAEP', 'enc': 'A256GCM'})}.a.b.c.d",
-    "another text for the same signature": lambda idp: _respelt(idp.token()),
-    "padding": lambda idp: idp.token() + "=",
-}
-
-
-def _respelt(text: str) -> str:
-    """The same bytes in base64, for who does not look at the bits that stand for nothing."""
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    assert len(text.split(".")[2]) % 4 == 2
-    return text[:-1] + alphabet[alphabet.index(text[-1]) + 1]
-
-
-@pytest.mark.filterwarnings("ignore:Key size should be")
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_and_broken_tokens_are_refused_and_ask_the_store_nothing(service: Service, forgery: str) -> None:
     idp = service.idp
-    idp.keys |= {"two": EC_KEY, "weak": RSAKey.generate_key(1024), "enc": RSA_KEYS[1]}
-    published = idp.jwks()
-    published["keys"][-1]["use"] = "enc"
-    idp.jwks = lambda: published  # type: ignore[method-assign]
+    publish_more_keys(idp)
     service.refusal(FORGERIES[forgery](idp))
     assert service.store.asked == 0
     assert len(service.guard.cache) == 0
@@ -327,6 +227,8 @@ def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
 
 def test_the_edges_of_the_leeway(service: Service) -> None:
     assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
+    for beyond in ({"exp": AT - 60}, {"nbf": AT + 61}, {"iat": AT + 61}):
+        service.refusal(service.idp.token(**beyond))
     assert len(service.guard.cache) == 0  # and it is not remembered beyond its end
     # A request is verified once, also then.
     requests = RequestGuard(service.guard, AuthScheme())
@@ -604,6 +506,54 @@ def test_the_limits_of_a_client_hold_for_its_tokens(service: Service) -> None:
     assert service.guard.authenticate(Secret(text), "198.51.100.7").scopes == Scopes(["groups:read"])
 
 
+def post_to_revocation(service: Service, text: str) -> int:
+    app = revocation_app(service.issuer, service.tokens, [service.source])
+    form = {"data": f"token={text}", "content_type": "application/x-www-form-urlencoded"}
+    return WsgiClient(app).post("/", **form).status_code
+
+
+def test_whoever_holds_a_token_revokes_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    text, other = service.idp.token(), service.idp.token(jti="other")
+    service.who(text)
+    for _ in range(3):
+        assert post_to_revocation(service, text + "%0A") == 200
+    assert service.refusal(text) == "revoked"
+    assert service.who(other)
+    (event,) = service.store.events(9, EventFilter(kind="token.revoked"))
+    assert event.actor == f"holder:{event.token_id}"
+    # It can be forgotten once it has ended.
+    (record,) = service.store.records()
+    assert record.token.expires_at == (AT + 3600 + 60) * 1_000_000
+    (line,) = [message for message in caplog.messages if "holds it" in message]
+    assert line.startswith(f"token {service.idp.claims['jti']} of client 0oa1nightly of {service.idp.issuer} was")
+
+
+@pytest.mark.parametrize("forgery", ["none", "a changed claim", "another audience", "ended", "a jti that is no text"])
+def test_what_would_not_be_let_in_revokes_nothing(service: Service, forgery: str) -> None:
+    assert post_to_revocation(service, FORGERIES[forgery](service.idp)) == 200
+    assert service.store.records() == service.store.clients() == []
+    assert service.who(service.idp.token())
+
+
+def test_whoever_holds_a_token_of_an_issuer_that_is_away_is_told_to_come_back(service: Service) -> None:
+    service.idp.broken = 503
+    assert post_to_revocation(service, service.idp.token()) == 503
+    service.idp.broken, service.seconds = None, 10
+    service.store.down = True
+    assert post_to_revocation(service, service.idp.token()) == 503
+    service.store.down = False
+    assert post_to_revocation(service, service.idp.token()) == 200
+    assert service.refusal(service.idp.token()) == "revoked"
+
+
+def test_the_longest_token_can_be_revoked(service: Service) -> None:
+    text = service.idp.token(x="y" * 5560)
+    assert 8000 < len(text) < 8192
+    service.who(text)
+    assert post_to_revocation(service, text) == 200
+    assert service.refusal(text) == "revoked"
+
+
 def test_a_revoked_token_is_not_forgotten_before_it_ends(service: Service) -> None:
     revoke_token(
         service.issuer, service.idp.issuer, "0oa1nightly", "a", actor="tests", expires_at=(AT + 30 * 86_400) * 1_000_000
@@ -628,7 +578,7 @@ def environ(text: str, **more: str) -> dict[str, Any]:
     return {"HTTP_AUTHORIZATION": f"Bearer {text}", "REMOTE_ADDR": "192.0.2.1", "REQUEST_METHOD": "GET", **more}
 
 
-def test_a_request_takes_the_short_way_and_leaves_no_use(service: Service) -> None:
+def test_a_request_of_a_stranger_takes_the_short_way_and_leaves_no_use(service: Service) -> None:
     requests = RequestGuard(service.guard, AuthScheme())
     service.catalog.check(READ)
     for _ in range(2):
@@ -639,6 +589,59 @@ def test_a_request_takes_the_short_way_and_leaves_no_use(service: Service) -> No
         assert request[OUTCOME][3] is LET_IN
     assert not service.usage.due
     assert not service.usage._waiting
+
+
+def use(service: Service, *texts: str, times: int = 1) -> None:
+    """As requests that were let in."""
+    for _ in range(times):
+        for text in texts:
+            service.usage.note(service.guard.admit(Secret(text), "192.0.2.1"), READ, "192.0.2.1")
+
+
+def test_uses_are_counted_for_a_client_that_is_registered_and_not_for_each_token(service: Service) -> None:
+    client = register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
+    texts = [service.idp.token(jti=str(number)) for number in range(20)]
+    texts += [service.idp.token(jti=f"more {number}", scp=["users:manage"]) for number in range(20)]
+    use(service, *texts, times=3)
+    use(service, service.idp.token(cid="stranger", jti="x"))
+    service.usage.write(everything=True)
+    service.clock.move(70)
+    use(service, *texts[15:25])
+    service.usage.write(everything=True)
+    known = service.store.find_foreign("", client.id).use
+    assert known is not None
+    assert (known.last_used_at, known.address) == ((AT + 70) * 1_000_000, "192.0.2.1")
+    assert known.scopes == Scopes(["users:read"])
+    assert service.store.use_by_day(client.id) == {AT // 86_400: 130}
+    assert len(service.store._data.uses) == len(service.store._data.days) == 1
+
+
+def test_what_one_token_may_do_is_not_taken_for_what_another_of_its_client_may(service: Service) -> None:
+    register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
+    requests, manage = RequestGuard(service.guard, AuthScheme()), Requirement(("users:manage",))
+    for requirement in (manage, READ):
+        service.catalog.check(requirement)
+    reader, manager = service.idp.token(jti="r"), service.idp.token(jti="m", scp=["users:manage"])
+    for _ in range(3):
+        assert requests.wave_through(environ(manager), manage) is not None
+        assert requests.wave_through(environ(reader), manage) is None
+        assert requests.wave_through(environ(reader), READ) is not None
+
+
+def test_from_when_on_a_client_is_registered_its_uses_are_counted(service: Service) -> None:
+    text = service.idp.token()
+    use(service, text)
+    client = register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
+    use(service, text)
+    service.usage.write(everything=True)
+    assert service.store.use_by_day(client.id) == {AT // 86_400: 1}
+
+
+def test_a_first_use_is_one_question_to_the_store(service: Service) -> None:
+    service.who(service.idp.token())
+    service.store.asked = 0
+    service.who(service.idp.token(jti="2"))
+    assert service.store.asked == 1
 
 
 @pytest.mark.parametrize("text", ["", "a", "a.b.c", "x" * 8185, "x" * 9000, ".".join(["eyJ9"] * 3)])
@@ -686,6 +689,7 @@ def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.L
         ({"issuer": "https://org.oktapreview.com/"}, "org server"),
         ({"issuer": "http://idp.example/a"}, "https"),
         ({"issuer": 7}, "7"),
+        ({"issuer": "https://idp.example/" + "a" * 236}, "256"),
         ({"audience": ""}, "audience"),
         ({"audience": []}, "audience"),
         ({"algorithms": ["HS256"]}, "HS256"),

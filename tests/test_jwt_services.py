@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from django.conf import settings
 from django.core.management import call_command
 from django.http import HttpRequest, JsonResponse
@@ -16,8 +17,9 @@ from django.urls import path
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tokenguard import Guard, ScopeCatalog, Secret, SigningKeys, Store, TokenFormat
+from tokenguard import Guard, MemoryStore, ScopeCatalog, Secret, SigningKeys, Store, TokenFormat
 from tokenguard.cli import command_tree
+from tokenguard.clock import DAY, SECOND, isoformat, now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer
 from tokenguard.django import require_scopes as django_require_scopes
@@ -27,6 +29,9 @@ from tokenguard.flask import TokenGuard, current_identity, require_scopes
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.issuer import Issuer
 from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.prune import prune
+from tokenguard.sources import local_client_id
+from tokenguard.store import NewUse
 from tokenguard.testing import bearer
 
 from .conftest import KEY, StoppedClock, django_alias
@@ -171,7 +176,99 @@ def test_the_command_line_limits_clients_and_revokes_tokens(any_store: Store) ->
     assert run(tree, ["revoke", "AT.0mP4JKAZX1iACIT4vbEDF7Lpv", *theirs]).exit_code == 0
     (record,) = any_store.records()
     assert (record.client.name, record.token.name) == ("nightly", "AT.0mP4JKAZX1iACIT4vbEDF7Lpv")
+    assert record.token.expires_at is None
+    assert run(tree, ["revoke", "AT.soon", *theirs, "--expires-in", "1h"]).exit_code == 0
+    ends = {known.token.name: known.token.expires_at for known in any_store.records()}["AT.soon"]
+    assert ends is not None
+    assert abs(ends - now() - 3600 * SECOND) < 60 * SECOND
+    assert run(tree, ["revoke", record.token.id, "--expires-in", "1h"]).exit_code == 2
     assert run(tree, ["client", "add", "other", "--scopes", "users:read", *theirs]).exit_code == 1
     assert run(tree, ["revoke", "AT.x", *theirs[:2]]).exit_code == 2
     assert run(tree, ["list"]).exit_code == 0
     assert run(tree, ["show", record.token.id]).exit_code == 0
+
+
+def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: StoppedClock) -> None:
+    issuer, theirs = Issuer(any_store, None, clock=clock), ("https://org.okta.com/oauth2/default", "0oa1nightly")
+    ends = clock() + 30 * DAY
+    for name, end in (("soon", clock() + DAY), ("late", ends), ("never", None)):
+        revoke_token(issuer, *theirs, name, actor="tests", expires_at=end)
+    # As long as it might be let in otherwise, it stays: it was revoked long ago, and has not ended.
+    clock.move(29 * 86_400)
+    assert prune(any_store, 2 * 86_400, actor="tests").tokens == 1
+    assert {record.token.name for record in any_store.records()} == {"late", "never"}
+    clock.move(2 * 86_400)
+    assert prune(any_store, 2 * 86_400, actor="tests").tokens == 0
+    clock.move(86_400)
+    assert prune(any_store, 2 * 86_400, actor="tests").tokens == 1
+    assert {record.token.name for record in any_store.records()} == {"never"}
+    assert any_store.client(local_client_id(*theirs)) is not None
+
+
+def test_manage_py_prunes_them_too(project: Client, idp: Idp, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, end in (("ended", 1_000_000), ("endless", None)):
+        revoke_token(get_issuer(), idp.issuer, "0oa1nightly", name, actor="tests", expires_at=end)
+    call_command("tokenguard", "prune", "--older-than", "1d")
+    assert "Removed: 1 token" in capsys.readouterr().err
+    assert [record.token.name for record in get_issuer().store.records()] == ["endless"]
+
+
+def run_cli(store: Store, idp: Idp, *arguments: str, text: str = "") -> Result:
+    given = {"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": trusted(idp)}
+    return CliRunner().invoke(command_tree(lambda: (Options.read(given), store)), arguments, input=text)
+
+
+def inspected(store: Store, idp: Idp, text: str) -> dict[str, Any]:
+    done = run_cli(store, idp, "inspect", "--json", text=text)
+    assert done.exit_code == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_inspect_tells_what_a_jwt_is_and_what_it_is_worth_here(idp: Idp) -> None:
+    store, text = MemoryStore(), sent(idp, scp=["users:manage"])["Authorization"][7:]
+    found = inspected(store, idp, text)
+    assert (found["issuer"], found["client_id"], found["state"]) == (idp.issuer, "0oa1nightly", "active")
+    assert found["token_id"] == idp.claims["jti"]
+    assert found["effective_scopes"] == ["users:manage", "users:read"]
+    assert found["registered_as"] is None
+    assert found["local_client_id"] == local_client_id(idp.issuer, "0oa1nightly")
+    issuer = Options.read({"SCOPES": CATALOG}).issuer(store)
+    register_client(issuer, idp.issuer, "0oa1nightly", name="nightly", scopes="users:read", actor="tests")
+    issuer.disable("nightly", actor="tests")
+    found = inspected(store, idp, text)
+    assert (found["state"], found["registered_as"]) == ("client disabled", "nightly")
+    assert found["effective_scopes"] == ["users:read"]
+    revoked = revoke_token(issuer, idp.issuer, "0oa1nightly", idp.claims["jti"], actor="tests")
+    found = inspected(store, idp, text)
+    assert (found["state"], found["local_token_id"]) == ("revoked", revoked.id)
+    shown = run_cli(store, idp, "inspect", text=text)
+    assert shown.exit_code == 0
+    assert "revoked" in shown.stdout
+    assert text[:40] not in shown.stdout + shown.stderr
+
+
+def test_inspect_says_why_a_jwt_is_refused(idp: Idp) -> None:
+    store = MemoryStore()
+    wrong = run_cli(store, idp, "inspect", text=sent(idp, aud="api://other")["Authorization"][7:])
+    assert (wrong.exit_code, wrong.stderr) == (1, "Error: this text is no valid token: for another audience\n")
+    idp.broken = 503
+    away = run_cli(store, idp, "inspect", text=sent(idp)["Authorization"][7:])
+    assert (away.exit_code, away.stdout) == (1, "")
+    assert "keys of its issuer" in away.stderr
+
+
+def test_the_command_line_tells_when_a_client_has_called(any_store: Store, clock: StoppedClock) -> None:
+    idp = Idp("https://org.okta.com")
+    issuer = Issuer(any_store, None, catalog=ScopeCatalog(CATALOG), clock=clock)
+    client = register_client(issuer, idp.issuer, "0oa1nightly", name="nightly", actor="tests")
+    tree = command_tree(lambda: (Options(catalog=ScopeCatalog(CATALOG)), any_store))
+    shown = json.loads(CliRunner().invoke(tree, ["client", "show", "nightly", "--json"]).stdout)
+    assert (shown["last_used_at"], shown["last_address"]) == (None, None)
+    assert "requests_by_day" not in shown
+    at = now()
+    any_store.record_uses([NewUse(client.id, at, "192.0.2.7", frozenset({"users:read"}), {at // DAY: 3})])
+    shown = json.loads(CliRunner().invoke(tree, ["client", "show", "nightly", "--json"]).stdout)
+    assert (shown["last_used_at"], shown["last_address"]) == (isoformat(at), "192.0.2.7")
+    assert list(shown["requests_by_day"].values()) == [3]
+    assert "192.0.2.7" in CliRunner().invoke(tree, ["client", "show", "nightly"]).stdout

@@ -37,6 +37,8 @@ MANY_MET = 100
 MANY_FORGOTTEN = 1000
 #: A time that never comes, in epoch microseconds.
 NEVER = 1 << 63
+#: Of whom no uses are written down.
+NOBODY = ""
 #: What all have in common that have not been used: it is never changed.
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 #: A number that no event has.
@@ -49,7 +51,10 @@ monotonic: Callable[[], float] = (
 
 
 class Using:
-    """A token's uses by this process, until the usage log has written them. Times are epoch microseconds."""
+    """A token's uses by this process, until the usage log has written them. Times are epoch microseconds.
+
+    Or those of all tokens of another issuer's client, in place of whose id there is the client's then.
+    """
 
     __slots__ = (
         *("address", "asked", "at", "day", "due_at", "look_at", "met", "requests", "scopes", "token_id"),
@@ -87,14 +92,15 @@ class Using:
 class Verified:
     """A token that was found to be good, and who it stands for: all that a request with it needs to know."""
 
-    __slots__ = ("allowance", "client_id", "conditional", "ends_at", "identity", "networks", "rates", "using")
+    __slots__ = (
+        *("allowance", "client_id", "conditional", "ends_at", "identity", "networks", "rates", "token_id", "using"),
+    )
 
     def __init__(self, identity: Identity, token_id: str, standing: Standing, using: Using | None = None) -> None:
         """``token_id`` is the token's in the store; ``using`` is what this process has not written yet of its use."""
         self.identity = identity
-        #: Its client's id in the store, as that of the token is in ``using``: of another issuer's not what the identity
-        #: has, which could be one of ours.
-        self.client_id = standing.client_id
+        #: Its own id and its client's in the store: of another issuer's not what the identity has, which could be ours.
+        self.token_id, self.client_id = token_id, standing.client_id
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = min(standing.expires_at or NEVER, standing.overlap_ends_at or NEVER, standing.idle_end or NEVER)
         self.using = using or Using(token_id, identity.scopes, standing.last_used_at)
@@ -294,7 +300,7 @@ class TokenCache:
                 self._forget(event.token_id, event.client_id)
 
     def _remember(self, key: bytes, verified: Verified) -> None:
-        token_id = verified.using.token_id
+        token_id = verified.token_id
         # Another issuer's token may have several texts. One is remembered, so that none is left when it is forgotten.
         if (other := self._keys.get(token_id, key)) != key:
             self.entries.pop(other, None)
@@ -314,7 +320,7 @@ class TokenCache:
         if len(self.entries) >= self.size:
             # Some at once, as finding the oldest has its price; not so many that a request would notice.
             for verified in list(islice(self.entries.values(), max(1, min(self.size // 10, MANY_FORGOTTEN)))):
-                self._forget(verified.using.token_id, verified.client_id)
+                self._forget(verified.token_id, verified.client_id)
 
     def _forget_all(self) -> None:
         self._generation += 1

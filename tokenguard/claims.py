@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .clock import LONGEST, SECOND
-from .errors import InvalidToken
+from .errors import TOKEN_SHAPED, InvalidToken
 from .identity import Claims
 from .scopes import ScopeCatalog
 from .sources import ForeignToken
@@ -85,7 +85,8 @@ def _token_id(claims: Mapping[str, Any], otherwise: Callable[[], str]) -> str:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+    # What looks like the text of a token of this service would be taken for one: it is neither kept nor logged.
+    return isinstance(value, str) and _ID.fullmatch(value) is not None and not TOKEN_SHAPED.search(value)
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int | None:

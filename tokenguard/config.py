@@ -24,6 +24,7 @@ from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import ScopeCatalog
+from .sources import Source
 from .store import Store
 from .tokens import SigningKeys, TokenFormat, derive_development_key
 from .usage import UsageLog
@@ -112,6 +113,10 @@ class Options:
         keys = self.signing_keys or named("SIGNING_KEY", SigningKeys, "")
         return named("PREFIX", TokenFormat, keys, self.prefix)
 
+    def sources(self) -> list[Source]:
+        """Those of other issuers' tokens; raises ConfigurationError where what they need is not installed."""
+        return named("ISSUERS", sources_of, self.issuers)
+
     def request_guard(
         self, store: Store, *, limiter: Limiter | None = None, hooks: Hooks | None = None, clock: Clock = now
     ) -> RequestGuard:
@@ -124,7 +129,7 @@ class Options:
             limiter=limiter,
             usage=UsageLog(store, clock=clock),
             cache=TokenCache(store, staleness=self.staleness, stale_grace=self.stale_grace, size=self.cache_size),
-            sources=named("ISSUERS", sources_of, self.issuers),
+            sources=self.sources(),
         )
         return RequestGuard(guard, self.scheme, hooks=hooks)
 

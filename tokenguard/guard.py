@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from .breaker import NotAsked
-from .cache import NEVER, TokenCache, Verified
+from .cache import NEVER, NOBODY, TokenCache, Using, Verified
 from .clock import Clock, NeverBack, now
 from .conditions import Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
@@ -21,9 +21,9 @@ from .errors import (
     TemporarilyUnavailable,
 )
 from .identity import Identity
-from .scopes import Requirement, ScopeCatalog
+from .scopes import Requirement, ScopeCatalog, Scopes
 from .sources import MAX_LENGTH, ForeignToken, Source
-from .store import USE_INTERVAL, Record, Standing, State, Store
+from .store import USE_INTERVAL, ForeignRecord, Record, Standing, State, Store
 from .tokens import Client, Read, Secret, Token, TokenFormat
 from .usage import UsageLog, end_if_idle
 
@@ -198,29 +198,37 @@ class Guard:
             if at >= token.expires_at:  # within the leeway: for this request alone
                 verified.ends_at = token.refused_at
             elif not self.cache.put(key, verified, revision, generation):
-                verified, revision = self._accepted(token)
+                verified, revision = self._accepted(token)  # what was read has changed since
                 self.cache.put(key, verified, revision, generation)
         except StoreError as error:
             raise self._unavailable(error, token.token_id) from error
         return verified
 
     def _accepted(self, token: ForeignToken) -> tuple[Verified, int]:
-        ask = self.cache.breaker.call
-        # The counter first: of each change that is later than what is read here, the feed will tell.
-        revision = 0 if self.store.in_transaction else self.cache.revision()
-        row = ask(self.store.standing, token.local_token_id, primary=True)
-        client = ask(self.store.client, token.local_client_id)
-        if client is None or client.id != token.local_client_id:  # it may be the name of another
-            client = Client(token.local_client_id, token.client_id, token.scopes, True, token.issued_at)
-        if row is not None or not client.enabled:
-            reason = State.CLIENT_DISABLED if row is None else State.REVOKED
+        token_id, client_id = token.local_token_id, token.local_client_id
+        found = self.cache.breaker.call(self.store.find_foreign, token_id, client_id)
+        client = found.client or Client(client_id, token.client_id, token.scopes, True, token.issued_at)
+        if found.revoked or not client.enabled:
+            reason = State.REVOKED if found.revoked else State.CLIENT_DISABLED
             raise InvalidToken(reason.value, token_id=token.token_id, client_id=token.client_id)
         scopes = self.catalog.effective(token.scopes, client.scopes)
-        ids = token.client_id, client.name, token.token_id
-        identity = Identity(*ids, scopes, token.issuer, token.subject, token.claims)
+        identity = Identity(
+            token.client_id, client.name, token.token_id, scopes, token.issuer, token.subject, token.claims
+        )
         # As one of ours is, though no row is there.
-        like = Token(token.local_token_id, client.id, "", token.scopes, "", "", token.issued_at, token.expires_at)
-        return Verified(identity, like.id, Record(like, client, revision).standing), revision
+        like = Token(token_id, client.id, "", token.scopes, "", "", token.issued_at, token.expires_at)
+        standing = Record(like, client, found.revision).standing
+        return Verified(identity, token_id, standing, self._using_of(found, scopes)), found.revision
+
+    def _using_of(self, found: ForeignRecord, scopes: Scopes) -> Using:
+        """Where uses of another issuer's token are counted: for all tokens of its client together, if that is known.
+
+        Such tokens are many and live shortly, so there is nothing to be kept of each.
+        """
+        if self.usage is None or found.client is None:
+            return Using(NOBODY, scopes, None)
+        last_used_at = found.use.last_used_at if found.use else None
+        return self.usage.waiting(found.client.id, scopes) or Using(found.client.id, scopes, last_used_at)
 
     def look_up(self, read: Read, key: bytes) -> Verified:
         """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""

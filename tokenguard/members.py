@@ -12,7 +12,7 @@ MAX_DEPTH = 32
 def members(text: bytes) -> dict[str, Any]:
     """The members of a JSON object, each of which is named once; raises ValueError for anything else."""
     try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number)
+        found = _OBJECTS.decode(text.decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(found, dict):
@@ -42,3 +42,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
+
+
+# One for all: json.loads would make a new one each time.
+_OBJECTS = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_number)

@@ -17,6 +17,7 @@ from .store import (
     Event,
     EventFilter,
     Feed,
+    ForeignRecord,
     NewUse,
     Place,
     Record,
@@ -47,6 +48,12 @@ class MemoryStore:
     def find(self, token_id: str) -> Record | None:
         with self._lock:
             return self._data.record(token_id)
+
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        with self._lock:
+            data = self._data
+            known = data.clients.get(client_id), data.uses.get(client_id)
+            return ForeignRecord(data.revision, token_id in data.tokens, *known)
 
     def feed(self, since: int) -> Feed:
         with self._lock:
@@ -132,7 +139,7 @@ class _Data:
         return sorted(filter(None, found), key=lambda record: (record.token.created_at, record.token.id))
 
     def add_use(self, new: NewUse) -> None:
-        if new.token_id not in self.tokens:
+        if new.token_id not in self.tokens and new.token_id not in self.clients:
             return
         known = self.uses.get(new.token_id)
         self.uses[new.token_id] = merge_use(known, new)

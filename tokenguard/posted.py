@@ -9,10 +9,11 @@ from werkzeug.wrappers import Request
 
 from .errors import TemporarilyUnavailable
 from .http import Answer
+from .sources import MAX_LENGTH
 from .tokens import Secret
 
-#: Bytes that a request's body may have: many times what a token takes.
-MAX_BODY = 8192
+#: Bytes that a request's body may have: what the longest token takes, and as much again.
+MAX_BODY = 2 * MAX_LENGTH
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = ("Cache-Control", "no-store")
 

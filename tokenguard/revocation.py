@@ -1,21 +1,24 @@
 """Revocation by whoever holds the token: the endpoint of RFC 7009, as a request in and an answer out.
 
 That somebody has the text is all the authority it takes. So a leak can be ended by whoever finds it: the client that
-lost the token, or a stranger, or a scanner that has come across it. Frameworks route a URL here and translate.
+lost the token, or a stranger, or a scanner that has come across it. Another issuer's token is refused here from then
+on. Frameworks route a URL here and translate.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
-from .errors import InvalidToken, StoreError, UnknownToken
+from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
+from .foreign import revoke_token
 from .http import Answer
 from .issuer import Issuer
 from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
+from .sources import Source
 from .store import State
 from .tokens import Secret, TokenFormat
 
@@ -27,38 +30,41 @@ log = logging.getLogger("tokenguard")
 REASON = "revoked by whoever holds it"
 
 
-def respond(request: Request, issuer: Issuer, tokens: TokenFormat) -> Answer:
+def respond(request: Request, issuer: Issuer, tokens: TokenFormat, sources: Sequence[Source] = ()) -> Answer:
     """The answer to a POST whose form has the text of a token as ``token``; that token is revoked with it.
 
     200 and nothing more, also for what is no token or has ended (RFC 7009 section 2.2); 400 and 413 for a request that
     names none (RFC 6749 section 5.2), 405 for other methods, and 503 when the store cannot do it. A
-    ``token_type_hint`` changes nothing, and neither does the query. What was not signed here never reaches the store.
+    ``token_type_hint`` changes nothing, and neither does the query. Of another issuer's token, that one of ``sources``
+    takes, the service notes that it is revoked. What neither has signed never reaches the store.
     """
     credential = posted_token(request, what="A token is revoked")
     if isinstance(credential, Answer):
         return credential
     try:
-        _revoke(credential, issuer, tokens)
-    except StoreError as error:
-        log.error("the token store failed: %s", error)
+        _revoke(credential, issuer, tokens, sources)
+    except (StoreError, TemporarilyUnavailable) as error:
+        if isinstance(error, StoreError):  # of an issuer that cannot be asked the log tells already
+            log.error("the token store failed: %s", error)
         return unavailable_answer("The token may still work. Try again shortly.")
     return Answer(200, [NO_STORE, ("Content-Length", "0")], b"")
 
 
-def revocation_app(issuer: Issuer, tokens: TokenFormat) -> WSGIApplication:
-    """The endpoint as a WSGI application, to be mounted where no framework is."""
+def revocation_app(issuer: Issuer, tokens: TokenFormat, sources: Sequence[Source] = ()) -> WSGIApplication:
+    """The endpoint as a WSGI application, to be mounted where no framework is. ``sources`` are those of the guard."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = respond(FormRequest(environ), issuer, tokens)
+        status, headers, body = respond(FormRequest(environ), issuer, tokens, sources)
         return Response(body, status, headers)(environ, start_response)
 
     return app
 
 
-def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat) -> None:
+def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat, sources: Sequence[Source]) -> None:
     try:
         read = tokens.read(credential)
     except InvalidToken:
+        _revoke_foreign(credential, issuer, sources)
         return
     record = issuer.store.find(read.id)
     # A revoked one is not looked at twice: whoever holds it must not be able to keep the store's writers waiting.
@@ -69,3 +75,18 @@ def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat) -> None:
     except UnknownToken:  # removed since
         return
     log.warning("token %s of client %s was revoked by whoever holds it", read.id, record.client.id)
+
+
+def _revoke_foreign(credential: Secret, issuer: Issuer, sources: Sequence[Source]) -> None:
+    source = next((source for source in sources if source.takes(credential.reveal())), None)
+    if source is None:
+        return
+    try:
+        token = source.verify(credential, issuer.clock(), issuer.catalog)
+    except InvalidToken:
+        return
+    if issuer.store.find_foreign(token.local_token_id, token.local_client_id).revoked:
+        return
+    ids, holder = (token.issuer, token.client_id, token.token_id), f"holder:{token.local_token_id}"
+    revoke_token(issuer, *ids, actor=holder, reason=REASON, expires_at=token.refused_at)
+    log.warning("token %s of client %s of %s was revoked by whoever holds it", token.token_id, token.client_id, ids[0])

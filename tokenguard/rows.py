@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from .conditions import Conditions
 from .errors import SchemaError, StoreError
 from .scopes import Scopes
-from .store import Event, Record, Standing
+from .store import Event, ForeignRecord, Record, Standing
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)
@@ -32,6 +32,7 @@ STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
     *[(Client, name) for name in ("id", "name", "scopes", "enabled", "conditions")],
     (Use, "last_used_at"),
 )
+_FOREIGN_END = 2 + len(columns(Client))
 _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
 _BOOLEANS = {0: False, 1: True}
@@ -94,6 +95,20 @@ def _load_standing_by_column(row: Sequence[Any]) -> Standing:
 
 def _damaged(kind: type[Any], error: Exception) -> StoreError:
     return StoreError(f"a row of tokenguard_{kind.__name__.lower()} is damaged: {type(error).__name__}: {error}")
+
+
+def load_foreign(row: Sequence[Any]) -> ForeignRecord:
+    """From the counter's value, a token's id and the columns of client and use, where NULLs stand for what is missing.
+
+    Raises StoreError as :func:`load` does.
+    """
+    client, use = row[2:_FOREIGN_END], row[_FOREIGN_END:]
+    return ForeignRecord(
+        row[0],
+        row[1] is not None,
+        None if client[0] is None else load(Client, client),
+        None if use[0] is None else load(Use, use),
+    )
 
 
 def dump(item: Client | Token | Use | Event) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from .tokens import BASE62, ID_LENGTH, Secret
 MAX_LENGTH = 8192
 #: And of what it may consist (RFC 9110 section 11.2), as a regular expression.
 TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
+#: All numbers of two digits, the lower digit first.
+_PAIRS = [low + high for high in BASE62 for low in BASE62]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ def _read(
         return error.with_traceback(None)
 
 
+@lru_cache(maxsize=1024)
 def local_client_id(issuer: str, client_id: str) -> str:
     """The id in the store of the client that ``issuer`` calls ``client_id``.
 
@@ -101,8 +105,9 @@ def local_token_id(issuer: str, token_id: str) -> str:
 
 def derived_id(*names: str) -> str:
     """What nobody can make out of other names: as long as the ids that are random."""
-    number, digits = int.from_bytes(sha256(json.dumps(names).encode()).digest()), []
-    for _ in range(ID_LENGTH):
-        number, digit = divmod(number, len(BASE62))
-        digits.append(BASE62[digit])
-    return "".join(digits)
+    number, found = int.from_bytes(sha256(json.dumps(names).encode()).digest()) % len(BASE62) ** ID_LENGTH, []
+    # Two digits at a time: each first use of a token waits for this.
+    for _ in range(ID_LENGTH // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        found.append(_PAIRS[pair])
+    return "".join(found)

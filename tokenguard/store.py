@@ -195,6 +195,18 @@ class Record(NamedTuple):
         return min((end for end in ends if end is not None and end <= now), default=None)
 
 
+class ForeignRecord(NamedTuple):
+    """What is known here of another issuer's token, and the counter's value in the same statement that read it."""
+
+    revision: int
+    #: Whether the token is refused here: it is in the store only once it is revoked.
+    revoked: bool
+    #: None for one that is not registered.
+    client: Client | None
+    #: The use of all the client's tokens together.
+    use: Use | None = None
+
+
 class Place(NamedTuple):
     """Where a token stands among all, oldest first."""
 
@@ -205,6 +217,7 @@ class Place(NamedTuple):
 class NewUse(NamedTuple):
     """What one process has seen of a token since it last wrote that down."""
 
+    #: Or the id of another issuer's client: its tokens are not kept, and counted together.
     token_id: str
     last_used_at: int
     address: str
@@ -328,6 +341,12 @@ class Store(Protocol):
     def find(self, token_id: str) -> Record | None:
         """The token with its client and its use, in one statement; None if there is no such token."""
 
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        """What is known of another issuer's token and client of these ids, in one statement, from the primary.
+
+        A client is known by its id alone: its name may be the id that another issuer's client is kept under.
+        """
+
     def feed(self, since: int) -> Feed:
         """The counter and the events numbered ``since`` and up, oldest first, at most FEED_LIMIT of them.
 
@@ -344,7 +363,7 @@ class Store(Protocol):
         """
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
-        """Days (since the epoch, UTC) to the number of requests, oldest first."""
+        """Days (since the epoch, UTC) to the number of requests, oldest first; of a token, or as NewUse has it."""
 
     def client(self, ref: str) -> Client | None:
         """The client with this id, or else with this name."""

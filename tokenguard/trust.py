@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from inspect import Parameter, signature
 from typing import Any, Self
 
 from .errors import ConfigurationError, InvalidValue
 from .resource import checked_url
 from .scopes import ScopeCatalog, Scopes
+
+#: As much as is kept of one.
+MAX_ISSUER_LENGTH = 255
 
 
 class Trust:
@@ -23,7 +27,7 @@ class Trust:
     def __init__(
         self, issuer: str, audience: str | Sequence[str] | None, scopes: Mapping[str, str | Iterable[str]] | None
     ) -> None:
-        self.issuer = checked_url("an issuer", issuer)
+        self.issuer = _checked_issuer(issuer)
         self.audiences = frozenset(() if audience is None else texts("the audience", audience))
         self.scopes = None if scopes is None else _checked_scopes(scopes)
 
@@ -57,8 +61,8 @@ class Trust:
     def own_scopes(self, names: Iterable[str], catalog: ScopeCatalog) -> Scopes:
         """What the issuer's scopes of these names stand for in this service."""
         if self.scopes is None:
-            return Scopes(name for name in names if name in catalog.descriptions)
-        return Scopes(own for name in names if name in self.scopes for own in self.scopes[name].names)
+            return _made(frozenset(name for name in names if name in catalog.descriptions))
+        return _made(frozenset(own for name in names if name in self.scopes for own in self.scopes[name].names))
 
 
 def once(issuers: Iterable[Trust]) -> None:
@@ -83,6 +87,19 @@ def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") 
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise ConfigurationError(f"{what} is a number of {unit} from {least} to {most}, not {number!r}")
     return number
+
+
+@lru_cache(maxsize=1024)
+def _made(names: frozenset[str]) -> Scopes:
+    # Most tokens have the same as others.
+    return Scopes(names)
+
+
+def _checked_issuer(issuer: str) -> str:
+    checked_url("an issuer", issuer)
+    if len(issuer) > MAX_ISSUER_LENGTH:
+        raise ConfigurationError(f"an issuer has at most {MAX_ISSUER_LENGTH} characters; this one has {len(issuer)}")
+    return issuer
 
 
 def _checked_scopes(scopes: Mapping[str, str | Iterable[str]]) -> dict[str, Scopes]:

@@ -17,11 +17,10 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from .cache import NEVER, NOTHING, Using, Verified
+from .cache import NEVER, NOBODY, NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
-from .identity import OWN_ISSUER
 from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 
@@ -71,7 +70,7 @@ class UsageLog:
     def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
         """What is to be seen to before a use is counted that meets ``requirement``: not often."""
         using = verified.using
-        if verified.identity.issuer != OWN_ISSUER:  # of those the store keeps no uses
+        if using.token_id == NOBODY:
             verified.meets(requirement)
             using.look_at = NEVER
             return

@@ -32,7 +32,8 @@ once a second, or once a minute, is not among them.
   frozenset, the caller is put into the environ, and `Vary` and `Cache-Control` are set. It checks nothing else, and
   *refuses* what is not in the dictionary with 401, the challenge and both headers.
 * *cached*: a token that this process has seen. *Not cached*: {many} tokens in a circle, in a process that remembers
-  {remembered}, so each is read from SQLite again. *Forged*: the right shape and a wrong signature.
+  {remembered}, so each is read from SQLite again. *JWT*: tokens of another issuer; *first use*: in such a circle, so
+  for each the signature is verified and SQLite asked. *Forged*: the right shape and a wrong signature.
 * The others do what their own documentation shows, with the scope asked for where they know scopes. They set none of
   the headers for caches. Connections to databases stay open, for all. Okta's verifier has its key set at hand."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 
 from tokenguard.flask import TokenGuard, require_scopes
 
-from ..fixtures import SCOPE, forgeries, issue
+from ..fixtures import SCOPE, foreign_tokens, forgeries, issue
 from . import flask_peers
 from .contestants import Arena, Contestant, gather
 from .wsgi_apps import MANY, OPTIONS, REFUSED, known, tokenguard_contestants
@@ -56,11 +56,25 @@ def floor(text: str) -> Flask:
     return app
 
 
-def tokenguard_app(url: str) -> tuple[Flask, TokenGuard]:
-    """The view behind ``require_scopes``."""
-    options = {f"TOKENGUARD_{word}": value for word, value in OPTIONS.items()}
+def tokenguard_app(url: str, **more: Any) -> tuple[Flask, TokenGuard]:
+    """The view behind ``require_scopes``, with these further options."""
+    options = {f"TOKENGUARD_{word}": value for word, value in (OPTIONS | more).items()}
     app = app_with(require_scopes(SCOPE)(users), TOKENGUARD_DATABASE_URL=url, **options)
     return app, TokenGuard(app)
+
+
+def foreign_contestants(folder: Path) -> Iterator[Contestant]:
+    """tokenguard with the tokens of another issuer, whose keys are fetched at the first of them."""
+    with foreign_tokens(MANY) as (issuers, texts):
+        app, guard = tokenguard_app(f"sqlite:///{folder}/foreign.db", ISSUERS=issuers)
+        with app.app_context():
+            guard.store.upgrade()
+        contestants = [
+            Contestant("**tokenguard**, JWT RS256, cached", app, texts[:1], marked=True),
+            Contestant("**tokenguard**, JWT RS256, first use", app, texts[1:], marked=True),
+        ]
+        contestants[0].check()
+        yield from contestants
 
 
 def make_arena(folder: Path, left_out: list[str]) -> Arena:
@@ -78,6 +92,7 @@ def make_arena(folder: Path, left_out: list[str]) -> Arena:
             Contestant("floor", by_hand, tokens[:1], marked=True),
             Contestant("floor, refused", by_hand, forgeries(1), status=401),
             *tokenguard_contestants(app, tokens),
+            *foreign_contestants(folder),
             *peers,
         ],
     )

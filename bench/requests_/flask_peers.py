@@ -125,6 +125,31 @@ def authlib(folder: Path) -> Iterator[Contestant]:
     yield Contestant("Authlib, SQLAlchemy, forged", app, [forged(text)], status=401)
 
 
+def authlib_rs256(folder: Path) -> Iterator[Contestant]:
+    """Authlib's validator of JWT access tokens (RFC 9068), with the key set at hand."""
+    from authlib.integrations.flask_oauth2 import ResourceProtector
+    from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
+    from joserfc import jwt
+    from joserfc.jwk import KeySet, RSAKey
+
+    key = RSAKey.generate_key(2048, {"kid": "bench"})
+    key_set = KeySet([key])
+
+    class Validator(JWTBearerTokenValidator):
+        def get_jwks(self) -> Any:
+            return key_set
+
+    at = int(time.time())
+    claims = {"iss": _ISSUER, "aud": "api", "sub": "billing", "client_id": "billing", "jti": "1", "iat": at}
+    claims |= {"exp": at + HOURS * 3600, "scope": " ".join(HELD)}
+    text = jwt.encode({"alg": "RS256", "kid": "bench", "typ": "at+jwt"}, claims, key)
+    require = ResourceProtector()
+    require.register_token_validator(Validator(_ISSUER, "api"))
+    app = _app(require(SCOPE))
+    yield Contestant("Authlib, RS256", app, [text])
+    yield Contestant("Authlib, RS256, forged", app, [forged(text)], status=401)
+
+
 def okta_jwt_verifier(folder: Path) -> Iterator[Contestant]:
     """Okta's verifier, which has the key set at hand: nothing goes over the network."""
     import asyncio
@@ -210,5 +235,6 @@ MAKERS: dict[str, Maker] = {
     "Flask-JWT-Extended": jwt_extended,
     "Flask-JWT-Extended with RS256": jwt_extended_rs256,
     "Authlib": authlib,
+    "Authlib with RS256": authlib_rs256,
     "okta-jwt-verifier": okta_jwt_verifier,
 }

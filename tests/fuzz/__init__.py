@@ -11,7 +11,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 #: Each is a module of this package.
-TARGETS = ("credential", "scopes", "shortcut", "stored", "text")
+TARGETS = ("credential", "jwt", "scopes", "shortcut", "stored", "text")
 
 
 def read_corpus(target: str) -> list[bytes]:

@@ -8,8 +8,8 @@ from ..clock import now
 from ..conditions import UNCONDITIONAL, Conditions
 from ..scopes import Scopes
 from ..sources import local_client_id
-from ..store import State
 from .arguments import as_json, with_conditions, with_foreign_client
+from .details import client_details
 from .frame import Backend, Group, actor, pass_backend
 from .output import client_fields, conditions_text, print_fields, print_json, print_rows, readable, say
 
@@ -53,9 +53,7 @@ def list_clients(backend: Backend, as_json: bool) -> None:
 @pass_backend
 def show(backend: Backend, client: str, as_json: bool) -> None:
     """Show a CLIENT, by its id or name."""
-    found = backend.client(client)
-    states = [record.state(now()) for record in backend.store.records(found.id)]
-    fields = client_fields(found) | {"active_tokens": states.count(State.ACTIVE)}
+    fields = client_details(backend.store, backend.client(client), now())
     print_json(fields) if as_json else print_fields(readable(fields))
 
 

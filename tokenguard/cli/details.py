@@ -7,9 +7,9 @@ from typing import Any
 from ..clock import DAY, isoformat, to_datetime
 from ..config import Options
 from ..doctor import unused_scopes
-from ..store import EventFilter, EventKind, Record, Store
-from ..tokens import Token
-from .output import token_fields
+from ..store import EventFilter, EventKind, Record, State, Store
+from ..tokens import Client, Token
+from .output import client_fields, token_fields
 
 #: How many days of requests are shown.
 DAYS = 30
@@ -18,18 +18,37 @@ DAYS = 30
 def token_details(store: Store, options: Options, record: Record, now: int) -> dict[str, Any]:
     """A token as JSON members: all of ``list``'s, and what its use, its key and its rotation tell."""
     token = record.token
-    since = now // DAY - DAYS
-    days = {day: count for day, count in store.use_by_day(token.id).items() if day > since}
     rotated_at = _rotated_at(store, token)
     return token_fields(record, now) | {
         "effective_scopes": list(options.catalog.effective(token.scopes, record.client.scopes)),
         "unused_scopes": unused_scopes(record, options.catalog),
         "key": _key(options, token),
-        "requests_by_day": {f"{to_datetime(day * DAY):%Y-%m-%d}": count for day, count in days.items()},
+        "requests_by_day": _requests_by_day(store, token.id, now),
         "replaces": _replaced(store, token),
         "rotated_at": None if rotated_at is None else isoformat(rotated_at),
         "used_since_rotation": None if rotated_at is None else (record.last_used_at or 0) > rotated_at,
     }
+
+
+def client_details(store: Store, client: Client, now: int) -> dict[str, Any]:
+    """A client as JSON members: all of ``list``'s, and what its tokens tell of it.
+
+    Of another issuer's client no tokens are kept: the requests with all of them are counted together.
+    """
+    records, use = store.records(client.id), store.find_foreign("", client.id).use
+    uses = [record.use for record in records] + [use]
+    last = max((use for use in uses if use is not None), key=lambda use: use.last_used_at, default=None)
+    return client_fields(client) | {
+        "active_tokens": [record.state(now) for record in records].count(State.ACTIVE),
+        "last_used_at": None if last is None else isoformat(last.last_used_at),
+        "last_address": None if last is None else last.address,
+        **({} if use is None else {"requests_by_day": _requests_by_day(store, client.id, now)}),
+    }
+
+
+def _requests_by_day(store: Store, counted_as: str, now: int) -> dict[str, int]:
+    days = {day: count for day, count in store.use_by_day(counted_as).items() if day > now // DAY - DAYS}
+    return {f"{to_datetime(day * DAY):%Y-%m-%d}": count for day, count in days.items()}
 
 
 def _key(options: Options, token: Token) -> str:

@@ -18,6 +18,7 @@ from ..config import Options
 from ..errors import InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..hooks import Hooks
 from ..issuer import Issuer
+from ..sources import Source
 from ..store import Record, Store
 from ..tokens import Client
 
@@ -54,6 +55,11 @@ class Backend:
     def unchecked_store(self) -> Store:
         """The store as it is, for the commands that make it ready or find out whether it is."""
         return self._loaded[1]
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """Those of other issuers' tokens."""
+        return self.options.sources()
 
     @property
     def issuer(self) -> Issuer:

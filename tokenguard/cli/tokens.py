@@ -17,6 +17,7 @@ from ..store import Record
 from ..tokens import Secret, Token
 from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
 from .details import token_details
+from .foreign import foreign_fields, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say, token_fields
 
@@ -114,19 +115,30 @@ def show(backend: Backend, token_id: str, as_json: bool) -> None:
 @click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the audit trail.")
 @with_foreign_client
+@click.option("--expires-in", metavar="DURATION", help="With --issuer: when they end at the latest, and may be pruned.")
 @pass_backend
 def revoke(
-    backend: Backend, token_ids: tuple[str, ...], reason: str, issuer: str | None, client_id: str | None
+    backend: Backend,
+    token_ids: tuple[str, ...],
+    reason: str,
+    issuer: str | None,
+    client_id: str | None,
+    expires_in: str | None,
 ) -> None:
     """End the tokens with these IDs for good: all of them, or none if one is unknown.
 
     With --issuer and --client-id the IDs are the "jti" of tokens of that issuer, which are refused here from now on.
     """
+    lifetime = duration(expires_in)
     if issuer is not None and client_id is not None:
+        expires_at = None if lifetime is None else now() + lifetime * SECOND
+        more = {"actor": actor(), "reason": reason}
         revoked = [
-            revoke_token(backend.issuer, issuer, client_id, token_id, actor=actor(), reason=reason)
+            revoke_token(backend.issuer, issuer, client_id, token_id, expires_at=expires_at, **more)
             for token_id in token_ids
         ]
+    elif lifetime is not None:
+        raise click.UsageError("--expires-in goes with --issuer: when a token of this service ends is known")
     else:
         revoked = backend.issuer.revoke(*token_ids, actor=actor(), reason=reason)
     for token in revoked:
@@ -137,9 +149,14 @@ def revoke(
 @as_json
 @pass_backend
 def inspect(backend: Backend, as_json: bool) -> None:
-    """Read a token's text from standard input, and show what it is."""
+    """Read a token's text from standard input, and show what it is; also that of another issuer's JWT."""
+    credential = _token_on_stdin()
     try:
-        read = backend.options.token_format().read(_token_on_stdin())
+        if (foreign := verified(backend, credential)) is not None:
+            fields = foreign_fields(backend, foreign)
+            print_json(fields) if as_json else print_fields(fields)
+            return
+        read = backend.options.token_format().read(credential)
     except InvalidToken as error:
         raise Failure(f"this text is no valid token: {error.reason}") from None
     record = backend.record(read.id)

@@ -64,8 +64,11 @@ def check_options(**kwargs: Any) -> list[CheckMessage]:
                 'replica with TOKENGUARD["READ_USING"].'
             )
             found.append(Error(message, hint=hint, id="tokenguard.E002"))
-    for word, value in _core_options(given).items():
-        if wrong := _wrong_with({word: value}):
+    options = _core_options(given)
+    for word, value in options.items():
+        # What another issuer's scopes stand for is looked up among the service's.
+        beside = {"SCOPES": options["SCOPES"]} if word == "ISSUERS" and "SCOPES" in options else {}
+        if not _wrong_with(beside) and (wrong := _wrong_with({**beside, word: value})):
             found.append(Error(wrong, hint=_origin(word), id="tokenguard.E003"))
     return found
 

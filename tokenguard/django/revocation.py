@@ -22,7 +22,8 @@ def revoke_token(request: HttpRequest) -> HttpResponse:
     See :func:`tokenguard.revocation.respond`. No other credential is asked for.
     """
     found = service()
-    answer = respond(form_request(request), found.issuer, found.requests.guard.tokens)
+    guard = found.requests.guard
+    answer = respond(form_request(request), found.issuer, guard.tokens, guard.sources)
     return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
 

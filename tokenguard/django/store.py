@@ -17,7 +17,7 @@ from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
 from ..errors import SchemaError, StoreError, StoreUnavailable
-from ..rows import STANDING, columns, dump, first, load, load_record, load_standing
+from ..rows import STANDING, columns, dump, first, load, load_foreign, load_record, load_standing
 from ..store import (
     ALL_EVENTS,
     FEED_LIMIT,
@@ -27,6 +27,7 @@ from ..store import (
     Event,
     EventFilter,
     Feed,
+    ForeignRecord,
     NewUse,
     Place,
     Record,
@@ -58,6 +59,13 @@ _BY_ID = """
 """
 _FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
 _STAND = Query(f"SELECT r.revision, {', '.join(f'{_TABLES[kind]}.{name}' for kind, name in STANDING)} {_BY_ID}")
+_FIND_FOREIGN = Query(f"""
+    SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
+    LEFT JOIN tokenguard_token t ON t.id = %s
+    LEFT JOIN tokenguard_client c ON c.id = %s
+    LEFT JOIN tokenguard_use u ON u.token_id = c.id
+    WHERE r.id = 1
+""")  # noqa: S608 - the names are our own
 _RECORDS = f"""
     SELECT {_RECORD} FROM tokenguard_revision r
     JOIN tokenguard_token t ON 1 = 1
@@ -126,6 +134,10 @@ class DjangoStore:
 
     def find(self, token_id: str) -> Record | None:
         return _find(self._connection, token_id)
+
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
+        return load_foreign(first(_FIND_FOREIGN.rows(self._connection, *wanted)))
 
     def feed(self, since: int) -> Feed:
         rows = _FEED.rows(self._connection, since)

@@ -26,5 +26,6 @@ def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revoc
 def _revoke() -> Response:
     found = service()
     request.max_content_length = MAX_BODY
-    status, headers, body = respond(request, found.issuer, found.requests.guard.tokens)
+    guard = found.requests.guard
+    status, headers, body = respond(request, found.issuer, guard.tokens, guard.sources)
     return Response(body, status, headers)

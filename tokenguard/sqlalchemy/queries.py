@@ -12,7 +12,7 @@ from ..store import FEED_LIMIT, USE_INTERVAL, EventFilter, Place, Record
 from ..tokens import Client, Token, Use
 from .tables import client_table, event_table, revision_table, token_table, use_table
 
-# Written out, so that a query has no parameter but the one that it asks about.
+# Written out, so that a query has no parameter but what it asks about.
 _ONE: ColumnElement[int] = literal_column("1")
 _RECORDS = (
     select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c)
@@ -33,6 +33,15 @@ def _of_token(query: Select[Any]) -> Select[Any]:
 
 FIND = _of_token(select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c))
 STAND = _of_token(select(revision_table.c.revision, *[_TABLES[kind].c[name] for kind, name in STANDING]))
+# The same of another issuer's token, which is there only once it is revoked, and of its client.
+FIND_FOREIGN = (
+    select(revision_table.c.revision, token_table.c.id, *client_table.c, *use_table.c)
+    .select_from(revision_table)
+    .where(revision_table.c.id == _ONE)
+    .outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
+    .outerjoin(client_table, client_table.c.id == bindparam("wanted_client_id"))
+    .outerjoin(use_table, use_table.c.token_id == client_table.c.id)
+)
 FEED = (
     select(revision_table.c.revision, *event_table.c)
     .select_from(revision_table)

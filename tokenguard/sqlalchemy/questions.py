@@ -66,7 +66,7 @@ class Reserve:
 
 
 class Question:
-    """A query with one parameter, in words of the engine's database. The engine is in autocommit.
+    """A query, in words of the engine's database. The engine is in autocommit.
 
     On a connection that has broken since it was last used, it is asked once more on a new one: it changes nothing.
     """
@@ -74,7 +74,7 @@ class Question:
     def __init__(self, reserve: Reserve, query: Select[Any]) -> None:
         engine = reserve.engine
         compiled = query.compile(dialect=engine.dialect)
-        (self._name,) = compiled.params
+        self._names = tuple(compiled.params)  # in the order in which the query has them
         self._positional = compiled.positional
         self._text = compiled.string
         #: Whether something else is answered before the query is.
@@ -87,9 +87,9 @@ class Question:
         self._dialect = engine.dialect
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
-    def ask(self, value: object) -> Sequence[Any]:
-        """All rows; raises StoreError."""
-        parameters = (value,) if self._positional else {self._name: value}
+    def ask(self, *values: object) -> Sequence[Any]:
+        """All rows for these parameters, in the order of the query; raises StoreError."""
+        parameters = values if self._positional else dict(zip(self._names, values, strict=True))
         try:
             try:
                 return self._rows(parameters)

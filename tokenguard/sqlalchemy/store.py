@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
-from ..rows import dump, first, load, load_record, load_standing
+from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..store import (
     ALL_EVENTS,
     Change,
@@ -19,6 +19,7 @@ from ..store import (
     Event,
     EventFilter,
     Feed,
+    ForeignRecord,
     NewUse,
     Place,
     Record,
@@ -43,6 +44,7 @@ from .engine import (
 from .queries import (
     FEED,
     FIND,
+    FIND_FOREIGN,
     STAND,
     database_time,
     events_query,
@@ -84,7 +86,7 @@ class SQLAlchemyStore:
         reserve = Reserve(self._reading)
         self._reserves = [reserve]
         self._find, self._standing = Question(reserve, FIND), Question(reserve, STAND)
-        self._feed = Question(reserve, FEED)
+        self._find_foreign, self._feed = Question(reserve, FIND_FOREIGN), Question(reserve, FEED)
         self.replicated = read_url is not None
         self._replica: Replica | None = None
         if read_url is not None:
@@ -105,6 +107,10 @@ class SQLAlchemyStore:
     def find(self, token_id: str) -> Record | None:
         row = first(self._find.ask(token_id if askable(token_id) else ""))
         return None if row[1] is None else load_record(row)
+
+    def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
+        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
+        return load_foreign(first(self._find_foreign.ask(*wanted)))
 
     def feed(self, since: int) -> Feed:
         rows = self._feed.ask(since)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..rows import dump, load
 from ..store import NewUse, merge_use
 from ..tokens import Use
-from .tables import token_table, use_day_table, use_table
+from .tables import client_table, token_table, use_day_table, use_table
 
 
 def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
@@ -22,7 +22,9 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
     Only another's very first use of the same token is waited for, for as long as the transaction waits for locks.
     """
     by_id = {use.token_id: use for use in uses}
-    tokens = set(connection.scalars(select(token_table.c.id).where(token_table.c.id.in_(by_id))))
+    # Both kinds of id are random, or made in the same way: none of the one kind is of the other.
+    found = [select(table.c.id).where(table.c.id.in_(by_id)) for table in (token_table, client_table)]
+    tokens = set(connection.scalars(union_all(*found)))
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))
     locked = _lock(connection, used)
     # In one order for all, so that two who write the same first uses do not wait for each other in a circle.

@@ -100,7 +100,7 @@ class ClientAdmin(StoreAdmin):
             "title": client.name,
             "subject": client.name,
             "object_id": client.id,
-            "facts": client_facts(client, editable=form is not None),
+            "facts": client_facts(service(), client, now(), editable=form is not None),
             "form": form,
             "adminform": form and self.fieldsets_of(form),
             "tokens": self._tokens(client) if with_tokens else None,

@@ -11,8 +11,8 @@ from django.contrib.admin.utils import display_for_value
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from ...cli.details import token_details
-from ...cli.output import client_fields, conditions_text, event_fields
+from ...cli.details import client_details, token_details
+from ...cli.output import conditions_text, event_fields
 from ...clock import to_datetime
 from ...conditions import Conditions
 from ...rows import load_scopes
@@ -92,14 +92,12 @@ def token_facts(found: Service, record: Record, now: int) -> tuple[list[Fact], C
     return facts, chart(requests, to_datetime(now).date())
 
 
-def client_facts(client: Client, *, editable: bool) -> list[Fact]:
-    """What there is to know of a client; without what the form beside it shows anyway."""
-    fields = client_fields(client)
-    return [
-        Fact(_label(key), _shown(key, value))
-        for key, value in fields.items()
-        if not (editable and key in _CLIENT_EDITED)
-    ]
+def client_facts(found: Service, client: Client, now: int, *, editable: bool) -> list[Fact]:
+    """All that ``tokenguard client show`` tells of a client; without what the form beside it shows anyway."""
+    # An address is of a token, which not everybody may see who may see clients.
+    left_out = _LEFT_OUT | {"last_address"} | (_CLIENT_EDITED if editable else set())
+    fields = client_details(found.store, client, now)
+    return [Fact(_label(key), _shown(key, value)) for key, value in fields.items() if key not in left_out]
 
 
 def happenings(found: Service, which: EventFilter, *, of_tokens: bool = True) -> list[Happening]:

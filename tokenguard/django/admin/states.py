@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from ...clock import DAY
 from ...store import USE_INTERVAL, State
-from ..models import Token
+from ..models import Token, Use
 
 #: A token that expires within this time is one that expires soon.
 SOON = 30 * DAY
@@ -34,12 +34,17 @@ def expiring(tokens: Any, now: int) -> Any:
 
 
 def with_use(clients: Any, using: str, now: int) -> Any:
-    """Clients with the number of their ``active`` tokens, and when any was ``last_used``."""
+    """Clients with the number of their ``active`` tokens, and when any was ``last_used``.
+
+    Another issuer's client has its use under its own id.
+    """
     tokens = Token.objects.using(using).filter(client=OuterRef("pk")).order_by()
     working = with_state(tokens, now).filter(state=State.ACTIVE)
     active = working.values("client").annotate(number=Count("pk")).values("number")
     last = tokens.values("client").annotate(latest=Max("use__last_used_at")).values("latest")
-    return clients.annotate(active=Coalesce(Subquery(active), 0), last_used=Subquery(last))
+    foreign = Use.objects.using(using).filter(token_id=OuterRef("pk")).values("last_used_at")
+    used = Coalesce(Subquery(foreign), Subquery(last))
+    return clients.annotate(active=Coalesce(Subquery(active), 0), last_used=used)
 
 
 def _state(now: int) -> Case:

@@ -1,0 +1,50 @@
+"""What is known here of another issuer's token: for ``inspect`` and ``scan``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import isoformat, now
+from ..errors import TemporarilyUnavailable
+from ..sources import ForeignToken
+from ..store import State
+from ..tokens import Secret
+from .frame import Backend, Failure
+
+
+def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
+    """The token that this text is; None if it is none of the kind that a configured issuer signs.
+
+    Raises InvalidToken for one that would be refused, and Failure where the issuer's keys cannot be fetched.
+    """
+    source = next((source for source in backend.sources if source.takes(credential.reveal())), None)
+    if source is None:
+        return None
+    try:
+        return source.verify(credential, now(), backend.options.catalog)
+    except TemporarilyUnavailable:
+        raise Failure("the keys of its issuer cannot be fetched, so nobody can say whether it is good") from None
+
+
+def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:
+    """The token as JSON members: whose it is, and what it is worth here."""
+    found = backend.store.find_foreign(token.local_token_id, token.local_client_id)
+    client = found.client
+    state = State.REVOKED if found.revoked else State.ACTIVE
+    if state is State.ACTIVE and client is not None and not client.enabled:
+        state = State.CLIENT_DISABLED
+    effective = backend.options.catalog.effective(token.scopes, token.scopes if client is None else client.scopes)
+    return {
+        "issuer": token.issuer,
+        "client_id": token.client_id,
+        "token_id": token.token_id,
+        "subject": token.subject,
+        "state": state.value,
+        "effective_scopes": list(effective),
+        "issued_at": isoformat(token.issued_at),
+        "expires_at": isoformat(token.expires_at),
+        # Under which ids the store knows them, if it does: those that events and "tokenguard list" have.
+        "local_client_id": token.local_client_id,
+        "local_token_id": token.local_token_id,
+        "registered_as": None if client is None else client.name,
+    }
