@@ -4,6 +4,8 @@ PYTHON ?= python3
 SAMPLE ?= flask
 $(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(SAMPLE)))
 BIN := .venv/bin
+# The tests start Python hundreds of times: what they import is compiled once, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # Most tests wait for a server or a command; a file's tests share what they have started.
 SPREAD := -n auto --dist loadfile
 
