@@ -99,8 +99,13 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]" "gunicorn >= 23"
 	@touch $@
 
+# uv, which is in the lock as well, installs all of it in a fraction of pip's time; pip does where only pip is told
+# where packages are.
 .venv/test: setup.cfg pyproject.toml $(LOCK) | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
+	sed -n '/^uv==/,/[^\\]$$/p' $(LOCK) > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(LOCK) || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
