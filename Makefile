@@ -67,7 +67,7 @@ audit: .venv/test
 	@$(BIN)/python .ci/audit.py $(LOCK)
 
 docs: .venv/test
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
 
 dist: .venv/test
 	@$(BIN)/python .ci/dist.py
