@@ -7,7 +7,8 @@ BIN := .venv/bin
 # The tests start Python hundreds of times: what they import is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 # Most tests wait for a server or a command; a file's tests share what they have started.
-SPREAD := -n auto --dist loadfile
+# Which file comes first, tests/conftest.py says.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 # Which parts of the benchmark to run, all of them without any; and where to write the page then.
 PARTS ?=

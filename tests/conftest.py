@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -51,6 +52,29 @@ hypothesis.settings.load_profile("tests")
 
 KEY = "a signing key that only the tests know, 1"
 OTHER_KEY = "a signing key that only the tests know, 2"
+
+
+#: Files that take long for the few tests that they have.
+LONG = (
+    "test_outages.py",
+    "test_docs.py",
+    "test_package.py",
+    "test_sample_django.py",
+    "test_fleet_race.py",
+    "test_okta_sdk.py",
+    "test_testing.py",
+    "test_shared_database.py",
+    "test_fuzz.py",
+    "test_model.py",
+    "test_admin_browser.py",
+    "test_jwt_services.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no worker is left alone with it while the others are done."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONG, -tests[item.path]))
 
 
 def pytest_collection_finish() -> None:
