@@ -40,6 +40,8 @@ from tokenguard.conditions import Limiter
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
+from .keys import KEY as KEY
+from .keys import OTHER_KEY as OTHER_KEY
 from .services.common import CATALOG
 from .services.django_settings import database
 
@@ -49,10 +51,6 @@ if TYPE_CHECKING:
 # No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
 hypothesis.settings.load_profile("tests")
-
-KEY = "a signing key that only the tests know, 1"
-OTHER_KEY = "a signing key that only the tests know, 2"
-
 
 #: Files that take long for the few tests that they have.
 LONG = (
