@@ -4,8 +4,11 @@ PYTHON ?= python3
 SAMPLE ?= flask
 $(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(SAMPLE)))
 BIN := .venv/bin
+# The tests start Python hundreds of times: what they import is compiled once, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # Most tests wait for a server or a command; a file's tests share what they have started.
-SPREAD := -n auto --dist loadfile
+# Which file comes first, tests/conftest.py says.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 # Which parts of the benchmark to run, all of them without any; and where to write the page then.
 PARTS ?=
@@ -65,7 +68,7 @@ audit: .venv/test
 	@$(BIN)/python .ci/audit.py $(LOCK)
 
 docs: .venv/test
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
 
 dist: .venv/test
 	@$(BIN)/python .ci/dist.py
@@ -97,8 +100,13 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*,jwt]" "gunicorn >= 23"
 	@touch $@
 
+# uv, which is in the lock as well, installs all of it in a fraction of pip's time; pip does where only pip is told
+# where packages are.
 .venv/test: setup.cfg pyproject.toml $(LOCK) | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
+	sed -n '/^uv==/,/[^\\]$$/p' $(LOCK) > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(LOCK) || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

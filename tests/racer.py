@@ -25,7 +25,7 @@ from tokenguard.cache import TokenCache, monotonic
 from tokenguard.clock import SECOND, now
 from tokenguard.http import Secret
 
-from .conftest import KEY
+from .keys import KEY
 
 #: Tokens that are asked for: the next to be revoked, and the last that were.
 AHEAD, BEHIND = 12, 40

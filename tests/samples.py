@@ -16,6 +16,9 @@ from flask.testing import FlaskClient
 
 from sample_flask import create_app
 from sample_flask.playground import SAMPLES, Playground, Serving, gunicorn, uvicorn
+from sample_flask.scopes import SCOPES
+from tokenguard import Issuer, ScopeCatalog, SigningKeys, TokenFormat
+from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.testing import as_client
 
 from .server import Answer, Server
@@ -176,13 +179,17 @@ class DjangoSample:
         self.root = serving.url
         self.server = Server(int(self.root.rpartition(":")[2]), serving.log)
         self._tokens = {"": ""}
+        # Not by its command line, which takes a second each time.
+        self._store = SQLAlchemyStore(f"sqlite:///{playground.settings['DJANGO_DATABASE']}")
+        keys = SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"])
+        self._issuer = Issuer(self._store, TokenFormat(keys), catalog=ScopeCatalog(SCOPES))
         with self.database() as database:
             self._users = database.execute("SELECT * FROM directory_user").fetchall()
 
     def client(self, scopes: str = "") -> Client:
         if scopes not in self._tokens:
-            self.playground.tokenguard("client", "add", f"tests {scopes}", "--scopes", scopes)
-            self._tokens[scopes] = self.playground.tokenguard("issue", f"tests {scopes}", "--scopes", scopes)
+            client = self._issuer.register(f"tests {scopes}", scopes, actor="tests")
+            self._tokens[scopes] = self._issuer.issue(client.id, scopes, actor="tests").text.reveal()
         return self.client_with(self._tokens[scopes])
 
     def client_with(self, token: str) -> Client:
@@ -196,6 +203,9 @@ class DjangoSample:
     def log(self) -> str:
         self.client().get("/")  # it arrives through a pipe: this gives it a moment
         return "".join(self.server.log)
+
+    def close(self) -> None:
+        self._store.close()
 
     @contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:
@@ -224,7 +234,8 @@ def django_sample(folder: Path, server: str) -> Iterator[DjangoSample]:
     playground.settings["TOKENGUARD_STALENESS"] = "0"
     playground.run("migrate")
     with SERVERS[server](playground.environ) as serving:
-        yield DjangoSample(playground, serving)
+        with closing(DjangoSample(playground, serving)) as sample:
+            yield sample
         # Where Python cannot raise one, as of a file that was not closed, it still says so.
         log = "".join(serving.log)
         assert "Warning:" not in log, log

@@ -1,4 +1,7 @@
-"""The documentation: its examples do what they say, it names all that there is, and it builds without a warning."""
+"""The documentation: its examples do what they say, and it names all that there is.
+
+``make docs`` builds it, and takes no warning.
+"""
 
 from __future__ import annotations
 
@@ -268,14 +271,3 @@ def test_the_rights_on_the_page_are_enough(roles: list[SQLAlchemyStore]) -> None
     assert checking.records()[0].token.idle_ended_at is not None
     issuer.revoke(issued.token.id, actor="me")
     assert prune(issuing, 86_400, actor="me").tokens == 1
-
-
-def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
-    built = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", str(DOCS), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert built.returncode == 0, built.stdout
-    assert built.stdout == ""

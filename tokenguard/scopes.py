@@ -223,9 +223,16 @@ class ScopeCatalog:
         return len(self.descriptions)
 
     def _follow(self, scopes: Scopes) -> Scopes:
-        while (wider := self.expand(scopes)) != scopes:
-            scopes = wider
-        return scopes
+        found: set[str] = set()
+        ahead = list(scopes.names)
+        while ahead:
+            scope = ahead.pop()
+            if scope in found:
+                continue
+            found.add(scope)
+            held = [name for name in self._implied if covers(scope, name)] if is_wildcard(scope) else [scope]
+            ahead += [more for name in held for more in self._implied[name].names]
+        return Scopes._checked(found)
 
     def unknown(self, scopes: Iterable[str]) -> list[str]:
         """Those of ``scopes`` that are not in the catalogue; a wildcard is known if it covers a name that is."""
