@@ -12,6 +12,8 @@ from .scopes import Scopes
 #: The issuer of the service's own tokens, where other issuers have their URL.
 OWN_ISSUER = "tokenguard"
 
+_PLAIN = {str, int, float, bool, type(None)}
+
 
 class Claims(Mapping[str, Any]):
     """What another issuer has said in a token, member by member. Nothing in it can be changed.
@@ -41,6 +43,8 @@ class Claims(Mapping[str, Any]):
 
 
 def _frozen(value: Any) -> Any:
+    if type(value) in _PLAIN:  # as most are, and told without asking what it could pass for
+        return value
     if isinstance(value, Mapping):
         return Claims(value)
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
