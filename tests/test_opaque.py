@@ -444,6 +444,15 @@ def test_whatever_an_endpoint_says_is_a_yes_a_no_or_no_answer(said: dict[str, An
     assert hash(token) == hash(token)
 
 
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_an_endpoint_that_needs_a_rest_has_one(service: Service, status: int) -> None:
+    service.endpoint.status = status
+    for suffix in "abc":
+        with pytest.raises(TemporarilyUnavailable):
+            service.who(TEXT + suffix)
+    assert service.asked == 1
+
+
 # A flood
 
 
