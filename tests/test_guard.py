@@ -189,13 +189,29 @@ def test_a_token_without_effective_scopes_may_do_nothing(world: World) -> None:
             world.guard.authorize(identity, Requirement((name,)))
 
 
-def test_a_store_that_is_down_is_neither_yes_nor_no(world: World, store: CountingStore) -> None:
+def test_a_store_that_is_down_is_neither_yes_nor_no(
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
     issued = world.issue()
     store.down = True
-    with pytest.raises(TemporarilyUnavailable):
-        world.guard.authenticate(issued.text)
+    for _ in range(3):
+        with pytest.raises(TemporarilyUnavailable) as refused:
+            world.guard.authenticate(issued.text)
+        assert refused.value.token_id == issued.token.id
     # What needs no store is still answered.
     refusal(world, "tg_garbage")
+    # The log has the one time that it was asked, not those who are turned away because of it.
+    assert caplog.messages == ["the token store failed: the database cannot be used: connection refused"]
+
+
+def test_what_has_ended_is_not_recalled_for_an_event_loop(world: World) -> None:
+    issued = world.issue(expires_in=60)
+    key = world.tokens.key(issued.text.reveal())
+    world.guard.authenticate(issued.text)
+    world.clock.move(59.999_999)
+    assert world.guard.recall(key) is not None
+    world.clock.move(0.000_001)
+    assert world.guard.recall(key) is None
 
 
 def test_no_text_of_a_token_is_in_a_traceback_with_its_locals(world: World, store: CountingStore) -> None:

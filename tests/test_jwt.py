@@ -16,6 +16,7 @@ from joserfc.jwk import OctKey, RSAKey
 
 from tokenguard import (
     AuthScheme,
+    Client,
     Conditions,
     ConfigurationError,
     Guard,
@@ -58,12 +59,18 @@ class Store(MemoryStore):
 
     asked = 0
     down = False
+    #: Whether a replica is asked unless it must not be, which has heard of no token yet.
+    lagging = False
+    meanwhile: Callable[[], object] = staticmethod(int)
 
     def find(self, token_id: str, *, primary: bool = False) -> Record | None:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("the database cannot be used")
-        return super().find(token_id, primary=primary)
+        found = super().find(token_id, primary=primary) if primary or not self.lagging else None
+        meanwhile, self.meanwhile = self.meanwhile, int
+        meanwhile()
+        return found
 
 
 @dataclass
@@ -98,6 +105,12 @@ class Service:
 
     def who(self, text: str) -> Identity:
         return self.guard.authenticate(Secret(text), "192.0.2.1")
+
+    def register(self, **options: Any) -> Client:
+        return register_client(self.issuer, self.idp.issuer, "0oa1nightly", actor="tests", **options)
+
+    def revoke(self) -> None:
+        revoke_token(self.issuer, self.idp.issuer, "0oa1nightly", self.idp.claims["jti"], actor="tests")
 
     def refusal(self, text: str) -> str:
         with pytest.raises(InvalidToken) as refused:
@@ -375,6 +388,7 @@ def test_one_key_without_an_id_is_enough(service: Service) -> None:
 
 
 def test_a_repeated_token_asks_nobody(service: Service) -> None:
+    service.register()
     text = service.idp.token()
     service.who(text)
     asked, service.idp.asked = service.store.asked, []
@@ -568,6 +582,53 @@ def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
     assert again.revoked_at == AT * 1_000_000
 
 
+def test_a_token_is_revoked_whose_client_was_known_before(service: Service) -> None:
+    service.register()
+    text, other = service.idp.token(), service.idp.token(jti="another")
+    for known in (text, other):
+        service.who(known)
+    service.revoke()
+    assert service.refusal(text) == "revoked"
+    service.store.down = True
+    assert service.who(other)  # that one alone was forgotten
+
+
+def test_the_refusal_names_whose_it_is_to_the_operator(service: Service) -> None:
+    text = service.idp.token()
+    service.revoke()
+    with pytest.raises(InvalidToken, match="revoked") as refused:
+        service.who(text)
+    assert (refused.value.token_id, refused.value.client_id) == (service.idp.claims["jti"], "0oa1nightly")
+
+
+def test_a_replica_that_lags_keeps_no_revoked_token_alive(service: Service) -> None:
+    service.revoke()
+    service.store.lagging = True
+    assert service.refusal(service.idp.token()) == "revoked"
+
+
+def test_a_revocation_while_a_token_is_being_verified_holds(service: Service) -> None:
+    text = service.idp.token()
+    service.store.meanwhile = service.revoke
+    assert service.refusal(text) == "revoked"
+
+
+def test_a_change_while_a_token_is_being_verified_is_read_once(service: Service) -> None:
+    text = service.idp.token()
+    service.store.meanwhile = lambda: service.issuer.register("other", "users:read", actor="tests")
+    service.who(text)
+    asked = service.store.asked
+    assert service.who(text)
+    assert service.store.asked == asked == 2
+
+
+def test_a_client_that_is_registered_later_is_limited_from_then_on(service: Service) -> None:
+    text = service.idp.token()
+    assert service.who(text).scopes == Scopes(["users:read"])
+    service.register(scopes="groups:read")
+    assert service.who(text).scopes == Scopes()
+
+
 def test_every_text_of_a_revoked_token_is_forgotten(service: Service) -> None:
     service.idp.keys = {"one": EC_KEY}
     texts = [service.idp.token() for _ in range(3)]  # each signed anew, as this algorithm does
@@ -617,8 +678,9 @@ def test_a_revoked_token_is_not_forgotten_before_it_ends(service: Service) -> No
 
 def test_without_the_store_nobody_says_yes_or_no(service: Service) -> None:
     service.store.down = True
-    with pytest.raises(TemporarilyUnavailable):
+    with pytest.raises(TemporarilyUnavailable, match="the database cannot be used") as refused:
         service.who(service.idp.token())
+    assert refused.value.token_id == service.idp.claims["jti"]
 
 
 # In a request
