@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tokenguard import (
+    AuthScheme,
     Guard,
     InvalidToken,
     Issued,
     Issuer,
     MemoryStore,
+    RequestGuard,
     ScopeCatalog,
     Secret,
     SigningKeys,
@@ -151,6 +153,15 @@ def test_at_steady_state_a_request_costs_no_query(fleet: Fleet) -> None:
     for _ in range(5):
         fleet.here.seconds.now += 0.099
         assert fleet.here.queries(issued) == (0, 0)
+
+
+def test_what_the_short_way_has_found_out_is_remembered(fleet: Fleet) -> None:
+    requests = RequestGuard(fleet.here.guard, AuthScheme())
+    issued = fleet.issue()
+    for _ in range(3):
+        environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
+        assert requests.wave_through(environ, None) is not None
+    assert len(fleet.here.store.finds) == 1
 
 
 def test_the_feed_is_asked_for_twice_a_second_at_most(fleet: Fleet) -> None:

@@ -159,6 +159,22 @@ def test_a_disabled_clients_tokens_are_refused_until_it_is_enabled(world: World)
     world.guard.authenticate(issued.text)
 
 
+@pytest.mark.parametrize("end", ["revoked", "client disabled", "another text is on record"])
+def test_the_refusal_names_whose_it_is_to_the_operator(world: World, end: str) -> None:
+    issued = world.issue()
+    text = issued.text
+    if end == "revoked":
+        world.issuer.revoke(issued.token.id, actor="tests")
+    elif end == "client disabled":
+        world.issuer.disable("billing", actor="tests")
+    else:
+        signed = f"tg_{issued.token.id}_{'0' * 32}"
+        text = Secret(signed + Tagger(Secret(KEY)).tag(signed))
+    with pytest.raises(InvalidToken, match=end) as refused:
+        world.guard.authenticate(text)
+    assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
+
+
 def test_effective_scopes_follow_the_client(world: World) -> None:
     issued = world.issue("users:manage groups:read")
     assert world.scopes_of(issued) == Scopes.parse("users:manage users:read groups:read")
@@ -178,6 +194,7 @@ def test_authorize_returns_or_raises_with_the_scopes_named(world: World) -> None
         world.guard.authorize(identity, Requirement.scopes("users:manage", any_of=("groups:read", "x")))
     assert refused.value.scopes == ("users:manage", "groups:read", "x")
     assert "users:manage and any of groups:read x" in refused.value.detail
+    assert (refused.value.token_id, refused.value.client_id) == (identity.token_id, identity.client_id)
 
 
 def test_a_token_without_effective_scopes_may_do_nothing(world: World) -> None:

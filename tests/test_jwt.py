@@ -700,6 +700,7 @@ def test_a_request_takes_the_short_way_and_leaves_no_use(service: Service) -> No
         assert found.identity.client_id == "0oa1nightly"
         assert request[OUTCOME][3] is LET_IN
     assert not service.usage.due
+    assert service.store.asked == 1
     assert not service.usage._waiting
 
 

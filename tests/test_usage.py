@@ -120,6 +120,18 @@ def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: C
     assert (requests(store, quiet), requests(store, busy)) == (2, 3)
 
 
+def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, store: CountingStore) -> None:
+    client = world.client()
+    issued = world.issue(client=client.id)
+    for number in range(3):
+        world.use(issued)
+        world.issuer.set_conditions(client.id, Conditions.parse(deny=[f"198.51.100.{number}"]), actor="tests")
+    world.use(issued)
+    assert len(store.writes) == 1
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 4
+
+
 def test_two_workers_write_once_a_minute_each(world: World, store: CountingStore) -> None:
     issued = world.issue()
     other = World(store, world.clock)
