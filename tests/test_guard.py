@@ -175,6 +175,13 @@ def test_the_refusal_names_whose_it_is_to_the_operator(world: World, end: str) -
     assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
 
 
+def test_the_id_of_a_token_that_is_on_record_no_more_is_named_to_the_operator(world: World) -> None:
+    unknown = world.tokens.mint()
+    with pytest.raises(InvalidToken, match="unknown") as refused:
+        world.guard.authenticate(unknown.text)
+    assert (refused.value.token_id, refused.value.client_id) == (unknown.id, None)
+
+
 def test_effective_scopes_follow_the_client(world: World) -> None:
     issued = world.issue("users:manage groups:read")
     assert world.scopes_of(issued) == Scopes.parse("users:manage users:read groups:read")
