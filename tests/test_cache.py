@@ -295,6 +295,22 @@ def test_what_was_read_before_a_commit_of_this_process_is_not_remembered_after_i
     assert here.why_not(issued) == "revoked"
 
 
+def test_what_was_read_again_since_something_else_had_happened_is_remembered() -> None:
+    store = MemoryStore()
+    here = Process(store)
+    world = World(store)
+    issued = world.issue()
+
+    def meanwhile() -> None:
+        here.store.after_find = int
+        world.issue(client=issued.token.client_id)
+
+    here.store.after_find = meanwhile
+    assert here.why_not(issued) == ""
+    assert here.store.finds == [False, True]
+    assert here.queries(issued) == (0, 0)
+
+
 def test_what_was_read_before_the_feed_told_of_it_is_not_remembered(fleet: Fleet) -> None:
     issued = fleet.issue()
 
@@ -490,6 +506,16 @@ def test_past_the_bound_a_store_that_is_away_means_503_and_no_401(fleet: Fleet) 
     fleet.here.store.before_feed = fleet.here.store.before_find = int
     fleet.here.seconds.now += PAUSE + 0.1
     assert fleet.here.why_not(issued) == ""
+
+
+def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    issued = fleet.issue()
+    fleet.here.store.before_feed = fail
+    with pytest.raises(TemporarilyUnavailable) as refused:
+        fleet.here.guard.authenticate(issued.text)
+    why = "the database cannot be used: connection refused"
+    assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
+    assert caplog.messages == [f"the token store failed: {why}"]
 
 
 def test_in_the_time_of_grace_only_what_is_remembered_goes_on() -> None:
