@@ -365,6 +365,23 @@ def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: Co
     assert requests(store, issued) == 1
 
 
+def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
+    world: World, store: CountingStore
+) -> None:
+    issued = world.issue()
+    requests_guard = RequestGuard(world.guard, AuthScheme())
+    for _ in range(3):
+        world.clock.move(3600)
+        asked = environ(issued)
+        assert requests_guard.authenticate(asked) is not None
+        assert requests_guard.wave_through(asked, ANY_TOKEN) or requests_guard.admit(asked, ANY_TOKEN)
+        requests_guard.after_response()
+        use = last_use(store, issued)
+        assert use is not None
+        assert use.last_used_at == world.clock()
+    assert requests(store, issued) == 3
+
+
 def test_refused_requests_are_no_use(world: World, store: CountingStore) -> None:
     client = world.client()
     issued = world.issue(client=client.id, conditions=Conditions.parse(["10.0.0.0/8"]))
