@@ -501,7 +501,7 @@ def test_past_the_bound_a_store_that_is_away_means_503_and_no_401(fleet: Fleet) 
     fleet.here.seconds.now += 0.9
     assert fleet.here.why_not(issued) == ""
     fleet.here.seconds.now += 0.2
-    assert fleet.here.why_not(issued).startswith("store:")
+    assert fleet.here.why_not(issued) == "store: the store has just failed, and is asked again in a moment"
     assert fleet.here.why_not(fleet.issue()).startswith("store:")
     fleet.here.store.before_feed = fleet.here.store.before_find = int
     fleet.here.seconds.now += PAUSE + 0.1

@@ -338,6 +338,12 @@ def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
     assert service.idp.asked == []
 
 
+@pytest.mark.parametrize("text", ["é.a.b", "\ud800.a.b", "\ud800" * 8193, "\ud800", ""])
+def test_what_is_no_ascii_is_no_token(service: Service, text: str) -> None:
+    assert service.refusal(text) == "not a token of this service"
+    assert service.idp.asked == []
+
+
 def test_the_edges_of_the_leeway(service: Service) -> None:
     assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
     assert len(service.guard.cache) == 0  # and it is not remembered beyond its end
