@@ -333,6 +333,15 @@ def test_what_was_read_before_an_eviction_from_without_is_not_remembered(fleet: 
     assert len(fleet.here.cache) == 0
 
 
+def test_what_is_evicted_is_read_again_and_nothing_else(fleet: Fleet) -> None:
+    one, two = fleet.issue(), fleet.issue()
+    assert fleet.here.why_not(one) == fleet.here.why_not(two) == ""
+    fleet.here.cache.evict(one.token.id, fleet.client.id)
+    assert (fleet.here.queries(two), fleet.here.queries(one)) == ((0, 0), (1, 0))
+    fleet.here.cache.evict(None, fleet.client.id)
+    assert (fleet.here.queries(two), fleet.here.queries(one)) == ((1, 0), (1, 0))
+
+
 # The history
 
 

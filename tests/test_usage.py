@@ -30,6 +30,7 @@ from tokenguard import (
     TokenGuardMiddleware,
     Use,
 )
+from tokenguard import cache as cache_module
 from tokenguard import usage as usage_module
 from tokenguard.clock import DAY, SECOND
 from tokenguard.ratelimits import RateLimiter
@@ -155,6 +156,21 @@ def test_what_a_token_was_asked_for_adds_up(world: World, store: CountingStore) 
     use = last_use(store, issued)
     assert use is not None
     assert (use.scopes, use.address) == (Scopes(["groups:read", "users:read"]), "192.0.2.3")
+
+
+def test_also_where_it_was_asked_for_more_than_is_remembered(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "MANY_MET", 2)
+    names = ["groups:read", "users:manage", "users:read"]
+    issued = world.issue("users:manage groups:read")
+    for name in names * 3:
+        world.use(issued, name)
+    world.usage.write(everything=True)
+    use = last_use(store, issued)
+    assert use is not None
+    assert list(use.scopes) == names
+    assert requests(store, issued) == 9
 
 
 def test_days_are_counted_apart_across_midnight(world: World, store: CountingStore) -> None:
