@@ -39,6 +39,7 @@ def main() -> None:
         names = rest if given.again else [f"tokenguard.{module}.*" for module in modules]
         if names and subprocess.run(["mutmut", "run", "--max-children", "1", *names], stdout=sys.stderr).returncode:
             sys.exit("mutmut failed")
+    sys.stdout.writelines(f"{line}\n" for line in _report(modules))
 
 
 def _report(modules: Iterable[str]) -> Iterable[str]:

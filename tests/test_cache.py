@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tokenguard import (
+    AuthScheme,
     Guard,
     InvalidToken,
     Issued,
     Issuer,
     MemoryStore,
+    RequestGuard,
     ScopeCatalog,
     Secret,
     SigningKeys,
@@ -153,6 +155,15 @@ def test_at_steady_state_a_request_costs_no_query(fleet: Fleet) -> None:
         assert fleet.here.queries(issued) == (0, 0)
 
 
+def test_what_the_short_way_has_found_out_is_remembered(fleet: Fleet) -> None:
+    requests = RequestGuard(fleet.here.guard, AuthScheme())
+    issued = fleet.issue()
+    for _ in range(3):
+        environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
+        assert requests.wave_through(environ, None) is not None
+    assert len(fleet.here.store.finds) == 1
+
+
 def test_the_feed_is_asked_for_twice_a_second_at_most(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)
@@ -284,6 +295,22 @@ def test_what_was_read_before_a_commit_of_this_process_is_not_remembered_after_i
     assert here.why_not(issued) == "revoked"
 
 
+def test_what_was_read_again_since_something_else_had_happened_is_remembered() -> None:
+    store = MemoryStore()
+    here = Process(store)
+    world = World(store)
+    issued = world.issue()
+
+    def meanwhile() -> None:
+        here.store.after_find = int
+        world.issue(client=issued.token.client_id)
+
+    here.store.after_find = meanwhile
+    assert here.why_not(issued) == ""
+    assert here.store.finds == [False, True]
+    assert here.queries(issued) == (0, 0)
+
+
 def test_what_was_read_before_the_feed_told_of_it_is_not_remembered(fleet: Fleet) -> None:
     issued = fleet.issue()
 
@@ -304,6 +331,15 @@ def test_what_was_read_before_an_eviction_from_without_is_not_remembered(fleet: 
     fleet.here.store.after_find = lambda: fleet.here.cache.evict(issued.token.id, fleet.client.id)
     assert fleet.here.why_not(issued) == ""
     assert len(fleet.here.cache) == 0
+
+
+def test_what_is_evicted_is_read_again_and_nothing_else(fleet: Fleet) -> None:
+    one, two = fleet.issue(), fleet.issue()
+    assert fleet.here.why_not(one) == fleet.here.why_not(two) == ""
+    fleet.here.cache.evict(one.token.id, fleet.client.id)
+    assert (fleet.here.queries(two), fleet.here.queries(one)) == ((0, 0), (1, 0))
+    fleet.here.cache.evict(None, fleet.client.id)
+    assert (fleet.here.queries(two), fleet.here.queries(one)) == ((1, 0), (1, 0))
 
 
 # The history
@@ -474,11 +510,21 @@ def test_past_the_bound_a_store_that_is_away_means_503_and_no_401(fleet: Fleet) 
     fleet.here.seconds.now += 0.9
     assert fleet.here.why_not(issued) == ""
     fleet.here.seconds.now += 0.2
-    assert fleet.here.why_not(issued).startswith("store:")
+    assert fleet.here.why_not(issued) == "store: the store has just failed, and is asked again in a moment"
     assert fleet.here.why_not(fleet.issue()).startswith("store:")
     fleet.here.store.before_feed = fleet.here.store.before_find = int
     fleet.here.seconds.now += PAUSE + 0.1
     assert fleet.here.why_not(issued) == ""
+
+
+def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    issued = fleet.issue()
+    fleet.here.store.before_feed = fail
+    with pytest.raises(TemporarilyUnavailable) as refused:
+        fleet.here.guard.authenticate(issued.text)
+    why = "the database cannot be used: connection refused"
+    assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
+    assert caplog.messages == [f"the token store failed: {why}"]
 
 
 def test_in_the_time_of_grace_only_what_is_remembered_goes_on() -> None:

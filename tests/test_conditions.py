@@ -228,7 +228,9 @@ def test_the_guard_refuses_other_networks(world: World, on: str) -> None:
     for address in ("10.1.0.1", "11.0.0.1", "::1", "\x1b[31m", "", None):
         with pytest.raises(NetworkNotAllowed) as refused:
             world.guard.authenticate(issued.text, address)
-        assert (refused.value.status, refused.value.token_id) == (403, issued.token.id)
+        # The operator is told who came from where.
+        assert (refused.value.status, refused.value.reason) == (403, f"network: {address!a}")
+        assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, client.id)
         assert str(refused.value).isprintable()
         assert str(address) not in refused.value.detail or not address
 

@@ -159,6 +159,29 @@ def test_a_disabled_clients_tokens_are_refused_until_it_is_enabled(world: World)
     world.guard.authenticate(issued.text)
 
 
+@pytest.mark.parametrize("end", ["revoked", "client disabled", "another text is on record"])
+def test_the_refusal_names_whose_it_is_to_the_operator(world: World, end: str) -> None:
+    issued = world.issue()
+    text = issued.text
+    if end == "revoked":
+        world.issuer.revoke(issued.token.id, actor="tests")
+    elif end == "client disabled":
+        world.issuer.disable("billing", actor="tests")
+    else:
+        signed = f"tg_{issued.token.id}_{'0' * 32}"
+        text = Secret(signed + Tagger(Secret(KEY)).tag(signed))
+    with pytest.raises(InvalidToken, match=end) as refused:
+        world.guard.authenticate(text)
+    assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
+
+
+def test_the_id_of_a_token_that_is_on_record_no_more_is_named_to_the_operator(world: World) -> None:
+    unknown = world.tokens.mint()
+    with pytest.raises(InvalidToken, match="unknown") as refused:
+        world.guard.authenticate(unknown.text)
+    assert (refused.value.token_id, refused.value.client_id) == (unknown.id, None)
+
+
 def test_effective_scopes_follow_the_client(world: World) -> None:
     issued = world.issue("users:manage groups:read")
     assert world.scopes_of(issued) == Scopes.parse("users:manage users:read groups:read")
@@ -178,6 +201,7 @@ def test_authorize_returns_or_raises_with_the_scopes_named(world: World) -> None
         world.guard.authorize(identity, Requirement.scopes("users:manage", any_of=("groups:read", "x")))
     assert refused.value.scopes == ("users:manage", "groups:read", "x")
     assert "users:manage and any of groups:read x" in refused.value.detail
+    assert (refused.value.token_id, refused.value.client_id) == (identity.token_id, identity.client_id)
 
 
 def test_a_token_without_effective_scopes_may_do_nothing(world: World) -> None:
@@ -189,13 +213,29 @@ def test_a_token_without_effective_scopes_may_do_nothing(world: World) -> None:
             world.guard.authorize(identity, Requirement((name,)))
 
 
-def test_a_store_that_is_down_is_neither_yes_nor_no(world: World, store: CountingStore) -> None:
+def test_a_store_that_is_down_is_neither_yes_nor_no(
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
     issued = world.issue()
     store.down = True
-    with pytest.raises(TemporarilyUnavailable):
-        world.guard.authenticate(issued.text)
+    for _ in range(3):
+        with pytest.raises(TemporarilyUnavailable) as refused:
+            world.guard.authenticate(issued.text)
+        assert refused.value.token_id == issued.token.id
     # What needs no store is still answered.
     refusal(world, "tg_garbage")
+    # The log has the one time that it was asked, not those who are turned away because of it.
+    assert caplog.messages == ["the token store failed: the database cannot be used: connection refused"]
+
+
+def test_what_has_ended_is_not_recalled_for_an_event_loop(world: World) -> None:
+    issued = world.issue(expires_in=60)
+    key = world.tokens.key(issued.text.reveal())
+    world.guard.authenticate(issued.text)
+    world.clock.move(59.999_999)
+    assert world.guard.recall(key) is not None
+    world.clock.move(0.000_001)
+    assert world.guard.recall(key) is None
 
 
 def test_no_text_of_a_token_is_in_a_traceback_with_its_locals(world: World, store: CountingStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
     AuthScheme,
+    Client,
     Conditions,
     ConfigurationError,
     Guard,
@@ -58,6 +60,8 @@ class Store(MemoryStore):
 
     asked = 0
     down = False
+    #: What happens once, while a token is being looked up.
+    meanwhile: Callable[[], object] = staticmethod(int)
 
     def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
         self.asked += 1
@@ -69,7 +73,10 @@ class Store(MemoryStore):
         self.asked += 1
         if self.down:
             raise StoreUnavailable("the database cannot be used")
-        return super().find_foreign(token_id, client_id)
+        found = super().find_foreign(token_id, client_id)
+        meanwhile, self.meanwhile = self.meanwhile, int
+        meanwhile()
+        return found
 
 
 @dataclass
@@ -104,6 +111,12 @@ class Service:
 
     def who(self, text: str) -> Identity:
         return self.guard.authenticate(Secret(text), "192.0.2.1")
+
+    def register(self, **options: Any) -> Client:
+        return register_client(self.issuer, self.idp.issuer, "0oa1nightly", actor="tests", **options)
+
+    def revoke(self) -> None:
+        revoke_token(self.issuer, self.idp.issuer, "0oa1nightly", self.idp.claims["jti"], actor="tests")
 
     def refusal(self, text: str) -> str:
         with pytest.raises(InvalidToken) as refused:
@@ -225,6 +238,12 @@ def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
     assert service.idp.asked == []
 
 
+@pytest.mark.parametrize("text", ["é.a.b", "\ud800.a.b", "\ud800" * 8193, "\ud800", ""])
+def test_what_is_no_ascii_is_no_token(service: Service, text: str) -> None:
+    assert service.refusal(text) == "not a token of this service"
+    assert service.idp.asked == []
+
+
 def test_the_edges_of_the_leeway(service: Service) -> None:
     assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
     for beyond in ({"exp": AT - 60}, {"nbf": AT + 61}, {"iat": AT + 61}):
@@ -277,6 +296,7 @@ def test_one_key_without_an_id_is_enough(service: Service) -> None:
 
 
 def test_a_repeated_token_asks_nobody(service: Service) -> None:
+    service.register()
     text = service.idp.token()
     service.who(text)
     asked, service.idp.asked = service.store.asked, []
@@ -470,6 +490,47 @@ def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
     assert again.revoked_at == AT * 1_000_000
 
 
+def test_a_token_is_revoked_whose_client_was_known_before(service: Service) -> None:
+    service.register()
+    text, other = service.idp.token(), service.idp.token(jti="another")
+    for known in (text, other):
+        service.who(known)
+    service.revoke()
+    assert service.refusal(text) == "revoked"
+    service.store.down = True
+    assert service.who(other)  # that one alone was forgotten
+
+
+def test_the_refusal_names_whose_it_is_to_the_operator(service: Service) -> None:
+    text = service.idp.token()
+    service.revoke()
+    with pytest.raises(InvalidToken, match="revoked") as refused:
+        service.who(text)
+    assert (refused.value.token_id, refused.value.client_id) == (service.idp.claims["jti"], "0oa1nightly")
+
+
+def test_a_revocation_while_a_token_is_being_verified_holds(service: Service) -> None:
+    text = service.idp.token()
+    service.store.meanwhile = service.revoke
+    assert service.refusal(text) == "revoked"
+
+
+def test_a_change_while_a_token_is_being_verified_is_read_once(service: Service) -> None:
+    text = service.idp.token()
+    service.store.meanwhile = lambda: service.issuer.register("other", "users:read", actor="tests")
+    service.who(text)
+    asked = service.store.asked
+    assert service.who(text)
+    assert service.store.asked == asked == 2
+
+
+def test_a_client_that_is_registered_later_is_limited_from_then_on(service: Service) -> None:
+    text = service.idp.token()
+    assert service.who(text).scopes == Scopes(["users:read"])
+    service.register(scopes="groups:read")
+    assert service.who(text).scopes == Scopes()
+
+
 def test_every_text_of_a_revoked_token_is_forgotten(service: Service) -> None:
     service.idp.keys = {"one": EC_KEY}
     texts = [service.idp.token() for _ in range(3)]  # each signed anew, as this algorithm does
@@ -567,8 +628,9 @@ def test_a_revoked_token_is_not_forgotten_before_it_ends(service: Service) -> No
 
 def test_without_the_store_nobody_says_yes_or_no(service: Service) -> None:
     service.store.down = True
-    with pytest.raises(TemporarilyUnavailable):
+    with pytest.raises(TemporarilyUnavailable, match="the database cannot be used") as refused:
         service.who(service.idp.token())
+    assert refused.value.token_id == service.idp.claims["jti"]
 
 
 # In a request
@@ -588,6 +650,7 @@ def test_a_request_of_a_stranger_takes_the_short_way_and_leaves_no_use(service: 
         assert found.identity.client_id == "0oa1nightly"
         assert request[OUTCOME][3] is LET_IN
     assert not service.usage.due
+    assert service.store.asked == 1
     assert not service.usage._waiting
 
 

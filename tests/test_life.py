@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,9 @@ from tokenguard import (
     StoreUnavailable,
     UnknownToken,
 )
-from tokenguard.clock import LONGEST, SECOND
+from tokenguard.clock import DAY, LONGEST, SECOND
 from tokenguard.scopes import ANY_TOKEN
+from tokenguard.store import NewUse, Standing
 
 from .conftest import StoppedClock, World, run_together, why_not, works
 
@@ -336,6 +338,41 @@ def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(clock: 
         requests.after_response()
         clock.move(50)
     assert not usage.due
+
+
+class Lagging(MemoryStore):
+    """Answers as a replica that has heard of no use, unless the primary is to be asked."""
+
+    def __init__(self, clock: StoppedClock, replicated: bool) -> None:
+        super().__init__(clock)
+        self.replicated = replicated
+        self.failing = True
+
+    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+        found = super().standing(token_id, primary=primary)
+        return found if found is None or primary or not self.replicated else found._replace(last_used_at=None)
+
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        if self.failing:
+            raise StoreUnavailable("the database cannot be written")
+        return super().record_uses(uses)
+
+
+@pytest.mark.parametrize("replicated", [False, True])
+def test_uses_that_could_not_be_written_for_as_long_as_its_timeout_keep_a_token_alive(
+    clock: StoppedClock, replicated: bool
+) -> None:
+    store = Lagging(clock, replicated)
+    world = World(store, clock)
+    issued = world.issue(idle_timeout=61)
+    for _ in range(3):
+        world.use(issued)
+        clock.move(50)
+    store.failing = False
+    assert works(world, issued)
+    assert store.use_by_day(issued.token.id) == {(clock() - SECOND) // DAY: 3}
+    clock.move(61 + 60 - 50)
+    assert why_not(world, issued) == "idle"
 
 
 def test_an_end_that_the_store_does_not_agree_to_is_not_asked_for_at_every_request(clock: StoppedClock) -> None:

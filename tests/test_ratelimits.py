@@ -220,8 +220,9 @@ def test_the_refusal_names_whose_it_is_to_the_operator(world: World) -> None:
 def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
     world = World(MemoryStore())
     issued = world.issue(conditions=limited("1/hour"))
-    with pytest.raises(TemporarilyUnavailable, match="set RATE_LIMIT_URL"):
+    with pytest.raises(TemporarilyUnavailable) as refused:
         world.guard.authenticate(issued.text)
+    assert refused.value.reason == "there is a rate limit, and nothing that counts: set RATE_LIMIT_URL"
 
 
 # Redis
@@ -331,6 +332,14 @@ def test_with_redis_away_requests_are_refused_if_so_set(caplog: pytest.LogCaptur
     assert "hunter2secret" not in str(refused.value) + caplog.text
     # Who has no rate is not held up.
     assert ask(world, world.issue(client=client.id).text.reveal()).status_code == 200
+
+
+def test_the_operator_is_told_whose_request_could_not_be_counted() -> None:
+    world = World(MemoryStore(), limiter=RateLimiter(AWAY, fail_open=False))
+    issued = world.issue(conditions=limited("1/hour"))
+    with pytest.raises(TemporarilyUnavailable, match=r"^rate limits: ConnectionError$") as refused:
+        world.guard.authenticate(issued.text)
+    assert refused.value.token_id == issued.token.id
 
 
 def test_the_options_decide() -> None:

@@ -30,6 +30,7 @@ from tokenguard import (
     TokenGuardMiddleware,
     Use,
 )
+from tokenguard import cache as cache_module
 from tokenguard import usage as usage_module
 from tokenguard.clock import DAY, SECOND
 from tokenguard.ratelimits import RateLimiter
@@ -120,6 +121,18 @@ def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: C
     assert (requests(store, quiet), requests(store, busy)) == (2, 3)
 
 
+def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, store: CountingStore) -> None:
+    client = world.client()
+    issued = world.issue(client=client.id)
+    for number in range(3):
+        world.use(issued)
+        world.issuer.set_conditions(client.id, Conditions.parse(deny=[f"198.51.100.{number}"]), actor="tests")
+    world.use(issued)
+    assert len(store.writes) == 1
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 4
+
+
 def test_two_workers_write_once_a_minute_each(world: World, store: CountingStore) -> None:
     issued = world.issue()
     other = World(store, world.clock)
@@ -143,6 +156,21 @@ def test_what_a_token_was_asked_for_adds_up(world: World, store: CountingStore) 
     use = last_use(store, issued)
     assert use is not None
     assert (use.scopes, use.address) == (Scopes(["groups:read", "users:read"]), "192.0.2.3")
+
+
+def test_also_where_it_was_asked_for_more_than_is_remembered(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "MANY_MET", 2)
+    names = ["groups:read", "users:manage", "users:read"]
+    issued = world.issue("users:manage groups:read")
+    for name in names * 3:
+        world.use(issued, name)
+    world.usage.write(everything=True)
+    use = last_use(store, issued)
+    assert use is not None
+    assert list(use.scopes) == names
+    assert requests(store, issued) == 9
 
 
 def test_days_are_counted_apart_across_midnight(world: World, store: CountingStore) -> None:
@@ -351,6 +379,23 @@ def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: Co
     # Of those asked for, the ones that it was let in by.
     assert (list(use.scopes), use.address) == (["users:read"], "192.0.2.9")
     assert requests(store, issued) == 1
+
+
+def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
+    world: World, store: CountingStore
+) -> None:
+    issued = world.issue()
+    requests_guard = RequestGuard(world.guard, AuthScheme())
+    for _ in range(3):
+        world.clock.move(3600)
+        asked = environ(issued)
+        assert requests_guard.authenticate(asked) is not None
+        assert requests_guard.wave_through(asked, ANY_TOKEN) or requests_guard.admit(asked, ANY_TOKEN)
+        requests_guard.after_response()
+        use = last_use(store, issued)
+        assert use is not None
+        assert use.last_used_at == world.clock()
+    assert requests(store, issued) == 3
 
 
 def test_refused_requests_are_no_use(world: World, store: CountingStore) -> None:

@@ -7,7 +7,6 @@ letter for what is asked for, one for where it comes from, and its headers in th
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -87,8 +86,6 @@ STORE = MemoryStore(CLOCK)
 WORLD = World(STORE, clock=CLOCK)
 TEXTS = _fill(WORLD)
 BEGIN, DATA = CLOCK.micros, STORE._data
-#: The guards' own lines about each refusal are not what is looked at here.
-logging.getLogger("tokenguard").setLevel(logging.CRITICAL)
 
 
 class Side:
