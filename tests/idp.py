@@ -53,8 +53,8 @@ class Idp:
         return (200, json.dumps(found).encode()) if found is not None else (404, b"not found")
 
     def fetch(self, url: str) -> dict[str, Any] | None:
-        """As :func:`tokenguard.jwks.fetch`, without a network."""
-        from tokenguard.jwks import KeysUnavailable
+        """As :func:`tokenguard.issuers.jwks.fetch`, without a network."""
+        from tokenguard.issuers.jwks import KeysUnavailable
 
         status, body = self.answer(url.removeprefix(self.base))
         if status not in (200, 404):

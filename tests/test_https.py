@@ -13,8 +13,8 @@ import pytest
 
 from tokenguard import ConfigurationError, Secret, TemporarilyUnavailable
 from tokenguard.clock import now
-from tokenguard.https import Received, Unreachable, checked_endpoint, exchange
-from tokenguard.opaque import MAX_BYTES, IntrospectedIssuer, IntrospectionSource
+from tokenguard.issuers.https import Received, Unreachable, checked_endpoint, exchange
+from tokenguard.issuers.opaque import MAX_BYTES, IntrospectedIssuer, IntrospectionSource
 from tokenguard.scopes import ScopeCatalog
 
 from .idp import Idp

@@ -39,8 +39,8 @@ from tokenguard import (
 )
 from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
-from tokenguard.jwks import KeysUnavailable, fetch, metadata_urls
-from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.issuers.jwks import KeysUnavailable, fetch, metadata_urls
+from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
 from tokenguard.revocation import revocation_app
@@ -843,8 +843,8 @@ def test_an_issuer_that_does_not_come_to_an_end_is_hung_up_on(
     trusted_idp.hangs = threading.Event()
     try:
         for of_all, of_each_read in [(0.2, 30.0), (30.0, 0.2)]:
-            monkeypatch.setattr("tokenguard.jwks.TIMEOUT", of_each_read)
-            monkeypatch.setattr("tokenguard.jwks.DEADLINE", of_all)
+            monkeypatch.setattr("tokenguard.issuers.jwks.TIMEOUT", of_each_read)
+            monkeypatch.setattr("tokenguard.issuers.jwks.DEADLINE", of_all)
             with pytest.raises(KeysUnavailable):
                 fetch(trusted_idp.issuer + "/v1/keys")
     finally:

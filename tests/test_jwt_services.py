@@ -28,7 +28,7 @@ from tokenguard.errors import InvalidToken
 from tokenguard.flask import TokenGuard, current_identity, require_scopes
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.issuer import Issuer
-from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.prune import prune
 from tokenguard.sources import local_client_id
 from tokenguard.store import NewUse

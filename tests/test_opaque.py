@@ -32,11 +32,11 @@ from tokenguard import (
     TokenCache,
     TokenFormat,
 )
-from tokenguard.asking import MAX_KEPT
 from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
-from tokenguard.https import Received, Unreachable
-from tokenguard.opaque import IntrospectedIssuer, IntrospectionSource
+from tokenguard.issuers.asking import MAX_KEPT
+from tokenguard.issuers.https import Received, Unreachable
+from tokenguard.issuers.opaque import IntrospectedIssuer, IntrospectionSource
 
 from .conftest import KEY, StoppedClock, run_together
 from .services.common import CATALOG

@@ -14,8 +14,8 @@ from typing import Any
 from tokenguard import InvalidToken, ScopeCatalog, Scopes, Secret
 from tokenguard.clock import LONGEST, SECOND
 from tokenguard.errors import TOKEN_SHAPED
-from tokenguard.jwks import PublicKey
-from tokenguard.jwt import JWTSource, TrustedIssuer
+from tokenguard.issuers.jwks import PublicKey
+from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.sources import MAX_LENGTH, ForeignToken
 
 from . import fields

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from .cache import monotonic
+from ..cache import monotonic
+from ..clock import DAY, SECOND
+from ..errors import ConfigurationError, InvalidToken
+from ..scopes import ScopeCatalog
+from ..sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
+from ..tokens import Secret
 from .claims import NO_END, read_claims
-from .clock import DAY, SECOND
-from .errors import ConfigurationError, InvalidToken
 from .https import checked_endpoint
 from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
 from .members import members
-from .scopes import ScopeCatalog
-from .sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
-from .tokens import Secret
 from .trust import Trust, once, texts, whole
 
 DEFAULT_ALGORITHMS = ("RS256", "ES256")

@@ -12,11 +12,11 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .breaker import Breaker, NotAsked
-from .clock import SECOND
-from .complaints import Complaint
-from .errors import TemporarilyUnavailable
-from .forks import in_children
+from ..breaker import Breaker, NotAsked
+from ..clock import SECOND
+from ..complaints import Complaint
+from ..errors import TemporarilyUnavailable
+from ..forks import in_children
 from .https import Unreachable
 
 #: How many answers are kept; the oldest make room.

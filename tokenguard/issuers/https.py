@@ -12,8 +12,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from .errors import ConfigurationError
-from .resource import checked_url
+from ..errors import ConfigurationError
+from ..resource import checked_url
 
 _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .complaints import Complaint
-from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
-from .forks import in_children
+from ..complaints import Complaint
+from ..errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
+from ..forks import in_children
 from .https import Unreachable, checked_endpoint, exchange
 from .members import members
 

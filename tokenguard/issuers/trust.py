@@ -7,9 +7,9 @@ from functools import lru_cache
 from inspect import Parameter, signature
 from typing import Any, Self
 
-from .errors import ConfigurationError, InvalidValue
-from .resource import checked_url
-from .scopes import ScopeCatalog, Scopes
+from ..errors import ConfigurationError, InvalidValue
+from ..resource import checked_url
+from ..scopes import ScopeCatalog, Scopes
 
 #: As much as is kept of one.
 MAX_ISSUER_LENGTH = 255

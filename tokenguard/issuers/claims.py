@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .clock import LONGEST, SECOND
-from .errors import TOKEN_SHAPED, InvalidToken
-from .identity import Claims
-from .scopes import ScopeCatalog
-from .sources import ForeignToken
+from ..clock import LONGEST, SECOND
+from ..errors import TOKEN_SHAPED, InvalidToken
+from ..identity import Claims
+from ..scopes import ScopeCatalog
+from ..sources import ForeignToken
 from .trust import Trust
 
 #: An end that never comes, in epoch microseconds.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
+from ..scopes import ScopeCatalog
+from ..sources import Source
 from .jwt import JWTSource, TrustedIssuer
 from .opaque import IntrospectedIssuer, IntrospectionSource
-from .scopes import ScopeCatalog
-from .sources import Source
 
 AnyIssuer: TypeAlias = TrustedIssuer | IntrospectedIssuer
 

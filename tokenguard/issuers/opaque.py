@@ -15,17 +15,17 @@ from functools import cached_property
 from itertools import combinations, product
 from urllib.parse import quote, urlencode
 
+from ..cache import monotonic
+from ..clock import SECOND
+from ..errors import ConfigurationError, InvalidToken
+from ..frames import forget
+from ..scopes import ScopeCatalog
+from ..sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
+from ..tokens import Secret
 from .asking import Asking, NoAnswer
-from .cache import monotonic
 from .claims import read_claims
-from .clock import SECOND
-from .errors import ConfigurationError, InvalidToken
-from .frames import forget
 from .https import Received, TooLong, Unreachable, checked_endpoint, exchange
 from .members import members
-from .scopes import ScopeCatalog
-from .sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
-from .tokens import Secret
 from .trust import Trust, once, texts, whole
 
 #: Seconds for which a yes holds, and at most; and for which anything else does.
@@ -59,9 +59,9 @@ class IntrospectedIssuer(Trust):
     ``client_secret`` (HTTP Basic, RFC 6749 section 2.3.1), or with ``bearer_token``. Only texts that begin with
     ``prefix`` (of several any will do) and have at most ``max_length`` characters are sent there. ``audience`` is how
     it names this service; without it, answers are taken for whomever the tokens are. ``scopes`` are as
-    :class:`tokenguard.jwt.TrustedIssuer` has them. A yes holds for ``max_age`` seconds and never beyond the token's
-    end, a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` questions may be under way at
-    a time. Raises ConfigurationError for a value that cannot be used.
+    :class:`tokenguard.issuers.jwt.TrustedIssuer` has them. A yes holds for ``max_age`` seconds and never beyond the
+    token's end, a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` questions may be
+    under way at a time. Raises ConfigurationError for a value that cannot be used.
     """
 
     def __init__(
