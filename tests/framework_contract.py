@@ -20,7 +20,7 @@ import pytest
 from sample_flask.playground import gunicorn
 from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.clock import SECOND, now
-from tokenguard.posted import FORM
+from tokenguard.posted import FORM, MAX_BODY
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import EventFilter, EventKind, State
 
@@ -448,7 +448,7 @@ class FrameworkContract:
             running.server.request("POST", "/revoke", [("Authorization", f"Bearer {text}")], b""),
         ):
             same_error(answer, 400, "invalid_request")
-        same_error(revoke(running, f"token={text}&padding={'x' * 9000}"), 413, "invalid_request")
+        same_error(revoke(running, f"token={text}&padding={'x' * MAX_BODY}"), 413, "invalid_request")
         assert running.server.get("/read", text).status == 200
 
     def test_a_token_is_revoked_with_post_alone(self, running: Running) -> None:
@@ -527,7 +527,7 @@ class FrameworkContract:
             introspect(running, caller, json.dumps({"token": text}), content_type="application/json"),
         ):
             same_error(answer, 400, "invalid_request")
-        same_error(introspect(running, caller, f"token={text}&padding={'x' * 9000}"), 413, "invalid_request")
+        same_error(introspect(running, caller, f"token={text}&padding={'x' * MAX_BODY}"), 413, "invalid_request")
         for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
             answer = introspect(running, caller, f"token={text}", method=method)
             same_error(answer, 405, "invalid_request")

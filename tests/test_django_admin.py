@@ -697,7 +697,7 @@ class TestPage:
         for url in (f"{TOKENS}{token.id}/change/", f"{CLIENTS}{client}/change/"):
             with CaptureQueriesContext(connections["default"]) as queries:
                 assert browser.get(url).status_code == 200
-            assert len(queries) <= 8
+            assert len(queries) <= 9
 
 
 def plain(answer: Any) -> str:
