@@ -236,7 +236,7 @@ class StoreContract:
     def test_the_feed_is_bounded(self, filled: Store) -> None:
         with filled.transaction() as tx:
             for _ in range(FEED_LIMIT):
-                tx.put_token(TOKEN, change())
+                tx.note(change(EventKind.POLICY_REFUSED))
         feed = filled.feed(1)
         assert feed.revision == FEED_LIMIT + 2
         assert [event.number for event in feed.events] == list(range(1, FEED_LIMIT + 1))
