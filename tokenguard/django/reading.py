@@ -22,9 +22,9 @@ Rows = list[tuple[Any, ...]]
 class Query:
     """A statement that only reads, in the words of each driver, made once."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, for_sqlite: str | None = None) -> None:
         self.text = text
-        self._for_sqlite = text.replace("%s", "?")
+        self._for_sqlite = (for_sqlite or text).replace("%s", "?")
         # One message, and so one transaction, which takes the setting with it when it ends: also where a pooler gives
         # the next one to another connection.
         self._within_time = f"SET LOCAL statement_timeout = {round(READ_TIMEOUT * 1000)}; {text}"

@@ -58,7 +58,12 @@ _BY_ID = """
     WHERE r.id = 1
 """
 _FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
-_STAND = Query(f"SELECT r.revision, {', '.join(f'{_TABLES[kind]}.{name}' for kind, name in STANDING)} {_BY_ID}")
+_STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
+# Of a column, Django's connections to SQLite look for a converter by its declared type each time; an expression has none.
+_STAND = Query(
+    f"SELECT {', '.join(_STANDING)} {_BY_ID}",
+    for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_BY_ID}",
+)
 _FIND_FOREIGN = Query(f"""
     SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
     LEFT JOIN tokenguard_token t ON t.id = %s
