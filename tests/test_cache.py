@@ -527,6 +527,19 @@ def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, capl
     assert caplog.messages == [f"the token store failed: {why}"]
 
 
+def test_there_is_no_time_of_grace_unless_it_is_asked_for(fleet: Fleet) -> None:
+    issued, seconds = fleet.issue(), fleet.here.seconds
+    guard = fleet.here.guard
+    guard.cache = TokenCache(fleet.here.store, monotonic=seconds)  # type: ignore[arg-type]
+    guard.authenticate(issued.text)
+    fleet.here.store.before_feed = fail
+    seconds.now += 1
+    guard.authenticate(issued.text)
+    seconds.now += 0.001
+    with pytest.raises(TemporarilyUnavailable):
+        guard.authenticate(issued.text)
+
+
 def test_in_the_time_of_grace_only_what_is_remembered_goes_on() -> None:
     fleet = Fleet(stale_grace=60)
     issued, other = fleet.issue(), fleet.issue()
@@ -662,6 +675,12 @@ def test_the_cache_is_bounded() -> None:
         assert len(fleet.here.cache) <= 10
     assert fleet.here.queries(tokens[-1])[0] == 0
     assert fleet.here.queries(tokens[0])[0] == 1
+
+
+def test_a_size_of_1_remembers_one() -> None:
+    fleet = Fleet(size=1)
+    one, two = fleet.issue(), fleet.issue()
+    assert [fleet.here.queries(issued)[0] for issued in (one, one, two, two, one)] == [1, 0, 1, 0, 1]
 
 
 def test_a_size_of_0_remembers_nothing() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,12 @@ from . import TARGETS, read_corpus, write_corpus
 MAX_LENGTH = 400
 #: An input that takes longer is a finding of its own.
 SECONDS_FOR_ONE = 5
+#: Runs this module as ``-m`` does, but begins to instrument before the package of the tests imports tokenguard.
+INSTRUMENTED = """
+import atheris, runpy
+with atheris.instrument_imports(include=["tokenguard", "tests.fuzz"]):
+    runpy.run_module("tests.fuzz", run_name="__main__", alter_sys=True)
+"""
 
 
 def main() -> None:
@@ -51,7 +58,7 @@ def _explore(target: str, seconds: int) -> bool:
         words.write_text("".join(f'"{_escaped(word)}"\n' for word in import_module(f"tests.fuzz.{target}").DICTIONARY))
         # To merge, libFuzzer starts itself again by the name it was given.
         again = Path(folder) / "again"
-        again.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.fuzz {target} --under-atheris "$0" "$@"\n')
+        again.write_text(f'#!/bin/sh\nexec {shlex.join(_under_atheris(target))} "$0" "$@"\n')
         again.chmod(0o700)
         limits = [f"-max_len={MAX_LENGTH}", f"-timeout={SECONDS_FOR_ONE}"]
         run = [f"-max_total_time={seconds}", f"-dict={words}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
@@ -69,8 +76,11 @@ def _escaped(word: str) -> str:
 
 
 def _atheris(target: str, *arguments: str) -> bool:
-    command = [sys.executable, "-m", "tests.fuzz", target, "--under-atheris", *arguments]
-    return subprocess.run(command, check=False).returncode == 0
+    return subprocess.run([*_under_atheris(target), *arguments], check=False).returncode == 0
+
+
+def _under_atheris(target: str) -> list[str]:
+    return [sys.executable, "-c", INSTRUMENTED, target, "--under-atheris"]
 
 
 def _run_atheris(target: str, arguments: Sequence[str]) -> None:
@@ -79,10 +89,7 @@ def _run_atheris(target: str, arguments: Sequence[str]) -> None:
 
     # The guards' own lines about each refusal are not what is looked at here.
     logging.getLogger("tokenguard").setLevel(logging.CRITICAL)
-    atheris.enabled_hooks.add("RegEx")
-    with atheris.instrument_imports(include=["tokenguard", "tests.fuzz"]):
-        module = import_module(f"tests.fuzz.{target}")
-    atheris.Setup(list(arguments), module.test_one_input)
+    atheris.Setup(list(arguments), import_module(f"tests.fuzz.{target}").test_one_input)
     atheris.Fuzz()
 
 
