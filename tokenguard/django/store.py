@@ -59,7 +59,8 @@ _BY_ID = """
 """
 _FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
 _STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
-# For a column, Django's connections to SQLite look for a converter by its declared type each time; not for an expression.
+# Django's connections to SQLite look for a converter of each column by its declared type, every time. An expression
+# has none.
 _STAND = Query(
     f"SELECT {', '.join(_STANDING)} {_BY_ID}",
     for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_BY_ID}",
