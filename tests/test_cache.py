@@ -27,6 +27,7 @@ from tokenguard import (
     TokenCache,
     TokenFormat,
 )
+from tokenguard import cache as cache_module
 from tokenguard.breaker import PATIENCE, PAUSE, Breaker, NotAsked
 from tokenguard.clock import SECOND
 from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
@@ -613,6 +614,46 @@ def test_one_finds_out_whether_the_store_is_back_while_the_others_do_not_wait() 
 
     assert breaker.call(found_back) == 2
     assert breaker.call(lambda: 1) == 1
+
+
+def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "PATIENCE", 60)
+    issued = fleet.issue()
+    fleet.here.store.before_feed = fail
+    assert fleet.here.why_not(issued).startswith("store:")
+    with fleet.here.cache._reading:  # another thread is finding out
+        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+
+
+class Announced:
+    """A lock that tells when somebody is about to wait for it."""
+
+    def __init__(self, lock: threading.Lock, tell: Callable[[], object]) -> None:
+        self.lock, self.tell = lock, tell
+        self.release = lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self.lock.locked():
+            self.tell()
+        return self.lock.acquire(blocking, timeout)
+
+
+def test_who_needs_what_another_is_asking_for_waits_for_that(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "PATIENCE", 30)
+    issued = fleet.issue()
+    asking, waiting = threading.Event(), threading.Event()
+    fleet.here.cache._reading = Announced(fleet.here.cache._reading, waiting.set)  # type: ignore[assignment]
+    fleet.here.store.before_feed = lambda: (asking.set(), waiting.wait(30))
+    outcomes: list[str] = []
+
+    def wait() -> None:
+        assert asking.wait(30)
+        outcomes.append(fleet.here.why_not(issued))
+
+    run_together([lambda: outcomes.append(fleet.here.why_not(issued)), wait])
+    assert outcomes == ["", ""]
 
 
 def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:

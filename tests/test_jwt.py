@@ -474,6 +474,15 @@ def test_a_revocation_elsewhere_is_known_from_the_feed() -> None:
     assert service.refusal(text) == "revoked"
 
 
+def test_the_first_change_that_there_ever_was_is_known_from_the_feed_too() -> None:
+    service = Service(store=Elsewhere())
+    text = service.idp.token()
+    assert service.who(text).scopes == Scopes(["users:read"])
+    service.register(scopes="groups:read")
+    service.seconds = 0.6
+    assert service.who(text).scopes == Scopes()
+
+
 def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
     text, other = service.idp.token(), service.idp.token(jti="another")
     for known in (text, other):

@@ -100,9 +100,8 @@ class Guard:
             verified = self.cache.get(key)
         except StoreError as error:
             raise self._unavailable(error) from error
-        # The clock is asked in any case: what is noted of a use goes by when it was asked last.
-        at = self.clock()
-        return None if verified is None or at >= verified.ends_at else verified
+        # Also for one that never ends: what is noted of its use goes by when the clock was asked last.
+        return None if verified is None or self.clock() >= verified.ends_at else verified
 
     def recall(self, key: bytes) -> Verified | None:
         """The same, without asking anybody: None also where that is due."""
