@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import traceback
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
@@ -39,7 +42,7 @@ from tokenguard import (
 )
 from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
-from tokenguard.issuers.jwks import KeysUnavailable, fetch, metadata_urls
+from tokenguard.issuers.jwks import KeysUnavailable, decoded, fetch, metadata_urls
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
@@ -236,6 +239,19 @@ def test_what_is_too_long_is_not_looked_at(service: Service) -> None:
     text = service.idp.token(x="y" * 8192)
     assert service.refusal(text) == "not a token of this service"
     assert service.idp.asked == []
+
+
+@given(st.text("AQgwEIMUYcxyz019-_+/= \n\u00e9", max_size=9))
+def test_a_text_in_base64url_is_the_one_text_for_what_it_stands_for(text: str) -> None:
+    try:
+        meant = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        meant = b"?"
+    if base64.urlsafe_b64encode(meant).rstrip(b"=").decode() == text:
+        assert decoded(text) == meant
+    else:
+        with pytest.raises(ValueError, match="base64url"):
+            decoded(text)
 
 
 @pytest.mark.parametrize("text", ["é.a.b", "\ud800.a.b", "\ud800" * 8193, "\ud800", ""])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
-from base64 import b64encode, urlsafe_b64decode
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -39,6 +40,10 @@ ALGORITHMS: dict[str, tuple[str, str | None]] = {
 #: What is wrong with a URL that is none.
 KEYS_URL = "the URL of the keys"
 Fetch = Callable[[str], dict[str, Any] | None]
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+# The last characters that there can be, by how many there are beyond fours: those whose bits that count nothing are 0.
+_LAST = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
 
 
 class PublicKey(NamedTuple):
@@ -198,11 +203,16 @@ def fetch(url: str) -> dict[str, Any] | None:
 
 def decoded(segment: str) -> bytes:
     """What a text in base64url stands for (RFC 7515 section 2); raises ValueError unless it is the one text for it."""
-    # Leniently decoded, several texts would stand for the same.
-    found = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    if b64encode(found, b"-_").rstrip(b"=") != segment.encode():
+    check_base64url(segment)
+    return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def check_base64url(segment: str) -> None:
+    """Raises ValueError unless that is what :func:`decoded` takes."""
+    # Leniently decoded, several texts would stand for the same: they differ in bits that count nothing, or in what is
+    # skipped.
+    if not _BASE64URL.fullmatch(segment) or segment[-1:] not in _LAST[len(segment) % 4]:
         raise ValueError("not base64url")
-    return found
 
 
 def _read(entry: Mapping[str, Any], algorithms: Sequence[str]) -> PublicKey | None:

@@ -20,7 +20,7 @@ from ..sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
 from ..tokens import Secret
 from .claims import NO_END, read_claims
 from .https import checked_endpoint
-from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
+from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, check_base64url, decoded, fetch
 from .members import members
 from .trust import Trust, once, texts, whole
 
@@ -132,7 +132,7 @@ class JWTSource:
             raise InvalidToken("not a JWT")
         try:
             header, claims = members(decoded(shaped[1])), members(decoded(shaped[2]))
-            decoded(shaped[3])
+            check_base64url(shaped[3])
         except ValueError:
             raise InvalidToken("malformed JWT") from None
         issuer = claims.get("iss")
