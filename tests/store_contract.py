@@ -48,12 +48,13 @@ def new_use(at: int, address: str = "192.0.2.1", *scopes: str, **days: int) -> N
 
 def write_until_done(store: Store, uses: Sequence[NewUse]) -> None:
     """As the usage log does: what could not be written yet is tried again."""
-    again = True
-    while again:
+    for _ in range(10_000):
         try:
-            again = bool(store.record_uses(uses))
+            if not store.record_uses(uses):
+                return
         except StoreUnavailable:
             continue  # another's very first use is waited for, but not for long
+    raise AssertionError("it cannot be written at all")
 
 
 class Listener:

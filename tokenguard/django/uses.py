@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
@@ -25,12 +26,10 @@ def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse]) -> set[s
     by_id = {use.token_id: use for use in uses}
     first_to_write(connection)
     # Both kinds of id are random, or made in the same way: none of the one kind is of the other.
-    found = [
-        kind.objects.using(alias).filter(pk__in=by_id).order_by().values_list("pk", flat=True)
-        for kind in (models.Token, models.Client)
-    ]
+    kinds = (models.Token.objects, models.Client.objects)
+    found = [kind.using(alias).filter(pk__in=by_id).order_by().values_list("pk", flat=True) for kind in kinds]
     # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
-    tokens = sorted(found[0].union(found[1], all=True))
+    tokens = sorted(chain(*found))
     with lock_timeout(connection, USE_LOCK_TIMEOUT):
         _add_missing(alias, [merge_use(None, by_id[token_id]) for token_id in tokens])
     rows = models.Use._base_manager.using(alias).filter(pk__in=tokens)
