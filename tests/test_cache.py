@@ -416,12 +416,15 @@ def test_pruning_takes_nothing_from_those_who_have_read_what_it_removes(fleet: F
     assert fleet.here.queries(issued) == (0, 1)
 
 
-def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet: Fleet) -> None:
-    issued = fleet.issue()
-    fleet.here.why_not(issued)
+@pytest.mark.parametrize("known", [False, True])
+def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet: Fleet, known: bool) -> None:
+    first, other = fleet.issue(), fleet.issue()
+    fleet.here.why_not(first)
     fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)
-    fleet.here.cache.evict(issued.token.id, fleet.client.id)
+    fleet.here.why_not(first)
+    issued = first if known else other
+    if known:
+        fleet.here.cache.evict(issued.token.id, fleet.client.id)
 
     def meanwhile() -> None:
         fleet.here.store.after_find = int
@@ -526,6 +529,20 @@ def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, capl
     why = "the database cannot be used: connection refused"
     assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
     assert caplog.messages == [f"the token store failed: {why}"]
+
+
+def test_a_feed_that_fails_early_is_asked_again_once_and_the_log_says_so_once(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.store.before_feed = fail
+    fleet.here.seconds.now += 0.6
+    for _ in range(50):
+        assert fleet.here.why_not(issued) == ""
+    assert caplog.messages == [
+        "what has changed could not be asked for yet: the database cannot be used: connection refused"
+    ]
 
 
 def test_there_is_no_time_of_grace_unless_it_is_asked_for(fleet: Fleet) -> None:
@@ -714,8 +731,17 @@ def test_the_cache_is_bounded() -> None:
     for issued in tokens:
         assert fleet.here.why_not(issued) == ""
         assert len(fleet.here.cache) <= 10
+    assert len(fleet.here.cache) == 10
     assert fleet.here.queries(tokens[-1])[0] == 0
     assert fleet.here.queries(tokens[0])[0] == 1
+
+
+def test_of_a_full_cache_a_hundredth_is_forgotten_and_nothing_is_left_of_it() -> None:
+    fleet = Fleet(size=200)
+    for _ in range(201):
+        assert fleet.here.why_not(fleet.issue()) == ""
+    cache = fleet.here.cache
+    assert len(cache) == len(cache._keys) == len(cache._of_client[fleet.client.id]) == 199
 
 
 def test_a_size_of_1_remembers_one() -> None:
