@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .breaker import NotAsked
 from .cache import NEVER, NOBODY, TokenCache, Using, Verified
 from .clock import Clock, NeverBack, now
-from .conditions import Allowance, Limiter, LimiterUnavailable, read_address
+from .conditions import UNCONDITIONAL, Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
     AuthError,
     InsufficientScope,
@@ -23,8 +23,8 @@ from .errors import (
 from .identity import Identity
 from .scopes import Requirement, ScopeCatalog, Scopes
 from .sources import MAX_LENGTH, ForeignToken, Source
-from .store import USE_INTERVAL, ForeignRecord, Record, Standing, State, Store
-from .tokens import Client, Read, Secret, Token, TokenFormat
+from .store import USE_INTERVAL, ForeignRecord, Standing, State, Store
+from .tokens import Read, Secret, TokenFormat
 from .usage import UsageLog, end_if_idle
 
 log = logging.getLogger("tokenguard")
@@ -206,17 +206,17 @@ class Guard:
     def _accepted(self, token: ForeignToken) -> tuple[Verified, int]:
         token_id, client_id = token.local_token_id, token.local_client_id
         found = self.cache.breaker.call(self.store.find_foreign, token_id, client_id)
-        client = found.client or Client(client_id, token.client_id, token.scopes, True, token.issued_at)
-        if found.revoked or not client.enabled:
+        name, ceiling, enabled, limits = token.client_id, token.scopes, True, UNCONDITIONAL
+        if (client := found.client) is not None:
+            name, ceiling, enabled, limits = client.name, client.scopes, client.enabled, client.conditions
+        if found.revoked or not enabled:
             reason = State.REVOKED if found.revoked else State.CLIENT_DISABLED
             raise InvalidToken(reason.value, token_id=token.token_id, client_id=token.client_id)
-        scopes = self.catalog.effective(token.scopes, client.scopes)
-        identity = Identity(
-            token.client_id, client.name, token.token_id, scopes, token.issuer, token.subject, token.claims
-        )
-        # As one of ours is, though no row is there.
-        like = Token(token_id, client.id, "", token.scopes, "", "", token.issued_at, token.expires_at)
-        standing = Record(like, client, found.revision).standing
+        scopes = self.catalog.effective(token.scopes, ceiling)
+        identity = Identity(token.client_id, name, token.token_id, scopes, token.issuer, token.subject, token.claims)
+        # As one of ours stands, though no row of it is there.
+        own = ("", token.scopes, token.issued_at, token.expires_at, None, UNCONDITIONAL, None, None, None)
+        standing = Standing(found.revision, *own, client_id, name, ceiling, enabled, limits)
         return Verified(identity, token_id, standing, self._using_of(found, scopes)), found.revision
 
     def _using_of(self, found: ForeignRecord, scopes: Scopes) -> Using:
