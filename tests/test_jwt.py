@@ -600,7 +600,7 @@ def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
 def test_a_token_is_revoked_whose_client_was_known_before(service: Service) -> None:
     service.register()
     text, other = service.idp.token(), service.idp.token(jti="another")
-    for known in (text, other):
+    for known in (other, text):
         service.who(known)
     service.revoke()
     assert service.refusal(text) == "revoked"
