@@ -393,8 +393,10 @@ def test_one_key_without_an_id_is_enough(service: Service) -> None:
 # Keys that come and go
 
 
-def test_a_repeated_token_asks_nobody(service: Service) -> None:
-    service.register()
+@pytest.mark.parametrize("known", [True, False])
+def test_a_repeated_token_asks_nobody(service: Service, known: bool) -> None:
+    if known:
+        service.register()
     text = service.idp.token()
     service.who(text)
     asked, service.idp.asked = service.store.asked, []
@@ -579,6 +581,23 @@ def test_the_first_change_that_there_ever_was_is_known_from_the_feed_too() -> No
     service.register(scopes="groups:read")
     service.seconds = 0.6
     assert service.who(text).scopes == Scopes()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_the_first_changes_of_others_concern_nobody_else(before: int) -> None:
+    service = Service(store=Elsewhere())
+    for number in range(before):
+        service.issuer.register(f"before {number}", "users:read", actor="tests")
+    text = service.idp.token()
+    service.who(text)
+    service.seconds = 0.6
+    service.who(text)  # also the newest change is known now
+    asked = service.store.asked
+    for number in range(2):
+        service.issuer.register(f"after {number}", "users:read", actor="tests")
+    service.seconds = 1.2
+    assert service.who(text)
+    assert service.store.asked == asked
 
 
 def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
