@@ -311,8 +311,10 @@ def test_one_key_without_an_id_is_enough(service: Service) -> None:
 # Keys that come and go
 
 
-def test_a_repeated_token_asks_nobody(service: Service) -> None:
-    service.register()
+@pytest.mark.parametrize("known", [True, False])
+def test_a_repeated_token_asks_nobody(service: Service, known: bool) -> None:
+    if known:
+        service.register()
     text = service.idp.token()
     service.who(text)
     asked, service.idp.asked = service.store.asked, []
@@ -499,6 +501,23 @@ def test_the_first_change_that_there_ever_was_is_known_from_the_feed_too() -> No
     assert service.who(text).scopes == Scopes()
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_the_first_changes_of_others_concern_nobody_else(before: int) -> None:
+    service = Service(store=Elsewhere())
+    for number in range(before):
+        service.issuer.register(f"before {number}", "users:read", actor="tests")
+    text = service.idp.token()
+    service.who(text)
+    service.seconds = 0.6
+    service.who(text)  # also the newest change is known now
+    asked = service.store.asked
+    for number in range(2):
+        service.issuer.register(f"after {number}", "users:read", actor="tests")
+    service.seconds = 1.2
+    assert service.who(text)
+    assert service.store.asked == asked
+
+
 def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
     text, other = service.idp.token(), service.idp.token(jti="another")
     for known in (text, other):
@@ -518,7 +537,7 @@ def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
 def test_a_token_is_revoked_whose_client_was_known_before(service: Service) -> None:
     service.register()
     text, other = service.idp.token(), service.idp.token(jti="another")
-    for known in (text, other):
+    for known in (other, text):
         service.who(known)
     service.revoke()
     assert service.refusal(text) == "revoked"

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -215,6 +215,20 @@ def test_the_refusal_names_whose_it_is_to_the_operator(world: World) -> None:
     with pytest.raises(RateLimited, match="over 1/hour") as refused:
         world.guard.authenticate(issued.text)
     assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
+
+
+def test_a_limiter_is_told_whose_each_rate_is() -> None:
+    class Recording:
+        def hit(self, rates: Sequence[tuple[str, str, Rate]]) -> None:
+            self.rates = list(rates)
+
+    limiter = Recording()
+    world = World(MemoryStore(), limiter=limiter)
+    issued = world.issue(conditions=limited("2/hour"))
+    world.issuer.set_conditions(issued.token.client_id, limited("3/minute"), actor="tests")
+    world.guard.authenticate(issued.text)
+    token, client = ("token", issued.token.id), ("client", issued.token.client_id)
+    assert limiter.rates == [(*token, Rate(2, "hour")), (*client, Rate(3, "minute"))]
 
 
 def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:

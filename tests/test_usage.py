@@ -133,6 +133,21 @@ def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, st
     assert requests(store, issued) == 4
 
 
+def test_a_use_that_is_being_counted_while_its_token_is_read_again_is_not_lost(
+    world: World, store: CountingStore
+) -> None:
+    client = world.client()
+    issued = world.issue(client=client.id)
+    world.use(issued)
+    world.use(issued)
+    held_by_a_thread = world.guard.admit(issued.text, None)
+    world.issuer.set_conditions(client.id, Conditions.parse(deny=["198.51.100.1"]), actor="tests")
+    world.use(issued)
+    next(held_by_a_thread.using.uses)  # it has looked before that
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 4
+
+
 def test_two_workers_write_once_a_minute_each(world: World, store: CountingStore) -> None:
     issued = world.issue()
     other = World(store, world.clock)
