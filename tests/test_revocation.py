@@ -61,6 +61,23 @@ def post(world: World, form: str) -> int:
     return answer.status_code
 
 
+def test_what_begins_as_our_own_tokens_is_shown_to_no_other_issuer(world: World) -> None:
+    """However it is mistyped, and whatever another issuer's tokens look like."""
+    shown: list[str] = []
+
+    class Curious:
+        def takes(self, text: str) -> bool:
+            shown.append(text)
+            return False
+
+    text = world.issue().text.reveal()
+    app = revocation_app(world.issuer, world.tokens, [Curious()])  # type: ignore[list-item]
+    for posted in (text[:-1], f"{text[:-1]}-", "tg_x", "another"):
+        form = "application/x-www-form-urlencoded"
+        assert WsgiClient(app).post("/", data=f"token={posted}", content_type=form).status_code == 200
+    assert shown == ["another"]
+
+
 def test_a_forgery_reaches_no_store_and_a_token_is_written_once(world: World) -> None:
     issued, store = world.issue(), world.store
     assert isinstance(store, Counting)

@@ -22,7 +22,7 @@ from .errors import (
 )
 from .identity import Identity
 from .scopes import Requirement, ScopeCatalog, Scopes
-from .sources import MAX_LENGTH, ForeignToken, Source
+from .sources import MAX_LENGTH, ForeignToken, Source, source_of
 from .store import USE_INTERVAL, ForeignRecord, Standing, State, Store
 from .tokens import Read, Secret, TokenFormat
 from .usage import UsageLog, end_if_idle
@@ -176,8 +176,8 @@ class Guard:
         """What was signed here, or else the source whose kind it is; None for what is of no kind."""
         # By its shape alone: whose it is must be clear before anything is verified, and nobody tries it on the others.
         read = self.tokens.examine(text)
-        if read is None and self.sources and not text.startswith(self.tokens.beginning):  # one of ours, cut short
-            return next((source for source in self.sources if source.takes(text)), None)
+        if read is None and self.sources:
+            return source_of(text, self.sources, self.tokens.beginning)
         return read
 
     def _learn(self, credential: Secret, key: bytes) -> Verified:

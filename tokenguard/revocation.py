@@ -18,7 +18,7 @@ from .foreign import revoke_token
 from .http import Answer
 from .issuer import Issuer
 from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
-from .sources import Source
+from .sources import Source, source_of
 from .store import State
 from .tokens import Secret, TokenFormat
 
@@ -64,7 +64,7 @@ def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat, sources: Se
     try:
         read = tokens.read(credential)
     except InvalidToken:
-        _revoke_foreign(credential, issuer, sources)
+        _revoke_foreign(credential, issuer, source_of(credential.reveal(), sources, tokens.beginning))
         return
     record = issuer.store.find(read.id)
     # A revoked one is not looked at twice: whoever holds it must not be able to keep the store's writers waiting.
@@ -77,8 +77,7 @@ def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat, sources: Se
     log.warning("token %s of client %s was revoked by whoever holds it", read.id, record.client.id)
 
 
-def _revoke_foreign(credential: Secret, issuer: Issuer, sources: Sequence[Source]) -> None:
-    source = next((source for source in sources if source.takes(credential.reveal())), None)
+def _revoke_foreign(credential: Secret, issuer: Issuer, source: Source | None) -> None:
     if source is None:
         return
     try:

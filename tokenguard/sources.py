@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -66,6 +66,14 @@ class Source(Protocol):
 
     def check(self, catalog: ScopeCatalog) -> None:
         """Raises ConfigurationError if it could grant what ``catalog`` does not have."""
+
+
+def source_of(text: str, sources: Iterable[Source], own: str) -> Source | None:
+    """The source of whose kind the text is, by its shape; None for what begins with ``own``, as our own tokens do.
+
+    None of those is shown to anybody else, also if it is mistyped or cut short.
+    """
+    return None if text.startswith(own) else next((source for source in sources if source.takes(text)), None)
 
 
 def read_hidden(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..clock import isoformat, now
 from ..errors import TemporarilyUnavailable
-from ..sources import ForeignToken
+from ..sources import ForeignToken, source_of
 from ..store import State
 from ..tokens import Secret
 from .frame import Backend, Failure
@@ -17,7 +17,7 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
 
     Raises InvalidToken for one that would be refused, and Failure where the issuer's keys cannot be fetched.
     """
-    source = next((source for source in backend.sources if source.takes(credential.reveal())), None)
+    source = source_of(credential.reveal(), backend.sources, backend.options.token_format().beginning)
     if source is None:
         return None
     try:
