@@ -8,10 +8,8 @@ plus that bound knows of the change, in whatever process it was made.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count, islice
@@ -21,6 +19,7 @@ from typing import Any
 from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
+from .forks import in_children
 from .identity import Identity
 from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Event, Feed, Standing, Store
@@ -169,7 +168,7 @@ class TokenCache:
         self.breaker = Breaker(monotonic)
         self._start_empty()
         store.committed.listen(self._committed)
-        _start_empty_in_children(self)
+        in_children(self._start_empty)
 
     def get(self, key: bytes) -> Verified | None:
         """What is remembered under this key and may be used now; asks for what is new when that is due.
@@ -345,13 +344,3 @@ class TokenCache:
         #: When the feed was last asked for, and until when what is remembered is good without a further look.
         self._read_at = self.good_until = float("-inf")
         self.breaker.forget()
-
-
-def _start_empty_in_children(cache: TokenCache) -> None:
-    reference = weakref.ref(cache)
-
-    def start() -> None:
-        if (alive := reference()) is not None:
-            alive._start_empty()
-
-    os.register_at_fork(after_in_child=start)

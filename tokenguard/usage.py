@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from .cache import NEVER, NOBODY, NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
+from .forks import in_children
 from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
 
@@ -48,6 +48,7 @@ class UsageLog:
         self._store = store
         self._clock = clock
         self._forget()
+        in_children(self._forget)
         _write_at_exit(self)
 
     def note(self, verified: Verified, requirement: Requirement, address: str | None, requests: int = 1) -> None:
@@ -217,13 +218,8 @@ def end_if_idle(store: Store, token_id: str) -> None:
 def _write_at_exit(usage: UsageLog) -> None:
     reference = weakref.ref(usage)
 
-    def forget() -> None:
-        if (alive := reference()) is not None:
-            alive._forget()
-
     def write() -> None:
         if (alive := reference()) is not None:
             alive.write_rest()
 
-    os.register_at_fork(after_in_child=forget)
     atexit.register(write)
