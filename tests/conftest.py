@@ -329,8 +329,7 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def served_idp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
-    """An issuer that is asked over HTTPS, and the file with the certificate to trust."""
+def running_idp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
     from .idp import https_idp  # which makes keys, and takes its time
 
     with https_idp(tmp_path_factory.mktemp("idp")) as found:
@@ -338,10 +337,17 @@ def served_idp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, 
 
 
 @pytest.fixture
-def trusted_idp(served_idp: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
-    """The same, as a test begins with it, for a process that trusts its certificate."""
-    idp, certificate = served_idp
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+def served_idp(running_idp: tuple[Idp, Path]) -> tuple[Idp, Path]:
+    """An issuer that is asked over HTTPS, whole again for each test, and the file with the certificate to trust."""
+    idp, certificate = running_idp
     idp.broken = None
     idp.asked.clear()
+    return idp, certificate
+
+
+@pytest.fixture
+def trusted_idp(served_idp: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
+    """The same, for a process that trusts its certificate."""
+    idp, certificate = served_idp
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     return idp
