@@ -428,7 +428,9 @@ def test_a_second_credential_behind_another_scheme_is_one_too_many(value: str) -
         AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
 
 
-@pytest.mark.parametrize("query", ["access_token=x", "a&access_token", "%61ccess%5Ftoke%6e=x", "a=b&access%5ftoken=&c"])
+@pytest.mark.parametrize(
+    "query", ["access_token=x", "a&access_token", "%61ccess%5Ftoke%6e=x", "a=b&access%5ftoken=&c", "%41ccess_token"]
+)
 def test_a_token_in_the_query_is_noticed_however_it_is_spelt(query: str) -> None:
     with pytest.raises(InvalidRequest):
         AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer x", QUERY_STRING=query))
