@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import django
 import hypothesis
 import pytest
 from django.db import connections
@@ -37,7 +39,6 @@ from tokenguard import (
 )
 from tokenguard.clock import SECOND
 from tokenguard.conditions import Limiter
-from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .keys import KEY as KEY
@@ -47,6 +48,10 @@ from .services.django_settings import database
 
 if TYPE_CHECKING:
     from .idp import Idp
+
+# Before any test imports what has models. Processes that the tests start inherit the setting, and set themselves up.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.services.django_settings")
+django.setup()
 
 # No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
@@ -317,6 +322,8 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
         yield MemoryStore(clock)
         return
     if request.param == "django":
+        from tokenguard.django.store import DjangoStore
+
         with django_alias(request.getfixturevalue("sqlite_url")) as alias:
             of_django = DjangoStore(alias, clock=clock)
             of_django.upgrade()
