@@ -17,25 +17,10 @@ from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
 from ..errors import SchemaError, StoreError, StoreUnavailable
+from ..events import ALL_EVENTS, FEED_LIMIT, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..records import USE_INTERVAL, ForeignRecord, NewUse, Place, Record, Standing
 from ..rows import STANDING, columns, dump, first, load, load_foreign, load_record, load_standing
-from ..store import (
-    ALL_EVENTS,
-    FEED_LIMIT,
-    USE_INTERVAL,
-    Change,
-    Committed,
-    Event,
-    EventFilter,
-    Feed,
-    ForeignRecord,
-    NewUse,
-    Place,
-    Record,
-    Standing,
-    Transaction,
-    number_event,
-    run_of_old,
-)
+from ..store import Transaction
 from ..tokens import Client, Token, Use
 from . import models
 from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated

@@ -11,23 +11,10 @@ from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
+from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
-from ..store import (
-    ALL_EVENTS,
-    Change,
-    Committed,
-    Event,
-    EventFilter,
-    Feed,
-    ForeignRecord,
-    NewUse,
-    Place,
-    Record,
-    Standing,
-    Transaction,
-    number_event,
-    run_of_old,
-)
+from ..store import Transaction
 from ..tokens import Client, Token
 from .engine import (
     SET_UP,
