@@ -12,8 +12,7 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tokenguard import Issued, SchemaError, StoreUnavailable
-from tokenguard.django import reading
-from tokenguard.django import store as django_store
+from tokenguard.django import queries, reading
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
@@ -48,7 +47,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads may take a tenth of a second."""
     monkeypatch.setattr(reading, "READ_TIMEOUT", 0.1)
     for name in ("_FIND", "_FEED"):
-        monkeypatch.setattr(django_store, name, reading.Query(getattr(django_store, name).text))
+        monkeypatch.setattr(queries, name, reading.Query(getattr(queries, name).text))
 
 
 @pytest.mark.usefixtures("impatient")

@@ -7,9 +7,9 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..databases import CLOCKS, askable
-from ..events import FEED_LIMIT, Event, EventFilter
-from ..records import USE_INTERVAL, Place, Record
-from ..rows import STANDING, columns, first, load, load_record
+from ..events import FEED_LIMIT, Event, EventFilter, Feed
+from ..records import USE_INTERVAL, ForeignRecord, Place, Record, Standing
+from ..rows import STANDING, columns, first, load, load_foreign, load_record, load_standing
 from ..tokens import Client, Token, Use
 from . import models
 from .connections import translated
@@ -30,15 +30,15 @@ _BY_ID = """
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
 """
-FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
+_FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
 _STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
 # Django's connections to SQLite look for a converter of each column by its declared type, every time. An expression
 # has none.
-STAND = Query(
+_STAND = Query(
     f"SELECT {', '.join(_STANDING)} {_BY_ID}",
     for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_BY_ID}",
 )
-FIND_FOREIGN = Query(f"""
+_FIND_FOREIGN = Query(f"""
     SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
     LEFT JOIN tokenguard_token t ON t.id = %s
     LEFT JOIN tokenguard_client c ON c.id = %s
@@ -59,21 +59,30 @@ _ALIVE = f"""
          OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
 """  # as Record.state has it
 _OLDEST_FIRST = "ORDER BY t.created_at, t.id"
-FEED = Query(f"""
+_FEED = Query(f"""
     SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
     LEFT JOIN tokenguard_event e ON e.number >= %s
     WHERE r.id = 1 ORDER BY e.number LIMIT {FEED_LIMIT}
 """)  # noqa: S608
 
 
+def find_standing(connection: BaseDatabaseWrapper, token_id: str) -> Standing | None:
+    return load_standing(_row_of_token(_STAND, connection, token_id))
+
+
 def find_record(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
-    row = row_of_token(FIND, connection, token_id)
+    row = _row_of_token(_FIND, connection, token_id)
     return None if row[1] is None else load_record(row)
 
 
-def row_of_token(query: Query, connection: BaseDatabaseWrapper, token_id: str) -> Any:
-    """The one row of FIND or STAND."""
-    return first(query.rows(connection, token_id if askable(token_id) else ""))
+def find_foreign(connection: BaseDatabaseWrapper, token_id: str, client_id: str) -> ForeignRecord:
+    wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
+    return load_foreign(first(_FIND_FOREIGN.rows(connection, *wanted)))
+
+
+def read_feed(connection: BaseDatabaseWrapper, since: int) -> Feed:
+    rows = _FEED.rows(connection, since)
+    return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
 
 
 def find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:
@@ -119,6 +128,10 @@ def find_events(alias: str, limit: int, which: EventFilter) -> list[Event]:
 def database_time(connection: BaseDatabaseWrapper) -> int:
     ((now,),) = _rows(connection, CLOCKS[connection.vendor])
     return int(now)
+
+
+def _row_of_token(query: Query, connection: BaseDatabaseWrapper, token_id: str) -> Any:
+    return first(query.rows(connection, token_id if askable(token_id) else ""))
 
 
 def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:

@@ -15,26 +15,25 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from .. import schema
 from ..clock import Clock
-from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
+from ..databases import CLOCKS, LOCK_TIMEOUT, check_version
 from ..errors import SchemaError, StoreError, StoreUnavailable
 from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
-from ..rows import columns, dump, first, load, load_foreign, load_standing
+from ..rows import columns, dump, first, load
 from ..store import Transaction
 from ..tokens import Client, Token
 from . import models
 from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated
 from .queries import (
-    FEED,
-    FIND_FOREIGN,
-    STAND,
     database_time,
     find_client,
     find_events,
+    find_foreign,
     find_page,
     find_record,
     find_records,
-    row_of_token,
+    find_standing,
+    read_feed,
 )
 from .reading import Replica
 from .uses import write_uses
@@ -78,23 +77,21 @@ class DjangoStore:
         replica, connection = self._replica, self._connection
         # In the caller's own transaction the token may have been issued a moment ago.
         if replica is None or primary or not replica.answers or in_transaction(connection):
-            return load_standing(row_of_token(STAND, connection, token_id))
+            return find_standing(connection, token_id)
         try:
-            return load_standing(row_of_token(STAND, _connection(replica.alias), token_id))
+            return find_standing(_connection(replica.alias), token_id)
         except StoreError as error:
             replica.failed(error)
-        return load_standing(row_of_token(STAND, connection, token_id))
+        return find_standing(connection, token_id)
 
     def find(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
-        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
-        return load_foreign(first(FIND_FOREIGN.rows(self._connection, *wanted)))
+        return find_foreign(self._connection, token_id, client_id)
 
     def feed(self, since: int) -> Feed:
-        rows = FEED.rows(self._connection, since)
-        return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
+        return read_feed(self._connection, since)
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         with translated():
