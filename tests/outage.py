@@ -29,7 +29,7 @@ from .conftest import KEY
 from .postgresql import PostgreSQL
 from .redis_server import RedisServer
 
-APPS = {"flask": "tests.services.flask_service:create_app()", "django": "tests.services.django_service:create_app()"}
+APPS = {"flask": "tests.services.flask_service:create_app()", "django": "django.core.wsgi:get_wsgi_application()"}
 THREADS = ("--preload", "--worker-class", "gthread", "--threads", "4")
 #: Tokens that are revoked one after the other while the load goes on.
 VICTIMS = 400

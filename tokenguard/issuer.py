@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from .clock import LONGEST, SECOND, Clock, check_duration, isoformat, now
 from .conditions import Conditions
 from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
+from .events import MAX_ACTOR_LENGTH, Change, EventKind
 from .hooks import Hooks, call
 from .policy import Policy, check_idle_timeout
+from .records import Record, State
 from .scopes import ScopeCatalog, Scopes
-from .store import MAX_ACTOR_LENGTH, Change, EventKind, Record, State, Store, Transaction
+from .store import Store, Transaction
 from .tokens import Client, Minted, Secret, Token, TokenFormat, check_label, random_id
 
 #: Seconds that a rotated token goes on working, if nothing else is said.

@@ -11,8 +11,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from .conditions import Conditions
 from .errors import SchemaError, StoreError
+from .events import Event
+from .records import ForeignRecord, Record, Standing
 from .scopes import Scopes
-from .store import Event, ForeignRecord, Record, Standing
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..clock import isoformat, now
 from ..errors import TemporarilyUnavailable
+from ..records import State
 from ..sources import ForeignToken, source_of
-from ..store import State
 from ..tokens import Secret
 from .frame import Backend, Failure
 

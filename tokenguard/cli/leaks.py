@@ -13,8 +13,8 @@ from ..clock import now
 from ..errors import redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
+from ..records import Record, State
 from ..scan import find_tokens, walk
-from ..store import Record, State
 from ..tokens import Read
 from .arguments import as_json
 from .frame import Backend, Failure, Group, actor, pass_backend

@@ -12,8 +12,9 @@ import click
 
 from ..clock import SECOND, isoformat
 from ..conditions import Conditions
+from ..events import Event
+from ..records import Record
 from ..scopes import Scopes
-from ..store import Event, Record
 from ..tokens import Client
 
 EVENT_COLUMNS = {

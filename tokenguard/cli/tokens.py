@@ -12,8 +12,8 @@ from ..conditions import Conditions
 from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
+from ..records import Record
 from ..scopes import Scopes
-from ..store import Record
 from ..tokens import Secret, Token
 from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
 from .details import token_details

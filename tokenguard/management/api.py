@@ -25,8 +25,8 @@ from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
+from ..records import Place, Record, State
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
-from ..store import Place, Record, State
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
 from .grants import Grant, Holder

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ..clock import SECOND, isoformat
 from ..conditions import Conditions
 from ..okta import Forbidden
+from ..records import Record
 from ..scopes import ScopeCatalog, Scopes
-from ..store import Record
 
 
 @dataclass(frozen=True, slots=True)
