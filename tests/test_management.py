@@ -29,6 +29,7 @@ from tokenguard.management import ROUTES, Call, Management, Rights
 from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
 from tokenguard.scopes import ScopeCatalog, Scopes
+from tokenguard.sources import local_token_id
 
 from .conftest import KEY, World
 from .server import Answer
@@ -812,6 +813,20 @@ def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
     assert [ask(name) for name in ("get_token", "revoke_token", "rotate_token")] == [404, 404, 404]
     assert management.answer(routes["list_tokens"], Call(stranger, TOKENS, {}, lambda length: b"")).body == b"[]"
     assert world.store.records()[0].token.revoked_at is None
+
+
+@pytest.mark.parametrize("jti", ["", "x" * 255], ids=["an id of ours", "the longest"])
+def test_on_record_another_issuers_token_is_not_taken_for_one_of_ours(world: World, jti: str) -> None:
+    client = world.issuer.register("billing", "*", actor="tests")
+    own, ended = (world.issuer.issue(client.id, "users.read", actor="tests").token for _ in range(2))
+    stranger = Identity(
+        "tool", "tool", jti or own.id, Scopes([Rights.manage, Rights.all_clients]), issuer="https://idp"
+    )
+    management = Management(world.issuer, AuthScheme(), Rights())
+    (route,) = [route for route in ROUTES if route.name == "revoke_token"]
+    assert management.answer(route, Call(stranger, TOKENS, {}, lambda length: b"", ended.id)).status == 204
+    local = local_token_id("https://idp", stranger.token_id)
+    assert world.store.events(1)[0].actor == f"token:{local} (tool of https://idp)"
 
 
 @pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])

@@ -26,7 +26,8 @@ from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
-from ..store import Place, Record, State
+from ..sources import local_token_id
+from ..store import MAX_ACTOR_LENGTH, Place, Record, State
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
 from .grants import Grant, Holder
@@ -117,7 +118,12 @@ class Call:
     @property
     def actor(self) -> str:
         """Who does it, for the audit trail."""
-        return f"token:{self.identity.token_id}"
+        identity = self.identity
+        if identity.issuer == OWN_ISSUER:
+            return f"token:{identity.token_id}"
+        # Another issuer may give its tokens the ids of ours, or longer ones than are kept.
+        local = local_token_id(identity.issuer, identity.token_id)
+        return f"token:{local} ({identity.client_id} of {identity.issuer})"[:MAX_ACTOR_LENGTH].rstrip()
 
 
 class Management:
