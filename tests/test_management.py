@@ -441,6 +441,27 @@ class TestIssuing:
         for rate in ("1001/minute", "17/second", "60000/hour"):
             fails_with(api.send("POST", TOKENS, caller, {"scopes": READ, "rate": rate}), 403, "E0000006")
 
+    def test_the_limits_of_its_client_are_not_left_behind_at_another(self, api: Api) -> None:
+        issuer, limits = api.world.issuer, Conditions.parse(["127.0.0.0/8"], rate="100/minute")
+        caller, other = api.issue(f"{EVERYTHING} {ALL}"), api.issue("users.read", client="reports").token
+        issuer.set_conditions(caller.token.client_id, limits, actor="tests")
+        network, rate = {"connection": "ZONE", "include": ["127.0.0.0/16"]}, "100/minute"
+        told = "network: The client of the calling token may not be used from all of this"
+        assert api.send("POST", TOKENS, caller, {"scopes": READ}).status == 201
+        wanted = {"scopes": "users.read", "clientId": other.client_id}
+        fails_with(api.send("POST", TOKENS, caller, wanted), 403, "E0000006", told)
+        fails_with(api.send("POST", f"{TOKENS}/{other.id}/rotate", caller), 403, "E0000006", told)
+        told = "rate: The client of the calling token has 100/minute, and this would be more"
+        fails_with(api.send("POST", TOKENS, caller, wanted | {"network": network}), 403, "E0000006", told)
+        made = api.send("POST", TOKENS, caller, wanted | {"network": network, "rate": rate})
+        assert made.status == 201
+        anywhere = {"network": {"connection": "ANYWHERE"}}
+        fails_with(api.send("PUT", f"{TOKENS}/{made.json['id']}", caller, anywhere), 403, "E0000006")
+        # Where the other client has limits of its own that are no wider, they will do.
+        issuer.set_conditions(other.client_id, limits, actor="tests")
+        assert api.send("POST", TOKENS, caller, wanted).status == 201
+        assert api.send("POST", f"{TOKENS}/{other.id}/rotate", caller).status == 201
+
     def test_everything_that_is_too_much_is_told(self, api: Api) -> None:
         caller = api.issue(f"{MANAGE}", expires_in=DAY, idle_timeout=DAY, conditions=Conditions.parse(["127.0.0.1"]))
         wanted = {

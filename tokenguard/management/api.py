@@ -176,13 +176,14 @@ class Management:
         holder = self._holder(call)
         given = read_body(call.body, NEW_TOKEN, required=("scopes",))
         own, network = holder.conditions, given.get("network", holder.conditions)
+        client = self._client(call, holder, given.get("clientId"))
         grant = Grant(
+            client,
             scopes=given["scopes"],
             conditions=Conditions(network.allow, network.deny, given.get("rate", own.rate)),
             idle_timeout=given.get("tokenWindow", holder.idle_timeout),
             not_after=given.get("expiresAt", holder.ends_at),
         )
-        client = self._client(call, holder, given.get("clientId"))
         holder.check(grant, self.issuer.catalog)
         with _refusals(call):
             issued = self.issuer.issue(
@@ -280,7 +281,7 @@ class Management:
         token, holder = record.token, self._holder(call)
         idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
         # Its end is no matter: what comes of it is cut to the calling token's.
-        holder.check(Grant(token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
+        holder.check(Grant(record.client, token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
         return holder
 
     def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
