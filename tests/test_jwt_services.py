@@ -255,7 +255,18 @@ def test_inspect_says_why_a_jwt_is_refused(idp: Idp) -> None:
     idp.broken = 503
     away = run_cli(store, idp, "inspect", text=sent(idp)["Authorization"][7:])
     assert (away.exit_code, away.stdout) == (1, "")
-    assert "keys of its issuer" in away.stderr
+    assert "its issuer cannot be asked" in away.stderr
+
+
+def test_inspect_shows_what_an_issuer_says_and_no_terminal_obeys_it(idp: Idp) -> None:
+    odd = "a\x1b[31m\x9b1mb\u202ec\n\ud800ä"
+    text = sent(idp, sub=odd)["Authorization"][7:]
+    assert inspected(MemoryStore(), idp, text)["subject"] == odd
+    for more in ([], ["--json"]):
+        shown = run_cli(MemoryStore(), idp, "inspect", *more, text=text)
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert shown.stdout.replace("\n", "").isprintable()
+        assert "ä" in shown.stdout
 
 
 def test_the_command_line_tells_when_a_client_has_called(any_store: Store, clock: StoppedClock) -> None:

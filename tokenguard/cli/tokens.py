@@ -149,7 +149,7 @@ def revoke(
 @as_json
 @pass_backend
 def inspect(backend: Backend, as_json: bool) -> None:
-    """Read a token's text from standard input, and show what it is; also that of another issuer's JWT."""
+    """Read a token's text from standard input, and show what it is; also that of another issuer's token."""
     credential = _token_on_stdin()
     try:
         if (foreign := verified(backend, credential)) is not None:

@@ -21,12 +21,14 @@ from ..errors import (
     TemporarilyUnavailable,
     UnknownToken,
 )
+from ..events import MAX_ACTOR_LENGTH
 from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
 from ..records import Place, Record, State
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
+from ..sources import local_token_id
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
 from .grants import Grant, Holder
@@ -117,7 +119,12 @@ class Call:
     @property
     def actor(self) -> str:
         """Who does it, for the audit trail."""
-        return f"token:{self.identity.token_id}"
+        identity = self.identity
+        if identity.issuer == OWN_ISSUER:
+            return f"token:{identity.token_id}"
+        # Another issuer may give its tokens the ids of ours, or longer ones than are kept.
+        local = local_token_id(identity.issuer, identity.token_id)
+        return f"token:{local} ({identity.client_id} of {identity.issuer})"[:MAX_ACTOR_LENGTH].rstrip()
 
 
 class Management:
@@ -170,13 +177,14 @@ class Management:
         holder = self._holder(call)
         given = read_body(call.body, NEW_TOKEN, required=("scopes",))
         own, network = holder.conditions, given.get("network", holder.conditions)
+        client = self._client(call, holder, given.get("clientId"))
         grant = Grant(
+            client,
             scopes=given["scopes"],
             conditions=Conditions(network.allow, network.deny, given.get("rate", own.rate)),
             idle_timeout=given.get("tokenWindow", holder.idle_timeout),
             not_after=given.get("expiresAt", holder.ends_at),
         )
-        client = self._client(call, holder, given.get("clientId"))
         holder.check(grant, self.issuer.catalog)
         with _refusals(call):
             issued = self.issuer.issue(
@@ -274,7 +282,7 @@ class Management:
         token, holder = record.token, self._holder(call)
         idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
         # Its end is no matter: what comes of it is cut to the calling token's.
-        holder.check(Grant(token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
+        holder.check(Grant(record.client, token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
         return holder
 
     def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
