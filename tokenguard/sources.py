@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,14 +12,12 @@ from typing import Protocol
 from .errors import AuthError
 from .identity import Claims
 from .scopes import ScopeCatalog, Scopes
-from .tokens import BASE62, ID_LENGTH, Secret
+from .tokens import ID_LENGTH, Secret
 
 #: Characters that a token may have: what a header may have at most.
 MAX_LENGTH = 8192
 #: And of what it may consist (RFC 9110 section 11.2), as a regular expression.
 TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
-#: All numbers of two digits, the lower digit first.
-_PAIRS = [low + high for high in BASE62 for low in BASE62]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +110,7 @@ def local_token_id(issuer: str, token_id: str) -> str:
 
 
 def derived_id(*names: str) -> str:
-    """What nobody can make out of other names: as long as the ids that are random."""
-    number, found = int.from_bytes(sha256(json.dumps(names).encode()).digest()) % len(BASE62) ** ID_LENGTH, []
-    # Two digits at a time: each first use of a token waits for this.
-    for _ in range(ID_LENGTH // 2):
-        number, pair = divmod(number, len(_PAIRS))
-        found.append(_PAIRS[pair])
-    return "".join(found)
+    """What nobody can make out of other names: as long as the ids that are random, and of the same characters."""
+    # What ascii() makes of them has their bounds in it, and is the same in every version of Python.
+    letters = b64encode(sha256(ascii(names).encode()).digest()).translate(None, b"+/=")
+    return letters[:ID_LENGTH].decode()
