@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .errors import AuthError
 from .identity import Claims
@@ -20,8 +19,7 @@ MAX_LENGTH = 8192
 TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignToken:
+class ForeignToken(NamedTuple):
     """A token of another issuer that was found to be good. Times are epoch microseconds."""
 
     issuer: str
@@ -36,7 +34,7 @@ class ForeignToken:
     expires_at: int
     refused_at: int
     subject: str | None = None
-    claims: Claims = field(default=Claims(), repr=False)
+    claims: Claims = Claims()
 
     @property
     def local_client_id(self) -> str:

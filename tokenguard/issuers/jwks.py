@@ -90,6 +90,8 @@ class PublishedKeys:
 
     def find(self, kid: str | None) -> PublicKey:
         """The key of this id. Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known."""
+        if self._age() <= self._max_age and (key := self._keys.get(kid)) is not None:
+            return key  # as nearly always
         # Nobody waits for a fetch by another thread, but where there is nothing else to go by, and it has not failed.
         self._refresh(self._are_due, wait=not (self._may_serve() or self._failed))
         key = self._keys.get(kid)
