@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.http import HttpRequest, JsonResponse
 from django.test import Client, override_settings
 from django.urls import path
-from flask import Flask
+from flask import Flask, request
 from flask.testing import FlaskClient
 
 from tokenguard import Guard, MemoryStore, ScopeCatalog, Secret, SigningKeys, Store, TokenFormat
@@ -37,6 +37,7 @@ from tokenguard.testing import bearer
 from .conftest import KEY, StoppedClock, django_alias
 from .idp import AUDIENCE, RSA_KEYS, Idp
 from .services.common import CATALOG
+from .test_introspection_peers import served
 
 
 @pytest.fixture
@@ -113,6 +114,29 @@ def test_keys_rotate_under_a_running_service(http: FlaskClient, idp: Idp) -> Non
         assert http.get("/users", headers={"Authorization": f"Bearer {text}"}).status_code == 401
     finally:
         idp.keys = kept
+
+
+def test_inspect_shows_what_begins_as_our_own_tokens_to_no_issuer() -> None:
+    store, shown = MemoryStore(), []
+    endpoint = Flask("endpoint")
+
+    @endpoint.post("/introspect")
+    def introspect() -> dict[str, Any]:
+        shown.append(request.form["token"])
+        return {"active": True, "client_id": "nightly"}
+
+    issuer = Options.read({"SIGNING_KEY": KEY, "SCOPES": CATALOG}).issuer(store)
+    issuer.register("billing", "users:read", actor="tests")
+    own = issuer.issue("billing", "users:read", actor="tests").text.reveal()
+    with served(endpoint) as url:
+        # Whatever its tokens begin with.
+        asked = {"issuer": "http://localhost", "introspection_url": f"{url}/introspect", "bearer_token": "x"}
+        given = {"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": [asked]}
+        tree = command_tree(lambda: (Options.read(given), store))
+        for text, code in ((own, 0), (own[:-1], 1), (f"{own[:-1]}-", 1), ("tg_x", 1), ("of-another", 0)):
+            done = CliRunner().invoke(tree, ["inspect"], input=text)
+            assert done.exit_code == code, done.stderr
+    assert shown == ["of-another"]
 
 
 @django_require_scopes("users:read")

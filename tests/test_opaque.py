@@ -243,6 +243,29 @@ def test_a_clock_that_jumps_either_way_makes_no_answer_hold_longer_where_it_is_k
     assert service.asked == 3
 
 
+def test_a_clock_that_steps_back_makes_no_yes_hold_longer(service: Service) -> None:
+    service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue("billing", "users:read", actor="tests").text.reveal()
+    service.who(), service.who(own)
+    remembered = service.guard.cache.entries.copy()
+    service.endpoint.said = {"active": False}
+    service.clock.move(-3600)
+    for _ in range(29):
+        service.seconds += 1
+        assert service.who().client_id == "nightly"
+    service.seconds += 1
+    assert service.refusal() == "its issuer says that it is not active"
+    assert service.asked == 2
+    # Our own are remembered as ever: for them the feed tells.
+    assert [each for each in service.guard.cache.entries.values() if each in remembered.values()]
+    # And the other way round, as soon as the clock goes on.
+    service.endpoint.said = Endpoint().said
+    service.goes_by(3600 + 10)
+    for _ in range(3):
+        assert service.who()
+    assert service.asked == 3
+
+
 def test_who_is_stopped_here_asks_the_endpoint_no_oftener_than_others(service: Service) -> None:
     service.who()
     client = register_client(service.issuer, ISSUER, "nightly", actor="tests")

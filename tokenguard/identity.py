@@ -24,7 +24,8 @@ class Claims(Mapping[str, Any]):
     __slots__ = ("_members",)
 
     def __init__(self, members: Mapping[str, Any] = MappingProxyType({})) -> None:
-        self._members = {name: _frozen(value) for name, value in members.items()}
+        # Most are plain, and told without asking what they could pass for.
+        self._members = {name: value if type(value) in _PLAIN else _frozen(value) for name, value in members.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self._members[name]
@@ -43,11 +44,9 @@ class Claims(Mapping[str, Any]):
 
 
 def _frozen(value: Any) -> Any:
-    if type(value) in _PLAIN:  # as most are, and told without asking what it could pass for
-        return value
-    if isinstance(value, Mapping):
-        return Claims(value)
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple([each if type(each) in _PLAIN else _frozen(each) for each in value])
+    return Claims(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)

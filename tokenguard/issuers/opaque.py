@@ -10,7 +10,6 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import combinations, product
 from urllib.parse import quote, urlencode
@@ -176,7 +175,7 @@ class _Endpoint:
         if at >= token.expires_at:  # by our clock, whatever its issuer's says
             raise InvalidToken("expired", token_id=token.token_id, client_id=token.client_id)
         ask_again_at = asked_at + self.trusted.max_age * SECOND
-        return replace(token, expires_at=min(token.expires_at, ask_again_at), refused_at=token.expires_at)
+        return token._replace(expires_at=min(token.expires_at, ask_again_at), refused_at=token.expires_at)
 
     def _ask(self, text: str) -> Mapping[str, object] | None:
         headers = {
