@@ -24,8 +24,10 @@ class Claims(Mapping[str, Any]):
     __slots__ = ("_members",)
 
     def __init__(self, members: Mapping[str, Any] = MappingProxyType({})) -> None:
-        # Most are plain, and told without asking what they could pass for.
-        self._members = {name: value if type(value) in _PLAIN else _frozen(value) for name, value in members.items()}
+        self._members = dict(members)
+        for name, value in members.items():
+            if type(value) not in _PLAIN:  # as few are, and told without asking what it could pass for
+                self._members[name] = _frozen(value)
 
     def __getitem__(self, name: str) -> Any:
         return self._members[name]

@@ -98,8 +98,8 @@ class SQLAlchemyStore:
         return None if row[1] is None else load_record(row)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
-        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
-        return load_foreign(first(self._find_foreign.ask(*wanted)))
+        wanted, owner = token_id if askable(token_id) else "", client_id if askable(client_id) else ""
+        return load_foreign(first(self._find_foreign.ask(wanted, owner)))
 
     def feed(self, since: int) -> Feed:
         rows = self._feed.ask(since)
