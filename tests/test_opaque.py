@@ -604,6 +604,28 @@ def test_no_text_and_no_credential_is_in_a_traceback_or_the_log(
         assert secret not in shown
 
 
+def test_an_answer_that_repeats_the_text_makes_no_id_of_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Ids are logged and recorded, and what is kept of an answer holds no text."""
+    caplog.set_level(0)
+    service.endpoint.said |= {"jti": TEXT, "token": TEXT, "more": {"of": [f"Bearer {TEXT}"]}}
+    identity = service.who()
+    assert TEXT not in repr(identity)
+    assert identity.client_id == "nightly"
+    assert ("jti" in identity.claims, identity.claims["token"], identity.claims["more"]) == (False, None, None)
+    revoke_token(service.issuer, ISSUER, "nightly", identity.token_id, actor="tests")
+    service.goes_by(60)
+    assert service.refusal() == "revoked"
+    requests = RequestGuard(service.guard, AuthScheme())
+    requests.decide({"HTTP_AUTHORIZATION": f"Bearer {TEXT}", "REQUEST_METHOD": "GET"}, READ)
+    for name, reason in (("client_id", "names no client"), ("iss", "of another issuer"), ("cnf", "bound to a key")):
+        before = dict(service.endpoint.said)
+        service.endpoint.said[name] = TEXT
+        service.goes_by(60)
+        assert service.refusal().startswith(reason)
+        service.endpoint.said = before
+    assert TEXT not in caplog.text
+
+
 # Configuration
 
 

@@ -199,7 +199,12 @@ class _Endpoint:
         # Nothing that is merely true in some language's eyes.
         if not isinstance(found.get("active"), bool):
             raise NoAnswer('it does not say by "active" whether a token is')
-        return found if found["active"] else None
+        if not found["active"]:
+            return None
+        # The answer is kept, and ids are logged and recorded: none of that may have the text in it.
+        if _repeats(found.get("jti"), text):
+            del found["jti"]
+        return {name: None if _repeats(value, text) else value for name, value in found.items()}
 
     def _exchange(self, headers: Mapping[str, str], body: bytes) -> Received:
         trusted = self.trusted
@@ -219,6 +224,12 @@ class _Endpoint:
     @cached_property
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context()  # reading all the certificates takes longer than most answers
+
+
+def _repeats(value: object, text: str) -> bool:
+    if isinstance(value, dict | list):
+        return any(_repeats(each, text) for each in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and text in value
 
 
 def _authorization(client_id: str | None, client_secret: str | None, bearer_token: str | None) -> Secret:
