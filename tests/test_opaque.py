@@ -648,6 +648,23 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://directory:hunter2@login.example.com/introspect",
+        "https://directory:hunter2/@login.example.com/introspect",
+        "https://login.example.com/introspect?key=hunter2 ",
+        "http://login.example.com/introspect?key=hunter2",
+    ],
+)
+def test_a_url_that_has_a_credential_in_it_is_not_told_again(url: str) -> None:
+    for wrong in ({"introspection_url": url}, {"issuer": url}):
+        with pytest.raises(ConfigurationError, match="https") as refused:
+            IntrospectedIssuer(**{"issuer": ISSUER, "introspection_url": URL, "bearer_token": "x"} | wrong)  # type: ignore[arg-type]
+        assert "login.example.com" in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("wrong", "named"),
     [
         ({"issuer": "login"}, "an issuer"),
@@ -657,6 +674,8 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
         ({"introspection_url": 7}, "introspection_url"),
         ({"client_secret": None}, "client_secret"),
         ({"client_secret": ""}, "client_secret"),
+        ({"client_secret": "secret\n"}, "client_secret"),
+        ({"client_id": "\ud800"}, "client_id"),
         ({"client_id": None}, "client_id"),
         ({"bearer_token": "x"}, "not both"),
         ({"client_id": None, "client_secret": None, "bearer_token": "a b"}, "bearer_token"),

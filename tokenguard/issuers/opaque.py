@@ -245,6 +245,8 @@ def _authorization(client_id: str | None, client_secret: str | None, bearer_toke
             raise ConfigurationError(
                 f"the {name} is missing: introspection needs a client_id and client_secret, or a bearer_token"
             )
+        if not given.isprintable():  # a line break, as it stands at the end of a file, or half a character of UTF-16
+            raise ConfigurationError(f"the {name} has a character that cannot be printed, such as a line break")
     # A space as %20, not as a plus sign: some servers take that for itself, and all know this.
     encoded = ":".join(quote(part or "", safe="") for part in (client_id, client_secret))
     return Secret(f"Basic {b64encode(encoded.encode()).decode()}", "credential")
