@@ -23,11 +23,11 @@ from ..errors import (
 )
 from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
-from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
+from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
 from ..sources import local_token_id
-from ..store import MAX_ACTOR_LENGTH, Place, Record, State
+from ..store import MAX_ACTOR_LENGTH, Place, Record, State, Transaction
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
 from .grants import Grant, Holder
@@ -37,6 +37,7 @@ PREFIX = "/api/v1/api-tokens"
 #: No body that makes sense is longer.
 MAX_BODY = 16 * 1024
 
+Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
 
 
@@ -194,6 +195,7 @@ class Management:
                 idle_timeout=grant.idle_timeout,
                 conditions=grant.conditions,
                 not_after=grant.not_after,
+                provided=self._still(call, lambda tx: replace(grant, client=tx.client(client.id) or client)),
             )
         return _shown_once(call, issued, client)
 
@@ -214,10 +216,15 @@ class Management:
             network = read_network(given["network"])
             before = record.token.conditions
             conditions = Conditions(network.allow, network.deny, before.rate)
+            provided = None
             if not conditions.networks_within(before):
                 # Where it could not be used before it could be now: that is a grant.
-                self._check_grant(call, record._replace(token=replace(record.token, conditions=conditions)))
-            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor, instead_of=before)
+                wider = record._replace(token=replace(record.token, conditions=conditions))
+                grant = _grant_of(wider, self._check_grant(call, wider).ends_at)
+                provided = self._still(call, lambda tx: grant)
+            token = self.issuer.set_token_conditions(
+                record.token.id, conditions, actor=call.actor, instead_of=before, provided=provided
+            )
         record = record._replace(token=token)
         return _answer(200, show_token(record, _url_of(call, record)))
 
@@ -233,6 +240,7 @@ class Management:
                 actor=call.actor,
                 overlap=given.get("overlap", DEFAULT_OVERLAP),
                 not_after=holder.ends_at,
+                provided=self._still(call, lambda tx: _grant_of(tx.record(call.token_id) or record, holder.ends_at)),
             )
         return _shown_once(call, issued, record.client)
 
@@ -263,13 +271,13 @@ class Management:
             raise NotFound(call.token_id, "Token")
         return record
 
-    def _holder(self, call: Call) -> Holder:
+    def _holder(self, call: Call, find: Find | None = None) -> Holder:
         """The calling token, as it is now; raises Forbidden if it is none of this service's, InvalidToken if it ended.
 
         For a moment this process may not have heard of its end: what it hands on would live on.
         """
         identity = call.identity
-        record = self.store.find(identity.token_id) if identity.issuer == OWN_ISSUER else None
+        record = (find or self.store.find)(identity.token_id) if identity.issuer == OWN_ISSUER else None
         if record is None:
             raise Forbidden(causes=["Only a token that this service has issued may do this"])
         if (state := record.state(self.issuer.clock())) is not State.ACTIVE:
@@ -278,11 +286,14 @@ class Management:
 
     def _check_grant(self, call: Call, record: Record) -> Holder:
         """Raises Forbidden if this token is more than what the calling one may hand on; returns the latter."""
-        token, holder = record.token, self._holder(call)
-        idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
+        holder = self._holder(call)
         # Its end is no matter: what comes of it is cut to the calling token's.
-        holder.check(Grant(record.client, token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
+        holder.check(_grant_of(record, holder.ends_at), self.issuer.catalog)
         return holder
+
+    def _still(self, call: Call, grant_of: Callable[[Transaction], Grant]) -> Provided:
+        """What checks a grant once more where it is made: meanwhile the calling token may have been revoked."""
+        return lambda tx: self._holder(call, tx.record).check(grant_of(tx), self.issuer.catalog)
 
     def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
         """Whose token it is to be."""
@@ -305,6 +316,12 @@ def _refusals(call: Call, about: str = "token") -> Iterator[None]:
         raise Invalid({violation.rule: str(violation).removeprefix(f"{violation.rule}: ")}) from None
     except (InvalidValue, IssuanceError) as error:
         raise Invalid({about: str(error)}) from None
+
+
+def _grant_of(record: Record, not_after: int | None) -> Grant:
+    token = record.token
+    idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
+    return Grant(record.client, token.scopes, token.conditions, idle, not_after)
 
 
 def _own_client(identity: Identity) -> str:
