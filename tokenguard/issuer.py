@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from .conditions import Conditions
 from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
 from .hooks import Hooks, call
 from .policy import Policy, check_idle_timeout
+from .recording import recorded
 from .scopes import ScopeCatalog, Scopes
 from .store import MAX_ACTOR_LENGTH, Change, EventKind, Record, State, Store, Transaction
 from .tokens import Client, Minted, Secret, Token, TokenFormat, check_label, random_id
@@ -316,10 +317,6 @@ def _existing(tx: Transaction, ref: str) -> Client:
     return client
 
 
-# Of whom an event speaks stands in its own columns; a digest is nobody's business.
-_NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
-
-
 def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
     token = record.token
     if token.successor_id is not None:
@@ -341,25 +338,3 @@ def _end(begin: int, length: int | None, not_after: int | None) -> int | None:
     if not_after is not None and not begin < not_after <= begin + LONGEST * SECOND:
         raise IssuanceError(f"the token would end at {isoformat(not_after)}: that is past, or beyond 100 years")
     return min(ends, default=None)
-
-
-def recorded(
-    kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
-) -> Change:
-    """The event of a change from ``old`` to ``new``."""
-    before, after = _recorded(old), _recorded(new)
-    data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
-    return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
-
-
-def _recorded(item: Client | Token | None) -> dict[str, Any]:
-    if item is None:
-        return {}
-    values = {f.name: getattr(item, f.name) for f in fields(item) if f.name not in _NOT_RECORDED}
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Scopes):
-        return list(value)
-    return value.dump() if isinstance(value, Conditions) else value

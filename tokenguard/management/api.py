@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -24,19 +24,16 @@ from ..errors import (
 from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
-from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
+from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, read_object
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
-from ..sources import local_token_id
-from ..store import MAX_ACTOR_LENGTH, Place, Record, State, Transaction
+from ..store import Place, Record, State, Transaction
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
+from .call import Call
 from .grants import Grant, Holder
 from .shape import read_network, show_token
 
 PREFIX = "/api/v1/api-tokens"
-#: No body that makes sense is longer.
-MAX_BODY = 16 * 1024
-
 Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
 
@@ -94,37 +91,6 @@ ROUTES = (
     Route("revoke_token", "DELETE", "/<token_id>", "manage"),
     Route("rotate_token", "POST", "/<token_id>/rotate", "manage"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that the guard has let in."""
-
-    identity: Identity
-    #: Where the list of all tokens is found.
-    url: str
-    query: Mapping[str, str]
-    #: Reads at most so many bytes of the body; raises NotWellFormed if it does not arrive whole.
-    read: Callable[[int], bytes]
-    token_id: str = ""
-
-    @property
-    def body(self) -> bytes:
-        """Raises TooLarge, and NotWellFormed."""
-        body = self.read(MAX_BODY + 1)
-        if len(body) > MAX_BODY:
-            raise TooLarge
-        return body
-
-    @property
-    def actor(self) -> str:
-        """Who does it, for the audit trail."""
-        identity = self.identity
-        if identity.issuer == OWN_ISSUER:
-            return f"token:{identity.token_id}"
-        # Another issuer may give its tokens the ids of ours, or longer ones than are kept.
-        local = local_token_id(identity.issuer, identity.token_id)
-        return f"token:{local} ({identity.client_id} of {identity.issuer})"[:MAX_ACTOR_LENGTH].rstrip()
 
 
 class Management:
