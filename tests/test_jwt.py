@@ -810,6 +810,7 @@ def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.L
         ({"algorithms": ["none"]}, "none"),
         ({"algorithms": []}, "algorithms"),
         ({"typ": "jwt"}, "typ"),
+        ({"typ": ["any"]}, "typ"),
         ({"leeway": -1}, "leeway"),
         ({"leeway": 3600}, "leeway"),
         ({"leeway": "60"}, "leeway"),

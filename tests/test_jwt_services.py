@@ -212,6 +212,15 @@ def test_the_command_line_limits_clients_and_revokes_tokens(any_store: Store) ->
     assert run(tree, ["show", record.token.id]).exit_code == 0
 
 
+def test_who_mistypes_an_issuer_is_told_that_nothing_of_it_is_taken(idp: Idp) -> None:
+    store = MemoryStore()
+    for command in (["client", "add", "nightly", "--scopes", "users:read"], ["revoke", "AT.0mP4"]):
+        for issuer, told in ((idp.issuer + "/", True), (idp.issuer, False)):
+            name = [word.replace("nightly", f"nightly {told}") for word in command]
+            done = run_cli(store, idp, *name, "--issuer", issuer, "--client-id", "0oa1nightly")
+            assert (done.exit_code, f"{issuer} is none of TOKENGUARD_ISSUERS" in done.stderr) == (0, told)
+
+
 def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: StoppedClock) -> None:
     issuer, theirs = Issuer(any_store, None, clock=clock), ("https://org.okta.com/oauth2/default", "0oa1nightly")
     ends = clock() + 30 * DAY

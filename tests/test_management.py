@@ -875,6 +875,33 @@ def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end
     assert {record.token.id for record in world.store.records()} == {token.id, target.id}
 
 
+@pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token"])
+def test_nothing_is_handed_on_after_a_revocation_that_came_between(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changes something waits for others who do; and there may be many, if a thief sends many requests."""
+    client = world.issuer.register("billing", f"users.read {MANAGE}", actor="tests")
+    caller = world.issuer.issue(client.id, f"users.read {MANAGE}", actor="tests").token
+    inside = Conditions.parse(["127.0.0.1"])
+    target = world.issuer.issue(client.id, "users.read", actor="tests", conditions=inside).token
+    begin = world.store.transaction
+
+    def comes_second() -> Any:
+        monkeypatch.setattr(world.store, "transaction", begin)
+        world.issuer.revoke(caller.id, actor="tests")
+        return begin()
+
+    management = Management(world.issuer, AuthScheme(), Rights())
+    (route,) = [route for route in ROUTES if route.name == name]
+    bodies = {"issue_token": {"scopes": "users.read"}, "update_token": {"network": {"connection": "ANYWHERE"}}}
+    body = json.dumps(bodies.get(name, {})).encode()
+    call = Call(Identity(client.id, "billing", caller.id, caller.scopes), TOKENS, {}, lambda length: body, target.id)
+    monkeypatch.setattr(world.store, "transaction", comes_second)
+    assert management.answer(route, call).status == 401
+    assert world.store.events(1)[0].kind == "token.revoked"
+    assert [record.token.conditions for record in world.store.records() if record.token.id != caller.id] == [inside]
+
+
 @pytest.mark.parametrize(
     ("own", "wider", "within"),
     [

@@ -627,6 +627,28 @@ def test_no_text_and_no_credential_is_in_a_traceback_or_the_log(
         assert secret not in shown
 
 
+def test_an_answer_that_repeats_the_text_makes_no_id_of_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Ids are logged and recorded, and what is kept of an answer holds no text."""
+    caplog.set_level(0)
+    service.endpoint.said |= {"jti": TEXT, "token": TEXT, "more": {"of": [f"Bearer {TEXT}"]}}
+    identity = service.who()
+    assert TEXT not in repr(identity)
+    assert identity.client_id == "nightly"
+    assert ("jti" in identity.claims, identity.claims["token"], identity.claims["more"]) == (False, None, None)
+    revoke_token(service.issuer, ISSUER, "nightly", identity.token_id, actor="tests")
+    service.goes_by(60)
+    assert service.refusal() == "revoked"
+    requests = RequestGuard(service.guard, AuthScheme())
+    requests.decide({"HTTP_AUTHORIZATION": f"Bearer {TEXT}", "REQUEST_METHOD": "GET"}, READ)
+    for name, reason in (("client_id", "names no client"), ("iss", "of another issuer"), ("cnf", "bound to a key")):
+        before = dict(service.endpoint.said)
+        service.endpoint.said[name] = TEXT
+        service.goes_by(60)
+        assert service.refusal().startswith(reason)
+        service.endpoint.said = before
+    assert TEXT not in caplog.text
+
+
 # Configuration
 
 
@@ -649,6 +671,23 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://directory:hunter2@login.example.com/introspect",
+        "https://directory:hunter2/@login.example.com/introspect",
+        "https://login.example.com/introspect?key=hunter2 ",
+        "http://login.example.com/introspect?key=hunter2",
+    ],
+)
+def test_a_url_that_has_a_credential_in_it_is_not_told_again(url: str) -> None:
+    for wrong in ({"introspection_url": url}, {"issuer": url}):
+        with pytest.raises(ConfigurationError, match="https") as refused:
+            IntrospectedIssuer(**{"issuer": ISSUER, "introspection_url": URL, "bearer_token": "x"} | wrong)  # type: ignore[arg-type]
+        assert "login.example.com" in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("wrong", "named"),
     [
         ({"issuer": "login"}, "an issuer"),
@@ -658,6 +697,8 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
         ({"introspection_url": 7}, "introspection_url"),
         ({"client_secret": None}, "client_secret"),
         ({"client_secret": ""}, "client_secret"),
+        ({"client_secret": "secret\n"}, "client_secret"),
+        ({"client_id": "\ud800"}, "client_id"),
         ({"client_id": None}, "client_id"),
         ({"bearer_token": "x"}, "not both"),
         ({"client_id": None, "client_secret": None, "bearer_token": "a b"}, "bearer_token"),

@@ -6,16 +6,20 @@ The events are the audit trail, and the feed by which other processes learn of a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 from weakref import WeakMethod
 
-from .tokens import random_id
+from .conditions import Conditions
+from .scopes import Scopes
+from .tokens import Client, Token, random_id
 
 MAX_ACTOR_LENGTH = 255
 #: A process that is further behind than this clears what it remembers instead of catching up.
 FEED_LIMIT = 1000
+# Of whom an event speaks stands in its own columns; a digest is nobody's business.
+_NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
 
 
 class EventKind(StrEnum):
@@ -120,6 +124,15 @@ class Committed:
                 callback(events)
 
 
+def recorded(
+    kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
+) -> Change:
+    """The event of a change from ``old`` to ``new``."""
+    before, after = _recorded(old), _recorded(new)
+    data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
+    return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
+
+
 def number_event(change: Change, number: int, client_id: str, token_id: str | None) -> Event:
     """The change as the event with this number, under a random id."""
     return Event(number, random_id(), change.kind.value, change.at, change.actor, client_id, token_id, change.data)
@@ -136,3 +149,16 @@ def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:
             break
         count, last = count + 1, number
     return count, last
+
+
+def _recorded(item: Client | Token | None) -> dict[str, Any]:
+    if item is None:
+        return {}
+    values = {f.name: getattr(item, f.name) for f in fields(item) if f.name not in _NOT_RECORDED}
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scopes):
+        return list(value)
+    return value.dump() if isinstance(value, Conditions) else value

@@ -1,15 +1,16 @@
-"""What is known here of another issuer's token: for ``inspect``."""
+"""What is known here of other issuers and their tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..clock import SECOND, isoformat, now
-from ..errors import TemporarilyUnavailable
+from ..errors import TemporarilyUnavailable, redact
 from ..records import State
 from ..sources import ForeignToken, source_of
 from ..tokens import Secret
 from .frame import Backend, Failure
+from .output import printable, say
 
 
 def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
@@ -24,6 +25,14 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
         return source.verify(credential, now(), backend.options.catalog)
     except TemporarilyUnavailable:
         raise Failure("its issuer cannot be asked, or for its keys, so nobody can say whether it is good") from None
+
+
+def note_issuer(backend: Backend, issuer: str) -> None:
+    """Tell somebody who has mistyped an issuer, and may believe that something of it was refused."""
+    names = [known.issuer for known in backend.options.issuers]
+    if names and issuer not in names:
+        given, known_are = redact(printable(issuer)), ", ".join(names)
+        say(f"Note: {given} is none of TOKENGUARD_ISSUERS, which are {known_are}. No token of it is taken here.")
 
 
 def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..scopes import Scopes
 from ..tokens import Secret, Token
 from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
 from .details import token_details
-from .foreign import foreign_fields, verified
+from .foreign import foreign_fields, note_issuer, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say, token_fields
 
@@ -131,6 +131,7 @@ def revoke(
     """
     lifetime = duration(expires_in)
     if issuer is not None and client_id is not None:
+        note_issuer(backend, issuer)
         expires_at = None if lifetime is None else now() + lifetime * SECOND
         more = {"actor": actor(), "reason": reason}
         revoked = [

@@ -78,7 +78,7 @@ class TrustedIssuer(Trust):
         for name in self.algorithms:
             if name not in ALGORITHMS:
                 raise ConfigurationError(f"the algorithms are some of {', '.join(ALGORITHMS)}, and {name!r} is none")
-        if typ not in TYPES:
+        if not isinstance(typ, str) or typ not in TYPES:
             raise ConfigurationError(f"the typ is one of {', '.join(TYPES)}, not {typ!r}")
         self.types = TYPES[typ]
         self.leeway = whole("the leeway", leeway, 0, MAX_LEEWAY)
