@@ -221,8 +221,9 @@ def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
 
 
 @pytest.fixture
-def world() -> World:
-    return World(MemoryStore())
+def world(clock: StoppedClock) -> World:
+    """All of it in memory, and all by the one clock."""
+    return World(MemoryStore(clock), clock=clock)
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,17 @@ class Service:
     def asked(self) -> int:
         return len(self.endpoint.asked)
 
+    def holds_for(self, seconds: float, ask: Callable[[], object]) -> None:
+        """The first answer does, and then the endpoint is asked for the next."""
+        for _ in range(5):
+            ask()
+        self.goes_by(seconds - 0.1)
+        ask()
+        assert self.asked == 1
+        self.goes_by(0.1)
+        ask()
+        assert self.asked == 2
+
 
 @pytest.fixture
 def service() -> Service:
@@ -156,14 +167,7 @@ def test_scopes_are_mapped_as_the_operator_says() -> None:
 
 
 def test_a_yes_holds_for_as_long_as_is_said_and_then_it_is_asked_again(service: Service) -> None:
-    for _ in range(3):
-        service.who()
-    service.goes_by(29.9)
-    service.who()
-    assert service.asked == 1
-    service.goes_by(0.1)
-    service.who()
-    assert service.asked == 2
+    service.holds_for(30, service.who)
     service.endpoint.said = {"active": False}
     service.goes_by(29.9)
     service.who()
@@ -215,14 +219,7 @@ def test_without_an_age_each_request_asks(service: Service) -> None:
 
 def test_a_no_holds_for_ten_seconds(service: Service) -> None:
     service.endpoint.said = {"active": False}
-    for _ in range(5):
-        service.refusal()
-    service.goes_by(9.9)
-    service.refusal()
-    assert service.asked == 1
-    service.goes_by(0.1)
-    service.refusal()
-    assert service.asked == 2
+    service.holds_for(10, service.refusal)
     short = Service({"max_age": 2})
     short.endpoint.said = {"active": False}
     short.refusal()

@@ -51,7 +51,7 @@ MIDDLEWARE = [
 ]
 # A service is a URLconf: which one, its server is told.
 ROOT_URLCONF = os.environ.get("TESTS_URLCONF", "tests.services.django_service")
-DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere"))}
+DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere/tokens.db"))}
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
