@@ -24,7 +24,7 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
     try:
         return source.verify(credential, now(), backend.options.catalog)
     except TemporarilyUnavailable:
-        raise Failure("its issuer cannot be asked, or for its keys, so nobody can say whether it is good") from None
+        raise Failure("its issuer cannot be asked, so nobody can say whether it is good") from None
 
 
 def note_issuer(backend: Backend, issuer: str) -> None:
