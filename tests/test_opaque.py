@@ -36,7 +36,7 @@ from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.issuers.asking import MAX_KEPT
 from tokenguard.issuers.https import Received, Unreachable
-from tokenguard.issuers.opaque import IntrospectedIssuer, IntrospectionSource
+from tokenguard.issuers.opaque import TIMEOUT, IntrospectedIssuer, IntrospectionSource
 
 from .conftest import KEY, StoppedClock, run_together
 from .services.common import CATALOG
@@ -560,6 +560,19 @@ def test_threads_with_the_same_token_ask_once(service: Service) -> None:
     late.join(10)
     assert found == ["nightly"]
     assert service.asked == 1
+
+
+def test_one_slow_answer_keeps_nobody_else_from_asking(service: Service) -> None:
+    found = []
+
+    def meanwhile() -> None:
+        service.endpoint.meanwhile = lambda: None
+        service.seconds += TIMEOUT - 1
+        found.append(service.who("another").client_id)
+
+    service.endpoint.meanwhile = meanwhile
+    service.who()
+    assert found == ["nightly"]
 
 
 def test_who_waits_for_anothers_question_does_so_for_a_bounded_time(service: Service) -> None:
