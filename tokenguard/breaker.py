@@ -23,8 +23,8 @@ class NotAsked(StoreUnavailable):
 class Breaker:
     """Lets calls through to a store while it answers. Threads may share it.
 
-    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs. Nobody joins
-    those who have been waiting for more than ``patience`` seconds.
+    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs. Nobody
+    joins those who have been waiting for more than ``patience`` seconds.
     """
 
     #: When those that are under way were begun.
