@@ -659,28 +659,35 @@ def test_one_finds_out_whether_the_store_is_back_while_the_others_do_not_wait() 
     assert breaker.call(lambda: 1) == 1
 
 
-def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache_module, "PATIENCE", 60)
-    issued = fleet.issue()
-    fleet.here.store.before_feed = fail
-    assert fleet.here.why_not(issued).startswith("store:")
-    with fleet.here.cache._reading:  # another thread is finding out
-        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
-
-
 class Announced:
-    """A lock that tells when somebody is about to wait for it."""
+    """A lock that tells when somebody is about to wait for it, and keeps for how long at most."""
 
-    def __init__(self, lock: threading.Lock, tell: Callable[[], object]) -> None:
+    def __init__(self, lock: threading.Lock, tell: Callable[[], object] = int) -> None:
         self.lock, self.tell = lock, tell
         self.release = lock.release
+        self.locked = lock.locked
+        self.timeouts: list[float] = []
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if self.lock.locked():
+            self.timeouts.append(timeout)
             self.tell()
         return self.lock.acquire(blocking, timeout)
+
+
+def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "PATIENCE", 0.001)
+    issued = fleet.issue()
+    fleet.here.cache._reading = reading = Announced(fleet.here.cache._reading)  # type: ignore[assignment]
+    with reading.lock:  # another thread is asking, as far as anybody knows of a store that answers
+        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+    fleet.here.store.before_feed = fail
+    assert fleet.here.why_not(issued) == "store: the database cannot be used: connection refused"
+    with reading.lock:  # another thread is finding out
+        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+    assert reading.timeouts == [0.001, 0]
 
 
 def test_who_needs_what_another_is_asking_for_waits_for_that(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
