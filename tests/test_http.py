@@ -31,6 +31,7 @@ from tokenguard import (
 )
 from tokenguard.conditions import Allowance, Rate
 from tokenguard.http import MAX_CREDENTIAL_LENGTH, MAX_KNOWN_MARKS, is_preflight
+from tokenguard.okta import ApiError, NotFound, WrongMethod
 from tokenguard.request import RequestGuard
 
 from .conftest import World
@@ -193,6 +194,17 @@ def test_refusals_byte_for_byte(error: AuthError, headers: list[tuple[str, str]]
         assert sent == [*kind, *common, *headers]
         assert scheme.refusal_headers(error) == [*common, *headers]
         sent.clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "more"), [(NotFound("x"), []), (WrongMethod(["PUT", "GET"]), [("Allow", "GET, PUT")])]
+)
+def test_what_cannot_be_done_for_another_reason_is_not_cached_either(
+    error: ApiError, more: list[tuple[str, str]]
+) -> None:
+    status, headers, body = AuthScheme().report(error)
+    kind = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    assert (status, headers) == (error.status, [*kind, ("Cache-Control", "no-store"), *more])
 
 
 def test_one_refusal_is_not_taken_for_another_of_its_kind() -> None:
