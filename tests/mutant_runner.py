@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import mmap
 import os
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,17 @@ def _of(module: str) -> Mutants:
 
 
 class Runner:
-    """A plugin of pytest: instead of each test once, it runs for each mutant those that reach it, the fastest first."""
+    """A plugin of pytest: instead of each test once, it runs for each mutant those that reach it.
+
+    Those that have killed others of its function come first, then the fastest.
+    """
 
     def __init__(self, files: Iterable[Mutants], again: bool) -> None:
         self.files, self.again = files, again
+        #: Of each function the tests that have killed a mutant, the last one first.
+        self.killers: dict[str, list[str]] = {}
+        #: The place of the test that a fork is at, for its parent to see.
+        self.place = mmap.mmap(-1, 4)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One test that fails is enough."""
@@ -82,30 +90,41 @@ class Runner:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all the mutants that were asked for."""
         gc.freeze()  # so that the forks share what is there
-        if self._run(session, "", state().duration_by_test):
+        if self._run(session, "", sorted(state().duration_by_test, key=state().duration_by_test.__getitem__)):
             raise pytest.UsageError("the tests fail without a mutant when the fastest run first")
         for mutants in self.files:
             codes = mutants.exit_code_by_key
             names = [name for name, code in codes.items() if not self.again or status_by_exit_code[code] != "killed"]
             codes.update(dict.fromkeys(names))
             for done, name in enumerate(names, 1):
-                function = name.partition("__mutmut_")[0]
-                codes[name] = self._run(session, name, state().tests_by_mangled_function_name[function])
+                codes[name] = self._try(session, name)
                 mutants.save()
                 if codes[name] != KILLED or done % 50 == 0:
                     sys.stderr.write(f"{done}/{len(names)} {name}: {status_by_exit_code[codes[name]]}\n")
         return True
 
-    def _run(self, session: pytest.Session, mutant: str, names: Iterable[str]) -> int:
-        chosen, took = set(names), state().duration_by_test
-        tests = sorted((test for test in session.items if test.nodeid in chosen), key=lambda test: took[test.nodeid])
+    def _try(self, session: pytest.Session, mutant: str) -> int:
+        function = mutant.partition("__mutmut_")[0]
+        reach, killers = state().tests_by_mangled_function_name[function], self.killers.setdefault(function, [])
+        tests = [*killers, *sorted(reach.difference(killers), key=lambda test: state().duration_by_test[test])]
+        if not tests:
+            return NO_TESTS
+        if code := self._run(session, mutant, tests):
+            killer = tests[int.from_bytes(self.place[:])]
+            self.killers[function] = [killer, *[test for test in killers if test != killer]]
+        return code
+
+    def _run(self, session: pytest.Session, mutant: str, names: Sequence[str]) -> int:
+        items, took = {item.nodeid: item for item in session.items}, state().duration_by_test
+        tests = [items[name] for name in names]
 
         def run() -> None:
-            for test, following in zip(tests, [*tests[1:], None], strict=True):
+            for place, (test, following) in enumerate(zip(tests, [*tests[1:], None], strict=True)):
+                self.place[:] = place.to_bytes(4)
                 _limit(took[test.nodeid])
                 test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
 
-        return _in_fork(mutant, run) if tests else NO_TESTS
+        return _in_fork(mutant, run)
 
 
 def _in_fork(mutant: str, run: Callable[[], object]) -> int:
