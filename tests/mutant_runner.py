@@ -71,13 +71,13 @@ def _of(module: str) -> Mutants:
 class Runner:
     """A plugin of pytest: instead of each test once, it runs for each mutant those that reach it.
 
-    Those that have killed others of its function come first, then the fastest.
+    Those that have killed others come first, the last one before all, then the fastest.
     """
 
     def __init__(self, files: Iterable[Mutants], again: bool) -> None:
         self.files, self.again = files, again
-        #: Of each function the tests that have killed a mutant, the last one first.
-        self.killers: dict[str, list[str]] = {}
+        #: The tests that have killed a mutant, the last one first.
+        self.killers: list[str] = []
         #: The place of the test that a fork is at, for its parent to see.
         self.place = mmap.mmap(-1, 4)
 
@@ -104,14 +104,14 @@ class Runner:
         return True
 
     def _try(self, session: pytest.Session, mutant: str) -> int:
-        function = mutant.partition("__mutmut_")[0]
-        reach, killers = state().tests_by_mangled_function_name[function], self.killers.setdefault(function, [])
-        tests = [*killers, *sorted(reach.difference(killers), key=lambda test: state().duration_by_test[test])]
+        reach, took = state().tests_by_mangled_function_name[mutant.partition("__mutmut_")[0]], state().duration_by_test
+        tests = [test for test in self.killers if test in reach]
+        tests += sorted(reach.difference(tests), key=lambda test: took[test])
         if not tests:
             return NO_TESTS
         if code := self._run(session, mutant, tests):
             killer = tests[int.from_bytes(self.place[:])]
-            self.killers[function] = [killer, *[test for test in killers if test != killer]]
+            self.killers = [killer, *[test for test in self.killers if test != killer]]
         return code
 
     def _run(self, session: pytest.Session, mutant: str, names: Sequence[str]) -> int:
