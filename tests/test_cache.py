@@ -555,6 +555,15 @@ def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, capl
     assert caplog.messages == [f"the token store failed: {why}"]
 
 
+def test_the_operator_is_told_the_same_where_somebody_only_asks_about_a_token(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.before_find = fail
+    with pytest.raises(TemporarilyUnavailable) as refused:
+        fleet.here.guard.introspect(issued.text)
+    why = "the database cannot be used: connection refused"
+    assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
+
+
 def test_a_feed_that_fails_early_is_asked_again_once_and_the_log_says_so_once(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -104,6 +104,12 @@ def test_one_header_name_is_not_taken_for_a_list() -> None:
         AuthScheme(headers="X-API-Key")
 
 
+def test_around_a_bare_token_only_blanks_are_no_part_of_it() -> None:
+    found = AuthScheme(headers=["X-API-Key"]).credential({"HTTP_X_API_KEY": " \tXabcX\t "})
+    assert found is not None
+    assert found.reveal() == "XabcX"
+
+
 @pytest.mark.parametrize("realm", ["", 'a"b', "a\\b", "a\r\nb", "ü", "x" * 101, None])
 def test_realms_that_would_break_the_challenge(realm: str) -> None:
     with pytest.raises(ConfigurationError, match="realm"):
