@@ -745,6 +745,15 @@ def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:
     assert fleet.here.store.finds == [False, True]
 
 
+def test_who_only_asks_about_a_token_is_told_by_the_primary(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.replicated = True
+    fleet.here.store.replica = fleet.store.standing(issued.token.id)
+    fleet.revoke(issued)
+    with pytest.raises(InvalidToken, match="revoked"):
+        fleet.here.guard.introspect(issued.text)
+
+
 def test_a_replica_may_only_say_yes(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.store.replicated = True
