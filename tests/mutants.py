@@ -1,8 +1,8 @@
 """``python -m tests.mutants [MODULE ...]``: whether the fast tests notice when a line of the core does something else.
 
-Runs mutmut (set up in pyproject.toml) and prints, as Markdown, how many mutants of each module the tests kill, and
-every one that they let live. What it has found out stays in ``mutants/``; ``--again`` asks only for those that are
-not killed yet. Run it on a machine that does little else: a mutant that takes too long counts as dead.
+Runs the mutants that mutmut (set up in pyproject.toml) makes, and prints, as Markdown, how many of each module the
+tests kill, and every one that they let live. What it has found out stays in ``mutants/``; ``--again`` asks only for
+those that are not killed yet. A mutant that never comes to an end is dead.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 MODULES = [
     Path(path).stem for path in tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
 ]
+#: Where the changed code is, and what became of each mutant.
+MUTANTS = Path("mutants")
 #: What mutmut calls a mutant that some test noticed, be it by never coming to an end.
 DEAD = {"killed", "timeout", "segfault", "caught by type check"}
 
@@ -34,12 +36,18 @@ def main() -> None:
         parser.error(f"there is no module {unknown.pop()}; there are {', '.join(MODULES)}")
     modules = given.modules or MODULES
     if not given.report:
-        # A busy machine makes mutants time out that are alive.
-        rest = [name for module in modules for name, state in _results(module) if state != "killed"]
-        names = rest if given.again else [f"tokenguard.{module}.*" for module in modules]
-        if names and subprocess.run(["mutmut", "run", "--max-children", "1", *names], stdout=sys.stderr).returncode:
-            sys.exit("mutmut failed")
+        _run(modules, given.again)
     sys.stdout.writelines(f"{line}\n" for line in _report(modules))
+
+
+def _run(modules: Iterable[str], again: bool) -> None:
+    MUTANTS.mkdir(exist_ok=True)
+    log = MUTANTS / "log.txt"
+    # Without a folder in its path (-P), as what it imports is in mutants/.
+    command = [sys.executable, "-P", "tests/mutant_runner.py", *(["--again"] if again else []), *modules]
+    with log.open("w") as output:
+        if subprocess.run(command, stdout=output).returncode:
+            sys.exit(f"the mutants could not be run: see {log}")
 
 
 def _report(modules: Iterable[str]) -> Iterable[str]:

@@ -555,6 +555,15 @@ def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, capl
     assert caplog.messages == [f"the token store failed: {why}"]
 
 
+def test_the_operator_is_told_the_same_where_somebody_only_asks_about_a_token(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.before_find = fail
+    with pytest.raises(TemporarilyUnavailable) as refused:
+        fleet.here.guard.introspect(issued.text)
+    why = "the database cannot be used: connection refused"
+    assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
+
+
 def test_a_feed_that_fails_early_is_asked_again_once_and_the_log_says_so_once(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -659,28 +668,35 @@ def test_one_finds_out_whether_the_store_is_back_while_the_others_do_not_wait() 
     assert breaker.call(lambda: 1) == 1
 
 
-def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache_module, "PATIENCE", 60)
-    issued = fleet.issue()
-    fleet.here.store.before_feed = fail
-    assert fleet.here.why_not(issued).startswith("store:")
-    with fleet.here.cache._reading:  # another thread is finding out
-        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
-
-
 class Announced:
-    """A lock that tells when somebody is about to wait for it."""
+    """A lock that tells when somebody is about to wait for it, and keeps for how long at most."""
 
-    def __init__(self, lock: threading.Lock, tell: Callable[[], object]) -> None:
+    def __init__(self, lock: threading.Lock, tell: Callable[[], object] = int) -> None:
         self.lock, self.tell = lock, tell
         self.release = lock.release
+        self.locked = lock.locked
+        self.timeouts: list[float] = []
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if self.lock.locked():
+            self.timeouts.append(timeout)
             self.tell()
         return self.lock.acquire(blocking, timeout)
+
+
+def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "PATIENCE", 0.001)
+    issued = fleet.issue()
+    fleet.here.cache._reading = reading = Announced(fleet.here.cache._reading)  # type: ignore[assignment]
+    with reading.lock:  # another thread is asking, as far as anybody knows of a store that answers
+        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+    fleet.here.store.before_feed = fail
+    assert fleet.here.why_not(issued) == "store: the database cannot be used: connection refused"
+    with reading.lock:  # another thread is finding out
+        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+    assert reading.timeouts == [0.001, 0]
 
 
 def test_who_needs_what_another_is_asking_for_waits_for_that(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -727,6 +743,15 @@ def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:
     fleet.revoke(issued)
     assert fleet.here.why_not(issued) == "revoked"
     assert fleet.here.store.finds == [False, True]
+
+
+def test_who_only_asks_about_a_token_is_told_by_the_primary(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.store.replicated = True
+    fleet.here.store.replica = fleet.store.standing(issued.token.id)
+    fleet.revoke(issued)
+    with pytest.raises(InvalidToken, match="revoked"):
+        fleet.here.guard.introspect(issued.text)
 
 
 def test_a_replica_may_only_say_yes(fleet: Fleet) -> None:

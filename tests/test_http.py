@@ -35,6 +35,7 @@ from tokenguard import (
 )
 from tokenguard.conditions import Allowance, Rate
 from tokenguard.http import MAX_CREDENTIAL_LENGTH, MAX_KNOWN_MARKS, is_preflight
+from tokenguard.okta import ApiError, NotFound, WrongMethod
 from tokenguard.request import RequestGuard
 
 from .conftest import World
@@ -105,6 +106,12 @@ def test_header_names_that_cannot_carry_tokens(name: str) -> None:
 def test_one_header_name_is_not_taken_for_a_list() -> None:
     with pytest.raises(ConfigurationError, match=r"write \['X-API-Key'\]"):
         AuthScheme(headers="X-API-Key")
+
+
+def test_around_a_bare_token_only_blanks_are_no_part_of_it() -> None:
+    found = AuthScheme(headers=["X-API-Key"]).credential({"HTTP_X_API_KEY": " \tXabcX\t "})
+    assert found is not None
+    assert found.reveal() == "XabcX"
 
 
 @pytest.mark.parametrize("realm", ["", 'a"b', "a\\b", "a\r\nb", "ü", "x" * 101, None])
@@ -197,6 +204,17 @@ def test_refusals_byte_for_byte(error: AuthError, headers: list[tuple[str, str]]
         assert sent == [*kind, *common, *headers]
         assert scheme.refusal_headers(error) == [*common, *headers]
         sent.clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "more"), [(NotFound("x"), []), (WrongMethod(["PUT", "GET"]), [("Allow", "GET, PUT")])]
+)
+def test_what_cannot_be_done_for_another_reason_is_not_cached_either(
+    error: ApiError, more: list[tuple[str, str]]
+) -> None:
+    status, headers, body = AuthScheme().report(error)
+    kind = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    assert (status, headers) == (error.status, [*kind, ("Cache-Control", "no-store"), *more])
 
 
 def test_one_refusal_is_not_taken_for_another_of_its_kind() -> None:

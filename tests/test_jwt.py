@@ -142,6 +142,19 @@ def test_a_token_of_okta_is_its_application(service: Service) -> None:
     assert identity.scopes == Scopes(["users:read"])
 
 
+def test_a_source_that_logs_what_it_is_given_shows_no_text(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify, shown = service.source.verify, []
+    monkeypatch.setattr(
+        service.source,
+        "verify",
+        lambda credential, *rest: (shown.append(str(credential)), verify(credential, *rest))[1],
+    )
+    text = service.idp.token()
+    found = service.guard.find_out(text, service.guard.key(text))
+    assert found.identity.client_id == "0oa1nightly"
+    assert shown == ["<credential, not shown>"]
+
+
 def test_own_tokens_and_others_go_beside_each_other(service: Service) -> None:
     service.issuer.register("billing", "users:read", actor="tests")
     own = service.issuer.issue("billing", "users:read", actor="tests")
@@ -740,6 +753,7 @@ def test_what_one_token_may_do_is_not_taken_for_what_another_of_its_client_may(s
         assert requests.wave_through(environ(manager), manage) is not None
         assert requests.wave_through(environ(reader), manage) is None
         assert requests.wave_through(environ(reader), READ) is not None
+        service.usage.write(everything=True)  # from now on it is not looked at with each use
 
 
 def test_from_when_on_a_client_is_registered_its_uses_are_counted(service: Service) -> None:

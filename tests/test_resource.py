@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -200,3 +201,35 @@ def test_django_serves_it_by_the_setting_as_it_is_at_the_moment() -> None:
                 assert (refused.status_code, refused["Allow"]) == (405, "GET, HEAD, OPTIONS")
         with override_settings(TOKENGUARD={"SIGNING_KEY": KEY}):
             assert django.get(WELL_KNOWN).status_code == 404
+
+
+def test_what_a_service_says_of_itself_byte_for_byte() -> None:
+    resource = ProtectedResource(TENANT)
+    scheme, body = AuthScheme(resource=resource), json.dumps(resource.metadata).encode()
+    methods, anybody = "GET, HEAD, OPTIONS", ("Access-Control-Allow-Origin", "*")
+
+    def ask(method: str, mount: str = "", path: str = f"{WELL_KNOWN}/tenant1") -> Any:
+        return scheme.metadata({"REQUEST_METHOD": method, "SCRIPT_NAME": mount, "PATH_INFO": path})
+
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "public, max-age=3600"),
+        anybody,
+    ]
+    assert ask("GET") == ask("GET", "/.well-known", "/oauth-protected-resource/tenant1") == (200, headers, body)
+    assert scheme.metadata({"REQUEST_METHOD": "GET", "SCRIPT_NAME": f"{WELL_KNOWN}/tenant1"}) == ask("GET")
+    assert scheme.metadata({"REQUEST_METHOD": "GET", "PATH_INFO": f"{WELL_KNOWN}/tenant1"}) == ask("GET")
+    assert ask("HEAD") == (200, headers, b"")
+    assert ask("POST") == (405, [("Allow", methods), ("Content-Length", "0")], b"")
+    for _ in range(2):  # nobody can spoil it
+        status, sent, nothing = ask("OPTIONS")
+        assert (status, nothing) == (204, b"")
+        assert sent == [
+            ("Allow", methods),
+            anybody,
+            ("Access-Control-Allow-Methods", methods),
+            ("Access-Control-Allow-Headers", "*"),
+        ]
+        sent.clear()
+    assert ask("GET", path=WELL_KNOWN) is AuthScheme().metadata({"REQUEST_METHOD": "GET"}) is None

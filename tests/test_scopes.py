@@ -73,10 +73,21 @@ def test_refuses_a_malformed_scope_and_quotes_it(name: str) -> None:
         "a:*",
         "a/*",
         "!#$%&'()+,-./:;<=>?@[]^_`{|}~",
+        "a" * 128,
     ],
 )
 def test_takes_what_rfc6749_allows(name: str) -> None:
     assert list(Scopes([name])) == [name]
+
+
+def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
+    for name, why in [
+        ("a:" * 64 + "a", rf"^a scope has at most 128 characters; '{'a:' * 16}'… has 129$"),
+        ("a*", r"quotes and backslashes, and \* only as the whole last segment, as in users\.\*$"),
+        (f"tg_{'0' * 16}_{'x' * 75}", r"^a scope cannot be the text of a token: that is kept nowhere$"),
+    ]:
+        with pytest.raises(InvalidValue, match=why):
+            Scopes([name])
 
 
 def test_one_text_is_not_taken_for_a_list_of_letters() -> None:

@@ -109,9 +109,15 @@ def test_a_key_that_is_none_is_refused_with_a_fresh_one_and_never_quoted(key: st
 
 def test_keys_are_named_and_measured_in_bytes() -> None:
     SigningKeys("ü" * 16)
-    with pytest.raises(ConfigurationError, match="the old signing key has 31 bytes and needs at least 32"):
-        SigningKeys(KEY, old=["x" * 31])
-    with pytest.raises(ConfigurationError, match="a list of texts"):
+    advice = "write one that was the signing key before, or leave it out$"
+    for key, wrong in [
+        ("x" * 31, "has 31 bytes and needs at least 32"),
+        (5, "is not text"),
+        ("\ud800" * 40, "is not valid text"),
+    ]:
+        with pytest.raises(ConfigurationError, match=f"^the old signing key {wrong}; {advice}"):
+            SigningKeys(KEY, old=[key])
+    with pytest.raises(ConfigurationError, match=r"^old signing keys are a list of texts, not one text$"):
         SigningKeys(KEY, old=OTHER_KEY)
 
 
@@ -133,7 +139,8 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert text[-75:] not in repr(minted)
     assert repr(Secret(text[1:] + "-", "credential")) == "<credential, not shown>"
     assert repr(SigningKeys(KEY, old=[OTHER_KEY]).old) == "(<old signing key, not shown>,)"
-    assert KEY not in repr(SigningKeys(KEY, old=[OTHER_KEY]))
+    assert repr(SigningKeys(KEY, old=[OTHER_KEY])) == "<SigningKeys, not shown>"
+    assert repr(Secret("x")) == "<secret, not shown>"
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match=r"^a secret is not pickled or copied: <token \w+, not shown>$"):
             leak(minted.text)
@@ -183,6 +190,18 @@ def test_only_what_has_the_length_of_a_token_is_remembered_under_a_key() -> None
     assert format_.key(text) == format_.key(text) != format_.key(format_.mint().text.reveal())
     for other in (text[1:], text + "0", "", "é" + text[1:], "\ud800" + text[1:], "é"):
         assert format_.key(other) == b""
+
+
+def test_what_a_process_remembers_a_text_under_says_nothing_in_another() -> None:
+    text = TokenFormat(SigningKeys(KEY)).mint().text.reveal()
+    one, other = TokenFormat(SigningKeys(KEY)), TokenFormat(SigningKeys(KEY))
+    assert one.key(text) != other.key(text)
+    assert one.key_of_any("a.b.c") != other.key_of_any("a.b.c")
+
+
+def test_the_keys_that_a_service_has_are_told_by_their_fingerprints() -> None:
+    old, current = (TokenFormat(SigningKeys(key)).mint().key_fingerprint for key in (OTHER_KEY, KEY))
+    assert TokenFormat(SigningKeys(KEY, old=[OTHER_KEY])).key_fingerprints == {old, current}
 
 
 def test_a_label_is_short_and_never_a_token() -> None:

@@ -103,19 +103,18 @@ class Verified:
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = min(standing.expires_at or NEVER, standing.overlap_ends_at or NEVER, standing.idle_end or NEVER)
         self.using = using or Using(token_id, identity.scopes, standing.last_used_at)
-        #: Whether it may be used at all depends on the request.
-        self.conditional = bool(standing.conditions or standing.client_conditions)
+        limits = (
+            ("token", token_id, standing.conditions),
+            ("client", standing.client_id, standing.client_conditions),
+        )
         #: The conditions that limit from where it may be used.
-        self.networks: tuple[Conditions, ...] = ()
+        self.networks: tuple[Conditions, ...] = tuple([held for *_, held in limits if held.allow or held.deny])
         #: How often it may be used, and of whom that is counted: a kind and an id.
-        self.rates: tuple[tuple[str, str, Rate], ...] = ()
-        if self.conditional:
-            both = (
-                ("token", token_id, standing.conditions),
-                ("client", standing.client_id, standing.client_conditions),
-            )
-            self.networks = tuple([held for *_, held in both if held.allow or held.deny])
-            self.rates = tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])
+        self.rates: tuple[tuple[str, str, Rate], ...] = tuple(
+            [(kind, holder, held.rate) for kind, holder, held in limits if held.rate]
+        )
+        #: Whether it may be used at all depends on the request.
+        self.conditional = bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
 
