@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import logging
 import time
 import weakref
 from typing import Any
@@ -26,7 +27,10 @@ from tokenguard import (
     NetworkNotAllowed,
     RateLimited,
     Requirement,
+    Secret,
+    SigningKeys,
     TemporarilyUnavailable,
+    TokenFormat,
     TokenGuardMiddleware,
 )
 from tokenguard.conditions import Allowance, Rate
@@ -424,7 +428,9 @@ def test_a_second_credential_behind_another_scheme_is_one_too_many(value: str) -
         AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
 
 
-@pytest.mark.parametrize("query", ["access_token=x", "a&access_token", "%61ccess%5Ftoke%6e=x", "a=b&access%5ftoken=&c"])
+@pytest.mark.parametrize(
+    "query", ["access_token=x", "a&access_token", "%61ccess%5Ftoke%6e=x", "a=b&access%5ftoken=&c", "%41ccess_token"]
+)
 def test_a_token_in_the_query_is_noticed_however_it_is_spelt(query: str) -> None:
     with pytest.raises(InvalidRequest):
         AuthScheme().credential(environ(HTTP_AUTHORIZATION="Bearer x", QUERY_STRING=query))
@@ -448,6 +454,25 @@ def test_an_empty_any_of_does_not_open_the_middleware(world: World) -> None:
 def test_the_middleware_asks_for_what_the_catalogue_has(world: World) -> None:
     with pytest.raises(ConfigurationError, match="'users:raed'; it has users:read"):
         TokenGuardMiddleware(echo, world.guard, "users:raed")
+
+
+def test_the_log_warns_of_what_was_signed_here(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tokenguard")
+    issued = world.issue()
+    world.issuer.revoke(issued.token.id, actor="tests")
+    foreign = TokenFormat(SigningKeys("of another service: 0123456789abcdef")).mint()
+    http = Client(TokenGuardMiddleware(echo, world.guard))
+    for text in (issued.text, world.tokens.mint().text, foreign.text, Secret("tg_x")):
+        assert http.get("/", headers={"Authorization": f"Bearer {text.reveal()}"}).status_code == 401
+    http.get("/")
+    reasons = [(line.levelname, line.getMessage().partition(" (")[0]) for line in caplog.records]
+    assert reasons == [
+        ("WARNING", "refused 401 invalid_token: revoked"),
+        ("WARNING", "refused 401 invalid_token: unknown"),
+        ("INFO", "refused 401 invalid_token: signature does not match: forged, or signed by a dropped key"),
+        ("INFO", "refused 401 invalid_token: not a token of this service"),
+        ("INFO", "refused 401 missing_token: missing_token"),
+    ]
 
 
 def test_a_refused_request_is_not_kept_alive(world: World) -> None:

@@ -59,6 +59,42 @@ except SystemExit as error:
     ]
 
 
+def test_djangos_settings_are_read_live_where_no_tests_run() -> None:
+    """Which a process that has never loaded Django's test tools need not look for."""
+    code = """
+import sys, django
+from django.conf import settings
+settings.configure(DEBUG=True, SECRET_KEY="s" * 50, INSTALLED_APPS=["tokenguard.django"], DATABASES={"default": {
+    "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+django.setup()
+from django.core.exceptions import ImproperlyConfigured
+from tokenguard import InvalidToken
+from tokenguard.django.conf import service
+def realm():
+    assert service() is service()
+    return service().requests.scheme.realm
+assert realm() == "api"
+settings.TOKENGUARD = {"REALM": "one"}
+assert realm() == "one"
+signed = service().requests.guard.tokens.mint().text.reveal()
+settings.SECRET_KEY = "t" * 50  # which signs, in debug
+assert isinstance(service().requests.guard.tokens.examine(signed), InvalidToken)
+settings.TOKENGUARD = {"REALM": "two", "SIGNING_KEY": "k" * 50}
+assert realm() == "two"
+settings.TOKENGUARD = {"REALM": "three", "SIGNING_KEY": "k" * 50}
+assert realm() == "three"
+settings.DEBUG = False
+assert realm() == "three"
+del settings.TOKENGUARD
+try:
+    service()
+except ImproperlyConfigured:
+    assert "django.test.utils" not in sys.modules
+    print("done")
+"""
+    assert python(code) == "done\n"
+
+
 def test_all_names_are_there_and_documented() -> None:
     for name in tokenguard.__all__:
         assert getattr(tokenguard, name).__doc__, name

@@ -28,6 +28,8 @@ from .tokens import Read, Secret, TokenFormat
 from .usage import UsageLog, end_if_idle
 
 log = logging.getLogger("tokenguard")
+#: Why a text is refused that is signed, but on no record: its record is gone, or others have the signing key.
+UNKNOWN = "unknown"
 #: How many idle tokens a guard remembers to have tried to end.
 MAX_TRIED = 10_000
 
@@ -268,7 +270,7 @@ class Guard:
     def _matching(self, read: Read, primary: bool) -> Standing:
         standing = self._found(read.id, primary)
         if standing is None:
-            raise InvalidToken("unknown", token_id=read.id)
+            raise InvalidToken(UNKNOWN, token_id=read.id)
         if not hmac.compare_digest(standing.digest.encode(), read.digest.encode()):
             raise InvalidToken("another text is on record", token_id=read.id, client_id=standing.client_id)
         return standing

@@ -40,11 +40,9 @@ _AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({TOKEN68})", re.ASCII | re.IG
 # Anywhere: servers join two headers of one name with a comma, and a hidden second credential is one too many.
 _OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?:[ ,]|\Z)|ssws)", re.ASCII | re.IGNORECASE)
 # RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed, however its
-# name is encoded.
-_IN_QUERY = re.compile(
-    "(?:^|&)" + "".join(f"(?:{character}|%{ord(character):02x})" for character in "access_token") + r"(?:[=&]|\Z)",
-    re.ASCII | re.IGNORECASE,
-)
+# name is encoded, in either case.
+_ENCODED = "".join(f"(?:{letter}|%{ord(letter):02x}|%{ord(letter.upper()):02x})" for letter in "access_token")
+_IN_QUERY = re.compile(rf"(?:^|&){_ENCODED}(?:[=&]|\Z)", re.ASCII | re.IGNORECASE)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _RATE_HEADERS = ("none", "draft", "okta")

@@ -13,7 +13,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .cache import Verified
 from .errors import AuthError, InvalidToken, MissingToken
-from .guard import Guard, log
+from .guard import UNKNOWN, Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme
 from .identity import Identity
@@ -194,8 +194,8 @@ class RequestGuard:
 
     def _refuse(self, error: AuthError, environ: WSGIEnvironment, sources: Sources) -> AuthError:
         environ[OUTCOME] = (self, sources, error, REFUSED)
-        # A token that this service did issue is somebody's trouble; noise from strangers is not.
-        level = logging.WARNING if error.client_id is not None else logging.INFO
+        # A token that was signed here is somebody's trouble; noise from strangers is not.
+        level = logging.WARNING if error.client_id is not None or error.reason == UNKNOWN else logging.INFO
         if log.isEnabledFor(level):
             _log_refusal(level, error, self.scheme.address(environ))
         if self.hooks.refused:

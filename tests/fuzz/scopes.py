@@ -6,6 +6,7 @@ Input: three sets of scopes as text | what all of is needed | what one of is nee
 from __future__ import annotations
 
 from collections.abc import Iterable
+from string import ascii_letters, digits
 
 from tokenguard import InvalidValue, Requirement, ScopeCatalog, Scopes
 
@@ -66,7 +67,14 @@ def _is_scope(word: str) -> bool:
     """RFC 6749 section 3.3; a ``*`` is alone, or alone behind the last of ``.``, ``:`` and ``/``."""
     name = word[:-1] if word.endswith("*") and (len(word) == 1 or word[-2] in ".:/") else word
     allowed = all("!" <= character <= "~" and character not in '"*\\' for character in name)
-    return allowed and 1 <= len(word) <= 128
+    return allowed and 1 <= len(word) <= 128 and not _holds_a_token(word)
+
+
+def _holds_a_token(word: str) -> bool:
+    """As a token's text ends: 16 letters or digits, an underscore, and 75 of them."""
+    places = (place for place, character in enumerate(word) if character == "_" and place >= 16)
+    around = (word[place - 16 : place] + word[place + 1 : place + 76] for place in places)
+    return any(len(text) == 91 and all(character in ascii_letters + digits for character in text) for text in around)
 
 
 def _grants(scopes: Iterable[str], name: str) -> bool:

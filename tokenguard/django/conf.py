@@ -30,6 +30,8 @@ USING, READ_USING = "USING", "READ_USING"
 URLS = ("DATABASE_URL", "READ_URL")
 _lock = threading.Lock()
 _built: tuple[tuple[Any, ...], Service] | None = None
+#: The same, where no other setting has a say: the signing key is not SECRET_KEY.
+_by_itself: tuple[Any, Service | None] = None, None
 #: What has been read of the settings since one of them was changed: Django forgets those that are set.
 _known: dict[str, Any] = vars(settings)
 
@@ -46,19 +48,11 @@ def service() -> Service:
 
     Raises SettingError, which is an ImproperlyConfigured, for a setting that cannot be used.
     """
-    global _built
-    if _built is not None:
-        # As _current does, but cheap enough for every request; what this cannot tell, that looks into.
-        (given, key, fallbacks, debug, tests), found = _built
-        if (
-            given is not None
-            and _known.get("TOKENGUARD") is given
-            and _known.get("SECRET_KEY") is key
-            and _known.get("SECRET_KEY_FALLBACKS") is fallbacks
-            and _known.get("DEBUG") is debug
-            and ("django.test.utils" in sys.modules and tests_run()) is tests
-        ):
-            return found
+    global _built, _by_itself
+    # As _current does, but cheap enough for every request; what this cannot tell, that looks into.
+    given, found = _by_itself
+    if found is not None and _known.get("TOKENGUARD") is given and "django.test.utils" not in sys.modules:
+        return found
     read = _settings()
     try:
         if (current := _current(read)) is None:
@@ -66,9 +60,10 @@ def service() -> Service:
                 if (current := _current(read)) is None:
                     current = build()
                     _built = (read, current)
+                    by_itself = read[0] is not None and not signs_with_secret_key(configured_options())
+                    _by_itself = (read[0], current) if by_itself else (None, None)
     except BaseException as error:
         forget(error)
-        given = key = fallbacks = None
         read = ()
         raise
     return current
