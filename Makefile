@@ -97,7 +97,8 @@ clean:
 	rm -rf .venv build dist mutants docs/_build *.egg-info .coverage*
 
 .venv/sample-flask .venv/sample-django: .venv/sample-%: setup.cfg pyproject.toml | .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*,jwt]" "gunicorn >= 23"
+	@echo "Installing tokenguard and what the $* sample needs into .venv, which takes a minute, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*,jwt]" "gunicorn >= 23"
 	@touch $@
 
 # uv, which is in the lock as well, installs all of it in a fraction of pip's time; pip does where only pip is told
@@ -121,4 +122,4 @@ clean:
 .venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

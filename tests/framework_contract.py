@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -129,6 +129,8 @@ def same_error(answer: Answer, status: int, code: str) -> None:
 
 class FrameworkContract:
     app: str
+    #: What is in its environment besides.
+    environ: ClassVar[Mapping[str, str]] = {}
     #: The server, and what it is told besides.
     serve = staticmethod(gunicorn)
     options: tuple[str, ...] = ()
@@ -142,7 +144,7 @@ class FrameworkContract:
         SQLAlchemyStore(url).upgrade()
         # Every worker is to know at once what this process does to its tokens.
         environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_STALENESS": "0"}
-        environ |= {"TOKENGUARD_RESOURCE": RESOURCE, "TOKENGUARD_AUTHORIZATION_SERVERS": LOGIN}
+        environ |= {"TOKENGUARD_RESOURCE": RESOURCE, "TOKENGUARD_AUTHORIZATION_SERVERS": LOGIN, **cls.environ}
         options = ["--log-config", str(folder / "logging.ini"), *cls.options]
         with cls.serve(cls.app, {**os.environ, **environ}, options=options) as serving:
             running = Running(Server(int(serving.url.rpartition(":")[2]), serving.log), url)

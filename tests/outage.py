@@ -27,9 +27,9 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from .bulk import issue_many
 from .conftest import KEY
 from .postgresql import PostgreSQL
-from .redis_server import RedisServer
+from .redis_server import RedisServer, redis_running
 
-APPS = {"flask": "tests.services.flask_service:create_app()", "django": "tests.services.django_service:create_app()"}
+APPS = {"flask": "tests.services.flask_service:create_app()", "django": "django.core.wsgi:get_wsgi_application()"}
 THREADS = ("--preload", "--worker-class", "gthread", "--threads", "4")
 #: Tokens that are revoked one after the other while the load goes on.
 VICTIMS = 400
@@ -164,9 +164,7 @@ def fleet(
         patch.setenv("XDG_RUNTIME_DIR", str(folder))  # it is nobody else's, as the server's package wants it
         database = PostgreSQL(folder / "data")
         stack.callback(database.clean_up)
-        redis = RedisServer(folder, "outage")
-        stack.callback(redis.close)
-        redis.start()
+        redis = stack.enter_context(redis_running(folder, "outage"))
         store = SQLAlchemyStore(database.url)
         stack.callback(store.close)
         store.upgrade()

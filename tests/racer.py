@@ -20,6 +20,7 @@ from typing import Any
 
 from tokenguard import Guard, InvalidToken, SigningKeys, Store, StoreUnavailable, TemporarilyUnavailable, TokenFormat
 from tokenguard import breaker as breaker_module
+from tokenguard import cache as cache_module
 from tokenguard.backends import open_store
 from tokenguard.cache import TokenCache, monotonic
 from tokenguard.clock import SECOND, now
@@ -29,7 +30,8 @@ from .keys import KEY
 
 #: Tokens that are asked for: the next to be revoked, and the last that were.
 AHEAD, BEHIND = 12, 40
-THREADS = 2
+RACERS, THREADS = 3, 2
+LANES = RACERS * THREADS
 
 
 @dataclass
@@ -49,29 +51,41 @@ class Plan:
 
 
 class Course:
-    """How far the revoker has come, for all to see: a number in shared memory; below 0 the race is over."""
+    """How far all have come, for all to see: numbers in shared memory."""
 
     def __init__(self, folder: str) -> None:
-        path = Path(folder) / "course"
+        path, size = Path(folder) / "course", 8 * (1 + LANES)
         if not path.exists():
-            path.write_bytes(bytes(8))
+            path.write_bytes(struct.pack("q", 0) + struct.pack("q", -1) * LANES)
         with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), 8)
+            self._memory = mmap.mmap(file.fileno(), size)
 
     @property
     def at(self) -> int:
-        (at,) = struct.unpack("q", self._memory[:8])
-        return int(at)
+        """The token that the revoker has come to; below 0 the race is over."""
+        return self._number(0)
 
     @at.setter
     def at(self, value: int) -> None:
         self._memory[:8] = struct.pack("q", value)
 
+    def passed(self, lane: int, at: int) -> None:
+        """A lane has asked for what is to be asked for while the revoker is there."""
+        self._memory[8 * (1 + lane) : 8 * (2 + lane)] = struct.pack("q", at)
+
+    def have_passed(self, at: int) -> int:
+        """How many lanes have."""
+        return sum(self._number(1 + lane) >= at for lane in range(LANES))
+
+    def _number(self, place: int) -> int:
+        (number,) = struct.unpack("q", self._memory[8 * place : 8 * (1 + place)])
+        return int(number)
+
 
 class Racer:
     """A worker with a guard of its own, and threads that ask it."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, number: int) -> None:
         self.plan = plan
         self.course = Course(plan.folder)
         store = open_store(plan.database_url)
@@ -80,7 +94,7 @@ class Racer:
         cache = TokenCache(store, staleness=plan.staleness)
         self.guard = Guard(store, TokenFormat(SigningKeys(KEY)), cache=cache, clock=self._wall_clock)
         self.secrets = [Secret(text, "a token") for text in plan.texts]
-        self.lanes = [Lane(self) for _ in range(THREADS)]
+        self.lanes = [Lane(self, number * THREADS + thread) for thread in range(THREADS)]
 
     def run(self) -> None:
         threads = [threading.Thread(target=lane.run) for lane in self.lanes]
@@ -120,8 +134,8 @@ class Racer:
 class Lane:
     """One thread of a racer, and what it has seen."""
 
-    def __init__(self, racer: Racer) -> None:
-        self.racer = racer
+    def __init__(self, racer: Racer, number: int) -> None:
+        self.racer, self.number = racer, number
         self.refused = self.unavailable = 0
         #: For each token: how often it was let in, and when the last of those requests began.
         self.let_in = array("q", [0] * len(racer.secrets))
@@ -130,10 +144,12 @@ class Lane:
     def run(self) -> None:
         course, count = self.racer.course, len(self.let_in)
         while (at := course.at) >= 0:
-            for token in range(at, min(at + AHEAD, count)):
+            # From the one that has just been revoked: most likely it is still remembered.
+            for token in range(max(0, at - 1), min(at + AHEAD, count)):
                 self._ask(token)
             # Those revoked before cost a query each: one of them every time.
             self._ask(random.randrange(max(0, at - BEHIND), at + 1))
+            course.passed(self.number, at)
             time.sleep(0.003)  # the revoker needs a processor too
 
     def report(self) -> dict[str, Any]:
@@ -160,7 +176,9 @@ class Lane:
 def main(plan: str, number: str) -> None:
     logging.disable()
     breaker_module.PAUSE = 0.02
-    racer = Racer(Plan(**json.loads(Path(plan).read_text())))
+    # On a machine that is busy each waits its turn: who is told to come again later takes no part in the race.
+    breaker_module.PATIENCE = cache_module.PATIENCE = 60.0
+    racer = Racer(Plan(**json.loads(Path(plan).read_text())), int(number))
     (Path(racer.plan.folder) / f"ready-{number}").touch()
     racer.run()
     (Path(racer.plan.folder) / f"report-{number}").write_text(json.dumps(racer.report()))

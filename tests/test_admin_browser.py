@@ -55,7 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         call_command("migrate", verbosity=0)
         User.objects.create_superuser("ada", password=PASSWORD)
     environ = os.environ | {"TOKENGUARD_DATABASE_URL": f"sqlite:///{path}", "TOKENGUARD_SIGNING_KEY": KEY}
-    with gunicorn("tests.services.django_service:create_app()", environ) as serving:
+    with gunicorn("django.core.wsgi:get_wsgi_application()", environ) as serving:
         yield Running(serving.url, serving)
 
 

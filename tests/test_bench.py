@@ -47,6 +47,19 @@ def test_every_framework_is_measured_beside_its_floor(said: str, framework: str)
     assert statements["**tokenguard**, forged"] == "0"
 
 
+def test_the_first_use_of_a_jwt_is_measured_beside_its_signature_check(said: str) -> None:
+    table = said.partition("| WSGI: the first use of a JWT")[2].partition("\n\n")[0]
+    found = re.findall(r"^\| ([a-z ]+) \| ([0-9.]+) ", table, re.MULTILINE)
+    assert [name for name, _ in found] == [
+        "all of it",
+        "its signature check",
+        "all the rest",
+        "all of it where nothing is checked",
+    ]
+    assert all(float(figure) > 0 for _, figure in found)
+    assert re.search(r"^\| WSGI, first use of a JWT, beside its signature check \| ≤ 60 µs \| ", said, re.MULTILINE)
+
+
 def test_a_guard_that_is_not_installed_is_left_out_with_a_word(said: str) -> None:
     left_out = re.findall(r"^\* Left out: .*, since ([a-z0-9_]+)[a-z_.]* is not installed\.$", said, re.MULTILINE)
     assert set(left_out) == set(PEERS)

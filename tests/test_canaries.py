@@ -74,7 +74,7 @@ from .canaries import (
     sent_as,
 )
 from .conftest import django_alias
-from .redis_server import RedisServer
+from .redis_server import redis_running
 from .services.common import CATALOG
 from .test_django_admin import CLIENTS, TOKENS, Site, default_database, filled, migrated, text_of  # noqa: F401
 
@@ -115,26 +115,21 @@ def issue(issuer: Issuer, scopes: str = "a", **more: Any) -> str:
 
 
 def test_the_logs_of_all_libraries_at_debug(canaries: Canaries, tmp_path: Path) -> None:
-    redis = RedisServer(tmp_path, "canaries")
-    redis.start()
     database = tmp_path / "tokens.db"
     heard: list[str] = []
-    try:
-        with logged_at_debug() as log:
-            app = make_flask(DATABASE_URL=f"sqlite:///{database}", PUSH_URL=redis.url, RATE_LIMIT_URL=redis.url)
-            hooks = app.extensions["tokenguard"].requests.hooks
-            for event in ("authenticated", "refused"):
-                getattr(hooks, event).append(lambda environ, **told: heard.append(repr((told, environ))))
-            for event in ("issued", "rotated", "revoked"):
-                getattr(hooks, event).append(lambda **told: heard.append(repr(told)))
-            app.extensions["tokenguard"].store.upgrade()
-            issuer = issuer_of(app)
-            good, revoked, rotated, lacking = issue(issuer), issue(issuer), issue(issuer), issue(issuer, "b")
-            issuer.revoke(revoked.split("_")[1], actor="tests")
-            texts = [good, revoked, rotated, issuer.rotate(rotated.split("_")[1], actor="tests").text.reveal(), lacking]
-            answers = ask_flask(app, canaries.variants(*texts))
-    finally:
-        redis.close()
+    with redis_running(tmp_path, "canaries") as redis, logged_at_debug() as log:
+        app = make_flask(DATABASE_URL=f"sqlite:///{database}", PUSH_URL=redis.url, RATE_LIMIT_URL=redis.url)
+        hooks = app.extensions["tokenguard"].requests.hooks
+        for event in ("authenticated", "refused"):
+            getattr(hooks, event).append(lambda environ, **told: heard.append(repr((told, environ))))
+        for event in ("issued", "rotated", "revoked"):
+            getattr(hooks, event).append(lambda **told: heard.append(repr(told)))
+        app.extensions["tokenguard"].store.upgrade()
+        issuer = issuer_of(app)
+        good, revoked, rotated, lacking = issue(issuer), issue(issuer), issue(issuer), issue(issuer, "b")
+        issuer.revoke(revoked.split("_")[1], actor="tests")
+        texts = [good, revoked, rotated, issuer.rotate(rotated.split("_")[1], actor="tests").text.reveal(), lacking]
+        answers = ask_flask(app, canaries.variants(*texts))
     canaries.look_at("logs: Flask, Werkzeug, SQLAlchemy, Alembic, redis, limits", log.getvalue(), "401 invalid_token")
     for library in ("werkzeug", "sqlalchemy.engine", "alembic", "tokenguard"):
         assert f"\n{library}" in log.getvalue(), library

@@ -12,13 +12,12 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tokenguard import Issued, SchemaError, StoreUnavailable
-from tokenguard.django import reading
-from tokenguard.django import store as django_store
+from tokenguard.django import queries, reading
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .conftest import World, django_alias, run_together
-from .postgresql import PostgreSQL, pgbouncer, server_folder
+from .postgresql import PostgreSQL, pgbouncer
 from .store_contract import new_use
 
 
@@ -48,7 +47,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads may take a tenth of a second."""
     monkeypatch.setattr(reading, "READ_TIMEOUT", 0.1)
     for name in ("_FIND", "_FEED"):
-        monkeypatch.setattr(django_store, name, reading.Query(getattr(django_store, name).text))
+        monkeypatch.setattr(queries, name, reading.Query(getattr(queries, name).text))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -200,32 +199,23 @@ def test_a_refusal_of_the_database_is_not_asked_again(
     assert len(asked) == 1
 
 
-def test_a_server_that_was_killed_and_comes_back(own_server: PostgreSQL) -> None:
-    other_side = SQLAlchemyStore(own_server.url)
+def test_a_server_that_was_killed_and_comes_back(mortal_server: PostgreSQL) -> None:
+    other_side = SQLAlchemyStore(mortal_server.url)
     other_side.upgrade()
     other_side.close()
-    with django_alias(own_server.url) as alias:
+    with django_alias(mortal_server.url) as alias:
         store = DjangoStore(alias)
         issued = World(store).issue()
-        own_server.kill()
+        mortal_server.kill()
         for read in (lambda: store.find(issued.token.id), lambda: store.feed(0)):
             with pytest.raises(StoreUnavailable):
                 read()
-        own_server.start()
+        mortal_server.start()
         assert store.find(issued.token.id) is not None
-        own_server.kill()
-        own_server.start()
+        mortal_server.kill()
+        mortal_server.start()
         assert store.feed(0).revision == 2
         World(store).client("another")
-
-
-@pytest.fixture
-def own_server(postgresql_server: str) -> Iterator[PostgreSQL]:
-    """To be killed."""
-    with server_folder() as folder:
-        server = PostgreSQL(folder / "data")
-        yield server
-        server.clean_up()
 
 
 def _setting(alias: str, name: str) -> str:

@@ -20,17 +20,14 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse
 from tokenguard.usage import end_if_idle
 
-from .conftest import KEY, OTHER_KEY, StoppedClock, World
+from .conftest import KEY, OTHER_KEY, World
 
 DAY_SECONDS = 86_400
 OLD_ENOUGH = 30 * DAY_SECONDS
 
 
 @pytest.fixture
-def world() -> World:
-    """A world whose store goes by the stopped clock, too."""
-    clock = StoppedClock()
-    world = World(MemoryStore(clock), clock=clock)
+def world(world: World) -> World:
     world.client()
     return world
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from .framework_contract import FrameworkContract, Running, same_refusal
 
 
 class TestRestFramework(FrameworkContract):
-    app = "tests.services.drf_service:create_app()"
+    app = "django.core.wsgi:get_wsgi_application()"
+    environ: ClassVar = {"TESTS_URLCONF": "tests.services.drf_service"}
 
     @pytest.mark.parametrize("path", ["/any", "/manage", "/either"])
     def test_with_the_browsable_api_beside_json_refusals_are_the_same(self, running: Running, path: str) -> None:

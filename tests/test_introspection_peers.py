@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,11 +18,15 @@ from authlib.integrations.flask_oauth2 import AuthorizationServer, ResourceProte
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc6749 import ClientMixin
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint, IntrospectTokenValidator
+from click.testing import CliRunner, Result
 from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
-from tokenguard import Conditions
+from tokenguard import Conditions, MemoryStore
+from tokenguard.cli import command_tree
+from tokenguard.clock import isoformat
+from tokenguard.config import Options
 from tokenguard.flask import TokenGuard, current_identity, introspection_blueprint, require_scopes
 from tokenguard.issuer import Issuer
 
@@ -124,6 +129,27 @@ def test_a_service_that_may_not_ask_lets_nobody_in(ours: Ours, caplog: pytest.Lo
         assert status(http, text) == 503
     assert "it does not accept the credentials of this service (status 403)" in caplog.text
     assert text[-43:] not in caplog.text
+
+
+def test_inspect_tells_what_an_opaque_token_is(ours: Ours) -> None:
+    asked = {"issuer": "http://localhost", "introspection_url": f"{ours.url}/introspect", "prefix": "theirs_"}
+
+    def inspect(text: str, **more: Any) -> Result:
+        options = {"SIGNING_KEY": KEY, "SCOPES": SCOPES, "ISSUERS": [asked | {"bearer_token": ours.asking} | more]}
+        tree = command_tree(lambda: (Options.read(options), MemoryStore()))
+        return CliRunner().invoke(tree, ["inspect", "--json"], input=text)
+
+    token_id, text = ours.issue(expires_in=3600)
+    record = ours.issuer.store.find(token_id)
+    assert record is not None
+    found = json.loads(inspect(text).stdout)
+    # Its own end, and not that of the answer about it.
+    assert (found["token_id"], found["expires_at"]) == (token_id, isoformat(record.token.expires_at or 0))
+    assert found["issued_at"] == isoformat(record.token.created_at)
+    assert json.loads(inspect(ours.issue()[1]).stdout)["expires_at"] is None
+    away = inspect(text, bearer_token="wrong")
+    assert (away.exit_code, away.stdout) == (1, "")
+    assert "Error: its issuer cannot be asked" in away.stderr
 
 
 # django-oauth-toolkit, on both sides

@@ -287,6 +287,13 @@ def test_a_strict_issuer_is_asked_for_the_typ(typ: str) -> None:
     service.refusal(service.idp.token(header={"typ": "JWT"}))
 
 
+def test_the_same_header_is_judged_for_each_issuer_anew(service: Service) -> None:
+    strict = Service(idp=Idp("https://strict.okta.com"), options={"typ": "at+jwt"})
+    for _ in range(2):
+        assert service.who(service.idp.token())
+        assert strict.refusal(strict.idp.token()) == "the typ is not that of an access token"
+
+
 def test_a_key_with_an_algorithm_of_its_own_is_good_for_no_other() -> None:
     service = Service(options={"algorithms": ["RS256", "RS384"]})
     published = service.idp.jwks()
@@ -803,6 +810,7 @@ def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.L
         ({"algorithms": ["none"]}, "none"),
         ({"algorithms": []}, "algorithms"),
         ({"typ": "jwt"}, "typ"),
+        ({"typ": ["any"]}, "typ"),
         ({"leeway": -1}, "leeway"),
         ({"leeway": 3600}, "leeway"),
         ({"leeway": "60"}, "leeway"),

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.http import HttpRequest, JsonResponse
 from django.test import Client, override_settings
 from django.urls import path
-from flask import Flask
+from flask import Flask, request
 from flask.testing import FlaskClient
 
 from tokenguard import Guard, MemoryStore, ScopeCatalog, Secret, SigningKeys, Store, TokenFormat
@@ -37,6 +37,7 @@ from tokenguard.testing import bearer
 from .conftest import KEY, StoppedClock, django_alias
 from .idp import AUDIENCE, RSA_KEYS, Idp
 from .services.common import CATALOG
+from .test_introspection_peers import served
 
 
 @pytest.fixture
@@ -115,6 +116,29 @@ def test_keys_rotate_under_a_running_service(http: FlaskClient, idp: Idp) -> Non
         idp.keys = kept
 
 
+def test_inspect_shows_what_begins_as_our_own_tokens_to_no_issuer() -> None:
+    store, shown = MemoryStore(), []
+    endpoint = Flask("endpoint")
+
+    @endpoint.post("/introspect")
+    def introspect() -> dict[str, Any]:
+        shown.append(request.form["token"])
+        return {"active": True, "client_id": "nightly"}
+
+    issuer = Options.read({"SIGNING_KEY": KEY, "SCOPES": CATALOG}).issuer(store)
+    issuer.register("billing", "users:read", actor="tests")
+    own = issuer.issue("billing", "users:read", actor="tests").text.reveal()
+    with served(endpoint) as url:
+        # Whatever its tokens begin with.
+        asked = {"issuer": "http://localhost", "introspection_url": f"{url}/introspect", "bearer_token": "x"}
+        given = {"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": [asked]}
+        tree = command_tree(lambda: (Options.read(given), store))
+        for text, code in ((own, 0), (own[:-1], 1), (f"{own[:-1]}-", 1), ("tg_x", 1), ("of-another", 0)):
+            done = CliRunner().invoke(tree, ["inspect"], input=text)
+            assert done.exit_code == code, done.stderr
+    assert shown == ["of-another"]
+
+
 @django_require_scopes("users:read")
 def users(request: HttpRequest) -> JsonResponse:
     identity = request.identity  # type: ignore[attr-defined]
@@ -188,6 +212,15 @@ def test_the_command_line_limits_clients_and_revokes_tokens(any_store: Store) ->
     assert run(tree, ["show", record.token.id]).exit_code == 0
 
 
+def test_who_mistypes_an_issuer_is_told_that_nothing_of_it_is_taken(idp: Idp) -> None:
+    store = MemoryStore()
+    for command in (["client", "add", "nightly", "--scopes", "users:read"], ["revoke", "AT.0mP4"]):
+        for issuer, told in ((idp.issuer + "/", True), (idp.issuer, False)):
+            name = [word.replace("nightly", f"nightly {told}") for word in command]
+            done = run_cli(store, idp, *name, "--issuer", issuer, "--client-id", "0oa1nightly")
+            assert (done.exit_code, f"{issuer} is none of TOKENGUARD_ISSUERS" in done.stderr) == (0, told)
+
+
 def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: StoppedClock) -> None:
     issuer, theirs = Issuer(any_store, None, clock=clock), ("https://org.okta.com/oauth2/default", "0oa1nightly")
     ends = clock() + 30 * DAY
@@ -255,7 +288,18 @@ def test_inspect_says_why_a_jwt_is_refused(idp: Idp) -> None:
     idp.broken = 503
     away = run_cli(store, idp, "inspect", text=sent(idp)["Authorization"][7:])
     assert (away.exit_code, away.stdout) == (1, "")
-    assert "keys of its issuer" in away.stderr
+    assert "its issuer cannot be asked" in away.stderr
+
+
+def test_inspect_shows_what_an_issuer_says_and_no_terminal_obeys_it(idp: Idp) -> None:
+    odd = "a\x1b[31m\x9b1mb\u202ec\n\ud800ä"
+    text = sent(idp, sub=odd)["Authorization"][7:]
+    assert inspected(MemoryStore(), idp, text)["subject"] == odd
+    for more in ([], ["--json"]):
+        shown = run_cli(MemoryStore(), idp, "inspect", *more, text=text)
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert shown.stdout.replace("\n", "").isprintable()
+        assert "ä" in shown.stdout
 
 
 def test_the_command_line_tells_when_a_client_has_called(any_store: Store, clock: StoppedClock) -> None:

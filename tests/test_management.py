@@ -29,6 +29,7 @@ from tokenguard.management import ROUTES, Call, Management, Rights
 from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
 from tokenguard.scopes import ScopeCatalog, Scopes
+from tokenguard.sources import local_token_id
 
 from .conftest import KEY, World
 from .server import Answer
@@ -440,6 +441,27 @@ class TestIssuing:
         for rate in ("1001/minute", "17/second", "60000/hour"):
             fails_with(api.send("POST", TOKENS, caller, {"scopes": READ, "rate": rate}), 403, "E0000006")
 
+    def test_the_limits_of_its_client_are_not_left_behind_at_another(self, api: Api) -> None:
+        issuer, limits = api.world.issuer, Conditions.parse(["127.0.0.0/8"], rate="100/minute")
+        caller, other = api.issue(f"{EVERYTHING} {ALL}"), api.issue("users.read", client="reports").token
+        issuer.set_conditions(caller.token.client_id, limits, actor="tests")
+        network, rate = {"connection": "ZONE", "include": ["127.0.0.0/16"]}, "100/minute"
+        told = "network: The client of the calling token may not be used from all of this"
+        assert api.send("POST", TOKENS, caller, {"scopes": READ}).status == 201
+        wanted = {"scopes": "users.read", "clientId": other.client_id}
+        fails_with(api.send("POST", TOKENS, caller, wanted), 403, "E0000006", told)
+        fails_with(api.send("POST", f"{TOKENS}/{other.id}/rotate", caller), 403, "E0000006", told)
+        told = "rate: The client of the calling token has 100/minute, and this would be more"
+        fails_with(api.send("POST", TOKENS, caller, wanted | {"network": network}), 403, "E0000006", told)
+        made = api.send("POST", TOKENS, caller, wanted | {"network": network, "rate": rate})
+        assert made.status == 201
+        anywhere = {"network": {"connection": "ANYWHERE"}}
+        fails_with(api.send("PUT", f"{TOKENS}/{made.json['id']}", caller, anywhere), 403, "E0000006")
+        # Where the other client has limits of its own that are no wider, they will do.
+        issuer.set_conditions(other.client_id, limits, actor="tests")
+        assert api.send("POST", TOKENS, caller, wanted).status == 201
+        assert api.send("POST", f"{TOKENS}/{other.id}/rotate", caller).status == 201
+
     def test_everything_that_is_too_much_is_told(self, api: Api) -> None:
         caller = api.issue(f"{MANAGE}", expires_in=DAY, idle_timeout=DAY, conditions=Conditions.parse(["127.0.0.1"]))
         wanted = {
@@ -814,6 +836,20 @@ def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
     assert world.store.records()[0].token.revoked_at is None
 
 
+@pytest.mark.parametrize("jti", ["", "x" * 255], ids=["an id of ours", "the longest"])
+def test_on_record_another_issuers_token_is_not_taken_for_one_of_ours(world: World, jti: str) -> None:
+    client = world.issuer.register("billing", "*", actor="tests")
+    own, ended = (world.issuer.issue(client.id, "users.read", actor="tests").token for _ in range(2))
+    stranger = Identity(
+        "tool", "tool", jti or own.id, Scopes([Rights.manage, Rights.all_clients]), issuer="https://idp"
+    )
+    management = Management(world.issuer, AuthScheme(), Rights())
+    (route,) = [route for route in ROUTES if route.name == "revoke_token"]
+    assert management.answer(route, Call(stranger, TOKENS, {}, lambda length: b"", ended.id)).status == 204
+    local = local_token_id("https://idp", stranger.token_id)
+    assert world.store.events(1)[0].actor == f"token:{local} (tool of https://idp)"
+
+
 @pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
 def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
@@ -837,6 +873,33 @@ def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end
     answer = management.answer(route, Call(everywhere, TOKENS, {}, lambda length: body, target.id))
     assert answer.status == (403 if end == "set_scopes" else 401)
     assert {record.token.id for record in world.store.records()} == {token.id, target.id}
+
+
+@pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token"])
+def test_nothing_is_handed_on_after_a_revocation_that_came_between(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changes something waits for others who do; and there may be many, if a thief sends many requests."""
+    client = world.issuer.register("billing", f"users.read {MANAGE}", actor="tests")
+    caller = world.issuer.issue(client.id, f"users.read {MANAGE}", actor="tests").token
+    inside = Conditions.parse(["127.0.0.1"])
+    target = world.issuer.issue(client.id, "users.read", actor="tests", conditions=inside).token
+    begin = world.store.transaction
+
+    def comes_second() -> Any:
+        monkeypatch.setattr(world.store, "transaction", begin)
+        world.issuer.revoke(caller.id, actor="tests")
+        return begin()
+
+    management = Management(world.issuer, AuthScheme(), Rights())
+    (route,) = [route for route in ROUTES if route.name == name]
+    bodies = {"issue_token": {"scopes": "users.read"}, "update_token": {"network": {"connection": "ANYWHERE"}}}
+    body = json.dumps(bodies.get(name, {})).encode()
+    call = Call(Identity(client.id, "billing", caller.id, caller.scopes), TOKENS, {}, lambda length: body, target.id)
+    monkeypatch.setattr(world.store, "transaction", comes_second)
+    assert management.answer(route, call).status == 401
+    assert world.store.events(1)[0].kind == "token.revoked"
+    assert [record.token.conditions for record in world.store.records() if record.token.id != caller.id] == [inside]
 
 
 @pytest.mark.parametrize(

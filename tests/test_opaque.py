@@ -36,7 +36,7 @@ from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.issuers.asking import MAX_KEPT
 from tokenguard.issuers.https import Received, Unreachable
-from tokenguard.issuers.opaque import IntrospectedIssuer, IntrospectionSource
+from tokenguard.issuers.opaque import TIMEOUT, IntrospectedIssuer, IntrospectionSource
 
 from .conftest import KEY, StoppedClock, run_together
 from .services.common import CATALOG
@@ -120,6 +120,17 @@ class Service:
     def asked(self) -> int:
         return len(self.endpoint.asked)
 
+    def holds_for(self, seconds: float, ask: Callable[[], object]) -> None:
+        """The first answer does, and then the endpoint is asked for the next."""
+        for _ in range(5):
+            ask()
+        self.goes_by(seconds - 0.1)
+        ask()
+        assert self.asked == 1
+        self.goes_by(0.1)
+        ask()
+        assert self.asked == 2
+
 
 @pytest.fixture
 def service() -> Service:
@@ -156,14 +167,7 @@ def test_scopes_are_mapped_as_the_operator_says() -> None:
 
 
 def test_a_yes_holds_for_as_long_as_is_said_and_then_it_is_asked_again(service: Service) -> None:
-    for _ in range(3):
-        service.who()
-    service.goes_by(29.9)
-    service.who()
-    assert service.asked == 1
-    service.goes_by(0.1)
-    service.who()
-    assert service.asked == 2
+    service.holds_for(30, service.who)
     service.endpoint.said = {"active": False}
     service.goes_by(29.9)
     service.who()
@@ -215,14 +219,7 @@ def test_without_an_age_each_request_asks(service: Service) -> None:
 
 def test_a_no_holds_for_ten_seconds(service: Service) -> None:
     service.endpoint.said = {"active": False}
-    for _ in range(5):
-        service.refusal()
-    service.goes_by(9.9)
-    service.refusal()
-    assert service.asked == 1
-    service.goes_by(0.1)
-    service.refusal()
-    assert service.asked == 2
+    service.holds_for(10, service.refusal)
     short = Service({"max_age": 2})
     short.endpoint.said = {"active": False}
     short.refusal()
@@ -240,6 +237,29 @@ def test_a_clock_that_jumps_either_way_makes_no_answer_hold_longer_where_it_is_k
     assert service.asked == 2
     service.seconds += 31
     service.refusal()
+    assert service.asked == 3
+
+
+def test_a_clock_that_steps_back_makes_no_yes_hold_longer(service: Service) -> None:
+    service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue("billing", "users:read", actor="tests").text.reveal()
+    service.who(), service.who(own)
+    remembered = service.guard.cache.entries.copy()
+    service.endpoint.said = {"active": False}
+    service.clock.move(-3600)
+    for _ in range(29):
+        service.seconds += 1
+        assert service.who().client_id == "nightly"
+    service.seconds += 1
+    assert service.refusal() == "its issuer says that it is not active"
+    assert service.asked == 2
+    # Our own are remembered as ever: for them the feed tells.
+    assert [each for each in service.guard.cache.entries.values() if each in remembered.values()]
+    # And the other way round, as soon as the clock goes on.
+    service.endpoint.said = Endpoint().said
+    service.goes_by(3600 + 10)
+    for _ in range(3):
+        assert service.who()
     assert service.asked == 3
 
 
@@ -542,6 +562,19 @@ def test_threads_with_the_same_token_ask_once(service: Service) -> None:
     assert service.asked == 1
 
 
+def test_one_slow_answer_keeps_nobody_else_from_asking(service: Service) -> None:
+    found = []
+
+    def meanwhile() -> None:
+        service.endpoint.meanwhile = lambda: None
+        service.seconds += TIMEOUT - 1
+        found.append(service.who("another").client_id)
+
+    service.endpoint.meanwhile = meanwhile
+    service.who()
+    assert found == ["nightly"]
+
+
 def test_who_waits_for_anothers_question_does_so_for_a_bounded_time(service: Service) -> None:
     from concurrent.futures import Future
 
@@ -604,6 +637,28 @@ def test_no_text_and_no_credential_is_in_a_traceback_or_the_log(
         assert secret not in shown
 
 
+def test_an_answer_that_repeats_the_text_makes_no_id_of_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Ids are logged and recorded, and what is kept of an answer holds no text."""
+    caplog.set_level(0)
+    service.endpoint.said |= {"jti": TEXT, "token": TEXT, "more": {"of": [f"Bearer {TEXT}"]}}
+    identity = service.who()
+    assert TEXT not in repr(identity)
+    assert identity.client_id == "nightly"
+    assert ("jti" in identity.claims, identity.claims["token"], identity.claims["more"]) == (False, None, None)
+    revoke_token(service.issuer, ISSUER, "nightly", identity.token_id, actor="tests")
+    service.goes_by(60)
+    assert service.refusal() == "revoked"
+    requests = RequestGuard(service.guard, AuthScheme())
+    requests.decide({"HTTP_AUTHORIZATION": f"Bearer {TEXT}", "REQUEST_METHOD": "GET"}, READ)
+    for name, reason in (("client_id", "names no client"), ("iss", "of another issuer"), ("cnf", "bound to a key")):
+        before = dict(service.endpoint.said)
+        service.endpoint.said[name] = TEXT
+        service.goes_by(60)
+        assert service.refusal().startswith(reason)
+        service.endpoint.said = before
+    assert TEXT not in caplog.text
+
+
 # Configuration
 
 
@@ -626,6 +681,23 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://directory:hunter2@login.example.com/introspect",
+        "https://directory:hunter2/@login.example.com/introspect",
+        "https://login.example.com/introspect?key=hunter2 ",
+        "http://login.example.com/introspect?key=hunter2",
+    ],
+)
+def test_a_url_that_has_a_credential_in_it_is_not_told_again(url: str) -> None:
+    for wrong in ({"introspection_url": url}, {"issuer": url}):
+        with pytest.raises(ConfigurationError, match="https") as refused:
+            IntrospectedIssuer(**{"issuer": ISSUER, "introspection_url": URL, "bearer_token": "x"} | wrong)  # type: ignore[arg-type]
+        assert "login.example.com" in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("wrong", "named"),
     [
         ({"issuer": "login"}, "an issuer"),
@@ -635,6 +707,8 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
         ({"introspection_url": 7}, "introspection_url"),
         ({"client_secret": None}, "client_secret"),
         ({"client_secret": ""}, "client_secret"),
+        ({"client_secret": "secret\n"}, "client_secret"),
+        ({"client_id": "\ud800"}, "client_id"),
         ({"client_id": None}, "client_id"),
         ({"bearer_token": "x"}, "not both"),
         ({"client_id": None, "client_secret": None, "bearer_token": "a b"}, "bearer_token"),

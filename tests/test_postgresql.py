@@ -23,12 +23,8 @@ UNREACHABLE = "postgresql://someone:hunter2secret@127.0.0.1:1/nowhere"
 
 
 @pytest.fixture
-def server(postgresql_server: str) -> Iterator[PostgreSQL]:
-    """A server of the test's own."""
-    with server_folder() as folder:
-        server = PostgreSQL(folder / "data")
-        yield server
-        server.clean_up()
+def server(mortal_server: PostgreSQL) -> PostgreSQL:
+    return mortal_server
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenguard import InvalidToken, InvalidValue, MemoryStore, SigningKeys, TokenFormat
+from tokenguard import InvalidToken, InvalidValue, SigningKeys, TokenFormat
 from tokenguard.clock import DAY
 from tokenguard.prune import BATCH, Pruned, prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
@@ -23,10 +23,7 @@ AGE = 90 * DAY_SECONDS
 
 
 @pytest.fixture
-def world() -> World:
-    """A world whose store goes by the stopped clock, too."""
-    clock = StoppedClock()
-    world = World(MemoryStore(clock), clock=clock)
+def world(world: World) -> World:
     world.client()
     return world
 

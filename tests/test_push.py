@@ -34,7 +34,7 @@ from tokenguard.service import Service
 from tokenguard.store import Change, EventKind
 
 from .conftest import KEY, World
-from .redis_server import RedisServer
+from .redis_server import RedisServer, redis_running
 from .services.common import CATALOG
 
 CHANNEL = "tokenguard:evict:0"
@@ -72,12 +72,8 @@ def threads() -> list[threading.Thread]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "push")
-    try:
-        server.start()
+    with redis_running(tmp_path_factory.mktemp("redis"), "push") as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 
 from .conftest import World, run_together
-from .redis_server import RedisServer
+from .redis_server import RedisServer, redis_running
 
 TOKEN_RATE = ("token", "A" * 16, Rate(3, "hour"))
 CLIENT_RATE = ("client", "B" * 16, Rate(5, "hour"))
@@ -245,12 +245,8 @@ def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A real Redis server, started for these tests."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "rates")
-    try:
-        server.start()
+    with redis_running(tmp_path_factory.mktemp("redis"), "rates") as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

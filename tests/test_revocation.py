@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.handlers.base import BaseHandler
 from django.core.management import call_command
 from django.db import connections
 from django.http import HttpRequest
@@ -223,6 +226,13 @@ def test_django_asks_for_no_csrf_token_and_no_login(
     record = get_issuer().store.find(token.id)
     assert record is not None
     assert record.token.revoked_at is not None
+
+
+def test_in_django_no_database_has_a_transaction_around_it(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = importlib.reload(sys.modules[revoke_token.__module__]).revoke_token  # as where both are configured
+    for each in ("default", alias):
+        monkeypatch.setitem(connections[each].settings_dict, "ATOMIC_REQUESTS", True)
+    assert BaseHandler().make_view_atomic(view) is view
 
 
 def test_django_and_a_client_that_goes_away(alias: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from sample_flask import scopes
 from sample_flask.playground import SAMPLES, WORKERS, Playground, gunicorn
@@ -16,12 +17,14 @@ from tokenguard import Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.foreign import revoke_token
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
+from .conftest import run_together
 from .forgeries import FORGERIES, publish_more_keys
 from .idp import AUDIENCE, RSA_KEYS, Idp, https_idp
 from .server import Answer, Server
 from .test_sample_directory import ADA, GROUPS, USERS, assert_error
 
 NIGHTLY = "0oa1nightly"
+CLOCK = "tests/services/clock_ahead.py"
 #: What the issuer's scopes stand for in the directory.
 SCOPES = {"users:read": "okta.users.read", "users:manage": "okta.users.manage"}
 
@@ -36,6 +39,8 @@ class Sample:
     away: Idp
     #: A token of its own.
     own: str
+    #: By how many seconds its clock for keys is ahead.
+    ahead: Path
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +73,12 @@ def sample(
     issuer = issuer_on(playground)
     issuer.register("billing", "okta.users.read", actor="tests")
     own = issuer.issue("billing", "okta.users.read", actor="tests").text.reveal()
-    with gunicorn(playground.sample.app, playground.environ) as serving:
+    ahead = playground.folder / "ahead"
+    ahead.write_text("0")
+    environ = playground.environ | {"CLOCK_AHEAD": str(ahead)}
+    with gunicorn(playground.sample.app, environ, options=["--config", CLOCK]) as serving:
         server = Server(int(serving.url.rpartition(":")[2]), serving.log)
-        yield Sample(server, issuer, idp, away, own)
+        yield Sample(server, issuer, idp, away, own, ahead)
         log = "".join(serving.log)
     assert "Warning:" not in log
     assert "Traceback" not in log
@@ -126,6 +134,36 @@ def test_a_flood_of_unknown_keys_is_no_flood_at_the_issuer(sample: Sample) -> No
 
 def test_every_key_that_it_publishes_for_that_is_good(sample: Sample) -> None:
     assert sample.server.get(USERS, sample.idp.token(kid="two", jti="elliptic")).status == 200
+
+
+def test_keys_come_and_go_under_running_workers(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    idp, old, new = sample.idp, sample.idp.jwks()["keys"], RSAKey.generate_key(2048)
+
+    def answers(name: str) -> set[int]:
+        """To the new key, on tokens of which none has been seen; from more than one worker, as they come together."""
+        found: list[int] = []
+        texts = [idp.token(kid="new", key=new, jti=f"{name}-{number}") for number in range(2 * WORKERS)]
+        run_together([lambda text=text: found.append(sample.server.get(USERS, text).status) for text in texts])
+        return set(found)
+
+    # Every worker has asked for the keys just now.
+    idp.asked.clear()
+    sample.ahead.write_text("61")
+    for number in range(100):
+        assert answers(f"unknown-{number}") == {401}
+        if idp.asked.count(idp.keys_path) == WORKERS:
+            break
+    monkeypatch.setattr(idp, "jwks", lambda: {"keys": [*old, new.as_dict(private=False) | {"kid": "new"}]})
+    idp.asked.clear()
+    assert answers("too early") == {401}
+    assert idp.asked == []
+    sample.ahead.write_text("122")
+    assert answers("published") == {200}
+    assert 1 <= idp.asked.count(idp.keys_path) <= WORKERS
+    monkeypatch.undo()
+    sample.ahead.write_text(str(122 + 3601))
+    assert answers("withdrawn") == {401}
+    assert sample.server.get(USERS, idp.token(jti="still there")).status == 200
 
 
 def test_an_issuer_that_is_away_is_a_503_and_all_others_go_on(sample: Sample) -> None:

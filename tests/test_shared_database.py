@@ -61,8 +61,8 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
     shared.run(first, "init")
     shared.run(then, "init")
     with ExitStack() as running:
-        for app in ("flask_service", "django_service"):
-            serving = running.enter_context(gunicorn(f"tests.services.{app}:create_app()", shared.environ))
+        for app in ("tests.services.flask_service:create_app()", "django.core.wsgi:get_wsgi_application()"):
+            serving = running.enter_context(gunicorn(app, shared.environ))
             shared.servers.append(Server(int(serving.url.rpartition(":")[2]), serving.log))
         yield shared
 

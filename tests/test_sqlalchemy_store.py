@@ -438,13 +438,17 @@ def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemy
     """gunicorn --preload forks after the application was loaded, perhaps after it has used the database."""
     world = World(database_store)
     issued = world.issue()
+    world.guard.authenticate(issued.text)
+    (reserve,) = database_store._reserves
+    parents = reserve.take()
+    reserve.give_back(parents)
     with database_store._reading.connect():  # checked out while forking
         child = os.fork()
         if child == 0:
             try:
                 for _ in range(20):
                     world.guard.authenticate(issued.text)
-                os._exit(0)
+                os._exit(int(reserve.take().dbapi_connection is parents.dbapi_connection))
             finally:
                 os._exit(1)
         for _ in range(20):

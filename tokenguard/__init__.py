@@ -24,6 +24,7 @@ from .errors import (
     UnknownClient,
     UnknownToken,
 )
+from .events import Event, EventKind
 from .guard import Guard
 from .hooks import Hooks
 from .http import AuthScheme
@@ -34,7 +35,7 @@ from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import Requirement, ScopeCatalog, Scopes
-from .store import Event, EventKind, Store
+from .store import Store
 from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
 from .usage import UsageLog
 from .wsgi import TokenGuardMiddleware

@@ -12,7 +12,7 @@ from .errors import StoreUnavailable
 T = TypeVar("T")
 #: Seconds for which nobody asks a store that has failed; then one does, to see whether it is back.
 PAUSE = 1.0
-#: Seconds after which nobody joins those who still wait for an answer.
+#: Seconds after which nobody joins those who still wait for an answer, where nothing else is said.
 PATIENCE = 1.0
 
 
@@ -23,7 +23,8 @@ class NotAsked(StoreUnavailable):
 class Breaker:
     """Lets calls through to a store while it answers. Threads may share it.
 
-    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs.
+    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs. Nobody
+    joins those who have been waiting for more than ``patience`` seconds.
     """
 
     #: When those that are under way were begun.
@@ -31,10 +32,15 @@ class Breaker:
     _closed_until: float
 
     def __init__(
-        self, monotonic: Callable[[], float] = time.monotonic, *, counts: type[Exception] = StoreUnavailable
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        counts: type[Exception] = StoreUnavailable,
+        patience: float | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._counts = counts
+        self._patience = PATIENCE if patience is None else patience
         self.forget()
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
@@ -70,7 +76,7 @@ class Breaker:
             if at < self._closed_until:
                 raise NotAsked("the store has just failed, and is asked again in a moment")
             # A copy, as others begin and end meanwhile.
-            if at - min(self._calls.copy().values(), default=at) > PATIENCE:
+            if at - min(self._calls.copy().values(), default=at) > self._patience:
                 raise NotAsked("others have been waiting for the store for too long")
             if self._closed_until:
                 # This one finds out whether the store is back; until then the others do not wait.

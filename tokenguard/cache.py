@@ -20,7 +20,7 @@ from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
 from .forks import in_children
-from .identity import Identity
+from .identity import OWN_ISSUER, Identity
 from .scopes import Requirement, Scopes
 from .store import USE_INTERVAL, Event, Feed, Standing, Store
 
@@ -164,6 +164,8 @@ class TokenCache:
         self.size = size
         #: Called before each reading of the feed, so first when a process needs one; must not raise.
         self.on_reading: Callable[[], object] | None = None
+        #: Whether time goes by of which the guard's clock tells nothing.
+        self.stands_still: Callable[[], bool] = bool
         self.monotonic = monotonic
         self.breaker = Breaker(monotonic)
         self._start_empty()
@@ -281,6 +283,9 @@ class TokenCache:
             self._seen_id = newest.id if newest is not None and newest.number == feed.revision else ""
             if sent > self._own_at:
                 self._own = 0  # the feed has had it, or it is gone with the history that it was a part of
+            if self.stands_still():  # so nobody can tell when others' issuers are to be asked again
+                for other in [each for each in self.entries.values() if each.identity.issuer != OWN_ISSUER]:
+                    self._forget(other.token_id, other.client_id)
             self._read_at = sent
             # Last of all: who reads it finds forgotten what is to be forgotten.
             self.good_until = sent + self.staleness / 2

@@ -40,6 +40,10 @@ class NeverBack:
         self.latest = at
         return at
 
+    def stands_still(self) -> bool:
+        """Whether the clock behind it has stepped back, by more than threads make of it that overtake each other."""
+        return self.latest - self.clock() > SECOND
+
 
 def now() -> int:
     """The present time in epoch microseconds."""

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from .clock import DAY, SECOND, Clock, now
 from .errors import SchemaError, StoreError
 from .policy import Policy
+from .records import Record, State
 from .scopes import ScopeCatalog, Scopes, covers
-from .store import Record, State, Store
+from .store import Store
 from .tokens import TokenFormat
 
 #: Clocks may disagree by as much.

@@ -11,11 +11,12 @@ from functools import partial
 
 from .conditions import Conditions
 from .errors import InvalidValue
+from .events import EventKind, recorded
 from .hooks import call
-from .issuer import MAX_REASON_LENGTH, Issuer, check_actor, recorded
+from .issuer import MAX_REASON_LENGTH, Issuer, check_actor
 from .scopes import Scopes
 from .sources import local_client_id, local_token_id
-from .store import EventKind, Transaction
+from .store import Transaction
 from .tokens import MAX_NAME_LENGTH, Client, Token, check_label
 
 #: What a client may have of which nothing else is said: what its tokens say.

@@ -64,6 +64,7 @@ class Guard:
         self.limiter = limiter
         self.usage = usage
         self.cache = TokenCache(store) if cache is None else cache
+        self.cache.stands_still = self.clock.stands_still
         self.sources = tuple(sources)
         for source in self.sources:
             source.check(self.catalog)

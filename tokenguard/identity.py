@@ -24,7 +24,10 @@ class Claims(Mapping[str, Any]):
     __slots__ = ("_members",)
 
     def __init__(self, members: Mapping[str, Any] = MappingProxyType({})) -> None:
-        self._members = {name: _frozen(value) for name, value in members.items()}
+        self._members = dict(members)
+        for name, value in members.items():
+            if type(value) not in _PLAIN:  # as few are, and told without asking what it could pass for
+                self._members[name] = _frozen(value)
 
     def __getitem__(self, name: str) -> Any:
         return self._members[name]
@@ -43,11 +46,9 @@ class Claims(Mapping[str, Any]):
 
 
 def _frozen(value: Any) -> Any:
-    if type(value) in _PLAIN:  # as most are, and told without asking what it could pass for
-        return value
-    if isinstance(value, Mapping):
-        return Claims(value)
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple([each if type(each) in _PLAIN else _frozen(each) for each in value])
+    return Claims(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)

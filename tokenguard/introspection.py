@@ -17,9 +17,9 @@ from .guard import Guard
 from .hooks import Hooks
 from .http import Answer, AuthScheme
 from .posted import FormRequest, error_answer, json_answer, posted_token, unavailable_answer
+from .records import Standing
 from .resource import checked_url
 from .scopes import ScopeCatalog, Scopes
-from .store import Standing
 from .wsgi import TokenGuardMiddleware
 
 if TYPE_CHECKING:

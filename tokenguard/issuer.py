@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from .clock import LONGEST, SECOND, Clock, check_duration, isoformat, now
 from .conditions import Conditions
 from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
+from .events import MAX_ACTOR_LENGTH, Change, EventKind, recorded
 from .hooks import Hooks, call
 from .policy import Policy, check_idle_timeout
+from .records import Record, State
 from .scopes import ScopeCatalog, Scopes
-from .store import MAX_ACTOR_LENGTH, Change, EventKind, Record, State, Store, Transaction
+from .store import Store, Transaction
 from .tokens import Client, Minted, Secret, Token, TokenFormat, check_label, random_id
 
 #: Seconds that a rotated token goes on working, if nothing else is said.
 DEFAULT_OVERLAP = 24 * 3600
 MAX_REASON_LENGTH = 255
+#: Raises what forbids a change, given the transaction that is to make it.
+Provided = Callable[[Transaction], object]
 
 
 class Issued(NamedTuple):
@@ -107,11 +111,13 @@ class Issuer:
         idle_timeout: int | None = None,
         conditions: Conditions | None = None,
         not_after: int | None = None,
+        provided: Provided | None = None,
     ) -> Issued:
         """A new token for ``client``, with its text: the only time that it can be seen.
 
         ``expires_in`` and ``idle_timeout`` are in seconds; without the first the token has no end, without the second
-        it has the policy's. It ends by ``not_after`` (epoch microseconds) in any case. Raises InvalidValue for
+        it has the policy's. It ends by ``not_after`` (epoch microseconds) in any case. Nothing is done if ``provided``
+        raises, which is called in the very transaction: nobody changes anything before it ends. Raises InvalidValue for
         malformed values, UnknownClient, IssuanceError naming a scope that is unknown or beyond the client's, or for an
         end that is past, and PolicyViolation naming the rule.
         """
@@ -123,7 +129,7 @@ class Issuer:
         lifetime = None if expires_in is None else check_duration(expires_in)
         idle = self.policy.idle_timeout if idle_timeout is None else check_idle_timeout(idle_timeout)
         minted = self._mint()
-        with self._audited(actor) as tx:
+        with self._audited(actor, provided) as tx:
             owner = self._may_hold(tx, client, granted)
             issued_at = self.clock()
             token = Token(
@@ -143,7 +149,13 @@ class Issuer:
         return Issued(token, minted.text)
 
     def rotate(
-        self, token_id: str, *, actor: str, overlap: int = DEFAULT_OVERLAP, not_after: int | None = None
+        self,
+        token_id: str,
+        *,
+        actor: str,
+        overlap: int = DEFAULT_OVERLAP,
+        not_after: int | None = None,
+        provided: Provided | None = None,
     ) -> Issued:
         """A successor with the same client, name, scopes, conditions and length of life; both work for a while.
 
@@ -156,7 +168,7 @@ class Issuer:
         if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
             check_duration(overlap)
         minted = self._mint()
-        with self._audited(actor) as tx:
+        with self._audited(actor, provided) as tx:
             record = tx.record(token_id)
             if record is None:
                 raise UnknownToken([token_id])
@@ -192,15 +204,22 @@ class Issuer:
         return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
 
     def set_token_conditions(
-        self, token_id: str, conditions: Conditions, *, actor: str, instead_of: Conditions | None = None
+        self,
+        token_id: str,
+        conditions: Conditions,
+        *,
+        actor: str,
+        instead_of: Conditions | None = None,
+        provided: Provided | None = None,
     ) -> Token:
         """Change from where, and how often, the token may be used.
 
-        ``instead_of`` is what it is known to have had, for who has decided by that. Raises UnknownToken, and
+        ``instead_of`` is what it is known to have had, for who has decided by that; ``provided`` is as in
+        :meth:`issue`. Raises UnknownToken, and
         IssuanceError if it has ended or, by now, has others than those.
         """
         check_actor(actor)
-        with self.store.transaction() as tx:
+        with self._audited(actor, provided) as tx:
             record = tx.record(token_id)
             if record is None:
                 raise UnknownToken([token_id])
@@ -246,10 +265,12 @@ class Issuer:
         tx.put_token(token, recorded(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
 
     @contextmanager
-    def _audited(self, actor: str) -> Iterator[Transaction]:
+    def _audited(self, actor: str, provided: Provided | None) -> Iterator[Transaction]:
         """A transaction; what the policy refuses in it is recorded in one of its own, as this one is undone."""
         try:
             with self.store.transaction() as tx:
+                if provided is not None:
+                    provided(tx)
                 yield tx
         except PolicyViolation as violation:
             self.record_refusal(violation, actor=actor)
@@ -297,10 +318,6 @@ def _existing(tx: Transaction, ref: str) -> Client:
     return client
 
 
-# Of whom an event speaks stands in its own columns; a digest is nobody's business.
-_NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
-
-
 def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
     token = record.token
     if token.successor_id is not None:
@@ -322,25 +339,3 @@ def _end(begin: int, length: int | None, not_after: int | None) -> int | None:
     if not_after is not None and not begin < not_after <= begin + LONGEST * SECOND:
         raise IssuanceError(f"the token would end at {isoformat(not_after)}: that is past, or beyond 100 years")
     return min(ends, default=None)
-
-
-def recorded(
-    kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
-) -> Change:
-    """The event of a change from ``old`` to ``new``."""
-    before, after = _recorded(old), _recorded(new)
-    data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
-    return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
-
-
-def _recorded(item: Client | Token | None) -> dict[str, Any]:
-    if item is None:
-        return {}
-    values = {f.name: getattr(item, f.name) for f in fields(item) if f.name not in _NOT_RECORDED}
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Scopes):
-        return list(value)
-    return value.dump() if isinstance(value, Conditions) else value

@@ -9,24 +9,9 @@ from dataclasses import dataclass, field
 
 from . import schema
 from .clock import Clock, now
-from .store import (
-    ALL_EVENTS,
-    FEED_LIMIT,
-    Change,
-    Committed,
-    Event,
-    EventFilter,
-    Feed,
-    ForeignRecord,
-    NewUse,
-    Place,
-    Record,
-    Standing,
-    State,
-    Transaction,
-    merge_use,
-    number_event,
-)
+from .events import ALL_EVENTS, FEED_LIMIT, Change, Committed, Event, EventFilter, Feed, number_event
+from .records import ForeignRecord, NewUse, Place, Record, Standing, State, merge_use
+from .store import Transaction
 from .tokens import Client, Token, Use
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .clock import SECOND, check_duration
 from .errors import ConfigurationError, InvalidValue, PolicyViolation
-from .store import USE_INTERVAL, Record, State
+from .records import USE_INTERVAL, Record, State
 from .tokens import Token
 
 MIN_IDLE_TIMEOUT = USE_INTERVAL // SECOND + 1

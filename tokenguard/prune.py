@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from .clock import DAY, SECOND, check_duration
 from .errors import InvalidValue
-from .store import MAX_ACTOR_LENGTH, Change, EventKind, Store, Transaction
+from .events import MAX_ACTOR_LENGTH, Change, EventKind
+from .store import Store, Transaction
 from .tokens import check_label
 
 #: Rows that one transaction removes at most: other writers wait for no more than that.

@@ -24,7 +24,8 @@ from redis.retry import Retry
 
 from .complaints import Complaint
 from .errors import ConfigurationError
-from .store import Event, EventKind, Store
+from .events import Event, EventKind
+from .store import Store
 
 log = logging.getLogger("tokenguard")
 #: Seconds that a revocation may be held up by each step of telling of it.

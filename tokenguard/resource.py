@@ -68,11 +68,18 @@ def checked_url(what: str, url: str) -> str:
     if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url) or not _has_a_port_that_exists(url):
         raise ConfigurationError(
             f"{what} is a URL such as https://api.example.com or https://example.com/tenant1, in lower case up to its "
-            f"path, without query and fragment, not {url!r}"
+            f"path, without query and fragment, not {shown_url(url)}"
         )
     if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
-        raise ConfigurationError(f"{what} is an https URL: http will do on this machine alone, and not for {url!r}")
+        raise ConfigurationError(
+            f"{what} is an https URL: http will do on this machine alone, and not for {shown_url(url)}"
+        )
     return url
+
+
+def shown_url(url: object) -> str:
+    """As an error may quote it: what stands before the host, or in the query, may be a credential."""
+    return re.sub(r"\?[^'\"]*", "?(not shown)", re.sub("//.*@", "//(not shown)@", repr(url)))
 
 
 def _has_a_port_that_exists(url: str) -> bool:

@@ -18,8 +18,8 @@ from .foreign import revoke_token
 from .http import Answer
 from .issuer import Issuer
 from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
+from .records import State
 from .sources import Source, source_of
-from .store import State
 from .tokens import Secret, TokenFormat
 
 if TYPE_CHECKING:

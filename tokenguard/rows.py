@@ -11,8 +11,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from .conditions import Conditions
 from .errors import SchemaError, StoreError
+from .events import Event
+from .records import ForeignRecord, Record, Standing
 from .scopes import Scopes
-from .store import Event, ForeignRecord, Record, Standing
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)
@@ -102,13 +103,9 @@ def load_foreign(row: Sequence[Any]) -> ForeignRecord:
 
     Raises StoreError as :func:`load` does.
     """
-    client, use = row[2:_FOREIGN_END], row[_FOREIGN_END:]
-    return ForeignRecord(
-        row[0],
-        row[1] is not None,
-        None if client[0] is None else load(Client, client),
-        None if use[0] is None else load(Use, use),
-    )
+    client = None if row[2] is None else load(Client, row[2:_FOREIGN_END])
+    use = None if row[_FOREIGN_END] is None else load(Use, row[_FOREIGN_END:])
+    return ForeignRecord(row[0], row[1] is not None, client, use)
 
 
 def dump(item: Client | Token | Use | Event) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""What a token may do: :class:`Scopes`, what a view asks for: :class:`Requirement`, and the service's
-:class:`ScopeCatalog`.
+"""Scopes: what a token may do, what a view asks for (:class:`Requirement`), and those of a service (its catalog).
 
 A scope is a name (``users:read``, ``okta.users.read``), or a wildcard that stands for every name below it
 (``okta.users.*``, or ``*`` alone). A wildcard covers whole segments only, so two names either lie one below the

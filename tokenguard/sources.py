@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .errors import AuthError
 from .identity import Claims
 from .scopes import ScopeCatalog, Scopes
-from .tokens import BASE62, ID_LENGTH, Secret
+from .tokens import ID_LENGTH, Secret
 
 #: Characters that a token may have: what a header may have at most.
 MAX_LENGTH = 8192
 #: And of what it may consist (RFC 9110 section 11.2), as a regular expression.
 TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
-#: All numbers of two digits, the lower digit first.
-_PAIRS = [low + high for high in BASE62 for low in BASE62]
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignToken:
+class ForeignToken(NamedTuple):
     """A token of another issuer that was found to be good. Times are epoch microseconds."""
 
     issuer: str
@@ -38,7 +34,7 @@ class ForeignToken:
     expires_at: int
     refused_at: int
     subject: str | None = None
-    claims: Claims = field(default=Claims(), repr=False)
+    claims: Claims = Claims()
 
     @property
     def local_client_id(self) -> str:
@@ -112,10 +108,7 @@ def local_token_id(issuer: str, token_id: str) -> str:
 
 
 def derived_id(*names: str) -> str:
-    """What nobody can make out of other names: as long as the ids that are random."""
-    number, found = int.from_bytes(sha256(json.dumps(names).encode()).digest()) % len(BASE62) ** ID_LENGTH, []
-    # Two digits at a time: each first use of a token waits for this.
-    for _ in range(ID_LENGTH // 2):
-        number, pair = divmod(number, len(_PAIRS))
-        found.append(_PAIRS[pair])
-    return "".join(found)
+    """What nobody can make out of other names: as long as the ids that are random, and of the same characters."""
+    # What ascii() makes of them has their bounds in it, and is the same in every version of Python.
+    letters = b64encode(sha256(ascii(names).encode()).digest()).translate(None, b"+/=")
+    return letters[:ID_LENGTH].decode()

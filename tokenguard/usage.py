@@ -20,9 +20,11 @@ from .cache import NEVER, NOBODY, NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
+from .events import Change, EventKind
 from .forks import in_children
+from .records import USE_INTERVAL, NewUse, State
 from .scopes import Requirement, Scopes
-from .store import USE_INTERVAL, Change, EventKind, NewUse, State, Store
+from .store import Store
 
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.

@@ -74,12 +74,14 @@ class Result:
 
 def run(rounds: int) -> Section:
     """All of it."""
+    from . import first_use
     from .wsgi_apps import MANY, REMEMBERED
 
     counting = Statements()
     left_out: list[str] = []
     event.listen(Engine, "connect", counting.watch)
-    arenas = _arenas(_folder(), counting, left_out)
+    folder = _folder()
+    arenas = _arenas(folder, counting, left_out)
     results = [result for arena in arenas for result in _compete(arena, rounds, counting)]
     method = METHOD.format(
         turn=TURN * 1000, rounds=rounds, counted=COUNTED, counts=COUNTS, many=MANY, remembered=REMEMBERED
@@ -88,10 +90,12 @@ def run(rounds: int) -> Section:
     method += PACE.format(
         then=" / ".join(map(str, THEN.values())), names=", ".join(name for _, name in THEN), pace=pace
     )
+    method += first_use.METHOD
     section = Section("Each request", method + "".join(f"\n* Left out: {reason}." for reason in left_out))
     for arena in arenas:
         _add_table(section, [result for result in results if result.arena is arena])
     section.targets = [target for result in results for target in _targets(result, pace)]
+    first_use.measure(folder, rounds, section, pace)
     return section
 
 

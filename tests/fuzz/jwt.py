@@ -44,7 +44,7 @@ class _Keys:
 
 SOURCE = JWTSource([TrustedIssuer(ISSUER, AUDIENCE, algorithms=["RS256"], leeway=LEEWAY)])
 SOURCE._issuers[ISSUER] = (SOURCE._issuers[ISSUER][0], _Keys())  # type: ignore[assignment]
-SOURCE._verifies = lambda text, algorithm, public: algorithm == public.algorithm
+SOURCE._verifies = lambda signed, signature, algorithm, public: algorithm == public.algorithm
 
 
 def test_one_input(data: bytes) -> None:
@@ -91,6 +91,7 @@ def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> t
     rules = [
         header.get("alg") == "RS256" and header.get("kid") == "one",
         not any(name in header for name in REFUSED),
+        all(isinstance(header.get(name, ""), str) for name in ("kid", "typ", "cty", "x5t", "x5t#S256")),
         typ is None or (isinstance(typ, str) and typ.lower() in ("jwt", "at+jwt", "application/at+jwt")),
         all(isinstance(name, str) for name in audiences) and AUDIENCE in audiences,
         bool(ids) and all(_is_id(name) and name == ids[0] for name in ids),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.utils.decorators import method_decorator
@@ -52,10 +51,3 @@ urlpatterns = [
     path("revoke", revoke_token),
     path("introspect", introspection_view("users:manage", issuer=ISSUER)),
 ]
-
-
-def create_app() -> Any:
-    from django.core.asgi import get_asgi_application
-
-    settings.ROOT_URLCONF = __name__
-    return get_asgi_application()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -53,9 +51,3 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("static/<path:path>", serve, {"insecure": True}),
 ]
-
-
-def create_app() -> Any:
-    from django.core.wsgi import get_wsgi_application
-
-    return get_wsgi_application()

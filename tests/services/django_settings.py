@@ -49,8 +49,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-ROOT_URLCONF = "tests.services.django_service"
-DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere"))}
+# A service is a URLconf: which one, its server is told.
+ROOT_URLCONF = os.environ.get("TESTS_URLCONF", "tests.services.django_service")
+DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere/tokens.db"))}
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.urls import include, path
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.renderers import JSONRenderer
@@ -86,12 +84,3 @@ urlpatterns = [
     path("revoke", revoke_token),
     path("introspect", introspection_view("users:manage", issuer=ISSUER)),
 ]
-
-
-def create_app() -> Any:
-    from django.conf import settings
-    from django.core.wsgi import get_wsgi_application
-
-    # The settings have been read by now: the package of the tests sets Django up.
-    settings.ROOT_URLCONF = __name__
-    return get_wsgi_application()

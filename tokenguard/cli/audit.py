@@ -11,8 +11,9 @@ import click
 from ..clock import parse_duration
 from ..doctor import examine
 from ..errors import InvalidValue
+from ..events import FEED_LIMIT, Event, EventFilter, EventKind
 from ..prune import prune as remove
-from ..store import FEED_LIMIT, Event, EventFilter, EventKind, Store
+from ..store import Store
 from .arguments import as_json, moment
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import EVENT_COLUMNS, event_fields, event_line, print_json, print_rows, progress_bar, say

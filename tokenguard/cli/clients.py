@@ -10,6 +10,7 @@ from ..scopes import Scopes
 from ..sources import local_client_id
 from .arguments import as_json, with_conditions, with_foreign_client
 from .details import client_details
+from .foreign import note_issuer
 from .frame import Backend, Group, actor, pass_backend
 from .output import client_fields, conditions_text, print_fields, print_json, print_rows, readable, say
 
@@ -33,6 +34,8 @@ def add(
     known_as = None if issuer is None or client_id is None else local_client_id(issuer, client_id)
     granted = Scopes.parse(scopes)
     client = backend.issuer.register(name, granted, conditions=conditions, actor=actor(), client_id=known_as)
+    if issuer is not None:
+        note_issuer(backend, issuer)
     say(f"Client {client.name} has the id {client.id}. Its tokens may have: {client.scopes or 'nothing'}.")
     if conditions != UNCONDITIONAL:
         say(f"Conditions for all its tokens together: {conditions_text(conditions)}.")

@@ -7,7 +7,9 @@ from typing import Any
 from ..clock import DAY, isoformat, to_datetime
 from ..config import Options
 from ..doctor import unused_scopes
-from ..store import EventFilter, EventKind, Record, State, Store
+from ..events import EventFilter, EventKind
+from ..records import Record, State
+from ..store import Store
 from ..tokens import Client, Token
 from .output import client_fields, token_fields
 

@@ -1,21 +1,22 @@
-"""What is known here of another issuer's token: for ``inspect`` and ``scan``."""
+"""What is known here of other issuers and their tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..clock import isoformat, now
-from ..errors import TemporarilyUnavailable
+from ..clock import SECOND, isoformat, now
+from ..errors import TemporarilyUnavailable, redact
+from ..records import State
 from ..sources import ForeignToken, source_of
-from ..store import State
 from ..tokens import Secret
 from .frame import Backend, Failure
+from .output import printable, say
 
 
 def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
-    """The token that this text is; None if it is none of the kind that a configured issuer signs.
+    """The token that this text is; None if it is none of the kind that a configured issuer has.
 
-    Raises InvalidToken for one that would be refused, and Failure where the issuer's keys cannot be fetched.
+    Raises InvalidToken for one that would be refused, and Failure where the issuer, or its keys, cannot be had.
     """
     source = source_of(credential.reveal(), backend.sources, backend.options.token_format().beginning)
     if source is None:
@@ -23,7 +24,15 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
     try:
         return source.verify(credential, now(), backend.options.catalog)
     except TemporarilyUnavailable:
-        raise Failure("the keys of its issuer cannot be fetched, so nobody can say whether it is good") from None
+        raise Failure("its issuer cannot be asked, so nobody can say whether it is good") from None
+
+
+def note_issuer(backend: Backend, issuer: str) -> None:
+    """Tell somebody who has mistyped an issuer, and may believe that something of it was refused."""
+    names = [known.issuer for known in backend.options.issuers]
+    if names and issuer not in names:
+        given, known_are = redact(printable(issuer)), ", ".join(names)
+        say(f"Note: {given} is none of TOKENGUARD_ISSUERS, which are {known_are}. No token of it is taken here.")
 
 
 def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:
@@ -41,10 +50,15 @@ def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:
         "subject": token.subject,
         "state": state.value,
         "effective_scopes": list(effective),
-        "issued_at": isoformat(token.issued_at),
-        "expires_at": isoformat(token.expires_at),
+        # As its issuer says: what stands in the token may be when that has to be asked again.
+        "issued_at": _time(token, "iat"),
+        "expires_at": _time(token, "exp"),
         # Under which ids the store knows them, if it does: those that events and "tokenguard list" have.
         "local_client_id": token.local_client_id,
         "local_token_id": token.local_token_id,
         "registered_as": None if client is None else client.name,
     }
+
+
+def _time(token: ForeignToken, claim: str) -> str | None:
+    return isoformat(int(token.claims[claim] * SECOND)) if claim in token.claims else None

@@ -18,8 +18,9 @@ from ..config import Options
 from ..errors import InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..hooks import Hooks
 from ..issuer import Issuer
+from ..records import Record
 from ..sources import Source
-from ..store import Record, Store
+from ..store import Store
 from ..tokens import Client
 
 # A command without arguments is answered with its help; Click 8.1 prints that without raising anything.

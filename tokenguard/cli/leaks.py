@@ -13,12 +13,12 @@ from ..clock import now
 from ..errors import redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
+from ..records import Record, State
 from ..scan import find_tokens, walk
-from ..store import Record, State
 from ..tokens import Read
 from .arguments import as_json
 from .frame import Backend, Failure, Group, actor, pass_backend
-from .output import print_json, say
+from .output import print_json, printable, say
 
 #: What a found token may be, besides its state: signed here, but not on record.
 UNKNOWN = "unknown"
@@ -140,4 +140,4 @@ def _line(fields: dict[str, Any]) -> str:
 
 def _printable(name: str) -> str:
     # A file's name may be anything: what a terminal obeys, no text at all, or a token.
-    return redact_tokens("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name))
+    return redact_tokens(printable(name))

@@ -12,8 +12,9 @@ import click
 
 from ..clock import SECOND, isoformat
 from ..conditions import Conditions
+from ..events import Event
+from ..records import Record
 from ..scopes import Scopes
-from ..store import Event, Record
 from ..tokens import Client
 
 EVENT_COLUMNS = {
@@ -32,6 +33,11 @@ _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 def say(message: str) -> None:
     """To the person, on standard error: standard output belongs to what programs read."""
     click.echo(message, err=True)
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for what a terminal obeys, or cannot show."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def client_fields(client: Client) -> dict[str, Any]:
@@ -112,7 +118,8 @@ def readable(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """As JSON on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=indent))
+    lines = json.dumps(value, ensure_ascii=False, indent=indent).split("\n")
+    click.echo("\n".join("".join(map(_json_character, line)) if not line.isprintable() else line for line in lines))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
@@ -144,6 +151,12 @@ def progress_bar(label: str) -> Iterator[Callable[[int], object]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda rows: bar.advance(task, rows)
+
+
+def _json_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # which leaves that one alone
 
 
 def _change(key: str, value: Any) -> Any:
@@ -190,7 +203,7 @@ def _cell(value: Any) -> Any:
         return Text(" ".join(value) or "none")
     if isinstance(value, Mapping):
         return Text("; ".join(_changed(key, *change) for key, change in value.items()))
-    return Text(str(value))
+    return Text(printable(str(value)))
 
 
 def _changed(key: str, old: Any, new: Any) -> str:

@@ -12,12 +12,12 @@ from ..conditions import Conditions
 from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
+from ..records import Record
 from ..scopes import Scopes
-from ..store import Record
 from ..tokens import Secret, Token
 from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
 from .details import token_details
-from .foreign import foreign_fields, verified
+from .foreign import foreign_fields, note_issuer, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say, token_fields
 
@@ -131,6 +131,7 @@ def revoke(
     """
     lifetime = duration(expires_in)
     if issuer is not None and client_id is not None:
+        note_issuer(backend, issuer)
         expires_at = None if lifetime is None else now() + lifetime * SECOND
         more = {"actor": actor(), "reason": reason}
         revoked = [
@@ -149,7 +150,7 @@ def revoke(
 @as_json
 @pass_backend
 def inspect(backend: Backend, as_json: bool) -> None:
-    """Read a token's text from standard input, and show what it is; also that of another issuer's JWT."""
+    """Read a token's text from standard input, and show what it is; also that of another issuer's token."""
     credential = _token_on_stdin()
     try:
         if (foreign := verified(backend, credential)) is not None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
 
 from ..revocation import respond
 from .conf import service
-from .posted import form_request
+from .posted import form_request, outside_transactions
 
 
 # No cookie and no session is looked at, so there is nothing that another site could abuse.
 @csrf_exempt
-@transaction.non_atomic_requests  # so that a store that fails is answered with 503, and nobody waits for its lock
+@outside_transactions  # so that a store that fails is answered with 503, and nobody waits for its lock
 @sensitive_post_parameters("token")
 def revoke_token(request: HttpRequest) -> HttpResponse:
     """Revokes the token that is posted as the form's ``token``, and answers with 200.

@@ -15,82 +15,28 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from .. import schema
 from ..clock import Clock
-from ..databases import CLOCKS, LOCK_TIMEOUT, askable, check_version
+from ..databases import CLOCKS, LOCK_TIMEOUT, check_version
 from ..errors import SchemaError, StoreError, StoreUnavailable
-from ..rows import STANDING, columns, dump, first, load, load_foreign, load_record, load_standing
-from ..store import (
-    ALL_EVENTS,
-    FEED_LIMIT,
-    USE_INTERVAL,
-    Change,
-    Committed,
-    Event,
-    EventFilter,
-    Feed,
-    ForeignRecord,
-    NewUse,
-    Place,
-    Record,
-    Standing,
-    Transaction,
-    number_event,
-    run_of_old,
-)
-from ..tokens import Client, Token, Use
+from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..records import ForeignRecord, NewUse, Place, Record, Standing
+from ..rows import columns, dump, first, load
+from ..store import Transaction
+from ..tokens import Client, Token
 from . import models
 from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated
-from .reading import Query, Replica
-from .uses import write_uses
-
-
-def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
-    return ", ".join(f"{table}.{column}" for column in columns(kind))
-
-
-_RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
-_TABLES: dict[type[Client | Token | Use], str] = {Token: "t", Client: "c", Use: "u"}
-# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-_BY_ID = """
-    FROM tokenguard_revision r
-    LEFT JOIN tokenguard_token t ON t.id = %s
-    LEFT JOIN tokenguard_client c ON c.id = t.client_id
-    LEFT JOIN tokenguard_use u ON u.token_id = t.id
-    WHERE r.id = 1
-"""
-_FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
-_STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
-# Django's connections to SQLite look for a converter of each column by its declared type, every time. An expression
-# has none.
-_STAND = Query(
-    f"SELECT {', '.join(_STANDING)} {_BY_ID}",
-    for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_BY_ID}",
+from .queries import (
+    database_time,
+    find_client,
+    find_events,
+    find_foreign,
+    find_page,
+    find_record,
+    find_records,
+    find_standing,
+    read_feed,
 )
-_FIND_FOREIGN = Query(f"""
-    SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
-    LEFT JOIN tokenguard_token t ON t.id = %s
-    LEFT JOIN tokenguard_client c ON c.id = %s
-    LEFT JOIN tokenguard_use u ON u.token_id = c.id
-    WHERE r.id = 1
-""")  # noqa: S608 - the names are our own
-_RECORDS = f"""
-    SELECT {_RECORD} FROM tokenguard_revision r
-    JOIN tokenguard_token t ON 1 = 1
-    JOIN tokenguard_client c ON c.id = t.client_id
-    LEFT JOIN tokenguard_use u ON u.token_id = t.id
-    WHERE r.id = 1
-"""  # noqa: S608
-_ALIVE = f"""
-    AND t.revoked_at IS NULL AND t.idle_ended_at IS NULL
-    AND (t.expires_at IS NULL OR t.expires_at > %s) AND (t.overlap_ends_at IS NULL OR t.overlap_ends_at > %s)
-    AND (t.idle_timeout IS NULL OR t.created_at > %s - t.idle_timeout - {USE_INTERVAL}
-         OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
-"""  # as Record.state has it
-_OLDEST_FIRST = "ORDER BY t.created_at, t.id"
-_FEED = Query(f"""
-    SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
-    LEFT JOIN tokenguard_event e ON e.number >= %s
-    WHERE r.id = 1 ORDER BY e.number LIMIT {FEED_LIMIT}
-""")  # noqa: S608
+from .reading import Replica
+from .uses import write_uses
 
 
 class DjangoStore:
@@ -131,23 +77,21 @@ class DjangoStore:
         replica, connection = self._replica, self._connection
         # In the caller's own transaction the token may have been issued a moment ago.
         if replica is None or primary or not replica.answers or in_transaction(connection):
-            return load_standing(_row(_STAND, connection, token_id))
+            return find_standing(connection, token_id)
         try:
-            return load_standing(_row(_STAND, _connection(replica.alias), token_id))
+            return find_standing(_connection(replica.alias), token_id)
         except StoreError as error:
             replica.failed(error)
-        return load_standing(_row(_STAND, connection, token_id))
+        return find_standing(connection, token_id)
 
     def find(self, token_id: str) -> Record | None:
-        return _find(self._connection, token_id)
+        return find_record(self._connection, token_id)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
-        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
-        return load_foreign(first(_FIND_FOREIGN.rows(self._connection, *wanted)))
+        return find_foreign(self._connection, token_id, client_id)
 
     def feed(self, since: int) -> Feed:
-        rows = _FEED.rows(self._connection, since)
-        return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
+        return read_feed(self._connection, since)
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         with translated():
@@ -155,7 +99,7 @@ class DjangoStore:
             return dict(days.values_list("day", "requests"))
 
     def client(self, ref: str) -> Client | None:
-        return _find_client(self._connection.alias, ref)
+        return find_client(self._connection.alias, ref)
 
     def clients(self) -> list[Client]:
         with translated():
@@ -163,25 +107,13 @@ class DjangoStore:
             return [load(Client, row) for row in rows]
 
     def records(self, client_id: str | None = None) -> list[Record]:
-        return _find_records(self._connection, client_id)
+        return find_records(self._connection, client_id)
 
     def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
-        query = _RECORDS + _ALIVE
-        asked: tuple[str | int, ...] = (now,) * 4
-        if client_id is not None:
-            query, asked = f"{query} AND c.id = %s", (*asked, client_id)
-        if after is not None:
-            query, asked = f"{query} AND (t.created_at, t.id) > (%s, %s)", (*asked, *after)
-        rows = _rows(self._connection, f"{query} {_OLDEST_FIRST} LIMIT %s", *asked, limit)
-        return [load_record(row) for row in rows]
+        return find_page(self._connection, limit, now, client_id, after)
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
-        asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
-        conditions = {lookup: value for lookup, value in asked.items() if value is not None}
-        with translated():
-            events = models.Event.objects.using(self._connection.alias).filter(number__gt=which.after, **conditions)
-            rows = events.order_by("-number").values_list(*columns(Event))[:limit]
-            return [load(Event, row) for row in rows][::-1]
+        return find_events(self._connection.alias, limit, which)
 
     def check(self) -> None:
         with translated():
@@ -243,19 +175,16 @@ class _Transaction:
         self.on_commit = partial(transaction.on_commit, using=connection.alias)
 
     def now(self) -> int:
-        if self._clock:
-            return self._clock()
-        ((now,),) = _rows(self._connection, CLOCKS[self._connection.vendor])
-        return int(now)
+        return self._clock() if self._clock else database_time(self._connection)
 
     def client(self, ref: str) -> Client | None:
-        return _find_client(self._alias, ref)
+        return find_client(self._alias, ref)
 
     def record(self, token_id: str) -> Record | None:
-        return _find(self._connection, token_id)
+        return find_record(self._connection, token_id)
 
     def records(self, client_id: str) -> list[Record]:
-        return _find_records(self._connection, client_id)
+        return find_records(self._connection, client_id)
 
     def put_client(self, client: Client, change: Change) -> Event:
         self._put(models.Client, client)
@@ -319,12 +248,6 @@ def _connection(alias: str) -> BaseDatabaseWrapper:
     return connection
 
 
-def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:
-    with translated(), connection.cursor() as cursor:
-        cursor.execute(query, parameters)
-        return list(cursor.fetchall())
-
-
 def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
     """Take the lock that every writer takes first; returns the counter and the schema's version."""
     counter = models.Revision._base_manager.using(connection.alias).filter(pk=1)
@@ -332,31 +255,3 @@ def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
     with lock_timeout(connection, f"{LOCK_TIMEOUT}s"):
         revision, version = first([*counter.select_for_update().values_list("revision", "schema_version")])
     return revision, version
-
-
-def _find(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
-    row = _row(_FIND, connection, token_id)
-    return None if row[1] is None else load_record(row)
-
-
-def _row(query: Query, connection: BaseDatabaseWrapper, token_id: str) -> Any:
-    return first(query.rows(connection, token_id if askable(token_id) else ""))
-
-
-def _find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:
-    if client_id is None:
-        rows = _rows(connection, f"{_RECORDS} {_OLDEST_FIRST}")
-    else:
-        rows = _rows(connection, f"{_RECORDS} AND c.id = %s {_OLDEST_FIRST}", client_id)
-    return [load_record(row) for row in rows]
-
-
-def _find_client(alias: str, ref: str) -> Client | None:
-    if not askable(ref):
-        return None
-    with translated():
-        for condition in ({"pk": ref}, {"name": ref}):
-            rows = models.Client.objects.using(alias).filter(**condition).values_list(*columns(Client))
-            for row in rows:
-                return load(Client, row)
-    return None

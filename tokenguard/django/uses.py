@@ -9,8 +9,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
 from ..databases import USE_LOCK_TIMEOUT
+from ..records import NewUse, merge_use
 from ..rows import columns, dump, load
-from ..store import NewUse, merge_use
 from ..tokens import Use as KnownUse
 from . import models
 from .connections import first_to_write, lock_timeout

@@ -65,7 +65,8 @@ class Asking:
         self._max_age, self._negative_age = max_age, negative_age
         self._patience, self._concurrency = patience, concurrency
         self._monotonic = monotonic
-        self._breaker = Breaker(monotonic, counts=Unreachable)
+        # One slow answer is no reason to refuse others: how many wait is limited already.
+        self._breaker = Breaker(monotonic, counts=Unreachable, patience=patience)
         self._complain = Complaint(logging.ERROR, complaint)
         self._salt = secrets.token_bytes(blake2b.SALT_SIZE)
         self._start()

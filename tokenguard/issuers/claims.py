@@ -40,15 +40,11 @@ def read_claims(
     subject = claims.get("sub")
     if not isinstance(subject, str | None):
         raise InvalidToken("the sub is malformed", **ids)
-    audience = claims.get("aud")
-    audiences = audience if isinstance(audience, list) else [audience]
-    if trusted.audiences and not (
-        all(isinstance(name, str) for name in audiences) and trusted.audiences.intersection(audiences)
-    ):
+    if trusted.audiences and not _is_for(trusted.audiences, claims.get("aud")):
         raise InvalidToken("for another audience", **ids)
     if "cnf" in claims:
         raise InvalidToken("bound to a key that is not shown here", **ids)
-    expires_at, begins_at, issued_at = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+    expires_at, begins_at, issued_at = _time(claims, "exp"), _time(claims, "nbf"), _time(claims, "iat")
     if expires_at is not None and at >= expires_at + leeway:
         raise InvalidToken("expired", **ids)
     if max(begins_at or 0, issued_at or 0) > at + leeway:
@@ -68,10 +64,10 @@ def read_claims(
 
 def _client(claims: Mapping[str, Any]) -> str:
     named = [claims[name] for name in _CLIENT_CLAIMS if name in claims]
-    if not named or not all(_is_id(value) for value in named):
+    if not named or not all(map(_is_id, named)):
         raise InvalidToken("names no client")
     # Where an issuer lets people set one of them, it must not win over the other.
-    if any(value != named[0] for value in named):
+    if named.count(named[0]) < len(named):
         raise InvalidToken("names more than one client")
     return str(named[0])
 
@@ -89,12 +85,18 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None and not TOKEN_SHAPED.search(value)
 
 
+def _is_for(audiences: frozenset[str], named: object) -> bool:
+    if isinstance(named, list):
+        return all(isinstance(name, str) for name in named) and not audiences.isdisjoint(named)
+    return isinstance(named, str) and named in audiences
+
+
 def _time(claims: Mapping[str, Any], name: str) -> int | None:
     """A NumericDate (RFC 7519 section 2) in epoch microseconds."""
     if name not in claims:
         return None
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) not in (int, float):  # nor True, which is an int as well
         raise InvalidToken(f"the {name} is malformed")
     if not 0 <= value <= 100 * LONGEST:  # nor is what is no number
         raise InvalidToken(f"the {name} is no time")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
-from ..resource import checked_url
+from ..resource import checked_url, shown_url
 
 _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 
@@ -38,7 +38,7 @@ def checked_endpoint(what: str, url: str, issuer: str) -> str:
     bare, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
     checked_url(what, bare)
     if not _QUERY.fullmatch(query) or (url.startswith("http:") and issuer.startswith("https:")):
-        raise ConfigurationError(f"{what} is an https URL, not {url!r}")
+        raise ConfigurationError(f"{what} is an https URL, not {shown_url(url)}")
     return url
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
-from base64 import urlsafe_b64decode
+from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -41,7 +40,8 @@ ALGORITHMS: dict[str, tuple[str, str | None]] = {
 KEYS_URL = "the URL of the keys"
 Fetch = Callable[[str], dict[str, Any] | None]
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+# As base64 has it; and of what base64 alone has, what neither has.
+_AS_BASE64 = bytes.maketrans(b"-_+/=", b"+/???")
 # The last characters that there can be, by how many there are beyond fours: those whose bits that count nothing are 0.
 _LAST = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
 
@@ -90,6 +90,8 @@ class PublishedKeys:
 
     def find(self, kid: str | None) -> PublicKey:
         """The key of this id. Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known."""
+        if self._age() <= self._max_age and (key := self._keys.get(kid)) is not None:
+            return key  # as nearly always
         # Nobody waits for a fetch by another thread, but where there is nothing else to go by, and it has not failed.
         self._refresh(self._are_due, wait=not (self._may_serve() or self._failed))
         key = self._keys.get(kid)
@@ -203,16 +205,16 @@ def fetch(url: str) -> dict[str, Any] | None:
 
 def decoded(segment: str) -> bytes:
     """What a text in base64url stands for (RFC 7515 section 2); raises ValueError unless it is the one text for it."""
-    check_base64url(segment)
-    return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-
-
-def check_base64url(segment: str) -> None:
-    """Raises ValueError unless that is what :func:`decoded` takes."""
     # Leniently decoded, several texts would stand for the same: they differ in bits that count nothing, or in what is
     # skipped.
-    if not _BASE64URL.fullmatch(segment) or segment[-1:] not in _LAST[len(segment) % 4]:
-        raise ValueError("not base64url")
+    beyond = len(segment) % 4
+    if segment[-1:] not in _LAST[beyond]:
+        raise ValueError("not base64url: no text ends like that")
+    try:
+        padded = segment.encode("ascii").translate(_AS_BASE64) + b"=" * (-beyond % 4)
+        return a2b_base64(padded, strict_mode=True)
+    except ValueError:
+        raise ValueError("not base64url: it has other characters") from None
 
 
 def _read(entry: Mapping[str, Any], algorithms: Sequence[str]) -> PublicKey | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from ..sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
 from ..tokens import Secret
 from .claims import NO_END, read_claims
 from .https import checked_endpoint
-from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, check_base64url, decoded, fetch
+from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
 from .members import members
 from .trust import Trust, once, texts, whole
 
@@ -36,6 +37,10 @@ TYPES: dict[str, tuple[str | None, ...]] = {
 }
 
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+#: How many headers are remembered: an issuer's tokens have the same one, for as long as its key is the same.
+MANY_HEADERS = 64
+# What is a text if it is in a header (RFC 7515 section 4.1).
+_TEXTS = ("kid", "typ", "cty", "x5t", "x5t#S256")
 # Keys, and places to get them from, that a token names itself; and what would have to be understood to be obeyed.
 _REFUSED_HEADERS = {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"}
 # Their servers of an org sign tokens for Okta itself, and say that nobody else is to read them.
@@ -73,7 +78,7 @@ class TrustedIssuer(Trust):
         for name in self.algorithms:
             if name not in ALGORITHMS:
                 raise ConfigurationError(f"the algorithms are some of {', '.join(ALGORITHMS)}, and {name!r} is none")
-        if typ not in TYPES:
+        if not isinstance(typ, str) or typ not in TYPES:
             raise ConfigurationError(f"the typ is one of {', '.join(TYPES)}, not {typ!r}")
         self.types = TYPES[typ]
         self.leeway = whole("the leeway", leeway, 0, MAX_LEEWAY)
@@ -127,38 +132,40 @@ class JWTSource:
         return read_hidden(self._read, credential, at, catalog)
 
     def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
-        shaped = _SHAPE.fullmatch(text) if len(text) <= MAX_LENGTH else None
-        if shaped is None:
+        if len(text) > MAX_LENGTH:
             raise InvalidToken("not a JWT")
+        signed, _, signature = text.rpartition(".")
+        header, _, payload = signed.partition(".")
         try:
-            header, claims = members(decoded(shaped[1])), members(decoded(shaped[2]))
-            check_base64url(shaped[3])
+            claims, signed_with = members(decoded(payload)), decoded(signature)
+            issuer = claims.get("iss")
+            known = self._issuers.get(issuer) if isinstance(issuer, str) else None
+            if known is None:
+                raise InvalidToken("not of a trusted issuer")
+            trusted, keys = known
+            algorithm, kid = _checked_header(header, trusted)
         except ValueError:
             raise InvalidToken("malformed JWT") from None
-        issuer = claims.get("iss")
-        known = self._issuers.get(issuer) if isinstance(issuer, str) else None
-        if known is None:
-            raise InvalidToken("not of a trusted issuer")
-        trusted, keys = known
-        kid = _checked_header(header, trusted)
-        if not self._verifies(text, header["alg"], keys.find(kid)):
+        if not self._verifies(signed.encode(), signed_with, algorithm, keys.find(kid)):
             raise InvalidToken("the signature does not match")
         # Only from here on it is the issuer who says all this.
         return _checked_claims(claims, trusted, at, catalog)
 
 
-def _checked_header(header: Mapping[str, Any], trusted: TrustedIssuer) -> str | None:
-    """The id of the key that is meant."""
-    if header.get("alg") not in trusted.algorithms:
+@lru_cache(maxsize=MANY_HEADERS)
+def _checked_header(segment: str, trusted: TrustedIssuer) -> tuple[str, str | None]:
+    """The algorithm, and the id of the key that is meant; raises ValueError for what is no object in base64url."""
+    header = members(decoded(segment))
+    algorithm = header.get("alg")
+    if algorithm not in trusted.algorithms:
         raise InvalidToken("the algorithm is not one of the issuer's")
     if _REFUSED_HEADERS & header.keys():
         raise InvalidToken("a key, or an extension, in the header")
-    typ, kid = header.get("typ"), header.get("kid")
-    if not isinstance(typ, str | None) or not isinstance(kid, str | None):
+    if not all(isinstance(header[name], str) for name in _TEXTS if name in header):
         raise InvalidToken("the header is malformed")
-    if (typ.lower() if typ is not None else None) not in trusted.types:
+    if (header["typ"].lower() if "typ" in header else None) not in trusted.types:
         raise InvalidToken("the typ is not that of an access token")
-    return kid
+    return algorithm, header.get("kid")
 
 
 def _checked_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, at: int, catalog: ScopeCatalog) -> ForeignToken:
@@ -171,28 +178,26 @@ def _checked_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, at: int, 
     return token
 
 
-def _verifier() -> Callable[[str, str, PublicKey], bool]:
-    """What says whether a text is signed by a key, with an algorithm that is the key's own."""
+def _verifier() -> Callable[[bytes, bytes, str, PublicKey], bool]:
+    """What says whether bytes have this signature by a key, with an algorithm that is the key's own."""
     try:
         from joserfc import jws
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f'other issuers\' tokens need {error.name}: pip install "wsgi-tokenguard[jwt]"'
         ) from None
-    registries = {}
-    for name in ALGORITHMS:
-        # The header was looked at, and is within the whole text's length.
-        registries[name] = jws.JWSRegistry(algorithms=[name], strict_check_header=False)
-        registries[name].max_header_length = MAX_LENGTH
+    # The algorithms alone: the text has been taken apart, and its header looked at.
+    registry = jws.JWSRegistry(algorithms=list(ALGORITHMS))
+    known = {name: registry.get_alg(name) for name in ALGORITHMS}
 
-    def verifies(text: str, algorithm: str, public: PublicKey) -> bool:
+    def verifies(signed: bytes, signature: bytes, algorithm: str, public: PublicKey) -> bool:
         if public.algorithm != algorithm:
             return False
         try:
-            jws.deserialize_compact(text, public.key, registry=registries[algorithm])
-        except Exception:  # noqa: BLE001 - whatever the library finds wrong with a text, it is not signed
+            known[algorithm].check_key(public.key)
+            return known[algorithm].verify(signed, signature, public.key) is True
+        except Exception:  # noqa: BLE001 - whatever the library finds wrong with it, it is not signed
             return False
-        return True
 
     return verifies
 

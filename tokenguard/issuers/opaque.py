@@ -10,7 +10,6 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import combinations, product
 from urllib.parse import quote, urlencode
@@ -176,7 +175,7 @@ class _Endpoint:
         if at >= token.expires_at:  # by our clock, whatever its issuer's says
             raise InvalidToken("expired", token_id=token.token_id, client_id=token.client_id)
         ask_again_at = asked_at + self.trusted.max_age * SECOND
-        return replace(token, expires_at=min(token.expires_at, ask_again_at), refused_at=token.expires_at)
+        return token._replace(expires_at=min(token.expires_at, ask_again_at), refused_at=token.expires_at)
 
     def _ask(self, text: str) -> Mapping[str, object] | None:
         headers = {
@@ -199,7 +198,12 @@ class _Endpoint:
         # Nothing that is merely true in some language's eyes.
         if not isinstance(found.get("active"), bool):
             raise NoAnswer('it does not say by "active" whether a token is')
-        return found if found["active"] else None
+        if not found["active"]:
+            return None
+        # The answer is kept, and ids are logged and recorded: none of that may have the text in it.
+        if _repeats(found.get("jti"), text):
+            del found["jti"]
+        return {name: None if _repeats(value, text) else value for name, value in found.items()}
 
     def _exchange(self, headers: Mapping[str, str], body: bytes) -> Received:
         trusted = self.trusted
@@ -221,6 +225,12 @@ class _Endpoint:
         return ssl.create_default_context()  # reading all the certificates takes longer than most answers
 
 
+def _repeats(value: object, text: str) -> bool:
+    if isinstance(value, dict | list):
+        return any(_repeats(each, text) for each in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and text in value
+
+
 def _authorization(client_id: str | None, client_secret: str | None, bearer_token: str | None) -> Secret:
     """What is sent as the header Authorization."""
     if bearer_token is not None:
@@ -234,6 +244,8 @@ def _authorization(client_id: str | None, client_secret: str | None, bearer_toke
             raise ConfigurationError(
                 f"the {name} is missing: introspection needs a client_id and client_secret, or a bearer_token"
             )
+        if not given.isprintable():  # a line break, as it stands at the end of a file, or half a character of UTF-16
+            raise ConfigurationError(f"the {name} has a character that cannot be printed, such as a line break")
     # A space as %20, not as a plus sign: some servers take that for itself, and all know this.
     encoded = ":".join(quote(part or "", safe="") for part in (client_id, client_secret))
     return Secret(f"Basic {b64encode(encoded.encode()).decode()}", "credential")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -23,19 +23,19 @@ from ..errors import (
 )
 from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
-from ..issuer import DEFAULT_OVERLAP, Issued, Issuer
-from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, TooLarge, read_object
+from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
+from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, read_object
+from ..records import Place, Record, State
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
-from ..store import Place, Record, State
+from ..store import Transaction
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
+from .call import Call
 from .grants import Grant, Holder
 from .shape import read_network, show_token
 
 PREFIX = "/api/v1/api-tokens"
-#: No body that makes sense is longer.
-MAX_BODY = 16 * 1024
-
+Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
 
 
@@ -94,32 +94,6 @@ ROUTES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that the guard has let in."""
-
-    identity: Identity
-    #: Where the list of all tokens is found.
-    url: str
-    query: Mapping[str, str]
-    #: Reads at most so many bytes of the body; raises NotWellFormed if it does not arrive whole.
-    read: Callable[[int], bytes]
-    token_id: str = ""
-
-    @property
-    def body(self) -> bytes:
-        """Raises TooLarge, and NotWellFormed."""
-        body = self.read(MAX_BODY + 1)
-        if len(body) > MAX_BODY:
-            raise TooLarge
-        return body
-
-    @property
-    def actor(self) -> str:
-        """Who does it, for the audit trail."""
-        return f"token:{self.identity.token_id}"
-
-
 class Management:
     """Answers the calls, for one service."""
 
@@ -170,13 +144,14 @@ class Management:
         holder = self._holder(call)
         given = read_body(call.body, NEW_TOKEN, required=("scopes",))
         own, network = holder.conditions, given.get("network", holder.conditions)
+        client = self._client(call, holder, given.get("clientId"))
         grant = Grant(
+            client,
             scopes=given["scopes"],
             conditions=Conditions(network.allow, network.deny, given.get("rate", own.rate)),
             idle_timeout=given.get("tokenWindow", holder.idle_timeout),
             not_after=given.get("expiresAt", holder.ends_at),
         )
-        client = self._client(call, holder, given.get("clientId"))
         holder.check(grant, self.issuer.catalog)
         with _refusals(call):
             issued = self.issuer.issue(
@@ -187,6 +162,7 @@ class Management:
                 idle_timeout=grant.idle_timeout,
                 conditions=grant.conditions,
                 not_after=grant.not_after,
+                provided=self._still(call, lambda tx: replace(grant, client=tx.client(client.id) or client)),
             )
         return _shown_once(call, issued, client)
 
@@ -207,10 +183,15 @@ class Management:
             network = read_network(given["network"])
             before = record.token.conditions
             conditions = Conditions(network.allow, network.deny, before.rate)
+            provided = None
             if not conditions.networks_within(before):
                 # Where it could not be used before it could be now: that is a grant.
-                self._check_grant(call, record._replace(token=replace(record.token, conditions=conditions)))
-            token = self.issuer.set_token_conditions(record.token.id, conditions, actor=call.actor, instead_of=before)
+                wider = record._replace(token=replace(record.token, conditions=conditions))
+                grant = _grant_of(wider, self._check_grant(call, wider).ends_at)
+                provided = self._still(call, lambda tx: grant)
+            token = self.issuer.set_token_conditions(
+                record.token.id, conditions, actor=call.actor, instead_of=before, provided=provided
+            )
         record = record._replace(token=token)
         return _answer(200, show_token(record, _url_of(call, record)))
 
@@ -226,6 +207,7 @@ class Management:
                 actor=call.actor,
                 overlap=given.get("overlap", DEFAULT_OVERLAP),
                 not_after=holder.ends_at,
+                provided=self._still(call, lambda tx: _grant_of(tx.record(call.token_id) or record, holder.ends_at)),
             )
         return _shown_once(call, issued, record.client)
 
@@ -256,13 +238,13 @@ class Management:
             raise NotFound(call.token_id, "Token")
         return record
 
-    def _holder(self, call: Call) -> Holder:
+    def _holder(self, call: Call, find: Find | None = None) -> Holder:
         """The calling token, as it is now; raises Forbidden if it is none of this service's, InvalidToken if it ended.
 
         For a moment this process may not have heard of its end: what it hands on would live on.
         """
         identity = call.identity
-        record = self.store.find(identity.token_id) if identity.issuer == OWN_ISSUER else None
+        record = (find or self.store.find)(identity.token_id) if identity.issuer == OWN_ISSUER else None
         if record is None:
             raise Forbidden(causes=["Only a token that this service has issued may do this"])
         if (state := record.state(self.issuer.clock())) is not State.ACTIVE:
@@ -271,11 +253,14 @@ class Management:
 
     def _check_grant(self, call: Call, record: Record) -> Holder:
         """Raises Forbidden if this token is more than what the calling one may hand on; returns the latter."""
-        token, holder = record.token, self._holder(call)
-        idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
+        holder = self._holder(call)
         # Its end is no matter: what comes of it is cut to the calling token's.
-        holder.check(Grant(token.scopes, token.conditions, idle, holder.ends_at), self.issuer.catalog)
+        holder.check(_grant_of(record, holder.ends_at), self.issuer.catalog)
         return holder
+
+    def _still(self, call: Call, grant_of: Callable[[Transaction], Grant]) -> Provided:
+        """What checks a grant once more where it is made: meanwhile the calling token may have been revoked."""
+        return lambda tx: self._holder(call, tx.record).check(grant_of(tx), self.issuer.catalog)
 
     def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
         """Whose token it is to be."""
@@ -298,6 +283,12 @@ def _refusals(call: Call, about: str = "token") -> Iterator[None]:
         raise Invalid({violation.rule: str(violation).removeprefix(f"{violation.rule}: ")}) from None
     except (InvalidValue, IssuanceError) as error:
         raise Invalid({about: str(error)}) from None
+
+
+def _grant_of(record: Record, not_after: int | None) -> Grant:
+    token = record.token
+    idle = None if token.idle_timeout is None else token.idle_timeout // SECOND
+    return Grant(record.client, token.scopes, token.conditions, idle, not_after)
 
 
 def _own_client(identity: Identity) -> str:

@@ -11,7 +11,7 @@ from ..clock import SECOND, from_datetime
 from ..conditions import Conditions
 from ..errors import InvalidValue
 from ..okta import show_date
-from ..store import Record
+from ..records import Record
 
 #: How many networks callers may name for a token: each request with it looks at them, and each is compared with each.
 MAX_NETWORKS = 200

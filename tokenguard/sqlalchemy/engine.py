@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -79,7 +78,6 @@ def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: 
         raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
     except NoSuchModuleError:
         raise ConfigurationError(f"the database URL names the unknown driver {url.drivername!r}") from None
-    _forget_in_children(engine)
     if url.get_backend_name() == "postgresql":
         from . import postgresql
 
@@ -183,14 +181,3 @@ def _set_up_sqlite(patience: float, connection: Any, record: Any) -> None:
     connection.isolation_level = None  # see writing_engine
     connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _forget_in_children(engine: Engine) -> None:
-    # A connection must not be used from two processes; a worker forked after the first query starts with none.
-    reference = weakref.ref(engine)
-
-    def forget() -> None:
-        if (alive := reference()) is not None:
-            alive.dispose(close=False)
-
-    os.register_at_fork(after_in_child=forget)

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, or_, select, text, true, tuple_
 
 from ..databases import CLOCKS, askable
+from ..events import FEED_LIMIT, EventFilter
+from ..records import USE_INTERVAL, Place, Record
 from ..rows import STANDING, first, load, load_record
-from ..store import FEED_LIMIT, USE_INTERVAL, EventFilter, Place, Record
 from ..tokens import Client, Token, Use
 from .tables import client_table, event_table, revision_table, token_table, use_table
 

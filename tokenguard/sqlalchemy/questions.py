@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import weakref
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -26,21 +24,13 @@ _INHERITED: list[list[PoolProxiedConnection]] = []
 class Reserve:
     """Connections of an engine's pool that are kept at hand: to take one out of the pool costs as much as the query.
 
-    A few of them: the others are for whoever asks the pool. Threads may share it; a forked child starts with none.
+    A few of them: the others are for whoever asks the pool. Threads may share it; a forked child has to
+    :meth:`forget` what it finds here.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._idle: list[PoolProxiedConnection] = []
-        reference = weakref.ref(self)
-
-        def forget() -> None:
-            if (alive := reference()) is not None:
-                # They are the parent's, and still open: as long as somebody holds them, nobody closes them.
-                _INHERITED.append(alive._idle)
-                alive._idle = []
-
-        os.register_at_fork(after_in_child=forget)
 
     def take(self) -> PoolProxiedConnection:
         """One that nobody else uses."""
@@ -55,6 +45,12 @@ class Reserve:
             self._idle.append(connection)
         else:
             connection.close()
+
+    def forget(self) -> None:
+        """Leave to the parent what is its own."""
+        # They are still open: as long as somebody holds them, nobody closes them.
+        _INHERITED.append(self._idle)
+        self._idle = []
 
     def empty(self, *, broken: bool = False) -> None:
         """Keep none; ``broken`` ones not in the pool either."""

@@ -11,23 +11,11 @@ from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
+from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..forks import in_children
+from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
-from ..store import (
-    ALL_EVENTS,
-    Change,
-    Committed,
-    Event,
-    EventFilter,
-    Feed,
-    ForeignRecord,
-    NewUse,
-    Place,
-    Record,
-    Standing,
-    Transaction,
-    number_event,
-    run_of_old,
-)
+from ..store import Transaction
 from ..tokens import Client, Token
 from .engine import (
     SET_UP,
@@ -94,6 +82,7 @@ class SQLAlchemyStore:
             self._engines.append(replica)
             self._reserves.append(Reserve(replica))
             self._replica = Replica(Question(self._reserves[-1], STAND))
+        in_children(self._forget_connections)
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
         weakref.finalize(self, _dispose, self._engines, self._reserves)
 
@@ -109,8 +98,8 @@ class SQLAlchemyStore:
         return None if row[1] is None else load_record(row)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
-        wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
-        return load_foreign(first(self._find_foreign.ask(*wanted)))
+        wanted, owner = token_id if askable(token_id) else "", client_id if askable(client_id) else ""
+        return load_foreign(first(self._find_foreign.ask(wanted, owner)))
 
     def feed(self, since: int) -> Feed:
         rows = self._feed.ask(since)
@@ -185,6 +174,13 @@ class SQLAlchemyStore:
     def close(self) -> None:
         """Close the pools' connections; the next use opens new ones."""
         _dispose(self._engines, self._reserves)
+
+    def _forget_connections(self) -> None:
+        # None must be used from two processes; a worker forked after the first query starts with none.
+        for reserve in self._reserves:
+            reserve.forget()
+        for engine in self._engines:
+            engine.dispose(close=False)
 
     @contextmanager
     def _begin(self, statements: float, locks: str = f"{LOCK_TIMEOUT}s") -> Iterator[Connection]:

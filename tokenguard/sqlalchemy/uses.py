@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..records import NewUse, merge_use
 from ..rows import dump, load
-from ..store import NewUse, merge_use
 from ..tokens import Use
 from .tables import client_table, token_table, use_day_table, use_table
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from ... import issuer as granting
 from ...clock import now
 from ...errors import StoreError, TokenGuardError
-from ...store import EventFilter
+from ...events import EventFilter
 from ...tokens import Client
 from .. import models
 from ..conf import service

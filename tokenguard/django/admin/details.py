@@ -15,9 +15,10 @@ from ...cli.details import client_details, token_details
 from ...cli.output import conditions_text, event_fields
 from ...clock import to_datetime
 from ...conditions import Conditions
+from ...events import Event, EventFilter
+from ...records import Record
 from ...rows import load_scopes
 from ...service import Service
-from ...store import Event, EventFilter, Record
 from ...tokens import Client
 from ..models import Token
 from .chart import Chart, chart

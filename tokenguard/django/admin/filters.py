@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from ...clock import now
 from ...databases import askable
-from ...store import State
+from ...records import State
 from ..models import Client
 from .states import expiring
 from .writes import database

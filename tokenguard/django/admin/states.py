@@ -8,7 +8,7 @@ from django.db.models import BigIntegerField, Case, Count, ExpressionWrapper, F,
 from django.db.models.functions import Coalesce, Greatest
 
 from ...clock import DAY
-from ...store import USE_INTERVAL, State
+from ...records import USE_INTERVAL, State
 from ..models import Token, Use
 
 #: A token that expires within this time is one that expires soon.

@@ -12,8 +12,9 @@ from django.utils.text import slugify
 
 from ...clock import now
 from ...errors import TokenGuardError
+from ...events import EventFilter
 from ...issuer import Issued
-from ...store import EventFilter, Record, State
+from ...records import Record, State
 from .. import models
 from ..conf import service
 from .base import MAX_AT_ONCE, StoreAdmin, answered, check, not_found

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 
 from ...databases import complaint
 from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError, redact
-from ...store import MAX_ACTOR_LENGTH
+from ...events import MAX_ACTOR_LENGTH
 from ...tokens import check_label
 from ..conf import service
 from ..connections import SET_UP

@@ -1,0 +1,140 @@
+"""What is read, as SQL and as what its rows mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..databases import CLOCKS, askable
+from ..events import FEED_LIMIT, Event, EventFilter, Feed
+from ..records import USE_INTERVAL, ForeignRecord, Place, Record, Standing
+from ..rows import STANDING, columns, first, load, load_foreign, load_record, load_standing
+from ..tokens import Client, Token, Use
+from . import models
+from .connections import translated
+from .reading import Query
+
+
+def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns(kind))
+
+
+_RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
+_TABLES: dict[type[Client | Token | Use], str] = {Token: "t", Client: "c", Use: "u"}
+# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+_BY_ID = """
+    FROM tokenguard_revision r
+    LEFT JOIN tokenguard_token t ON t.id = %s
+    LEFT JOIN tokenguard_client c ON c.id = t.client_id
+    LEFT JOIN tokenguard_use u ON u.token_id = t.id
+    WHERE r.id = 1
+"""
+_FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
+_STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
+# Django's connections to SQLite look for a converter of each column by its declared type, every time. An expression
+# has none.
+_STAND = Query(
+    f"SELECT {', '.join(_STANDING)} {_BY_ID}",
+    for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_BY_ID}",
+)
+_FIND_FOREIGN = Query(f"""
+    SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
+    LEFT JOIN tokenguard_token t ON t.id = %s
+    LEFT JOIN tokenguard_client c ON c.id = %s
+    LEFT JOIN tokenguard_use u ON u.token_id = c.id
+    WHERE r.id = 1
+""")  # noqa: S608 - the names are our own
+_RECORDS = f"""
+    SELECT {_RECORD} FROM tokenguard_revision r
+    JOIN tokenguard_token t ON 1 = 1
+    JOIN tokenguard_client c ON c.id = t.client_id
+    LEFT JOIN tokenguard_use u ON u.token_id = t.id
+    WHERE r.id = 1
+"""  # noqa: S608
+_ALIVE = f"""
+    AND t.revoked_at IS NULL AND t.idle_ended_at IS NULL
+    AND (t.expires_at IS NULL OR t.expires_at > %s) AND (t.overlap_ends_at IS NULL OR t.overlap_ends_at > %s)
+    AND (t.idle_timeout IS NULL OR t.created_at > %s - t.idle_timeout - {USE_INTERVAL}
+         OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
+"""  # as Record.state has it
+_OLDEST_FIRST = "ORDER BY t.created_at, t.id"
+_FEED = Query(f"""
+    SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
+    LEFT JOIN tokenguard_event e ON e.number >= %s
+    WHERE r.id = 1 ORDER BY e.number LIMIT {FEED_LIMIT}
+""")  # noqa: S608
+
+
+def find_standing(connection: BaseDatabaseWrapper, token_id: str) -> Standing | None:
+    return load_standing(_row_of_token(_STAND, connection, token_id))
+
+
+def find_record(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
+    row = _row_of_token(_FIND, connection, token_id)
+    return None if row[1] is None else load_record(row)
+
+
+def find_foreign(connection: BaseDatabaseWrapper, token_id: str, client_id: str) -> ForeignRecord:
+    wanted = [ref if askable(ref) else "" for ref in (token_id, client_id)]
+    return load_foreign(first(_FIND_FOREIGN.rows(connection, *wanted)))
+
+
+def read_feed(connection: BaseDatabaseWrapper, since: int) -> Feed:
+    rows = _FEED.rows(connection, since)
+    return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
+
+
+def find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:
+    if client_id is None:
+        rows = _rows(connection, f"{_RECORDS} {_OLDEST_FIRST}")
+    else:
+        rows = _rows(connection, f"{_RECORDS} AND c.id = %s {_OLDEST_FIRST}", client_id)
+    return [load_record(row) for row in rows]
+
+
+def find_page(
+    connection: BaseDatabaseWrapper, limit: int, now: int, client_id: str | None, after: Place | None
+) -> list[Record]:
+    query = _RECORDS + _ALIVE
+    asked: tuple[str | int, ...] = (now,) * 4
+    if client_id is not None:
+        query, asked = f"{query} AND c.id = %s", (*asked, client_id)
+    if after is not None:
+        query, asked = f"{query} AND (t.created_at, t.id) > (%s, %s)", (*asked, *after)
+    return [load_record(row) for row in _rows(connection, f"{query} {_OLDEST_FIRST} LIMIT %s", *asked, limit)]
+
+
+def find_client(alias: str, ref: str) -> Client | None:
+    if not askable(ref):
+        return None
+    with translated():
+        for condition in ({"pk": ref}, {"name": ref}):
+            rows = models.Client.objects.using(alias).filter(**condition).values_list(*columns(Client))
+            for row in rows:
+                return load(Client, row)
+    return None
+
+
+def find_events(alias: str, limit: int, which: EventFilter) -> list[Event]:
+    asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
+    conditions = {lookup: value for lookup, value in asked.items() if value is not None}
+    with translated():
+        events = models.Event.objects.using(alias).filter(number__gt=which.after, **conditions)
+        rows = events.order_by("-number").values_list(*columns(Event))[:limit]
+        return [load(Event, row) for row in rows][::-1]
+
+
+def database_time(connection: BaseDatabaseWrapper) -> int:
+    ((now,),) = _rows(connection, CLOCKS[connection.vendor])
+    return int(now)
+
+
+def _row_of_token(query: Query, connection: BaseDatabaseWrapper, token_id: str) -> Any:
+    return first(query.rows(connection, token_id if askable(token_id) else ""))
+
+
+def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
