@@ -19,10 +19,12 @@ from typing import Any
 from .breaker import PATIENCE, Breaker, NotAsked
 from .conditions import Allowance, Conditions, Rate
 from .errors import StoreError
+from .events import Event, Feed
 from .forks import in_children
 from .identity import OWN_ISSUER, Identity
+from .records import USE_INTERVAL, Standing
 from .scopes import Requirement, Scopes
-from .store import USE_INTERVAL, Event, Feed, Standing, Store
+from .store import Store
 
 log = logging.getLogger("tokenguard")
 

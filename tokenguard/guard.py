@@ -21,9 +21,10 @@ from .errors import (
     TemporarilyUnavailable,
 )
 from .identity import Identity
+from .records import USE_INTERVAL, ForeignRecord, Standing, State
 from .scopes import Requirement, ScopeCatalog, Scopes
 from .sources import MAX_LENGTH, ForeignToken, Source, source_of
-from .store import USE_INTERVAL, ForeignRecord, Standing, State, Store
+from .store import Store
 from .tokens import Read, Secret, TokenFormat
 from .usage import UsageLog, end_if_idle
 
