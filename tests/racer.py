@@ -22,8 +22,8 @@ from tokenguard import Guard, InvalidToken, SigningKeys, Store, StoreUnavailable
 from tokenguard import breaker as breaker_module
 from tokenguard import cache as cache_module
 from tokenguard.backends import open_store
-from tokenguard.cache import TokenCache, monotonic
-from tokenguard.clock import SECOND, now
+from tokenguard.cache import TokenCache
+from tokenguard.clock import SECOND, monotonic, now
 from tokenguard.http import Secret
 
 from .keys import KEY

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tokenguard import Issuer, SigningKeys, TokenFormat
-from tokenguard.cache import monotonic
+from tokenguard.clock import monotonic
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .bulk import issue_many

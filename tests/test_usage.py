@@ -30,8 +30,8 @@ from tokenguard import (
     TokenGuardMiddleware,
     Use,
 )
-from tokenguard import cache as cache_module
 from tokenguard import usage as usage_module
+from tokenguard import verified as verified_module
 from tokenguard.clock import DAY, SECOND
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
@@ -176,7 +176,7 @@ def test_what_a_token_was_asked_for_adds_up(world: World, store: CountingStore) 
 def test_also_where_it_was_asked_for_more_than_is_remembered(
     world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "MANY_MET", 2)
+    monkeypatch.setattr(verified_module, "MANY_MET", 2)
     names = ["groups:read", "users:manage", "users:read"]
     issued = world.issue("users:manage groups:read")
     for name in names * 3:

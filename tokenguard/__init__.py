@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cache import TokenCache, Verified
+from .cache import TokenCache
 from .conditions import Conditions
 from .errors import (
     AuthError,
@@ -38,6 +38,7 @@ from .scopes import Requirement, ScopeCatalog, Scopes
 from .store import Store
 from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
 from .usage import UsageLog
+from .verified import Verified
 from .wsgi import TokenGuardMiddleware
 
 __version__ = "0.1.0"

@@ -6,11 +6,16 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from .errors import InvalidValue
 
 #: Returns the present time in epoch microseconds. Guards, issuers and tests pass it in.
 Clock = Callable[[], int]
+#: Seconds of a clock that never goes back and, where there is such a one, goes on while the machine sleeps.
+monotonic: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

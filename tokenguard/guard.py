@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from .breaker import NotAsked
-from .cache import NEVER, NOBODY, TokenCache, Using, Verified
+from .cache import TokenCache
 from .clock import Clock, NeverBack, now
 from .conditions import UNCONDITIONAL, Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
@@ -27,6 +27,7 @@ from .sources import MAX_LENGTH, ForeignToken, Source, source_of
 from .store import Store
 from .tokens import Read, Secret, TokenFormat
 from .usage import UsageLog, end_if_idle
+from .verified import NEVER, NOBODY, Using, Verified
 
 log = logging.getLogger("tokenguard")
 #: Why a text is refused that is signed, but on no record: its record is gone, or others have the signing key.

@@ -6,8 +6,8 @@ from enum import Enum, auto
 from types import CellType
 from typing import TypeAlias
 
-from .cache import Verified
 from .errors import AuthError
+from .verified import Verified
 
 #: Where the view finds the Identity, or None when the request carries no valid token.
 IDENTITY = "tokenguard.identity"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
 
-from .cache import Verified
 from .errors import AuthError, InvalidToken, MissingToken
 from .guard import UNKNOWN, Guard, log
 from .hooks import Hooks, call
@@ -20,6 +19,7 @@ from .identity import Identity
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
 from .scopes import ANY_TOKEN, Requirement
 from .shortcut import shortcut
+from .verified import Verified
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -7,7 +7,6 @@ from time import time_ns
 from types import CellType, SimpleNamespace
 from typing import TYPE_CHECKING
 
-from .cache import Verified
 from .clock import now
 from .guard import Guard
 from .hooks import Heard, Hooks, call
@@ -16,6 +15,7 @@ from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME
 from .scopes import Requirement
 from .sources import MAX_LENGTH
 from .tokens import SCHEME
+from .verified import Verified
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

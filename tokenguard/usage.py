@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from .cache import NEVER, NOBODY, NOTHING, Using, Verified
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
 from .errors import StoreError, redact
@@ -25,6 +24,7 @@ from .forks import in_children
 from .records import USE_INTERVAL, NewUse, State
 from .scopes import Requirement, Scopes
 from .store import Store
+from .verified import NEVER, NOBODY, NOTHING, Using, Verified
 
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..breaker import Breaker
-from ..cache import TokenCache, Verified
+from ..cache import TokenCache
+from ..verified import Verified
 
 T = TypeVar("T")
 

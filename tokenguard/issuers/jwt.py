@@ -13,8 +13,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..cache import monotonic
-from ..clock import DAY, SECOND
+from ..clock import DAY, SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
 from ..scopes import ScopeCatalog
 from ..sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden

@@ -14,8 +14,7 @@ from functools import cached_property
 from itertools import combinations, product
 from urllib.parse import quote, urlencode
 
-from ..cache import monotonic
-from ..clock import SECOND
+from ..clock import SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
 from ..frames import forget
 from ..scopes import ScopeCatalog
