@@ -26,7 +26,7 @@ from tokenguard import (
 )
 from tokenguard.clock import DAY, LONGEST, SECOND
 from tokenguard.scopes import ANY_TOKEN
-from tokenguard.store import NewUse, Standing
+from tokenguard.store import NewUse, Standing, State
 
 from .conftest import StoppedClock, World, run_together, why_not, works
 
@@ -356,6 +356,20 @@ class Lagging(MemoryStore):
         if self.failing:
             raise StoreUnavailable("the database cannot be written")
         return super().record_uses(uses)
+
+
+@pytest.mark.parametrize("replicated", [False, True])
+def test_who_asks_about_a_token_hears_of_uses_that_were_not_written_yet(clock: StoppedClock, replicated: bool) -> None:
+    store = Lagging(clock, replicated)
+    world = World(store, clock)
+    issued = world.issue(idle_timeout=61)
+    world.use(issued)
+    clock.move(50)
+    world.use(issued)
+    clock.move(100)
+    store.failing = False
+    token_id, standing = world.guard.introspect(issued.text)
+    assert (token_id, standing.state(clock())) == (issued.token.id, State.ACTIVE)
 
 
 @pytest.mark.parametrize("replicated", [False, True])

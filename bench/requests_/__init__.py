@@ -20,11 +20,12 @@ from .contestants import COUNTED, COUNTS, Arena, Contestant, Statements, gather
 METHOD = """\
 Each contestant guards the same small JSON view, called in this process through its WSGI callable, with a ready-made
 environ of which every call gets a copy; the answer is iterated and closed. Each is given a turn of {turn:g} ms next to
-a turn of the same view without a guard, {rounds} times, in random order; the difference of the two is what is shown, in
-µs for each request. The garbage collector runs as always. That every contestant answers each of its requests with the
-right status, and tokenguard with the headers that caches need, was checked before. Each turn begins with two requests
-that are not counted: what a turn of others has left behind, such as a feed that is to be read, falls into these. Turns
-are repeated if the operating system gave the processor to another process meanwhile.
+a turn of the same view without a guard, {rounds} times, in random order, those of all frameworks together; the
+difference of the two is what is shown, in µs for each request. The garbage collector runs as always. That every
+contestant answers each of its requests with the right status, and tokenguard with the headers that caches need, was
+checked before. Each turn begins with two requests that are not counted: what a turn of others has left behind, such as
+a feed that is to be read, falls into these. Turns are repeated if the operating system gave the processor to another
+process meanwhile.
 Statements are those that SQLite was asked to run for {counted} requests, the median of {counts} times: what is done
 once a second, or once a minute, is not among them.
 
@@ -82,7 +83,12 @@ def run(rounds: int) -> Section:
     event.listen(Engine, "connect", counting.watch)
     folder = _folder()
     arenas = _arenas(folder, counting, left_out)
-    results = [result for arena in arenas for result in _compete(arena, rounds, counting)]
+    with first_use.served(folder) as first:
+        pairs = [_Pair(arena, contestant) for arena in arenas for contestant in arena.contestants]
+        # All together: between one framework's turns and another's, the machine may have become twice as slow.
+        for take_turns in shuffled([first.take_turns, *(pair.take_turns for pair in pairs)], rounds):
+            take_turns()
+    results = [pair.result(counting) for pair in pairs]
     method = METHOD.format(
         turn=TURN * 1000, rounds=rounds, counted=COUNTED, counts=COUNTS, many=MANY, remembered=REMEMBERED
     )
@@ -95,7 +101,7 @@ def run(rounds: int) -> Section:
     for arena in arenas:
         _add_table(section, [result for result in results if result.arena is arena])
     section.targets = [target for result in results for target in _targets(result, pace)]
-    first_use.measure(folder, rounds, section, pace)
+    first.report(section, pace)
     return section
 
 
@@ -138,22 +144,14 @@ def _arenas(folder: Path, counting: Statements, left_out: list[str]) -> list[Are
     return arenas
 
 
-def _compete(arena: Arena, rounds: int, counting: Statements) -> Iterator[Result]:
-    pairs = [_Pair(arena.bare, contestant) for contestant in arena.contestants]
-    for pair in shuffled(pairs, rounds):
-        pair.take_turns()
-    for pair in pairs:
-        yield Result(arena, pair.contestant, *pair.spreads(), counting.per_request(pair.contestant))
-
-
 class _Pair:
     """A contestant beside the bare application."""
 
-    def __init__(self, bare: Contestant, contestant: Contestant) -> None:
-        bare.check()
+    def __init__(self, arena: Arena, contestant: Contestant) -> None:
+        arena.bare.check()
         contestant.check()
-        self.contestant = contestant
-        self._turns = [(each, partial(time_requests, each.app, each.environs)) for each in (bare, contestant)]
+        self._arena, self._contestant = arena, contestant
+        self._turns = [(each, partial(time_requests, each.app, each.environs)) for each in (arena.bare, contestant)]
         self._counts = [_count(each, timed) for each, timed in self._turns]
         self._seconds: list[tuple[float, float]] = []
 
@@ -170,11 +168,14 @@ class _Pair:
             seconds[which] = timed(self._counts[which])
         return seconds[0], seconds[1]
 
-    def spreads(self) -> tuple[Spread, Spread]:
-        """What the guard adds, and what the bare application takes, in µs."""
-        return (
-            Spread.of((guarded - bare) * 1e6 for bare, guarded in self._seconds),
-            Spread.of(bare * 1e6 for bare, _ in self._seconds),
+    def result(self, counting: Statements) -> Result:
+        """What came of all turns."""
+        return Result(
+            self._arena,
+            self._contestant,
+            added=Spread.of((guarded - bare) * 1e6 for bare, guarded in self._seconds),
+            bare=Spread.of(bare * 1e6 for bare, _ in self._seconds),
+            statements=counting.per_request(self._contestant),
         )
 
 
