@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tokenguard import cache
+from tokenguard import clock
 
-_ahead, _monotonic = Path(os.environ["CLOCK_AHEAD"]), cache.monotonic
+_ahead, _monotonic = Path(os.environ["CLOCK_AHEAD"]), clock.monotonic
 # gunicorn reads this before the application is imported, and what keeps the keys takes its clock from there.
-cache.monotonic = lambda: _monotonic() + float(_ahead.read_text())
+clock.monotonic = lambda: _monotonic() + float(_ahead.read_text())

@@ -64,7 +64,7 @@ def service() -> Service:
                     _by_itself = (read[0], current) if by_itself else (None, None)
     except BaseException as error:
         forget(error)
-        read = ()
+        given, read = None, ()
         raise
     return current
 
