@@ -545,23 +545,17 @@ def test_past_the_bound_a_store_that_is_away_means_503_and_no_401(fleet: Fleet) 
     assert fleet.here.why_not(issued) == ""
 
 
-def test_the_operator_is_told_why_and_for_whom_nobody_can_say(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("asked", "method"), [("before_feed", "authenticate"), ("before_find", "introspect")])
+def test_the_operator_is_told_why_and_for_whom_nobody_can_say(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, asked: str, method: str
+) -> None:
     issued = fleet.issue()
-    fleet.here.store.before_feed = fail
+    setattr(fleet.here.store, asked, fail)
     with pytest.raises(TemporarilyUnavailable) as refused:
-        fleet.here.guard.authenticate(issued.text)
+        getattr(fleet.here.guard, method)(issued.text)
     why = "the database cannot be used: connection refused"
     assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
     assert caplog.messages == [f"the token store failed: {why}"]
-
-
-def test_the_operator_is_told_the_same_where_somebody_only_asks_about_a_token(fleet: Fleet) -> None:
-    issued = fleet.issue()
-    fleet.here.store.before_find = fail
-    with pytest.raises(TemporarilyUnavailable) as refused:
-        fleet.here.guard.introspect(issued.text)
-    why = "the database cannot be used: connection refused"
-    assert (refused.value.reason, refused.value.token_id) == (f"store: {why}", issued.token.id)
 
 
 def test_a_feed_that_fails_early_is_asked_again_once_and_the_log_says_so_once(

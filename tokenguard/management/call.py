@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..events import MAX_ACTOR_LENGTH
 from ..identity import OWN_ISSUER, Identity
 from ..okta import TooLarge
 from ..sources import local_token_id
-from ..store import MAX_ACTOR_LENGTH
 
 #: No body that makes sense is longer.
 MAX_BODY = 16 * 1024
