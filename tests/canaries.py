@@ -20,6 +20,7 @@ from tokenguard import (
     StoreUnavailable,
     TokenFormat,
 )
+from tokenguard.tokens import Read
 
 # One run of letters each, so that any piece of it is told; and SECRET_KEY, with which the tests of Django come.
 KEY = "CanaryOfTheSigningKey" + "q8Zk3Vt6Lw1Xs9Bn4Dj7Hf2"
@@ -152,10 +153,10 @@ class Away(MemoryStore):
 
     error: Callable[[], BaseException] | None = None
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Any:
+    def standing(self, read: Read, *, primary: bool = False) -> Any:
         if self.error is not None:
             raise self.error()
-        return super().standing(token_id, primary=primary)
+        return super().standing(read, primary=primary)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from tokenguard.store import (
     Record,
     State,
 )
+from tokenguard.tokens import Read
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -88,7 +89,7 @@ class StoreContract:
 
     def test_what_was_put_is_found_unchanged(self, filled: Store) -> None:
         assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
-        assert filled.standing(TOKEN.id) == Record(TOKEN, CLIENT, 2).standing
+        assert filled.standing(Read.of(TOKEN)) == Record(TOKEN, CLIENT, 2).standing
         assert filled.client(CLIENT.id) == filled.client(CLIENT.name) == CLIENT
         assert filled.clients() == [CLIENT]
         assert filled.records() == filled.records(CLIENT.id) == [(TOKEN, CLIENT, 2, None)]
@@ -122,7 +123,11 @@ class StoreContract:
         "near", ["", "a" * 16, "A" * 15, "A" * 17, "A" * 16 + " ", "%", "' OR 1=1 --", "\u0410" * 16]
     )
     def test_only_the_very_id_is_found(self, filled: Store, near: str) -> None:
-        assert filled.find(near) is filled.standing(near) is None
+        assert filled.find(near) is filled.standing(Read(near, TOKEN.digest)) is None
+
+    @pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 63 + "1", "0" * 64 + " ", "0" * 63 + "%"])
+    def test_a_token_stands_only_for_its_very_text(self, filled: Store, digest: str) -> None:
+        assert filled.standing(Read(TOKEN.id, digest)) is None
 
     def test_a_client_is_found_by_its_id_before_its_name(self, filled: Store) -> None:
         with filled.transaction() as tx:
@@ -138,7 +143,7 @@ class StoreContract:
             tx.put_token(revoked, change(EventKind.TOKEN_REVOKED))
             tx.put_client(disabled, change(EventKind.CLIENT_DISABLED))
         assert filled.find(TOKEN.id) == (revoked, disabled, 4, None)
-        assert filled.standing(TOKEN.id) == Record(revoked, disabled, 4).standing
+        assert filled.standing(Read.of(TOKEN)) == Record(revoked, disabled, 4).standing
         assert len(filled.records()) == len(filled.clients()) == 1
 
     def test_a_transaction_sees_what_it_did(self, store: Store) -> None:
@@ -324,7 +329,7 @@ class StoreContract:
         assert filled.record_uses([new_use(500, "2001:db8::1", "users:read", d7=3)]) == set()
         use = Use(TOKEN.id, 500, "2001:db8::1", Scopes(["users:read"]))
         assert filled.find(TOKEN.id) == filled.records()[0] == (TOKEN, CLIENT, 2, use)
-        assert filled.standing(TOKEN.id) == Record(TOKEN, CLIENT, 2, use).standing
+        assert filled.standing(Read.of(TOKEN)) == Record(TOKEN, CLIENT, 2, use).standing
         with filled.transaction() as tx:
             assert tx.record(TOKEN.id) == tx.records(CLIENT.id)[0] == (TOKEN, CLIENT, 2, use)
         assert filled.use_by_day(TOKEN.id) == {7: 3}

@@ -31,6 +31,7 @@ from tokenguard import cache as cache_module
 from tokenguard.breaker import PATIENCE, PAUSE, Breaker, NotAsked
 from tokenguard.clock import SECOND
 from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
+from tokenguard.tokens import Read
 
 from .conftest import KEY, StoppedClock, World, run_together
 
@@ -65,10 +66,10 @@ class Watched:
     def __getattr__(self, name: str) -> object:
         return getattr(self.store, name)
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         self.finds.append(primary)
         self.before_find()
-        found = self.store.standing(token_id, primary=primary)
+        found = self.store.standing(read, primary=primary)
         if self.replicated and not primary:
             found = self.replica
         self.after_find()
@@ -728,7 +729,7 @@ def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
 def lagging(fleet: Fleet, issued: Issued) -> None:
     """From now on tokens are found in a replica, which stands still at this moment."""
     fleet.here.store.replicated = True
-    fleet.here.store.replica = fleet.store.standing(issued.token.id)
+    fleet.here.store.replica = fleet.store.standing(Read.of(issued.token))
 
 
 def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:
@@ -742,7 +743,7 @@ def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:
 def test_who_only_asks_about_a_token_is_told_by_the_primary(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.store.replicated = True
-    fleet.here.store.replica = fleet.store.standing(issued.token.id)
+    fleet.here.store.replica = fleet.store.standing(Read.of(issued.token))
     fleet.revoke(issued)
     with pytest.raises(InvalidToken, match="revoked"):
         fleet.here.guard.introspect(issued.text)

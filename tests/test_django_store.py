@@ -23,6 +23,7 @@ from tokenguard.django.store import DjangoStore
 from tokenguard.hooks import Hooks
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
+from tokenguard.tokens import Read
 
 from .conftest import KEY, World, django_alias, run_together, why_not, works
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
@@ -298,7 +299,7 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
 def test_a_router_that_leads_nowhere_is_named() -> None:
     store = DjangoStore("gone")
     for ask in (
-        lambda: store.standing(TOKEN.id),
+        lambda: store.standing(Read.of(TOKEN)),
         lambda: store.find(TOKEN.id),
         lambda: store.client(CLIENT.id),
         store.clients,
@@ -358,10 +359,10 @@ def test_a_replica_is_asked_for_tokens_and_for_nothing_else(replica: Replica) ->
     catch_up()
     connections["replica"].ensure_connection()
     with _asked("replica", store.using) as counts:
-        assert store.standing(issued.token.id) is not None
+        assert store.standing(Read.of(issued.token)) is not None
     assert counts == [1, 0]
     with _asked("replica", store.using) as counts:
-        assert store.standing(issued.token.id, primary=True) is not None
+        assert store.standing(Read.of(issued.token), primary=True) is not None
         store.feed(0)
         store.clients()
         store.records()
@@ -373,7 +374,7 @@ def test_in_a_transaction_of_the_caller_the_primary_is_asked(replica: Replica) -
     world = World(store)
     with transaction.atomic(using=store.using):
         issued = world.issue()
-        assert store.standing(issued.token.id) is not None
+        assert store.standing(Read.of(issued.token)) is not None
         assert works(world, issued)
 
 
@@ -384,7 +385,7 @@ def test_what_a_replica_has_not_heard_of_yet_holds_all_the_same(replica: Replica
     assert works(world, issued)  # it is not there yet
     catch_up()
     elsewhere.issuer.revoke(issued.token.id, actor="tests")
-    assert store.standing(issued.token.id).revoked_at is None  # type: ignore[union-attr]
+    assert store.standing(Read.of(issued.token)).revoked_at is None  # type: ignore[union-attr]
     assert why_not(world, issued, _forgetful(world)) == "revoked"
 
 
@@ -403,12 +404,12 @@ def test_a_replica_that_cannot_be_reached_is_left_alone_for_a_while(
     where = connections["replica"].settings_dict["NAME"]
     connections["replica"].settings_dict["NAME"] = "/nowhere/replica.db"
     for _ in range(3):
-        assert store.standing(issued.token.id) is not None
+        assert store.standing(Read.of(issued.token)) is not None
     assert caplog.text.count("the replica 'replica' cannot be asked, and the primary is: ") == 1
     connections["replica"].settings_dict["NAME"] = where
     store._replica._not_before = 0.0  # type: ignore[union-attr]
     with _asked(store.using) as counts:
-        assert store.standing(issued.token.id) is not None
+        assert store.standing(Read.of(issued.token)) is not None
     assert counts == [0]
 
 
@@ -416,7 +417,7 @@ def test_a_replica_that_is_not_there_is_no_obstacle_either(alias: str) -> None:
     store = DjangoStore(alias, read_using="gone")
     store.upgrade()
     issued = World(store).issue()
-    assert store.standing(issued.token.id) is not None
+    assert store.standing(Read.of(issued.token)) is not None
 
 
 # Migrations
@@ -536,9 +537,10 @@ def test_a_damaged_row_is_an_error_not_a_no(store: DjangoStore, alias: str) -> N
     issued = World(store).issue()
     with connections[alias].cursor() as cursor:
         cursor.execute("UPDATE tokenguard_token SET scopes = 'users:read'")
-    for find in (store.find, store.standing):
-        with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
-            find(issued.token.id)
+    with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
+        store.find(issued.token.id)
+    with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
+        store.standing(Read.of(issued.token))
 
 
 def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
@@ -558,7 +560,7 @@ def test_another_kind_of_database_is_refused(store: DjangoStore, alias: str, mon
 
 @pytest.mark.parametrize("ref", ["\0", "A\0", "\ud800", "a\nb"])
 def test_what_no_database_could_be_asked_for_is_unknown(store: DjangoStore, ref: str) -> None:
-    assert store.find(ref) is store.standing(ref) is None
+    assert store.find(ref) is None
     assert store.client(ref) is None
 
 

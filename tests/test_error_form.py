@@ -35,6 +35,7 @@ from tokenguard.conditions import Allowance, Rate
 from tokenguard.config import Options
 from tokenguard.errors import RateLimited
 from tokenguard.ratelimits import RateLimiter
+from tokenguard.tokens import Read
 
 from .conftest import KEY, World
 from .server import Answer
@@ -53,10 +54,10 @@ class _Fails(MemoryStore):
 
     fails = False
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Any:
+    def standing(self, read: Read, *, primary: bool = False) -> Any:
         if self.fails:
             raise StoreUnavailable("away")
-        return super().standing(token_id, primary=primary)
+        return super().standing(read, primary=primary)
 
 
 def of_wsgi(world: World) -> Ask:

@@ -19,6 +19,7 @@ from tokenguard.introspection import Introspection, introspection_app
 from tokenguard.memory import MemoryStore
 from tokenguard.posted import FORM, FormRequest
 from tokenguard.store import Standing
+from tokenguard.tokens import Read
 
 from .conftest import KEY, World
 from .services.common import CATALOG
@@ -30,11 +31,11 @@ class Counting(MemoryStore):
     asked = 0
     down = False
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("connection refused")
-        return super().standing(token_id, primary=primary)
+        return super().standing(read, primary=primary)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_store_that_is_down_is_503_without_a_text_anywhere(world: World, caplo
     assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, "5")
     assert b"active" not in answer.body.replace(b"is active", b"")
     shown = shown_of_failure(world, [Secret(text)])
-    assert "_matching" in shown
+    assert "_alive" in shown
     assert text[-43:] not in caplog.text + repr(answer) + shown
 
 

@@ -49,6 +49,7 @@ from tokenguard.prune import prune
 from tokenguard.revocation import revocation_app
 from tokenguard.sources import local_client_id, local_token_id
 from tokenguard.store import Event, EventFilter, ForeignRecord, Standing
+from tokenguard.tokens import Read
 
 from .conftest import KEY, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
@@ -66,11 +67,11 @@ class Store(MemoryStore):
     #: What happens once, while a token is being looked up.
     meanwhile: Callable[[], object] = staticmethod(int)
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         self.asked += 1
         if self.down:
             raise StoreUnavailable("the database cannot be used")
-        return super().standing(token_id, primary=primary)
+        return super().standing(read, primary=primary)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
         self.asked += 1

@@ -27,6 +27,7 @@ from tokenguard import (
 from tokenguard.clock import DAY, LONGEST, SECOND
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import NewUse, Standing, State
+from tokenguard.tokens import Read
 
 from .conftest import StoppedClock, World, run_together, why_not, works
 
@@ -348,8 +349,8 @@ class Lagging(MemoryStore):
         self.replicated = replicated
         self.failing = True
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
-        found = super().standing(token_id, primary=primary)
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
+        found = super().standing(read, primary=primary)
         return found if found is None or primary or not self.replicated else found._replace(last_used_at=None)
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from tokenguard import ConfigurationError, Store, StoreUnavailable
 from tokenguard.backends import open_store
 from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql, questions
+from tokenguard.tokens import Read
 
 from .conftest import World, run_together, why_not, works
 from .postgresql import PostgreSQL, pgbouncer, server_folder, wait_until
@@ -245,7 +246,7 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
     world.issuer.revoke(issued.token.id, actor="tests")
 
-    lagging, present = store.standing(issued.token.id), store.standing(issued.token.id, primary=True)
+    lagging, present = store.standing(Read.of(issued.token)), store.standing(Read.of(issued.token), primary=True)
     assert lagging is not None
     assert present is not None
     assert (lagging.revision, lagging.revoked_at) == (2, None)
@@ -261,7 +262,7 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     replica.kill()
     monkeypatch.setattr(questions, "monotonic", lambda: 1_000_000.0)
     for _ in range(3):
-        found = store.standing(issued.token.id)
+        found = store.standing(Read.of(issued.token))
         assert found is not None
         assert found.revision == 4
     replica.start()
@@ -270,9 +271,9 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     monkeypatch.setattr(questions, "monotonic", lambda: 1_000_011.0)
     store._writing.dispose()
     server.kill()
-    assert store.standing(issued.token.id) is not None
+    assert store.standing(Read.of(issued.token)) is not None
     with pytest.raises(StoreUnavailable):
-        store.standing(issued.token.id, primary=True)
+        store.standing(Read.of(issued.token), primary=True)
     with pytest.raises(StoreUnavailable):
         store.feed(3)
     server.start()
@@ -285,7 +286,7 @@ def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
     issued = World(store).issue()
     with_replica = SQLAlchemyStore(postgresql_url, read_url=UNREACHABLE)
     for _ in range(3):
-        assert with_replica.standing(issued.token.id) is not None
+        assert with_replica.standing(Read.of(issued.token)) is not None
     assert len(caplog.records) == 1
     assert "Connection refused" in caplog.text
     assert "hunter2secret" not in caplog.text

@@ -98,6 +98,8 @@ class Conditions:
     @classmethod
     def load(cls, stored: Mapping[str, Any]) -> Conditions:
         """From what :meth:`dump` gave."""
+        if not stored:
+            return UNCONDITIONAL
         return cls.parse(stored.get("allow", ()), stored.get("deny", ()), stored.get("rate"))
 
     def dump(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Sequence
 
@@ -30,7 +29,8 @@ from .usage import UsageLog, end_if_idle
 from .verified import NEVER, NOBODY, Using, Verified
 
 log = logging.getLogger("tokenguard")
-#: Why a text is refused that is signed, but on no record: its record is gone, or others have the signing key.
+#: Why a text is refused that is signed, but not on record: its record is gone, or others have the signing key. Where
+#: another text is on record under its id it is the latter, and not said: a refusal takes as long for either.
 UNKNOWN = "unknown"
 #: How many idle tokens a guard remembers to have tried to end.
 MAX_TRIED = 10_000
@@ -219,10 +219,8 @@ class Guard:
             raise InvalidToken(reason.value, token_id=token.token_id, client_id=token.client_id)
         scopes = self.catalog.effective(token.scopes, ceiling)
         identity = Identity(token.client_id, name, token.token_id, scopes, token.issuer, token.subject, token.claims)
-        # As one of ours stands, though no row of it is there.
-        own = ("", token.scopes, token.issued_at, token.expires_at, None, UNCONDITIONAL, None, None, None)
-        standing = Standing(found.revision, *own, client_id, name, ceiling, enabled, limits)
-        return Verified(identity, token_id, standing, self._using_of(found, scopes)), found.revision
+        using = self._using_of(found, scopes)
+        return Verified(identity, token_id, client_id, token.expires_at, using, common=limits), found.revision
 
     def _using_of(self, found: ForeignRecord, scopes: Scopes) -> Using:
         """Where uses of another issuer's token are counted: for all tokens of its client together, if that is known.
@@ -259,55 +257,58 @@ class Guard:
         """
         read = self.tokens.read(credential)
         try:
-            return read.id, self._alive(read.id, self._matching(read, primary=True), primary=True)
+            return read.id, self._alive(read, primary=True)
         except StoreError as error:
             raise self._unavailable(error, read.id) from error
 
     def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
-        standing = self._alive(read.id, self._matching(read, primary), primary)
+        standing = self._alive(read, primary)
         scopes = self.catalog.effective(standing.scopes, standing.ceiling)
         using = None if self.usage is None else self.usage.waiting(read.id, scopes)
-        identity = Identity(standing.client_id, standing.client_name, read.id, scopes)
-        return Verified(identity, read.id, standing, using), standing.revision
+        verified = Verified(
+            Identity(standing.client_id, standing.client_name, read.id, scopes),
+            read.id,
+            standing.client_id,
+            standing.end or NEVER,
+            using or Using(read.id, scopes, standing.last_used_at),
+            own=standing.conditions,
+            common=standing.client_conditions,
+        )
+        return verified, standing.revision
 
-    def _matching(self, read: Read, primary: bool) -> Standing:
-        standing = self._found(read.id, primary)
-        if standing is None:
-            raise InvalidToken(UNKNOWN, token_id=read.id)
-        if not hmac.compare_digest(standing.digest.encode(), read.digest.encode()):
-            raise InvalidToken("another text is on record", token_id=read.id, client_id=standing.client_id)
-        return standing
-
-    def _found(self, token_id: str, primary: bool) -> Standing | None:
-        return self.cache.breaker.call(self.store.standing, token_id, primary=primary)
+    def _found(self, read: Read, primary: bool) -> Standing | None:
+        return self.cache.breaker.call(self.store.standing, read, primary=primary)
 
     def _unavailable(self, error: StoreError, token_id: str | None = None) -> TemporarilyUnavailable:
         if not isinstance(error, NotAsked):  # that follows a failure of which the log tells
             log.error("the token store failed: %s", error)
         return TemporarilyUnavailable(f"store: {error}", token_id=token_id)
 
-    def _alive(self, token_id: str, standing: Standing, primary: bool) -> Standing:
+    def _alive(self, read: Read, primary: bool) -> Standing:
+        standing = self._found(read, primary)
+        if standing is None:
+            raise InvalidToken(UNKNOWN, token_id=read.id)
         state = standing.state(self.clock())
         # Of what only a replica calls idle, the primary may know more.
         if state is State.IDLE and standing.idle_ended_at is None and (primary or not self.store.replicated):
-            standing = self._settled(token_id, standing)
+            standing = self._settled(read, standing)
             state = standing.state(self.clock())
         if state is not State.ACTIVE:
-            raise InvalidToken(state.value, token_id=token_id, client_id=standing.client_id)
+            raise InvalidToken(state.value, token_id=read.id, client_id=standing.client_id)
         return standing
 
-    def _settled(self, token_id: str, standing: Standing) -> Standing:
+    def _settled(self, read: Read, standing: Standing) -> Standing:
         """The standing of a token that seems idle, with the uses that this process knew of; if it is idle, ended."""
         at = self.clock()
-        if self.usage is not None and self.usage.write_one(token_id):
-            standing = self._found(token_id, primary=True) or standing
+        if self.usage is not None and self.usage.write_one(read.id):
+            standing = self._found(read, primary=True) or standing
         # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.
-        tried = self._idle_tried.get(token_id)
+        tried = self._idle_tried.get(read.id)
         if standing.state(at) is State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
             if len(self._idle_tried) > MAX_TRIED:
                 self._idle_tried.clear()
-            self._idle_tried[token_id] = at
-            end_if_idle(self.store, token_id)
+            self._idle_tried[read.id] = at
+            end_if_idle(self.store, read.id)
         return standing
 
     def _check_rate(self, verified: Verified) -> Allowance | None:

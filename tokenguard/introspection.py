@@ -64,7 +64,6 @@ class Introspection:
         return json_answer(200, self._members(token_id, standing, guard))
 
     def _members(self, token_id: str, standing: Standing, guard: Guard) -> dict[str, object]:
-        ends = [end for end in (standing.expires_at, standing.overlap_ends_at, standing.idle_end) if end is not None]
         members: dict[str, object] = {
             "active": True,
             "scope": _spelt_out(guard.catalog, guard.catalog.effective(standing.scopes, standing.ceiling)),
@@ -73,8 +72,8 @@ class Introspection:
             "iat": standing.created_at // SECOND,
             "jti": token_id,
         }
-        if ends:
-            members["exp"] = min(ends) // SECOND  # not a moment beyond it, for whoever keeps the answer
+        if (end := standing.end) is not None:
+            members["exp"] = end // SECOND  # not a moment beyond it, for whoever keeps the answer
         if self.issuer is not None:
             members["iss"] = self.issuer
         return members

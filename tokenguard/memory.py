@@ -12,7 +12,7 @@ from .clock import Clock, now
 from .events import ALL_EVENTS, FEED_LIMIT, Change, Committed, Event, EventFilter, Feed, number_event
 from .records import ForeignRecord, NewUse, Place, Record, Standing, State, merge_use
 from .store import Transaction
-from .tokens import Client, Token, Use
+from .tokens import Client, Read, Token, Use
 
 
 class MemoryStore:
@@ -26,8 +26,9 @@ class MemoryStore:
         #: Nothing is ever read inside a transaction of the caller's, nor from a replica.
         self.in_transaction = self.replicated = False
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
-        record = self.find(token_id)
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
+        with self._lock:
+            record = self._data.record(read.id) if read in self._data.texts else None
         return None if record is None else record.standing
 
     def find(self, token_id: str) -> Record | None:
@@ -100,6 +101,8 @@ class _Data:
 
     clients: dict[str, Client] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
+    #: What is on record of their texts.
+    texts: set[Read] = field(default_factory=set)
     uses: dict[str, Use] = field(default_factory=dict)
     days: dict[str, dict[int, int]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -108,7 +111,8 @@ class _Data:
     def copy(self) -> _Data:
         # Everything in it is immutable but for the containers.
         days = {token_id: dict(counts) for token_id, counts in self.days.items()}
-        return _Data(dict(self.clients), dict(self.tokens), dict(self.uses), days, list(self.events), self.revision)
+        held = dict(self.clients), dict(self.tokens), set(self.texts), dict(self.uses)
+        return _Data(*held, days, list(self.events), self.revision)
 
     def client(self, ref: str) -> Client | None:
         return self.clients.get(ref) or next((found for found in self.clients.values() if found.name == ref), None)
@@ -151,7 +155,9 @@ class _MemoryTransaction:
         return self._record(change, client.id, None)
 
     def put_token(self, token: Token, change: Change) -> Event:
+        self._drop(token.id)
         self.data.tokens[token.id] = token
+        self.data.texts.add(Read.of(token))
         return self._record(change, token.client_id, token.id)
 
     def note(self, change: Change, client_id: str = "") -> Event:
@@ -159,7 +165,7 @@ class _MemoryTransaction:
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         for token_id in token_ids:
-            self.data.tokens.pop(token_id, None)
+            self._drop(token_id)
             self.data.uses.pop(token_id, None)
             self.data.days.pop(token_id, None)
 
@@ -175,6 +181,10 @@ class _MemoryTransaction:
         for counts, day in old:
             del counts[day]
         return len(old)
+
+    def _drop(self, token_id: str) -> None:
+        if (token := self.data.tokens.pop(token_id, None)) is not None:
+            self.data.texts.discard(Read.of(token))
 
     def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
         self.data.revision += 1

@@ -36,21 +36,20 @@ class Standing(NamedTuple):
 
     #: The counter's value in the same statement that read the rest.
     revision: int
-    digest: str
     scopes: Scopes
+    conditions: Conditions
+    #: What the client's tokens may ever do.
+    ceiling: Scopes
+    enabled: bool
+    client_conditions: Conditions
     created_at: int
     expires_at: int | None
     revoked_at: int | None
-    conditions: Conditions
     idle_timeout: int | None
     idle_ended_at: int | None
     overlap_ends_at: int | None
     client_id: str
     client_name: str
-    #: What the client's tokens may ever do.
-    ceiling: Scopes
-    enabled: bool
-    client_conditions: Conditions
     #: To the minute.
     last_used_at: int | None = None
 
@@ -61,6 +60,11 @@ class Standing(NamedTuple):
             return None
         # A host whose clock is behind may have used it before it was made: no use shortens a life.
         return max(self.last_used_at or 0, self.created_at) + self.idle_timeout + USE_INTERVAL
+
+    @property
+    def end(self) -> int | None:
+        """When the token ends unless something changes."""
+        return min(filter(None, (self.expires_at, self.overlap_ends_at, self.idle_end)), default=None)
 
     def state(self, now: int) -> State:
         """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""
@@ -91,20 +95,19 @@ class Record(NamedTuple):
         token, client = self.token, self.client
         return Standing(
             self.revision,
-            token.digest,
             token.scopes,
+            token.conditions,
+            client.scopes,
+            client.enabled,
+            client.conditions,
             token.created_at,
             token.expires_at,
             token.revoked_at,
-            token.conditions,
             token.idle_timeout,
             token.idle_ended_at,
             token.overlap_ends_at,
             client.id,
             client.name,
-            client.scopes,
-            client.enabled,
-            client.conditions,
             self.last_used_at,
         )
 

@@ -26,13 +26,16 @@ def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
     return tuple(column.name for column in fields(kind))
 
 
-#: From which columns a :class:`Standing` is read, after the counter's value: of the token, its client and its use.
+#: From which columns a :class:`Standing` is read, after the counter's value: first those that are kept in another form.
 STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
-    *[(Token, name) for name in ("digest", "scopes", "created_at", "expires_at", "revoked_at", "conditions")],
+    *[(Token, name) for name in ("scopes", "conditions")],
+    *[(Client, name) for name in ("scopes", "enabled", "conditions")],
+    *[(Token, name) for name in ("created_at", "expires_at", "revoked_at")],
     *[(Token, name) for name in ("idle_timeout", "idle_ended_at", "overlap_ends_at")],
-    *[(Client, name) for name in ("id", "name", "scopes", "enabled", "conditions")],
+    *[(Client, name) for name in ("id", "name")],
     (Use, "last_used_at"),
 )
+_KEPT_OTHERWISE = slice(1, 6)
 _FOREIGN_END = 2 + len(columns(Client))
 _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
@@ -75,13 +78,11 @@ def load_standing(row: Sequence[Any]) -> Standing | None:
             _SOUND.add(types)
         return standing
     # Where all is of such types as it was before, only what is kept in another form has to be read.
-    values = [*row]
     try:
-        for place, read in _KEPT_OTHERWISE:
-            values[place] = read(values[place])
+        held = _read_standing(*row[_KEPT_OTHERWISE])
     except _DAMAGE:
         return _load_standing_by_column(row)  # which says what is wrong
-    return Standing._make(values)
+    return Standing._make((row[0], *held, *row[_KEPT_OTHERWISE.stop :]))
 
 
 def _load_standing_by_column(row: Sequence[Any]) -> Standing:
@@ -92,6 +93,11 @@ def _load_standing_by_column(row: Sequence[Any]) -> Standing:
         except _DAMAGE as error:
             raise _damaged(kind, error) from None
     return Standing._make(values)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read_standing(*values: Any) -> tuple[Any, ...]:
+    return tuple([read(value) for read, value in zip(_STANDING_READERS, values, strict=False)])
 
 
 def _damaged(kind: type[Any], error: Exception) -> StoreError:
@@ -186,8 +192,3 @@ _READERS: dict[type[Any], list[Callable[[Any], Any]]] = {
     kind: [_reader(get_type_hints(kind)[name]) for name in columns(kind)] for kind in (Client, Token, Use, Event)
 }
 _STANDING_READERS = [_reader(hint) for name, hint in get_type_hints(Standing).items() if name != "revision"]
-_KEPT_OTHERWISE = [
-    (place, read)
-    for place, read in enumerate(_STANDING_READERS, start=1)
-    if read in {load_scopes, load_conditions, _BY_TYPE[bool]}
-]

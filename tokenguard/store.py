@@ -24,7 +24,7 @@ from .events import (
     run_of_old,
 )
 from .records import USE_INTERVAL, ForeignRecord, NewUse, Place, Record, Standing, State, merge_use
-from .tokens import Client, Token
+from .tokens import Client, Read, Token
 
 __all__ = [
     "ALL_EVENTS",
@@ -102,10 +102,11 @@ class Store(Protocol):
     def in_transaction(self) -> bool:
         """Whether this thread would read inside a transaction of the caller's own, and see what may yet be undone."""
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
-        """What a request has to know of the token, in one statement; None if there is no such token.
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
+        """What a request has to know of the token, in one statement; None unless its id and digest are on record.
 
-        It may come from a replica that lags, as its counter tells, unless the ``primary`` database is asked for.
+        Both are looked for in one, so that it takes no longer where only the id is there. It may come from a replica
+        that lags, as its counter tells, unless the ``primary`` database is asked for.
         """
 
     def find(self, token_id: str) -> Record | None:

@@ -251,6 +251,11 @@ class Read(NamedTuple):
     id: str
     digest: str
 
+    @classmethod
+    def of(cls, token: Token) -> Read:
+        """What its own text says."""
+        return cls(token.id, token.digest)
+
 
 class TokenFormat:
     """Mints and reads the texts of one service: its prefix and its signing keys."""

@@ -7,9 +7,9 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any
 
-from .conditions import Allowance, Conditions, Rate
+from .conditions import UNCONDITIONAL, Allowance, Conditions, Rate
 from .identity import Identity
-from .records import USE_INTERVAL, Standing
+from .records import USE_INTERVAL
 from .scopes import Requirement, Scopes
 
 #: How many requirements are remembered that a token meets.
@@ -68,22 +68,35 @@ class Verified:
         *("allowance", "client_id", "conditional", "ends_at", "identity", "networks", "rates", "token_id", "using"),
     )
 
-    def __init__(self, identity: Identity, token_id: str, standing: Standing, using: Using | None = None) -> None:
-        """``token_id`` is the token's in the store; ``using`` is what this process has not written yet of its use."""
+    def __init__(
+        self,
+        identity: Identity,
+        token_id: str,
+        client_id: str,
+        ends_at: int,
+        using: Using,
+        *,
+        own: Conditions = UNCONDITIONAL,
+        common: Conditions = UNCONDITIONAL,
+    ) -> None:
+        """``own`` are the conditions of the token, ``common`` those of all its client's together."""
         self.identity = identity
         #: Its own id and its client's in the store: of another issuer's not what the identity has, which could be ours.
-        self.token_id, self.client_id = token_id, standing.client_id
+        self.token_id, self.client_id = token_id, client_id
         #: When it ends unless something changes, in epoch microseconds.
-        self.ends_at = min(standing.expires_at or NEVER, standing.overlap_ends_at or NEVER, standing.idle_end or NEVER)
-        self.using = using or Using(token_id, identity.scopes, standing.last_used_at)
+        self.ends_at = ends_at
+        #: What this process has not written yet of its use.
+        self.using = using
         #: The conditions that limit from where it may be used; and how often it may be, and of whom that is counted: a
-        #: kind and an id.
-        self.networks: tuple[Conditions, ...]
-        self.rates: tuple[tuple[str, str, Rate], ...]
-        limited = standing.conditions or standing.client_conditions
-        self.networks, self.rates = _limits(token_id, standing) if limited else ((), ())
-        #: Whether it may be used at all depends on the request.
-        self.conditional = bool(self.networks or self.rates)
+        #: kind and an id. Whether it may be used at all then depends on the request.
+        self.networks: tuple[Conditions, ...] = ()
+        self.rates: tuple[tuple[str, str, Rate], ...] = ()
+        self.conditional = False
+        if own is not UNCONDITIONAL or common is not UNCONDITIONAL:
+            both = (("token", token_id, own), ("client", client_id, common))
+            self.networks = tuple([held for *_, held in both if held.allow or held.deny])
+            self.rates = tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])
+            self.conditional = bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
 
@@ -102,9 +115,3 @@ class Verified:
             setattr(copy, name, getattr(self, name))
         copy.allowance = allowance
         return copy
-
-
-def _limits(token_id: str, standing: Standing) -> tuple[tuple[Conditions, ...], tuple[tuple[str, str, Rate], ...]]:
-    both = (("token", token_id, standing.conditions), ("client", standing.client_id, standing.client_conditions))
-    networks = tuple([held for *_, held in both if held.allow or held.deny])
-    return networks, tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])

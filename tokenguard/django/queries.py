@@ -10,7 +10,7 @@ from ..databases import CLOCKS, askable
 from ..events import FEED_LIMIT, Event, EventFilter, Feed
 from ..records import USE_INTERVAL, ForeignRecord, Place, Record, Standing
 from ..rows import STANDING, columns, first, load, load_foreign, load_record, load_standing
-from ..tokens import Client, Token, Use
+from ..tokens import Client, Read, Token, Use
 from . import models
 from .connections import translated
 from .reading import Query
@@ -23,20 +23,21 @@ def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
 _RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
 _TABLES: dict[type[Client | Token | Use], str] = {Token: "t", Client: "c", Use: "u"}
 # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
-_BY_ID = """
+_FROM = """
     FROM tokenguard_revision r
-    LEFT JOIN tokenguard_token t ON t.id = %s
+    LEFT JOIN tokenguard_token t ON {}
     LEFT JOIN tokenguard_client c ON c.id = t.client_id
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
 """
-_FIND = Query(f"SELECT {_RECORD} {_BY_ID}")
+_FIND = Query(f"SELECT {_RECORD} {_FROM.format('t.id = %s')}")
+_READ = _FROM.format("t.id = %s AND t.digest = %s")
 _STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
 # Django's connections to SQLite look for a converter of each column by its declared type, every time. An expression
 # has none.
 _STAND = Query(
-    f"SELECT {', '.join(_STANDING)} {_BY_ID}",
-    for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_BY_ID}",
+    f"SELECT {', '.join(_STANDING)} {_READ}",
+    for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_READ}",
 )
 _FIND_FOREIGN = Query(f"""
     SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
@@ -66,12 +67,12 @@ _FEED = Query(f"""
 """)  # noqa: S608
 
 
-def find_standing(connection: BaseDatabaseWrapper, token_id: str) -> Standing | None:
-    return load_standing(_row_of_token(_STAND, connection, token_id))
+def find_standing(connection: BaseDatabaseWrapper, read: Read) -> Standing | None:
+    return load_standing(first(_STAND.rows(connection, *read)))
 
 
 def find_record(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:
-    row = _row_of_token(_FIND, connection, token_id)
+    row = first(_FIND.rows(connection, token_id if askable(token_id) else ""))
     return None if row[1] is None else load_record(row)
 
 
@@ -128,10 +129,6 @@ def find_events(alias: str, limit: int, which: EventFilter) -> list[Event]:
 def database_time(connection: BaseDatabaseWrapper) -> int:
     ((now,),) = _rows(connection, CLOCKS[connection.vendor])
     return int(now)
-
-
-def _row_of_token(query: Query, connection: BaseDatabaseWrapper, token_id: str) -> Any:
-    return first(query.rows(connection, token_id if askable(token_id) else ""))
 
 
 def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:

@@ -21,7 +21,7 @@ from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, nu
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..rows import columns, dump, first, load
 from ..store import Transaction
-from ..tokens import Client, Token
+from ..tokens import Client, Read, Token
 from . import models
 from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated
 from .queries import (
@@ -73,16 +73,16 @@ class DjangoStore:
 
     # Reading
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         replica, connection = self._replica, self._connection
         # In the caller's own transaction the token may have been issued a moment ago.
         if replica is None or primary or not replica.answers or in_transaction(connection):
-            return find_standing(connection, token_id)
+            return find_standing(connection, read)
         try:
-            return find_standing(_connection(replica.alias), token_id)
+            return find_standing(_connection(replica.alias), read)
         except StoreError as error:
             replica.failed(error)
-        return find_standing(connection, token_id)
+        return find_standing(connection, read)
 
     def find(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, or_, select, text, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
 
 from ..databases import CLOCKS, askable
 from ..events import FEED_LIMIT, EventFilter
@@ -23,17 +35,23 @@ _RECORDS = (
 _TABLES = {Token: token_table, Client: client_table, Use: use_table}
 
 
-def _of_token(query: Select[Any]) -> Select[Any]:
+_BY_ID = token_table.c.id == bindparam("wanted_id")
+
+
+def _of_token(query: Select[Any], which: ColumnElement[bool]) -> Select[Any]:
     # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
     return query.select_from(
-        revision_table.outerjoin(token_table, token_table.c.id == bindparam("wanted_id"))
+        revision_table.outerjoin(token_table, which)
         .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
         .outerjoin(use_table, use_table.c.token_id == token_table.c.id)
     ).where(revision_table.c.id == _ONE)
 
 
-FIND = _of_token(select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c))
-STAND = _of_token(select(revision_table.c.revision, *[_TABLES[kind].c[name] for kind, name in STANDING]))
+FIND = _of_token(select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c), _BY_ID)
+STAND = _of_token(
+    select(revision_table.c.revision, *[_TABLES[kind].c[name] for kind, name in STANDING]),
+    and_(_BY_ID, token_table.c.digest == bindparam("wanted_digest")),
+)
 # The same of another issuer's token, which is there only once it is revoked, and of its client.
 FIND_FOREIGN = (
     select(revision_table.c.revision, token_table.c.id, *client_table.c, *use_table.c)

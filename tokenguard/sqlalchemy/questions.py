@@ -133,12 +133,12 @@ class Replica:
         self._question = question
         self._left_alone_until = 0.0
 
-    def ask(self, value: object) -> Sequence[Any] | None:
+    def ask(self, *values: object) -> Sequence[Any] | None:
         """All rows; None if the replica cannot be asked, could not be asked lately, or has nothing yet."""
         if monotonic() < self._left_alone_until:
             return None
         try:
-            return self._question.ask(value) or None
+            return self._question.ask(*values) or None
         except StoreError as error:
             self._left_alone_until = monotonic() + REPLICA_PAUSE
             log.warning("the read replica is left alone for %s s: %s", REPLICA_PAUSE, error)

@@ -16,7 +16,7 @@ from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..store import Transaction
-from ..tokens import Client, Token
+from ..tokens import Client, Read, Token
 from .engine import (
     SET_UP,
     checked_url,
@@ -88,10 +88,9 @@ class SQLAlchemyStore:
 
     # Reading: each is one statement, so it sees one state.
 
-    def standing(self, token_id: str, *, primary: bool = False) -> Standing | None:
-        wanted = token_id if askable(token_id) else ""
-        rows = None if primary or self._replica is None else self._replica.ask(wanted)
-        return load_standing(first(self._standing.ask(wanted) if rows is None else rows))
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
+        rows = None if primary or self._replica is None else self._replica.ask(*read)
+        return load_standing(first(self._standing.ask(*read) if rows is None else rows))
 
     def find(self, token_id: str) -> Record | None:
         row = first(self._find.ask(token_id if askable(token_id) else ""))
