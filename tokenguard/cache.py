@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -106,10 +107,11 @@ class TokenCache:
         if self.store.in_transaction:
             return True  # it may yet be undone
         with self._lock:
-            if revision < max(self._seen, self._own):
+            if revision < self._seen or revision < self._own:
                 return False
             if generation == self._generation and self.size > 0:
-                self._make_room()
+                if len(self.entries) >= self.size:
+                    self._make_room()
                 self._remember(key, verified)
         return True
 
@@ -207,21 +209,20 @@ class TokenCache:
             self.entries.pop(other, None)
         self.entries[key] = verified
         self._keys[token_id] = key
-        self._of_client.setdefault(verified.client_id, set()).add(token_id)
+        self._of_client[verified.client_id].add(token_id)
 
     def _forget(self, token_id: str | None, client_id: str) -> None:
-        of_client = self._of_client.get(client_id, set())
+        of_client = self._of_client[client_id]
         for forgotten in list(of_client) if token_id is None else [token_id]:
             self.entries.pop(self._keys.pop(forgotten, b""), None)
             of_client.discard(forgotten)
         if not of_client:
-            self._of_client.pop(client_id, None)
+            del self._of_client[client_id]
 
     def _make_room(self) -> None:
-        if len(self.entries) >= self.size:
-            # Some at once, as finding the oldest has its price; not so many that a request would notice.
-            for verified in list(islice(self.entries.values(), max(1, min(self.size // 10, MANY_FORGOTTEN)))):
-                self._forget(verified.token_id, verified.client_id)
+        # Some at once, as finding the oldest has its price; not so many that a request would notice.
+        for verified in list(islice(self.entries.values(), max(1, min(self.size // 10, MANY_FORGOTTEN)))):
+            self._forget(verified.token_id, verified.client_id)
 
     def _forget_all(self) -> None:
         self._generation += 1
@@ -236,7 +237,7 @@ class TokenCache:
         #: What is remembered, by :meth:`TokenFormat.key`.
         self.entries: dict[bytes, Verified] = {}
         self._keys: dict[str, bytes] = {}
-        self._of_client: dict[str, set[str]] = {}
+        self._of_client: defaultdict[str, set[str]] = defaultdict(set)
         #: Changes when something is forgotten for which no number stands.
         self._generation = 0
         #: The newest event that the feed has told of, and its id.

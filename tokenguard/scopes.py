@@ -188,7 +188,7 @@ class ScopeCatalog:
     def __init__(self, scopes: Mapping[str, Any] | None = None) -> None:
         self.descriptions: dict[str, str] = {}
         #: What was asked for before: most tokens share their scopes with others.
-        self._effective: dict[tuple[Scopes, Scopes], Scopes] = {}
+        self._effective: dict[tuple[frozenset[str], frozenset[str]], Scopes] = {}
         #: The marks of requirements that :meth:`check` found nothing wrong with.
         self.checked: set[object] = set()
         self._implied: dict[str, Scopes] = {}
@@ -260,6 +260,7 @@ class ScopeCatalog:
         """What a token that was given ``granted`` may do while its client may have ``ceiling``."""
         if len(self._effective) >= REMEMBERED:
             self._effective.clear()
-        if (found := self._effective.get((granted, ceiling))) is None:
-            found = self._effective[granted, ceiling] = self.expand(granted) & self.expand(ceiling)
+        both = granted.names, ceiling.names
+        if (found := self._effective.get(both)) is None:
+            found = self._effective[both] = self.expand(granted) & self.expand(ceiling)
         return found

@@ -99,16 +99,14 @@ class Question:
 
     def _rows(self, parameters: Any) -> Sequence[Any]:
         connection = self._reserve.take()
-        cursor = None
+        driver: Any = connection.dbapi_connection
         try:
-            cursor = connection.cursor()
-            cursor.execute(self._text, parameters)
+            cursor = driver.execute(self._text, parameters)  # which both drivers have, and which makes a cursor
             if self._limited:
                 cursor.nextset()
-            rows = cursor.fetchall()
-            cursor.close()
+            rows: Sequence[Any] = cursor.fetchall()
         except BaseException as error:
-            lost = self._is_lost(error, connection.dbapi_connection, cursor)
+            lost = self._is_lost(error, driver)
             # After an error, or an exit in the middle, nobody knows what this connection would answer next.
             connection.invalidate(error)
             if lost:
@@ -117,12 +115,12 @@ class Question:
         self._reserve.give_back(connection)
         return rows
 
-    def _is_lost(self, error: BaseException, connection: Any, cursor: Any) -> bool:
+    def _is_lost(self, error: BaseException, driver: Any) -> bool:
         if not isinstance(error, self._driver_error):
             return False
         state = getattr(error, "sqlstate", None)
         # One that did not answer in time is closed too, but has taken its time already.
-        broken = self._dialect.is_disconnect(error, connection, cursor) and state != TOO_SLOW
+        broken = self._dialect.is_disconnect(error, driver, None) and state != TOO_SLOW
         return broken or state in SERVER_STOPS
 
 
