@@ -12,11 +12,8 @@ from .scopes import Scopes
 #: The issuer of the service's own tokens, where other issuers have their URL.
 OWN_ISSUER = "tokenguard"
 
-_PLAIN = {str, int, float, bool, type(None)}
-
-
 class Claims(Mapping[str, Any]):
-    """What another issuer has said in a token, member by member. Nothing in it can be changed.
+    """What another issuer has said in a token, member by member. Nothing in it can be changed by who reads it.
 
     Lists are tuples, and objects are read-only mappings. The repr shows the names alone.
     """
@@ -25,12 +22,9 @@ class Claims(Mapping[str, Any]):
 
     def __init__(self, members: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._members = dict(members)
-        for name, value in members.items():
-            if type(value) not in _PLAIN:  # as few are, and told without asking what it could pass for
-                self._members[name] = _frozen(value)
 
     def __getitem__(self, name: str) -> Any:
-        return self._members[name]
+        return _frozen(self._members[name])  # only now: of most nobody ever reads more than a few
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -39,7 +33,7 @@ class Claims(Mapping[str, Any]):
         return len(self._members)
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._members.items()))
+        return hash(frozenset(self.items()))
 
     def __repr__(self) -> str:
         return f"<Claims: {', '.join(map(ascii, self)) or 'none'}>"
@@ -47,7 +41,7 @@ class Claims(Mapping[str, Any]):
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple([each if type(each) in _PLAIN else _frozen(each) for each in value])
+        return tuple(map(_frozen, value))
     return Claims(value) if isinstance(value, Mapping) else value
 
 

@@ -15,6 +15,8 @@ from .trust import Trust
 
 #: An end that never comes, in epoch microseconds.
 NO_END = 1 << 62
+#: Seconds since the epoch after which no time lies.
+_LATEST = 100 * LONGEST
 # In what order a client is looked for: Okta's name, RFC 9068's, OpenID Connect's.
 _CLIENT_CLAIMS = ("cid", "client_id", "azp")
 # Ids are logged and compared, and RFC 6749 appendix A has no other characters in them.
@@ -38,7 +40,7 @@ def read_claims(
     client_id, token_id = _client(claims), _token_id(claims, otherwise)
     ids = {"client_id": client_id, "token_id": token_id}
     subject = claims.get("sub")
-    if not isinstance(subject, str | None):
+    if subject is not None and not isinstance(subject, str):
         raise InvalidToken("the sub is malformed", **ids)
     if trusted.audiences and not _is_for(trusted.audiences, claims.get("aud")):
         raise InvalidToken("for another audience", **ids)
@@ -96,17 +98,19 @@ def _time(claims: Mapping[str, Any], name: str) -> int | None:
     if name not in claims:
         return None
     value = claims[name]
-    if type(value) not in (int, float):  # nor True, which is an int as well
+    kind = type(value)
+    if kind is not int and kind is not float:  # nor bool, which is an int as well
         raise InvalidToken(f"the {name} is malformed")
-    if not 0 <= value <= 100 * LONGEST:  # nor is what is no number
+    if not 0 <= value <= _LATEST:  # nor is what is no number
         raise InvalidToken(f"the {name} is no time")
     return int(value * SECOND)
 
 
-def _scope_names(claims: Mapping[str, Any]) -> list[str]:
+def _scope_names(claims: Mapping[str, Any]) -> tuple[str, ...]:
     """As Okta writes them (``scp``, a list; for others a text), or else as RFC 9068 section 2.2.3 does (``scope``)."""
     value = claims.get("scp", claims.get("scope", ""))
-    names = value.split(" ") if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if isinstance(value, str):
+        return tuple(value.split(" "))
+    if not isinstance(value, list) or not {str}.issuperset(map(type, value)):
         raise InvalidToken("the scopes are malformed")
-    return names
+    return tuple(value)

@@ -7,15 +7,18 @@ from typing import Any
 
 #: How deep objects and lists may be in one another.
 MAX_DEPTH = 32
+#: What may stand around it (RFC 8259 section 2).
+_BLANKS = " \t\n\r"
 
 
 def members(text: bytes) -> dict[str, Any]:
     """The members of a JSON object, each of which is named once; raises ValueError for anything else."""
+    written = text.decode("utf-8").strip(_BLANKS)
     try:
-        found = _OBJECTS.decode(text.decode("utf-8"))
+        found, end = _OBJECTS.raw_decode(written)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or end < len(written):
         raise ValueError("not an object")
     # Each of them is opened somewhere, so hardly any text has to be looked into for that.
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH and not _is_shallow(found):

@@ -58,11 +58,9 @@ class Trust:
             if unknown := catalog.unknown(own):
                 raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which SCOPES does not have")
 
-    def own_scopes(self, names: Iterable[str], catalog: ScopeCatalog) -> Scopes:
+    def own_scopes(self, names: tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
         """What the issuer's scopes of these names stand for in this service."""
-        if self.scopes is None:
-            return _made(frozenset(name for name in names if name in catalog.descriptions))
-        return _made(frozenset(own for name in names if name in self.scopes for own in self.scopes[name].names))
+        return _own_scopes(self, names, catalog)
 
 
 def once(issuers: Iterable[Trust]) -> None:
@@ -90,9 +88,11 @@ def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") 
 
 
 @lru_cache(maxsize=1024)
-def _made(names: frozenset[str]) -> Scopes:
-    # Most tokens have the same as others.
-    return Scopes(names)
+def _own_scopes(trusted: Trust, names: tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
+    # Once: most tokens have the same as others.
+    if trusted.scopes is None:
+        return Scopes(name for name in names if name in catalog.descriptions)
+    return Scopes(own for name in names if name in trusted.scopes for own in trusted.scopes[name].names)
 
 
 def _checked_issuer(issuer: str) -> str:
