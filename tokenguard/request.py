@@ -146,11 +146,8 @@ class RequestGuard:
 
     def refused_with(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
         """The headers that the answer of a refused request is made with; None if this has refused none."""
-        outcome: Outcome | None = environ.get(OUTCOME)
-        if outcome is None or outcome[3] is not REFUSED or outcome[0] is not self:
-            return None
-        error = outcome[2]
-        return self.scheme.refusal_headers(error) if isinstance(error, AuthError) else None
+        judge, _, error, stage = environ.get(OUTCOME, _NONE)
+        return self.scheme.refusal_headers(error) if stage is REFUSED and judge is self else None
 
     @property
     def due(self) -> bool:

@@ -79,7 +79,8 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     try:
         verified = requests.wave_through(environ, requirement)
         if verified is None:
-            decided = judge(requirement, request).decide(environ, requirement)
+            _check(requirement, requests)
+            decided = requests.decide(environ, requirement)
             if isinstance(decided, AuthError):
                 return _refusal(requests, request, decided)
             verified = decided
@@ -96,7 +97,7 @@ def _refusal(requests: RequestGuard, request: HttpRequest, error: AuthError) -> 
     # Django leaves it to the server to send no body to a HEAD (RFC 9110 section 9.3.2), and not every server does.
     sent = b"" if request.META["REQUEST_METHOD"] == "HEAD" else body
     response = HttpResponse(sent, content_type=headers[0][1], status=status)
-    set_headers(response, headers)
+    set_headers(response, headers[1:])
     # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
     response._has_been_logged = status < 500  # type: ignore[attr-defined]
     return response
@@ -109,11 +110,15 @@ def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
     """
     requests = guard_of(request)
     keep_out_of_caches(request)
+    _check(requirement, requests)
+    return requests
+
+
+def _check(requirement: Requirement, requests: RequestGuard) -> None:
     try:
         requests.guard.catalog.check(requirement)
     except ConfigurationError as error:
         raise SettingError(error) from None
-    return requests
 
 
 def keep_out_of_caches(request: HttpRequest) -> None:
@@ -144,7 +149,8 @@ class TokenRequiredMixin(View):
             method = (request.method or "").lower()
             # Also of what has no handler here: a setup or dispatch of the view's own may have something for it.
             with suppress(ImproperlyConfigured):
-                return asked.get(method) or owner.get_requirement(method), view
+                if requirement := asked.get(method) or owner.get_requirement(method):
+                    return requirement, view
             return ANY_TOKEN, not_allowed
 
         def not_allowed(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -194,10 +200,7 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _guarding(
-    *requirements: Requirement,
-    choose: Callable[[HttpRequest], Choice] | None = None,
-) -> Callable[[V], V]:
+def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice] | None = None) -> Callable[[V], V]:
     """A decorator that asks the first of ``requirements`` of every request to a view.
 
     Or what ``choose`` says of the request, which also says what answers it: then those are all that it is known to ask.
