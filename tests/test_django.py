@@ -312,6 +312,15 @@ def test_what_a_class_does_not_name_is_not_for_its_own_dispatch_or_setup(kind: t
     assert found == [403, 403, 200, 405, 405]
 
 
+def test_a_class_that_asks_nothing_of_a_method_does_not_open_it() -> None:
+    class Half(TokenRequiredMixin, OwnWay):
+        @classmethod
+        def get_requirement(cls, method: str) -> Any:
+            return None if method == "put" else super().get_requirement(method)
+
+    assert [_status(Half.as_view(), method, "users:read") for method in ("GET", "PUT")] == [200, 405]
+
+
 def test_what_is_given_to_as_view_is_asked_for() -> None:
     view = Guarded.as_view(required_scopes="users:manage")
     assert [_status(view, "GET", scopes) for scopes in ("users:read", "users:manage")] == [403, 200]

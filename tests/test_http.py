@@ -430,6 +430,40 @@ def test_a_copy_of_the_environ_with_another_credential_is_another_request(world:
     assert requests.finish(outer, None, "") == [("Cache-Control", "private"), ("Vary", "Authorization, X-API-Key")]
 
 
+@pytest.mark.parametrize("headers", [[], ["X-API-Key"]])
+def test_a_request_is_known_again_by_all_that_was_sent_also_after_the_short_way(
+    world: World, headers: list[str]
+) -> None:
+    strong = world.issue("users:manage")
+    weak = world.issue("groups:read", client=strong.token.client_id)
+    requests, manage = RequestGuard(world.guard, AuthScheme(headers=headers)), Requirement(("users:manage",))
+    seen = environ(HTTP_AUTHORIZATION=f"Bearer {strong.text.reveal()}")
+    requests.admit(seen.copy(), manage)  # the first time that this is asked of the token goes the long way
+    assert requests.wave_through(seen, None) is not None
+    others = [{"HTTP_AUTHORIZATION": f"Bearer {weak.text.reveal()}"}, {"QUERY_STRING": "access_token=x"}]
+    others += [{"HTTP_X_API_KEY": weak.text.reveal()}] if headers else []
+    for requirement in (None, manage):
+        for other in others:
+            assert requests.wave_through(seen | other, requirement) is None
+            with pytest.raises((InvalidRequest, InsufficientScope)):
+                requests.admit(seen | other, manage)
+        assert requests.wave_through(seen, requirement) is not None
+
+
+def test_what_one_guard_has_found_out_says_nothing_of_the_answers_of_another(world: World) -> None:
+    requests, other = (RequestGuard(world.guard, AuthScheme()) for _ in range(2))
+    seen = environ(HTTP_AUTHORIZATION=f"Bearer {world.issue('groups:read').text.reveal()}")
+    requests.admit(seen, Requirement())
+    assert requests.plain_marks(seen) == requests.finish(seen, None, "")
+    refused = seen.copy()
+    with pytest.raises(InsufficientScope):
+        requests.admit(refused, Requirement(("users:manage",)))
+    assert requests.refused_with(refused) == requests.finish(refused, None, "")
+    for environ_of_both in (seen, refused):
+        assert other.finish(environ_of_both, None, "") == []
+        assert other.plain_marks(environ_of_both) is other.refused_with(environ_of_both) is None
+
+
 @pytest.mark.parametrize(
     "value",
     [

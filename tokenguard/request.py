@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
+#: The outcome of a request that nobody has looked at.
+_NONE = (None, None, None, None)
+
+
 class RequestGuard:
     """A guard and the way that tokens are sent: all that stands between a request and a view."""
 
@@ -135,21 +139,15 @@ class RequestGuard:
 
     def plain_marks(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
         """What :meth:`finish` gives for most answers that have neither header; None where it has to be asked."""
-        outcome = environ.get(OUTCOME)
-        if outcome is None or outcome[0] is not self:
-            return None
-        _, _, result, stage = outcome
+        judge, _, result, stage = environ.get(OUTCOME, _NONE)
         # Who is let in is somebody, so there is no error then.
         is_plain = result.allowance is None if stage is LET_IN else stage is KNOWN and type(result) is InvalidToken
-        return self.scheme.plain_marks if is_plain else None
+        return self.scheme.plain_marks if is_plain and judge is self else None
 
     def refused_with(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
         """The headers that the answer of a refused request is made with; None if this has refused none."""
-        outcome: Outcome | None = environ.get(OUTCOME)
-        if outcome is None or outcome[3] is not REFUSED or outcome[0] is not self:
-            return None
-        error = outcome[2]
-        return self.scheme.refusal_headers(error) if isinstance(error, AuthError) else None
+        judge, _, error, stage = environ.get(OUTCOME, _NONE)
+        return self.scheme.refusal_headers(error) if stage is REFUSED and judge is self else None
 
     @property
     def due(self) -> bool:
@@ -226,8 +224,8 @@ class RequestGuard:
         outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None or outcome[0] is not self:
             return None
-        sent = outcome[1].cell_contents
-        if sent[0] is environ.get("HTTP_AUTHORIZATION") and sent[1] is environ.get("QUERY_STRING") and len(sent) == 2:
+        # What most schemes look at: asking this one costs more than the rest.
+        if outcome[1].cell_contents == (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")):
             return outcome
         return outcome if outcome[1] == self.scheme.sources(environ) else None
 

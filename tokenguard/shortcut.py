@@ -33,7 +33,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     way, which decides and refuses. So this must let nobody in whom the long way would not.
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
-    further, nothing = scheme.further, (None,) * len(scheme.further)
+    further = scheme.further
     begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
     # Those of other issuers are of any length.
     longest = MAX_LENGTH if guard.sources else 0
@@ -43,9 +43,12 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     signal, quiet = (told.signal, 1) if isinstance(told, Heard) else (_NOBODY, 0)
 
     def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Verified | None:  # noqa: C901
-        authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
-        if further and any(map(environ.__contains__, further)):
-            return None
+        sent: tuple[str | None, ...]
+        authorization, query = sent = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
+        if further:
+            if any(map(environ.__contains__, further)):
+                return None
+            sent += (None,) * len(further)
         outcome = environ.get(OUTCOME)
         if outcome is None:
             if (
@@ -59,7 +62,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             hashed = begin()  # as guard.tokens.key does
             hashed.update(authorization.encode())
             key = hashed.digest()
-            sources = CellType((authorization, query, *nothing) if nothing else (authorization, query))
+            sources = CellType(sent)
             cache = guard.cache
             # In this order: what was there before may be what another thread has just forgotten.
             is_fresh = cache.monotonic() <= cache.good_until
@@ -96,10 +99,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
         else:
             # A middleware has asked who is calling, and now a view asks again, or for more.
             judge, sources, verified, stage = outcome
-            if judge is not owner or not isinstance(verified, Verified):
-                return None
-            sent = sources.cell_contents
-            if sent[0] is not authorization or sent[1] is not query or (nothing and sent[2:] != nothing):
+            if judge is not owner or not isinstance(verified, Verified) or sources.cell_contents != sent:
                 return None
             if requirement is None:
                 return verified

@@ -28,6 +28,8 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
         if marks is not None and "vary" not in held and "cache-control" not in held:
             held["cache-control"], held["vary"] = marks
             return
+        if [*held.values()][2:] == requests.refused_with(environ):
+            return  # the refusal is as it was made
     cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
     set_headers(response, requests.finish(environ, cache_control, vary))
 
@@ -47,5 +49,5 @@ def set_headers(response: HttpResponseBase, headers: Iterable[tuple[str, str]]) 
             response.headers[name] = value
         return
     stored = response.headers._store
-    for name, value in headers:
-        stored[name.lower()] = (name, value)
+    for field in headers:
+        stored[field[0].lower()] = field

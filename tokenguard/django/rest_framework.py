@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -93,11 +93,11 @@ class HasToken(BasePermission):
         """
         # Django's own request is asked where there is a choice: the framework's looks everything up in it, slowly.
         asked: HttpRequest = request._request
-        method = cast(str, vars(request).get("method", asked.method)).lower()
-        at_stake = _is_at_stake(request, view)
-        if at_stake and method == "options" and is_preflight(asked.META):
+        method: Any = vars(request).get("method", asked.method)
+        at_stake = method == asked.method and _is_in_dispatch(view)
+        if at_stake and method == "OPTIONS" and is_preflight(asked.META):
             raise _preflight(request)
-        requirement = self.get_requirement(view, method)
+        requirement = self.get_requirement(view, method.lower())
         if not at_stake:
             return requirement is not None and _may_expect_to_pass(request, requirement)
         if requirement is None:
@@ -213,15 +213,14 @@ def _is_worded_here(request: Request, view: Any) -> bool:
     return getattr(renderer, "media_type", None) != "text/html" and view.get_exception_handler() is exception_handler
 
 
-def _is_at_stake(request: Request, view: Any) -> bool:
-    """Whether it is the request itself that is to be let in.
+def _is_in_dispatch(view: Any) -> bool:
+    """Whether the view is answering a request, so that it may be this one that is to be let in.
 
-    Permissions are also asked for what the browsable API, the metadata or a schema may offer to the caller: that
-    refuses nobody, so nothing of it is to be logged, counted or said in the answer's headers.
+    Permissions are also asked for what the browsable API, the metadata or a schema may offer to the caller, with the
+    method of each: that refuses nobody, so nothing of it is to be logged, counted or said in the answer's headers.
     """
-    of_view, method = vars(view), request._request.method
-    in_dispatch = "headers" in of_view and "response" not in of_view
-    return in_dispatch and vars(request).get("method", method) == method
+    of_view = vars(view)
+    return "headers" in of_view and "response" not in of_view
 
 
 def _may_expect_to_pass(request: Request, requirement: Requirement) -> bool:

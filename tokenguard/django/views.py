@@ -31,6 +31,8 @@ from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
 Asked: TypeAlias = str | Iterable[str] | Mapping[str, str | Iterable[str]]
+#: What is asked of a request, and what answers it.
+Choice: TypeAlias = tuple[Requirement, Callable[..., Any]]
 #: Where the system checks find what a view asks for.
 REQUIREMENTS = "tokenguard_requirements"
 
@@ -75,19 +77,27 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     requests = environ.get(MIDDLEWARE) or guard_of(request)
     request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
     try:
-        found = requests.wave_through(environ, requirement) or judge(requirement, request).decide(environ, requirement)
+        verified = requests.wave_through(environ, requirement)
+        if verified is None:
+            _check(requirement, requests)
+            decided = requests.decide(environ, requirement)
+            if isinstance(decided, AuthError):
+                return _refusal(requests, request, decided)
+            verified = decided
     except BaseException as error:
         forget(error)
         del environ
         raise
-    if not isinstance(found, AuthError):
-        request.identity = found.identity  # type: ignore[attr-defined]
-        return None
-    status, headers, body = requests.scheme.refusal(found)
+    request.identity = verified.identity  # type: ignore[attr-defined]
+    return None
+
+
+def _refusal(requests: RequestGuard, request: HttpRequest, error: AuthError) -> HttpResponse:
+    status, headers, body = requests.scheme.refusal(error)
     # Django leaves it to the server to send no body to a HEAD (RFC 9110 section 9.3.2), and not every server does.
-    sent = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
+    sent = b"" if request.META["REQUEST_METHOD"] == "HEAD" else body
     response = HttpResponse(sent, content_type=headers[0][1], status=status)
-    set_headers(response, headers)
+    set_headers(response, headers[1:])
     # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
     response._has_been_logged = status < 500  # type: ignore[attr-defined]
     return response
@@ -100,11 +110,15 @@ def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
     """
     requests = guard_of(request)
     keep_out_of_caches(request)
+    _check(requirement, requests)
+    return requests
+
+
+def _check(requirement: Requirement, requests: RequestGuard) -> None:
     try:
         requests.guard.catalog.check(requirement)
     except ConfigurationError as error:
         raise SettingError(error) from None
-    return requests
 
 
 def keep_out_of_caches(request: HttpRequest) -> None:
@@ -131,19 +145,20 @@ class TokenRequiredMixin(View):
         methods = [method for method in owner.http_method_names if hasattr(owner, method)]
         asked: dict[str, Requirement] = {method: owner.get_requirement(method) for method in methods}
 
-        def find(request: HttpRequest) -> Requirement | None:
+        def choose(request: HttpRequest) -> Choice:
             method = (request.method or "").lower()
             # Also of what has no handler here: a setup or dispatch of the view's own may have something for it.
             with suppress(ImproperlyConfigured):
-                return asked.get(method) or cast(Requirement, owner.get_requirement(method))
-            return None
+                if requirement := asked.get(method) or owner.get_requirement(method):
+                    return requirement, view
+            return ANY_TOKEN, not_allowed
 
         def not_allowed(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             unnamed = cls(**initkwargs)
             unnamed.setup(request, *args, **kwargs)
             return unnamed.http_method_not_allowed(request, *args, **kwargs)
 
-        return _guarding(*asked.values(), find=find, otherwise=not_allowed)(view)
+        return _guarding(*asked.values(), choose=choose)(view)
 
 
 class ScopesRequiredMixin(TokenRequiredMixin):
@@ -185,15 +200,10 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _guarding(
-    *requirements: Requirement,
-    find: Callable[[HttpRequest], Requirement | None] | None = None,
-    otherwise: Callable[..., Any] | None = None,
-) -> Callable[[V], V]:
-    """A decorator that asks of a request what ``find`` says, or without it the first of ``requirements``.
+def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice] | None = None) -> Callable[[V], V]:
+    """A decorator that asks the first of ``requirements`` of every request to a view.
 
-    Those are all that it is known to ask for. Where it says None the view is not for it: any token will do for the
-    answer that ``otherwise`` makes.
+    Or what ``choose`` says of the request, which also says what answers it: then those are all that it is known to ask.
     """
 
     def decorate(view: V) -> V:
@@ -203,23 +213,24 @@ def _guarding(
                 "or with ScopesRequiredMixin among its bases"
             )
 
+        always: Choice = (requirements[0] if choose is None else ANY_TOKEN), view
+
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            requirement = requirements[0] if find is None else find(request)
-            if (refusal := refuse_unless(requirement or ANY_TOKEN, request)) is not None:
+            requirement, answer = always if choose is None else choose(request)
+            if (refusal := refuse_unless(requirement, request)) is not None:
                 return refusal
-            return (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)
+            return answer(request, *args, **kwargs)
 
         @wraps(view)
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             # Known already, unless something has changed the request's headers since the middleware.
             if hasattr(request, "META"):
                 await look_up(request, guard_of(request))
-            requirement = requirements[0] if find is None else find(request)
-            refusal = await in_thread_if_heard(refuse_unless, requirement or ANY_TOKEN, request)
-            if refusal is not None:
+            requirement, answer = always if choose is None else choose(request)
+            if (refusal := await in_thread_if_heard(refuse_unless, requirement, request)) is not None:
                 return refusal
-            return await (view if requirement or otherwise is None else otherwise)(request, *args, **kwargs)
+            return await answer(request, *args, **kwargs)
 
         found = cast(V, guarded_async if _is_async(view) else guarded)
         # Nor is a session asked for, where LoginRequiredMiddleware would send callers to a page to log in.

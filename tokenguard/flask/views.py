@@ -17,6 +17,7 @@ from ..errors import AuthError, ConfigurationError
 from ..frames import forget
 from ..http import is_preflight
 from ..identity import Identity
+from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
 from ..wsgi import to_headers
 
@@ -128,17 +129,21 @@ def check(requirement: Requirement) -> Response | None:
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
     try:
-        found = requests.wave_through(environ, requirement) or requests.decide(environ, requirement)
+        if requests.wave_through(environ, requirement) is not None:
+            return None
+        decided = requests.decide(environ, requirement)
     except BaseException as error:
         forget(error)
         del environ
         raise
-    if not isinstance(found, AuthError):
-        return None
-    status, headers, body = requests.scheme.refusal(found)
+    return _refusal(requests, decided) if isinstance(decided, AuthError) else None
+
+
+def _refusal(requests: RequestGuard, error: AuthError) -> Response:
+    status, headers, body = requests.scheme.refusal(error)
     response = Response([body], status, to_headers(headers))
     if _may_be_worded(_app_at_hand()):
-        raise _refused(status)(found, response)
+        raise _refused(status)(error, response)
     return response
 
 
