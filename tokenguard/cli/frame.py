@@ -22,6 +22,7 @@ from ..records import Record
 from ..sources import Source
 from ..store import Store
 from ..tokens import Client
+from .output import say
 
 # A command without arguments is answered with its help; Click 8.1 prints that without raising anything.
 _HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -48,8 +49,10 @@ class Backend:
     @cached_property
     def store(self) -> Store:
         """The store, found to be ready."""
-        store = self._loaded[1]
+        options, store = self._loaded
         store.check()
+        if options.database_url == "memory://":
+            say("Note: memory:// ends with this command, and no service sees it: set TOKENGUARD_DATABASE_URL.")
         return store
 
     @property
