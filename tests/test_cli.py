@@ -321,9 +321,10 @@ def test_scopes_with_commas_between_them_are_one_scope_and_told_so(ready: Run) -
     assert "Note: 'a,b' is a single scope: several have spaces between them." in done.stderr
 
 
-def test_a_command_on_memory_says_that_nothing_comes_of_it() -> None:
-    bare = command_tree(lambda: (Options.read({"DATABASE_URL": "memory://"}), MemoryStore()))
-    done = CliRunner().invoke(bare, ["list"])
+def test_a_command_on_memory_says_that_nothing_comes_of_it(tmp_path: Path) -> None:
+    environ = os.environ | {"TOKENGUARD_DATABASE_URL": "memory://"}
+    command = [sys.executable, "-m", "tokenguard", "list"]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
     assert "Note: memory:// ends with this command" in done.stderr
 
 

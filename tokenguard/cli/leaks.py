@@ -66,7 +66,7 @@ class _Scan:
     def __init__(self, backend: Backend, revoke: bool) -> None:
         self._backend = backend
         self._revoke = revoke
-        self._tokens = backend.options.token_format()
+        self._tokens = backend.reader
         self._store = backend.store  # found to be ready before anything is read
         #: What became of each token, by what was read: a token may stand in many places.
         self._known: dict[Read, dict[str, Any]] = {}

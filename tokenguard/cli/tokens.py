@@ -170,7 +170,7 @@ def inspect(backend: Backend, as_json: bool) -> None:
             fields = foreign_fields(backend, foreign)
             print_json(fields) if as_json else print_fields(fields)
             return
-        read = backend.options.token_format().read(credential)
+        read = backend.reader.read(credential)
     except InvalidToken as error:
         raise Failure(f"this text is no valid token: {error.reason}") from None
     record = backend.record(read.id)
