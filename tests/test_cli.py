@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from flask.cli import FlaskGroup
 
 from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable
 from tokenguard.cli import audit, command_tree, tokens
+from tokenguard.cli.output import EVENT_COLUMNS, print_rows
 from tokenguard.clock import DAY, isoformat, now
 from tokenguard.config import Options, from_environ
 from tokenguard.flask import TokenGuard
@@ -139,6 +141,22 @@ def test_a_person_sees_tables_with_nothing_cut_short(ready: Run) -> None:
     assert "\x1b" not in clients
 
 
+def test_ids_are_whole_in_a_terminal_of_the_usual_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    ids = {"client_id": "C" * 16, "token_id": "T" * 16}
+    print_rows([dict.fromkeys(EVENT_COLUMNS, "some words " * 9) | ids], EVENT_COLUMNS)
+    shown = terminal.getvalue()
+    assert all(whole in shown for whole in ids.values())
+    assert max(map(len, shown.splitlines())) == 80
+
+
 def test_clients_are_changed_by_name_or_id(ready: Run) -> None:
     (client,) = table(ready("client", "list", "--json"))
     assert ready("client", "set-scopes", client["id"], "users:read").returncode == 0
@@ -253,9 +271,13 @@ def test_the_installed_command(tmp_path: Path) -> None:
     refused(tokenguard("list", TOKENGUARD_DATABASE_URL="nonsense"), "TOKENGUARD_DATABASE_URL: the database URL cannot")
 
 
-@pytest.mark.parametrize("text", ["", "x", "\x00", "ü" * 100, "tg_" + "A" * 16 + "_" + "B" * 75, "x" * 100_000])
+@pytest.mark.parametrize("text", ["x", "\x00", "ü" * 100, "tg_" + "A" * 16 + "_" + "B" * 75, "x" * 100_000])
 def test_inspect_refuses_what_is_no_token(ready: Run, text: str) -> None:
     refused(ready("inspect", stdin=text), "this text is no valid token")
+
+
+def test_inspect_says_where_it_reads_the_text(ready: Run) -> None:
+    refused(ready("inspect", stdin=" \n"), "standard input is empty")
 
 
 def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
@@ -285,6 +307,32 @@ def test_a_text_given_where_something_else_is_asked_for_is_not_repeated(ready: R
     assert done.stdout == ""
     assert text[-75:] not in done.stderr
     assert text.split("_")[1] in done.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "revoke", "rotate", "events --token"])
+def test_who_gives_a_text_for_an_id_is_told_where_the_id_is(ready: Run, command: str) -> None:
+    text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
+    refused(ready(*command.split(), text), "the id is what stands between the two underscores")
+    assert "underscores" not in ready(*command.split(), "nosuchtoken").stderr
+
+
+def test_scopes_with_commas_between_them_are_one_scope_and_told_so(ready: Run) -> None:
+    done = ready("client", "add", "x", "--scopes", "a,b", TOKENGUARD_SCOPES="{}")
+    assert "Note: 'a,b' is a single scope: several have spaces between them." in done.stderr
+
+
+def test_a_command_on_memory_says_that_nothing_comes_of_it(tmp_path: Path) -> None:
+    environ = os.environ | {"TOKENGUARD_DATABASE_URL": "memory://"}
+    command = [sys.executable, "-m", "tokenguard", "list"]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
+    assert "Note: memory:// ends with this command" in done.stderr
+
+
+def test_who_names_no_catalogue_is_told_that_no_scope_implies_another(world: World) -> None:
+    world.issuer.register("manager", "users:manage", actor="tests")
+    bare = command_tree(lambda: (Options.read({"SIGNING_KEY": KEY}), world.store))
+    done = CliRunner().invoke(bare, ["issue", "manager", "--scopes", "users:read"])
+    assert "may not have 'users:read'; it may have 'users:manage', and without a catalogue no scope" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["{}", "client {}", "--{}", "list --{}", "show {}x", "client add {} --scopes a"])
@@ -330,7 +378,9 @@ def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Pat
         assert done.returncode == 1, odd
         assert done.stderr.startswith("Error: ")
         assert done.stderr.count("\n") == 1
-    assert bash("tokenguard client list --json >&-").returncode == 0
+    for unseen in ("client list --json", "client list", "events", f"show {rotated}"):
+        done = bash(f"tokenguard {unseen} >&-")
+        assert (done.returncode, done.stderr) == (0, ""), unseen
 
 
 def test_a_token_that_could_not_be_revoked_again_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

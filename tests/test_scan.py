@@ -18,7 +18,7 @@ from django.test import override_settings
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from tokenguard import Client, MemoryStore, SigningKeys, Store, StoreUnavailable, TokenFormat
+from tokenguard import Client, MemoryStore, SigningKeys, StoreUnavailable, TokenFormat
 from tokenguard.cli import command_tree
 from tokenguard.cli.frame import actor
 from tokenguard.clock import now
@@ -331,11 +331,13 @@ def test_wrong_usage_and_a_store_that_is_away(one: Service, monkeypatch: pytest.
     assert done.stderr == "Error: the database cannot be used: connection refused\n"
 
 
-def test_without_a_signing_key_it_says_which_option_is_missing() -> None:
-    store: Store = MemoryStore()
-    done = runner(command_tree(lambda: (Options(), store)))("scan", "-")
-    assert done.returncode == 1
-    assert "TOKENGUARD_SIGNING_KEY" in done.stderr
+@pytest.mark.parametrize("command", ["scan -", "inspect"])
+def test_without_a_signing_key_nobody_is_offered_one_that_finds_nothing(command: str) -> None:
+    bare = command_tree(lambda: (Options.read({}), MemoryStore()))
+    done = CliRunner().invoke(bare, command.split(), input="x")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "TOKENGUARD_SIGNING_KEY is missing: only with the service's own" in done.stderr
+    assert "fresh" not in done.stderr
 
 
 def test_from_djangos_management_command(sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tokenguard import ConfigurationError, InvalidValue, Requirement, ScopeCatalog, Scopes, scopes
@@ -88,6 +90,12 @@ def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
     ]:
         with pytest.raises(InvalidValue, match=why):
             Scopes([name])
+
+
+@pytest.mark.parametrize("given", [lambda request: None, ["users:read"]])
+def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any) -> None:
+    with pytest.raises(InvalidValue, match=r'a scope is a text, not .*: write the scopes in parentheses, \("a", "b"\)'):
+        Requirement.scopes(given)
 
 
 def test_one_text_is_not_taken_for_a_list_of_letters() -> None:

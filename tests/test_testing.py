@@ -164,10 +164,16 @@ def test_an_application_that_hides_its_middleware(service: MemoryService, guarde
 
 
 def test_what_is_no_application_gets_a_header_instead(service: MemoryService) -> None:
-    with pytest.raises(TypeError, match=r"not for a MemoryService: .* bearer\(\) gives the header"):
+    with pytest.raises(TypeError, match=r"not for MemoryService: .* bearer\(\) gives the header"):
         as_client(service, scopes="users:read")  # type: ignore[call-overload]
     assert service.store.clients() == []
     assert bearer(service, scopes="users:read")["Authorization"].startswith("Bearer tg_")
+
+
+def test_who_has_no_django_is_asked_for_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "django.apps", None)
+    with pytest.raises(TypeError, match="so give the application"):
+        as_client(scopes="users:read")
 
 
 def test_flasks_own_client_on_whatever_store_the_application_has(sqlite_url: str) -> None:

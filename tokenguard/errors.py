@@ -80,7 +80,10 @@ class UnknownToken(IssuanceError):
     """No token has one of these ids."""
 
     def __init__(self, token_ids: Iterable[str]) -> None:
-        super().__init__(f"no token has the id {', '.join(repr(token_id) for token_id in token_ids)}")
+        given = list(token_ids)
+        # An id has no underscore, and the text of a token has two.
+        advice = "; the id is what stands between the two underscores" if any("_" in text for text in given) else ""
+        super().__init__(f"no token has the id {', '.join(map(repr, given))}{advice}")
 
 
 class AuthError(TokenGuardError):

@@ -292,6 +292,7 @@ class Issuer:
             raise IssuanceError(
                 f"the client {client.name!r} may not have {', '.join(map(repr, beyond))}; "
                 f"it may have {', '.join(map(repr, client.scopes)) or 'nothing'}"
+                + ("" if len(self.catalog) else ", and without a catalogue no scope implies another")
             )
         return client
 

@@ -146,6 +146,9 @@ class Requirement:
         """The same, refusing to ask for nothing: a forgotten argument must not open a view."""
         if isinstance(any_of, str):
             raise InvalidValue(f"any_of takes several scopes: write any_of=({any_of!r},)")
+        # A decorator without parentheses is given the view, and one may be given a list.
+        if all_of and (callable(all_of[0]) or isinstance(all_of[0], (list, tuple, set))):
+            raise InvalidValue(f'a scope is a text, not {all_of[0]!r}: write the scopes in parentheses, ("a", "b")')
         requirement = cls(all_of, tuple(any_of))
         if not requirement.names:
             raise InvalidValue("name at least one scope; where any valid token will do, use require_token")

@@ -108,7 +108,7 @@ def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **
     """
     if not (target is None or callable(target) or _is_client(target)):
         raise TypeError(
-            f"as_client() is for an application or a test client, not for a {type(target).__name__}: for a client of "
+            f"as_client() is for an application or a test client, not for {type(target).__name__}: for a client of "
             "any other kind, bearer() gives the header"
         )
     authorization = bearer(target, scopes=scopes, **granting)[_HEADER]
@@ -182,8 +182,10 @@ def _flask_issuer(app: Flask) -> Issuer:
 
 
 def _django_issuer() -> Issuer:
-    from django.apps import apps
-
+    try:
+        from django.apps import apps
+    except ModuleNotFoundError:
+        raise TypeError("there is no Django here, so give the application: as_client(app, …)") from None
     from .django.conf import get_issuer, tests_run
 
     if not tests_run():

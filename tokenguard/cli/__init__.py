@@ -12,6 +12,7 @@ from ..hooks import Hooks
 from ..store import Store
 from .commands import COMMANDS
 from .frame import Backend, Group
+from .output import say
 
 
 def command_tree(load: Callable[[], tuple[Options, Store]], *, hooks: Hooks | None = None) -> click.Group:
@@ -31,4 +32,6 @@ def main() -> None:
 
 def _from_environ() -> tuple[Options, Store]:
     options = Options.read(from_environ())
+    if options.database_url == "memory://":
+        say("Note: memory:// ends with this command, and no service sees it: set TOKENGUARD_DATABASE_URL.")
     return options, open_store(options.database_url, options.read_url)

@@ -13,6 +13,8 @@ import click
 from ..clock import SECOND, from_datetime, now, parse_duration
 from ..conditions import Conditions
 from ..errors import InvalidValue
+from ..scopes import Scopes
+from .output import say
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -42,6 +44,14 @@ def with_foreign_client(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, issuer=issuer or None, client_id=client_id or None, **rest)
 
     return with_options
+
+
+def read_scopes(text: str) -> Scopes:
+    """The scopes; raises InvalidValue."""
+    scopes = Scopes.parse(text)
+    if joined := [scope for scope in scopes if "," in scope]:
+        say(f"Note: {joined[0]!r} is a single scope: several have spaces between them.")
+    return scopes
 
 
 def duration(text: str | None) -> int | None:

@@ -10,7 +10,7 @@ import click
 
 from ..clock import parse_duration
 from ..doctor import examine
-from ..errors import InvalidValue
+from ..errors import InvalidValue, UnknownToken
 from ..events import FEED_LIMIT, Event, EventFilter, EventKind
 from ..prune import prune as remove
 from ..store import Store
@@ -26,9 +26,9 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 
 
 @group.command()
-@click.option("--client", help="Only those of this client, by its id or name.")
+@click.option("--client", metavar="CLIENT", help="Only those of this client, by its id or name.")
 @click.option("--token", "token_id", metavar="ID", help="Only those of this token.")
-@click.option("--kind", help="Only those of this kind, such as token.issued.")
+@click.option("--kind", metavar="KIND", help="Only those of this kind, such as token.issued.")
 @click.option("--since", metavar="TIME", help="Not before 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
@@ -46,6 +46,8 @@ def events(
 ) -> None:
     """List the newest events, oldest first."""
     client_id = backend.client(client).id if client else None
+    if token_id and "_" in token_id:  # a text, pasted in a hurry, must not look like a token that nothing was done to
+        raise UnknownToken([token_id])
     which = EventFilter(client_id, token_id, _kind(kind), moment(since))
     newest = backend.store.events(1)  # read first: what comes in between is seen once, and not missed
     found = backend.store.events(limit, which)
@@ -80,7 +82,10 @@ def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> 
 @click.option("--older-than", "age", required=True, metavar="DURATION", help="The age, 1 day at least: 90d.")
 @pass_backend
 def prune(backend: Backend, age: str) -> None:
-    """Remove tokens that ended that long ago, and counts of requests and events of that age."""
+    """Remove what ended long ago.
+
+    That is tokens that ended for good before that time, and counts of requests and events of that age.
+    """
     seconds = parse_duration(age)
     with progress_bar("Removing") as progress:
         removed = remove(backend.store, seconds, actor=actor(), progress=progress, pause=lambda: time.sleep(PAUSE))
@@ -92,7 +97,10 @@ def prune(backend: Backend, age: str) -> None:
 @as_json
 @pass_backend
 def doctor(backend: Backend, as_json: bool) -> None:
-    """Check configuration and database; exit status 1 if something needs a hand."""
+    """Check configuration and database.
+
+    Exit status 1 means that something needs a hand.
+    """
     options = backend.options
     tokens = options.token_format() if options.signing_keys else None
     findings = examine(backend.unchecked_store, tokens=tokens, catalog=options.catalog, policy=options.policy)

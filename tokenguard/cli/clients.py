@@ -6,9 +6,8 @@ import click
 
 from ..clock import now
 from ..conditions import UNCONDITIONAL, Conditions
-from ..scopes import Scopes
 from ..sources import local_client_id
-from .arguments import as_json, with_conditions, with_foreign_client
+from .arguments import as_json, read_scopes, with_conditions, with_foreign_client
 from .details import client_details
 from .foreign import note_issuer
 from .frame import Backend, Group, actor, pass_backend
@@ -32,7 +31,7 @@ def add(
     With --issuer and --client-id it is the client that this issuer knows by that id.
     """
     known_as = None if issuer is None or client_id is None else local_client_id(issuer, client_id)
-    granted = Scopes.parse(scopes)
+    granted = read_scopes(scopes)
     client = backend.issuer.register(name, granted, conditions=conditions, actor=actor(), client_id=known_as)
     if issuer is not None:
         note_issuer(backend, issuer)
@@ -83,8 +82,11 @@ def enable(backend: Backend, client: str) -> None:
 @click.argument("scopes", metavar='"A B"')
 @pass_backend
 def set_scopes(backend: Backend, client: str, scopes: str) -> None:
-    """Change what the tokens of a CLIENT may do, those already issued included."""
-    changed = backend.issuer.set_scopes(client, Scopes.parse(scopes), actor=actor())
+    """Change what the tokens of a CLIENT may do.
+
+    That goes for those already issued, too.
+    """
+    changed = backend.issuer.set_scopes(client, read_scopes(scopes), actor=actor())
     say(f"The tokens of client {changed.name} may now have: {changed.scopes or 'nothing'}.")
 
 
@@ -93,9 +95,10 @@ def set_scopes(backend: Backend, client: str, scopes: str) -> None:
 @with_conditions
 @pass_backend
 def set_conditions(backend: Backend, client: str, conditions: Conditions) -> None:
-    """Change from where, and how often, all tokens of a CLIENT together may be used.
+    """Limit from where, and how often, a CLIENT may call.
 
-    Exactly what is given holds from then on; without any option, nothing is restricted.
+    This is for all its tokens together. Exactly what is given holds from then on; without any option, nothing is
+    restricted.
     """
     changed = backend.issuer.set_conditions(client, conditions, actor=actor())
     say(f"Conditions for all tokens of client {changed.name} together: {conditions_text(changed.conditions)}.")

@@ -18,7 +18,7 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
 
     Raises InvalidToken for one that would be refused, and Failure where the issuer, or its keys, cannot be had.
     """
-    source = source_of(credential.reveal(), backend.sources, backend.options.token_format().beginning)
+    source = source_of(credential.reveal(), backend.sources, backend.reader.beginning)
     if source is None:
         return None
     try:

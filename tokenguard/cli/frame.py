@@ -21,7 +21,7 @@ from ..issuer import Issuer
 from ..records import Record
 from ..sources import Source
 from ..store import Store
-from ..tokens import Client
+from ..tokens import Client, TokenFormat
 
 # A command without arguments is answered with its help; Click 8.1 prints that without raising anything.
 _HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -61,6 +61,14 @@ class Backend:
     def sources(self) -> list[Source]:
         """Those of other issuers' tokens."""
         return self.options.sources()
+
+    @property
+    def reader(self) -> TokenFormat:
+        """What tells the service's tokens from any other text; raises Failure without its signing key."""
+        # The error of a missing key offers a fresh one. With that no token would be found, as if all were well.
+        if self.options.signing_keys is None:
+            raise Failure("TOKENGUARD_SIGNING_KEY is missing: only with the service's own are its tokens recognised")
+        return self.options.token_format()
 
     @property
     def issuer(self) -> Issuer:

@@ -33,7 +33,10 @@ group = Group()
 @click.option("--for", "scanner", type=click.Choice(list(RULES)), help="As a rule for this scanner.")
 @pass_backend
 def pattern(backend: Backend, scanner: str | None) -> None:
-    """Print what tells scanners how a token of this service looks: a regular expression, or a rule."""
+    """Print how a token looks, for scanners.
+
+    That is a regular expression or, with --for, a rule.
+    """
     prefix = backend.options.prefix
     click.echo(RULES[scanner](prefix).rstrip("\n") if scanner else token_pattern(prefix))
 
@@ -44,7 +47,9 @@ def pattern(backend: Backend, scanner: str | None) -> None:
 @as_json
 @pass_backend
 def scan(backend: Backend, paths: tuple[str, ...], revoke: bool, as_json: bool) -> None:
-    """Find tokens of this service in files, in all files of directories, or (-) on standard input.
+    """Find tokens of this service in files.
+
+    Reads files, all files of directories, or (-) standard input.
 
     Exit status 1 means that live tokens were found, or that something could not be read.
     """
@@ -61,7 +66,7 @@ class _Scan:
     def __init__(self, backend: Backend, revoke: bool) -> None:
         self._backend = backend
         self._revoke = revoke
-        self._tokens = backend.options.token_format()
+        self._tokens = backend.reader
         self._store = backend.store  # found to be ready before anything is read
         #: What became of each token, by what was read: a token may stand in many places.
         self._known: dict[Read, dict[str, Any]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,7 +124,9 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
     """As a table; ``columns`` maps members to headings."""
-    table = _table(*columns.values(), headed=True)
+    # An id that is cut short, or goes on in the next line, cannot be copied.
+    ids = [heading for key, heading in columns.items() if key == "id" or key.endswith("_id")]
+    table = _table(*columns.values(), headed=True, whole=ids)
     for row in rows:
         table.add_row(*(_cell(row[key]) for key in columns))
     _print(table)
@@ -180,7 +182,7 @@ def _time(micros: int | None) -> str | None:
     return None if micros is None else isoformat(micros)
 
 
-def _table(*headings: str, headed: bool) -> Any:
+def _table(*headings: str, headed: bool, whole: Collection[str] = ()) -> Any:
     try:
         from rich import box
         from rich.table import Table
@@ -188,7 +190,7 @@ def _table(*headings: str, headed: bool) -> Any:
         raise click.ClickException('tables need rich: pip install "wsgi-tokenguard[cli]", or use --json') from None
     table = Table(box=box.SIMPLE_HEAD, show_header=headed, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold")  # an id that is cut short is of no use
+        table.add_column(heading, overflow="fold", no_wrap=heading in whole)
     return table
 
 
@@ -218,4 +220,4 @@ def _print(table: Any) -> None:
     from rich.console import Console
 
     # Where nobody looks there is no width to keep to: a pipe gets whole lines.
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+    Console(width=None if sys.stdout and sys.stdout.isatty() else 250).print(table)

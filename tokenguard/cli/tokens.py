@@ -13,9 +13,8 @@ from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
 from ..records import Record
-from ..scopes import Scopes
 from ..tokens import Secret, Token
-from .arguments import as_json, duration, overlap_seconds, with_conditions, with_foreign_client
+from .arguments import as_json, duration, overlap_seconds, read_scopes, with_conditions, with_foreign_client
 from .details import token_details
 from .foreign import foreign_fields, note_issuer, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
@@ -57,7 +56,7 @@ def issue(
     backend.options.token_format()  # without a signing key, this says which option is missing
     issued = backend.issuer.issue(
         client,
-        Scopes.parse(scopes),
+        read_scopes(scopes),
         name=name,
         expires_in=lifetime,
         idle_timeout=idle_timeout,
@@ -70,10 +69,19 @@ def issue(
 
 @group.command()
 @click.argument("token_id", metavar="ID")
-@click.option("--overlap", default="24h", show_default=True, help="How long both work; 0 ends it at once.")
+@click.option(
+    "--overlap",
+    default="24h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long both work; 0 ends the old one at once.",
+)
 @pass_backend
 def rotate(backend: Backend, token_id: str, overlap: str) -> None:
-    """Issue a successor to the token with this ID and print its text, this once."""
+    """Replace the token with this ID.
+
+    Issues its successor, and prints the text of that, this once.
+    """
     backend.options.token_format()
     if sys.stdout is None:
         raise Failure("there is no standard output to write the successor's text to: nothing was changed")
@@ -91,7 +99,7 @@ def rotate(backend: Backend, token_id: str, overlap: str) -> None:
 
 
 @group.command("list")
-@click.option("--client", help="Only the tokens of this client, by its id or name.")
+@click.option("--client", metavar="CLIENT", help="Only the tokens of this client, by its id or name.")
 @as_json
 @pass_backend
 def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
@@ -125,7 +133,9 @@ def revoke(
     client_id: str | None,
     expires_in: str | None,
 ) -> None:
-    """End the tokens with these IDs for good: all of them, or none if one is unknown.
+    """End the tokens with these IDs for good.
+
+    All of them are ended or, if one is unknown, none.
 
     With --issuer and --client-id the IDs are the "jti" of tokens of that issuer, which are refused here from now on.
     """
@@ -150,14 +160,17 @@ def revoke(
 @as_json
 @pass_backend
 def inspect(backend: Backend, as_json: bool) -> None:
-    """Read a token's text from standard input, and show what it is; also that of another issuer's token."""
+    """Show what token a text on standard input is.
+
+    It may also be that of another issuer's token.
+    """
     credential = _token_on_stdin()
     try:
         if (foreign := verified(backend, credential)) is not None:
             fields = foreign_fields(backend, foreign)
             print_json(fields) if as_json else print_fields(fields)
             return
-        read = backend.options.token_format().read(credential)
+        read = backend.reader.read(credential)
     except InvalidToken as error:
         raise Failure(f"this text is no valid token: {error.reason}") from None
     record = backend.record(read.id)
@@ -175,7 +188,9 @@ def _token_on_stdin() -> Secret:
         raise Failure("there is no standard input to read the text from")
     if sys.stdin.isatty():
         return Secret(getpass.getpass("Token: ").strip())
-    return Secret(sys.stdin.buffer.read(MAX_INPUT).decode("ascii", "replace").strip())
+    if not (given := sys.stdin.buffer.read(MAX_INPUT).strip()):
+        raise Failure("standard input is empty: the text is read from there")
+    return Secret(given.decode("ascii", "replace").strip())
 
 
 def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str) -> None:
