@@ -25,11 +25,12 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
     if _IS_KNOWN:
         held = response.headers._store
         marks = requests.plain_marks(environ)
-        if marks is not None and "vary" not in held and "cache-control" not in held:
+        if marks is None:
+            if [*held.values()][2:] == requests.refused_with(environ):
+                return  # the refusal is as it was made
+        elif "vary" not in held and "cache-control" not in held:
             held["cache-control"], held["vary"] = marks
             return
-        if [*held.values()][2:] == requests.refused_with(environ):
-            return  # the refusal is as it was made
     cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
     set_headers(response, requests.finish(environ, cache_control, vary))
 
