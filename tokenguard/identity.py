@@ -12,6 +12,7 @@ from .scopes import Scopes
 #: The issuer of the service's own tokens, where other issuers have their URL.
 OWN_ISSUER = "tokenguard"
 
+
 class Claims(Mapping[str, Any]):
     """What another issuer has said in a token, member by member. Nothing in it can be changed by who reads it.
 
