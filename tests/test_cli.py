@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable
+from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable, __version__
 from tokenguard.cli import audit, command_tree, tokens
 from tokenguard.cli.output import EVENT_COLUMNS, print_rows
 from tokenguard.clock import DAY, isoformat, now
@@ -414,6 +414,11 @@ def test_help_says_what_there_is(run: Run) -> None:
     commands = run("client", "--help").stdout
     for command in ("add", "list", "show", "disable", "enable", "set-scopes", "set-conditions"):
         assert f"  {command} " in commands
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run([sys.executable, "-m", "tokenguard", "--version"], text=True, capture_output=True)
+    assert done.stdout == f"tokenguard, version {__version__}\n"
 
 
 def use(tmp_path: Path, token_id: str, at: int, **days: int) -> None:

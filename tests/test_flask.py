@@ -182,10 +182,10 @@ def test_a_view_that_asks_for_nonsense_fails_when_it_is_defined(ask: Any) -> Non
 
 
 def test_a_scope_that_the_catalogue_does_not_have_is_the_developers_error(app: Flask) -> None:
-    app.add_url_rule("/typo", view_func=require_scopes("users:raed")(lambda: "never"))
+    app.add_url_rule("/typo", "typo", view_func=require_scopes("users:raed")(lambda: "never"))
     app.testing = True
     with pytest.raises(
-        ConfigurationError, match="does not have: 'users:raed'; it has users:read, users:manage, groups:read"
+        ConfigurationError, match=r"view 'typo'.* not have: 'users:raed'; it has users:read, users:manage, groups:read"
     ):
         app.test_client().get("/typo", headers=bearer(app))
 

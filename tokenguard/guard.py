@@ -312,15 +312,16 @@ class Guard:
         return standing
 
     def _check_rate(self, verified: Verified) -> Allowance | None:
-        identity = verified.identity
+        ids = {"token_id": verified.identity.token_id, "client_id": verified.identity.client_id}
         if self.limiter is None:
-            raise TemporarilyUnavailable("there is a rate limit, and nothing that counts: set RATE_LIMIT_URL")
+            nothing = "there is a rate limit, and nothing that counts: set RATE_LIMIT_URL, or give the guard a limiter"
+            raise TemporarilyUnavailable(nothing, **ids)
         try:
             allowance = self.limiter.hit(verified.rates)
         except LimiterUnavailable as error:
-            raise TemporarilyUnavailable(f"rate limits: {error}", token_id=identity.token_id) from error
+            raise TemporarilyUnavailable(f"rate limits: {error}", **ids) from error
         if allowance is not None and allowance.exceeded:
-            raise RateLimited(allowance, token_id=identity.token_id, client_id=identity.client_id)
+            raise RateLimited(allowance, **ids)
         return allowance
 
 

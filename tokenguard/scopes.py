@@ -151,7 +151,7 @@ class Requirement:
             raise InvalidValue(f'a scope is a text, not {all_of[0]!r}: write the scopes in parentheses, ("a", "b")')
         requirement = cls(all_of, tuple(any_of))
         if not requirement.names:
-            raise InvalidValue("name at least one scope; where any valid token will do, use require_token")
+            raise InvalidValue("name at least one scope; where any valid token will do, ask for a token alone")
         return requirement
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import click
 
+from .. import __version__
 from ..backends import open_store
 from ..config import Options, from_environ
 from ..hooks import Hooks
@@ -27,7 +28,9 @@ def command_tree(load: Callable[[], tuple[Options, Store]], *, hooks: Hooks | No
 
 def main() -> None:
     """``tokenguard``, set up by the environment variables TOKENGUARD_*."""
-    command_tree(_from_environ)(prog_name="tokenguard")
+    tree = command_tree(_from_environ)
+    tree.help = f"{tree.help}\n\nIt is set up by the environment variables TOKENGUARD_*, as the services are."
+    click.version_option(__version__, prog_name="tokenguard")(tree)(prog_name="tokenguard")
 
 
 def _from_environ() -> tuple[Options, Store]:

@@ -172,7 +172,10 @@ def check_views(app: Flask) -> None:
                 "below the route"
             )
         if (requirement := getattr(view, _REQUIREMENT, None)) is not None:
-            service().options.catalog.check(requirement)
+            try:
+                service().options.catalog.check(requirement)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"the view {endpoint!r}: {error}") from None
 
 
 def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R]]:
