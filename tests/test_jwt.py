@@ -42,6 +42,7 @@ from tokenguard import (
 )
 from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
+from tokenguard.identity import Claims
 from tokenguard.issuers.jwks import KeysUnavailable, decoded, fetch, metadata_urls
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
@@ -220,6 +221,17 @@ def test_claims_can_be_read_and_not_changed(service: Service) -> None:
     for part in text.split("."):
         assert part not in repr(identity) + repr(identity.claims) + repr(dict(identity.claims))
     hash(identity)
+
+
+def test_claims_are_the_same_however_they_came_and_whatever_becomes_of_it(service: Service) -> None:
+    said: dict[str, Any] = {"groups": ["a", ["b"]], "address": {"lines": ["c"]}}
+    read = service.who(service.idp.token(**said)).claims
+    claims = Claims({name: said.get(name, read[name]) for name in read})
+    before = hash(claims)
+    said["groups"][1].append("d")
+    said["address"]["lines"].append("d")
+    assert (claims["groups"], claims["address"]["lines"]) == (("a", ("b",)), ("c",))
+    assert (claims, hash(claims)) == (read, hash(read)) == (Claims(claims), before)
 
 
 def test_a_token_without_an_id_has_one_that_is_made_of_it(service: Service) -> None:
@@ -806,6 +818,14 @@ def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.L
         for part in text.split("."):
             assert part[:40] not in shown
             assert part[:40] not in caplog.text
+
+
+def test_a_refusal_does_not_keep_the_error_behind_it(service: Service) -> None:
+    header, payload, signature = service.idp.token().split(".")
+    (source,) = service.guard.sources
+    with pytest.raises(InvalidToken, match="malformed JWT") as refused:
+        source.verify(Secret(f"{header}.{payload}=.{signature}"), AT, service.guard.catalog)
+    assert refused.value.__context__ is None  # its frames hold the text
 
 
 # Configuration

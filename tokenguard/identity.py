@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from .scopes import Scopes
 
 #: The issuer of the service's own tokens, where other issuers have their URL.
 OWN_ISSUER = "tokenguard"
 
+
 class Claims(Mapping[str, Any]):
-    """What another issuer has said in a token, member by member. Nothing in it can be changed by who reads it.
+    """What another issuer has said in a token, member by member. Nothing in it can be changed.
 
     Lists are tuples, and objects are read-only mappings. The repr shows the names alone.
     """
@@ -21,10 +22,17 @@ class Claims(Mapping[str, Any]):
     __slots__ = ("_members",)
 
     def __init__(self, members: Mapping[str, Any] = MappingProxyType({})) -> None:
-        self._members = dict(members)
+        self._members: Mapping[str, Any] = {name: _frozen(value) for name, value in members.items()}
+
+    @classmethod
+    def taking(cls, members: Mapping[str, Any]) -> Self:
+        """The same of members that nobody is going to change: hardly any is ever read, and frozen before that."""
+        claims = cls.__new__(cls)
+        claims._members = members
+        return claims
 
     def __getitem__(self, name: str) -> Any:
-        return _frozen(self._members[name])  # only now: of most nobody ever reads more than a few
+        return _frozen(self._members[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -42,7 +50,7 @@ class Claims(Mapping[str, Any]):
 def _frozen(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_frozen, value))
-    return Claims(value) if isinstance(value, Mapping) else value
+    return Claims(value) if isinstance(value, Mapping) and not isinstance(value, Claims) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256
@@ -69,28 +69,23 @@ def source_of(text: str, sources: Iterable[Source], own: str) -> Source | None:
 
     None of those is shown to anybody else, also if it is mistyped or cut short.
     """
-    return None if text.startswith(own) else next((source for source in sources if source.takes(text)), None)
+    if not text.startswith(own):
+        for source in sources:
+            if source.takes(text):
+                return source
+    return None
 
 
 def read_hidden(
     read: Callable[[str, int, ScopeCatalog], ForeignToken], credential: Secret, at: int, catalog: ScopeCatalog
 ) -> ForeignToken:
     """``read(text, at, catalog)``, so that no frame that its error has passed holds the text."""
-    found = _read(read, credential.reveal(), at, catalog)
-    if isinstance(found, AuthError):
-        raise found
-    return found
-
-
-def _read(
-    read: Callable[[str, int, ScopeCatalog], ForeignToken], text: str, at: int, catalog: ScopeCatalog
-) -> ForeignToken | AuthError:
-    # Returns its error: a traceback keeps the frames it passed, and here they hold the text.
     try:
-        return read(text, at, catalog)
+        return read(credential.reveal(), at, catalog)
     except AuthError as error:
-        error.__context__ = None
-        return error.with_traceback(None)
+        refusal = error.with_traceback(None)  # that keeps the frames it passed, and they hold the text
+    refusal.__context__ = None
+    raise refusal
 
 
 @lru_cache(maxsize=1024)
@@ -110,5 +105,5 @@ def local_token_id(issuer: str, token_id: str) -> str:
 def derived_id(*names: str) -> str:
     """What nobody can make out of other names: as long as the ids that are random, and of the same characters."""
     # What ascii() makes of them has their bounds in it, and is the same in every version of Python.
-    letters = b64encode(sha256(ascii(names).encode()).digest()).translate(None, b"+/=")
+    letters = b2a_base64(sha256(ascii(names).encode()).digest()).translate(None, b"+/=\n")
     return letters[:ID_LENGTH].decode()

@@ -17,8 +17,10 @@ from .trust import Trust
 NO_END = 1 << 62
 #: Seconds since the epoch after which no time lies.
 _LATEST = 100 * LONGEST
-# In what order a client is looked for: Okta's name, RFC 9068's, OpenID Connect's.
-_CLIENT_CLAIMS = ("cid", "client_id", "azp")
+# As JSON has them; of their types bool is not one, though it is an int as well.
+_NUMBERS = frozenset({int, float})
+# What a client is named by: Okta's claim, RFC 9068's, OpenID Connect's.
+_CLIENT_CLAIMS = frozenset({"cid", "client_id", "azp"})
 # Ids are logged and compared, and RFC 6749 appendix A has no other characters in them.
 _ID = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
@@ -29,13 +31,13 @@ def read_claims(
     at: int,
     catalog: ScopeCatalog,
     *,
-    otherwise: Callable[[], str],
+    otherwise: Callable[[Mapping[str, Any]], str],
     leeway: int,
 ) -> ForeignToken:
     """The token that ``claims`` are about. Raises InvalidToken for one that is not to be taken at ``at``.
 
-    Its id is what ``otherwise`` returns if no ``jti`` is there, its end :data:`NO_END` if none is said. ``at`` is in
-    epoch microseconds, as ``leeway`` is, by which the clocks may differ.
+    Its id is what ``otherwise`` makes of them if no ``jti`` is there, its end :data:`NO_END` if none is said. ``at`` is
+    in epoch microseconds, as ``leeway`` is, by which the clocks may differ.
     """
     client_id, token_id = _client(claims), _token_id(claims, otherwise)
     ids = {"client_id": client_id, "token_id": token_id}
@@ -46,26 +48,26 @@ def read_claims(
         raise InvalidToken("for another audience", **ids)
     if "cnf" in claims:
         raise InvalidToken("bound to a key that is not shown here", **ids)
-    expires_at, begins_at, issued_at = _time(claims, "exp"), _time(claims, "nbf"), _time(claims, "iat")
-    if expires_at is not None and at >= expires_at + leeway:
+    expires_at, begins_at, issued_at = _time(claims, "exp", NO_END), _time(claims, "nbf", at), _time(claims, "iat", at)
+    if at >= expires_at + leeway:
         raise InvalidToken("expired", **ids)
-    if max(begins_at or 0, issued_at or 0) > at + leeway:
+    if begins_at > at + leeway or issued_at > at + leeway:
         raise InvalidToken("not valid yet", **ids)
     return ForeignToken(
         issuer=trusted.issuer,
         client_id=client_id,
         token_id=token_id,
         scopes=trusted.own_scopes(_scope_names(claims), catalog),
-        issued_at=at if issued_at is None else issued_at,
-        expires_at=NO_END if expires_at is None else expires_at,
-        refused_at=NO_END if expires_at is None else expires_at + leeway,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        refused_at=expires_at + leeway,
         subject=subject,
-        claims=Claims(claims),
+        claims=Claims.taking(claims),
     )
 
 
 def _client(claims: Mapping[str, Any]) -> str:
-    named = [claims[name] for name in _CLIENT_CLAIMS if name in claims]
+    named: list[Any] = [*map(claims.get, _CLIENT_CLAIMS & claims.keys())]
     if not named or not all(map(_is_id, named)):
         raise InvalidToken("names no client")
     # Where an issuer lets people set one of them, it must not win over the other.
@@ -74,9 +76,9 @@ def _client(claims: Mapping[str, Any]) -> str:
     return str(named[0])
 
 
-def _token_id(claims: Mapping[str, Any], otherwise: Callable[[], str]) -> str:
+def _token_id(claims: Mapping[str, Any], otherwise: Callable[[Mapping[str, Any]], str]) -> str:
     if "jti" not in claims:
-        return otherwise()
+        return otherwise(claims)
     if not _is_id(claims["jti"]):
         raise InvalidToken("the jti is malformed")
     return str(claims["jti"])
@@ -93,24 +95,23 @@ def _is_for(audiences: frozenset[str], named: object) -> bool:
     return isinstance(named, str) and named in audiences
 
 
-def _time(claims: Mapping[str, Any], name: str) -> int | None:
-    """A NumericDate (RFC 7519 section 2) in epoch microseconds."""
+def _time(claims: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """A NumericDate (RFC 7519 section 2) in epoch microseconds; ``otherwise`` if it is not there."""
     if name not in claims:
-        return None
+        return otherwise
     value = claims[name]
-    kind = type(value)
-    if kind is not int and kind is not float:  # nor bool, which is an int as well
+    if type(value) not in _NUMBERS:
         raise InvalidToken(f"the {name} is malformed")
     if not 0 <= value <= _LATEST:  # nor is what is no number
         raise InvalidToken(f"the {name} is no time")
     return int(value * SECOND)
 
 
-def _scope_names(claims: Mapping[str, Any]) -> tuple[str, ...]:
+def _scope_names(claims: Mapping[str, Any]) -> str | tuple[str, ...]:
     """As Okta writes them (``scp``, a list; for others a text), or else as RFC 9068 section 2.2.3 does (``scope``)."""
-    value = claims.get("scp", claims.get("scope", ""))
+    value = claims["scp"] if "scp" in claims else claims.get("scope", "")
     if isinstance(value, str):
-        return tuple(value.split(" "))
+        return value
     if not isinstance(value, list) or not {str}.issuperset(map(type, value)):
         raise InvalidToken("the scopes are malformed")
     return tuple(value)

@@ -137,9 +137,8 @@ class JWTSource:
     def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
         if len(text) > MAX_LENGTH:
             raise InvalidToken("not a JWT")
-        signed, _, signature = text.rpartition(".")
-        header, _, payload = signed.partition(".")
         try:
+            header, payload, signature = text.split(".")
             claims, signed_with = members(decoded(payload)), decoded(signature)
             issuer = claims.get("iss")
             known = self._issuers.get(issuer) if isinstance(issuer, str) else None
@@ -149,10 +148,13 @@ class JWTSource:
             algorithm, kid = _checked_header(header, trusted)
         except ValueError:
             raise InvalidToken("malformed JWT") from None
-        if not self._verifies(signed.encode(), signed_with, algorithm, keys.find(kid)):
+        if not self._verifies(f"{header}.{payload}".encode(), signed_with, algorithm, keys.find(kid)):
             raise InvalidToken("the signature does not match")
         # Only from here on it is the issuer who says all this.
-        return _checked_claims(claims, trusted, at, catalog)
+        token = read_claims(claims, trusted, at, catalog, otherwise=_made_of, leeway=trusted.leeway * SECOND)
+        if token.expires_at == NO_END:
+            raise InvalidToken("without an end", client_id=token.client_id, token_id=token.token_id)
+        return token
 
 
 @lru_cache(maxsize=MANY_HEADERS)
@@ -171,14 +173,8 @@ def _checked_header(segment: str, trusted: TrustedIssuer) -> tuple[str, str | No
     return algorithm, header.get("kid")
 
 
-def _checked_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, at: int, catalog: ScopeCatalog) -> ForeignToken:
-    def made_of_it() -> str:
-        return derived_id("claims", json.dumps(claims, sort_keys=True))
-
-    token = read_claims(claims, trusted, at, catalog, otherwise=made_of_it, leeway=trusted.leeway * SECOND)
-    if token.expires_at == NO_END:
-        raise InvalidToken("without an end", client_id=token.client_id, token_id=token.token_id)
-    return token
+def _made_of(claims: Mapping[str, Any]) -> str:
+    return derived_id("claims", json.dumps(claims, sort_keys=True))
 
 
 def _verifier() -> Callable[[bytes, bytes, str, PublicKey], bool]:

@@ -58,8 +58,8 @@ class Trust:
             if unknown := catalog.unknown(own):
                 raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which SCOPES does not have")
 
-    def own_scopes(self, names: tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
-        """What the issuer's scopes of these names stand for in this service."""
+    def own_scopes(self, names: str | tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
+        """What the issuer's scopes of these names stand for in this service; in a text there is a space between two."""
         return _own_scopes(self, names, catalog)
 
 
@@ -88,11 +88,12 @@ def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") 
 
 
 @lru_cache(maxsize=1024)
-def _own_scopes(trusted: Trust, names: tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
+def _own_scopes(trusted: Trust, names: str | tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
     # Once: most tokens have the same as others.
+    theirs = names.split(" ") if isinstance(names, str) else names
     if trusted.scopes is None:
-        return Scopes(name for name in names if name in catalog.descriptions)
-    return Scopes(own for name in names if name in trusted.scopes for own in trusted.scopes[name].names)
+        return Scopes(name for name in theirs if name in catalog.descriptions)
+    return Scopes(own for name in theirs if name in trusted.scopes for own in trusted.scopes[name].names)
 
 
 def _checked_issuer(issuer: str) -> str:
