@@ -42,8 +42,9 @@ Fetch = Callable[[str], dict[str, Any] | None]
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # As base64 has it; and of what base64 alone has, what neither has.
 _AS_BASE64 = bytes.maketrans(b"-_+/=", b"+/???")
-# The last characters that there can be, by how many there are beyond fours: those whose bits that count nothing are 0.
-_LAST = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
+# By how many characters there are beyond fours: what the last can be, whose bits that count nothing are 0; and what
+# base64 has after it.
+_ENDS = ((_ALPHABET, b""), ("", b""), (_ALPHABET[::16], b"=="), (_ALPHABET[::4], b"="))
 
 
 class PublicKey(NamedTuple):
@@ -207,12 +208,11 @@ def decoded(segment: str) -> bytes:
     """What a text in base64url stands for (RFC 7515 section 2); raises ValueError unless it is the one text for it."""
     # Leniently decoded, several texts would stand for the same: they differ in bits that count nothing, or in what is
     # skipped.
-    beyond = len(segment) % 4
-    if segment[-1:] not in _LAST[beyond]:
+    last, padding = _ENDS[len(segment) % 4]
+    if segment[-1:] not in last:
         raise ValueError("not base64url: no text ends like that")
     try:
-        padded = segment.encode("ascii").translate(_AS_BASE64) + b"=" * (-beyond % 4)
-        return a2b_base64(padded, strict_mode=True)
+        return a2b_base64(segment.encode("ascii").translate(_AS_BASE64) + padding, strict_mode=True)
     except ValueError:
         raise ValueError("not base64url: it has other characters") from None
 
