@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from .conditions import UNCONDITIONAL, Allowance, Conditions, Rate
 from .identity import Identity
@@ -18,6 +18,8 @@ MANY_MET = 100
 NEVER = 1 << 63
 #: Of whom no uses are written down.
 NOBODY = ""
+Limits: TypeAlias = tuple[tuple[Conditions, ...], tuple[tuple[str, str, Rate], ...]]
+_NO_LIMITS: Limits = ((), ())
 #: What all have in common that have not been used: it is never changed.
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -87,16 +89,12 @@ class Verified:
         self.ends_at = ends_at
         #: What this process has not written yet of its use.
         self.using = using
+        limited = own is not UNCONDITIONAL or common is not UNCONDITIONAL
         #: The conditions that limit from where it may be used; and how often it may be, and of whom that is counted: a
-        #: kind and an id. Whether it may be used at all then depends on the request.
-        self.networks: tuple[Conditions, ...] = ()
-        self.rates: tuple[tuple[str, str, Rate], ...] = ()
-        self.conditional = False
-        if own is not UNCONDITIONAL or common is not UNCONDITIONAL:
-            both = (("token", token_id, own), ("client", client_id, common))
-            self.networks = tuple([held for *_, held in both if held.allow or held.deny])
-            self.rates = tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])
-            self.conditional = bool(self.networks or self.rates)
+        #: kind and an id.
+        self.networks, self.rates = _limits(token_id, own, client_id, common) if limited else _NO_LIMITS
+        #: Whether it may be used at all depends on the request.
+        self.conditional = bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
 
@@ -115,3 +113,9 @@ class Verified:
             setattr(copy, name, getattr(self, name))
         copy.allowance = allowance
         return copy
+
+
+def _limits(token_id: str, own: Conditions, client_id: str, common: Conditions) -> Limits:
+    both = (("token", token_id, own), ("client", client_id, common))
+    networks = tuple([held for *_, held in both if held.allow or held.deny])
+    return networks, tuple([(kind, holder, held.rate) for kind, holder, held in both if held.rate])
