@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 from .breaker import NotAsked
 from .cache import TokenCache
@@ -21,7 +22,7 @@ from .errors import (
 )
 from .identity import Identity
 from .records import USE_INTERVAL, ForeignRecord, Standing, State
-from .scopes import Requirement, ScopeCatalog, Scopes
+from .scopes import REMEMBERED, Requirement, ScopeCatalog, Scopes
 from .sources import MAX_LENGTH, ForeignToken, Source, source_of
 from .store import Store
 from .tokens import Read, Secret, TokenFormat
@@ -70,6 +71,8 @@ class Guard:
         self.sources = tuple(sources)
         for source in self.sources:
             source.check(self.catalog)
+        #: What stands for uses that are not written down: the same for all that may do the same.
+        self._unwritten = lru_cache(maxsize=REMEMBERED)(partial(Using, NOBODY, last_used_at=None))
         #: When this process last tried to record the end of an idle token.
         self._idle_tried: dict[str, int] = {}
 
@@ -228,7 +231,7 @@ class Guard:
         Such tokens are many and live shortly, so there is nothing to be kept of each.
         """
         if self.usage is None or found.client is None:
-            return Using(NOBODY, scopes, None)
+            return self._unwritten(scopes)
         last_used_at = found.use.last_used_at if found.use else None
         return self.usage.waiting(found.client.id, scopes) or Using(found.client.id, scopes, last_used_at)
 
