@@ -35,6 +35,7 @@ STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
     *[(Client, name) for name in ("id", "name")],
     (Use, "last_used_at"),
 )
+#: Where those stand in the row.
 _KEPT_OTHERWISE = slice(1, 6)
 _FOREIGN_END = 2 + len(columns(Client))
 _TOKEN_END = 1 + len(columns(Token))
@@ -79,7 +80,7 @@ def load_standing(row: Sequence[Any]) -> Standing | None:
         return standing
     # Where all is of such types as it was before, only what is kept in another form has to be read.
     try:
-        held = _read_standing(*row[_KEPT_OTHERWISE])
+        held = _read_otherwise(*row[_KEPT_OTHERWISE])
     except _DAMAGE:
         return _load_standing_by_column(row)  # which says what is wrong
     return Standing._make((row[0], *held, *row[_KEPT_OTHERWISE.stop :]))
@@ -96,7 +97,8 @@ def _load_standing_by_column(row: Sequence[Any]) -> Standing:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _read_standing(*values: Any) -> tuple[Any, ...]:
+def _read_otherwise(*values: Any) -> tuple[Any, ...]:
+    # All of them at once: most tokens share them with others.
     return tuple([read(value) for read, value in zip(_STANDING_READERS, values, strict=False)])
 
 

@@ -190,7 +190,7 @@ def _token_on_stdin() -> Secret:
         return Secret(getpass.getpass("Token: ").strip())
     if not (given := sys.stdin.buffer.read(MAX_INPUT).strip()):
         raise Failure("standard input is empty: the text is read from there")
-    return Secret(given.decode("ascii", "replace").strip())
+    return Secret(given.decode("ascii", "replace"))
 
 
 def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str) -> None:
