@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, jsonify, request, send_file, stream_with_context
+from flask import Blueprint, Flask, Response, jsonify, request, send_file, session, stream_with_context
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
 
@@ -617,17 +617,75 @@ def test_a_token_that_was_not_asked_for_is_used_all_the_same(app: Flask) -> None
     assert sum(store.use_by_day(record.token.id).values()) == 1
 
 
-def test_what_stands_around_the_application_may_hand_on_a_copy_of_the_environ() -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_stands_around_the_application_may_hand_on_a_copy_of_the_environ(when: str) -> None:
+    app = Flask(__name__)
+    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
+    if when == "before":
+        hand_on_copies(app)
+    TokenGuard(app)
+    if when == "after":
+        hand_on_copies(app)
+    app.add_url_rule("/", "index", require_token(lambda: "here"))
+    app.add_url_rule("/plain", "plain", lambda: "plain")
+    app.after_request(forget_caching)
+    token, client = bearer(app), app.test_client()
+    for _ in range(2):
+        for headers, status, cache_control in ((token, 200, "private"), ({}, 401, "no-store")):
+            answer = client.get("/", headers=headers)
+            assert (answer.status_code, answer.headers["Cache-Control"]) == (status, cache_control)
+            assert answer.headers["Vary"] == "Authorization"
+        assert "Vary" not in client.get("/plain", headers=token).headers
+
+
+def hand_on_copies(app: Flask) -> None:
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: inner(dict(environ), start)  # type: ignore[method-assign]
+
+
+def forget_caching(response: Response) -> Response:
+    for name in ("Cache-Control", "Vary"):
+        response.headers.pop(name, None)
+    return response
+
+
+def test_an_answer_is_finished_where_no_server_has_asked_for_it(app: Flask) -> None:
+    app.add_url_rule("/", "index", require_token(lambda: "here"))
+    with app.test_request_context("/", headers=bearer(app)):
+        assert app.full_dispatch_request().headers["Vary"] == "Authorization"
+
+
+def test_what_flask_says_of_the_session_stays(app: Flask) -> None:
+    app.secret_key = "for the session"
+
+    @app.get("/")
+    @require_token
+    def index() -> str:
+        session["seen"] = True
+        return "here"
+
+    answer = app.test_client().get("/", headers=bearer(app))
+    assert answer.vary.as_set() == {"authorization", "cookie"}
+    assert answer.headers["Cache-Control"] == "private"
+
+
+def test_an_answer_may_be_begun_when_flask_is_done_with_it(app: Flask) -> None:
     app = Flask(__name__)
     app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
     inner = app.wsgi_app
-    app.wsgi_app = lambda environ, start: inner(dict(environ), start)  # type: ignore[method-assign]
+
+    def buffered(environ: Any, start: Any) -> Any:
+        begun: list[Any] = []
+        body = list(inner(environ, lambda *said: begun.append(said)))
+        start(*begun[0])
+        return body
+
+    app.wsgi_app = buffered  # type: ignore[method-assign]
     TokenGuard(app)
     app.add_url_rule("/", "index", require_token(lambda: "here"))
-    for headers, status, cache_control in ((bearer(app), 200, "private"), ({}, 401, "no-store")):
-        answer = app.test_client().get("/", headers=headers)
-        assert (answer.status_code, answer.headers["Cache-Control"]) == (status, cache_control)
-        assert answer.headers["Vary"] == "Authorization"
+    app.add_url_rule("/open", "open", lambda: str(bool(get_identity())))
+    for path in ("/", "/open"):
+        assert app.test_client().get(path, headers=bearer(app)).headers["Cache-Control"] == "private"
 
 
 def test_an_answer_that_is_a_file_is_a_use_too(app: Flask, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Any WSGI application, guarded; and what caches are told of an answer, for whoever has Werkzeug's headers."""
+"""Any WSGI application, guarded; and what caches are told of an answer, for whoever has its headers in a list."""
 
 from __future__ import annotations
 
@@ -52,25 +52,24 @@ def to_headers(fields: list[tuple[str, str]]) -> Headers:
     return headers
 
 
-def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, headers: Headers) -> None:
-    """:meth:`RequestGuard.finish` done to Werkzeug's headers."""
-    fields = headers._list if _HEADERS_ARE_A_LIST else [*headers]
+def finished(requests: RequestGuard, environ: WSGIEnvironment, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """An answer's headers, with those that :meth:`RequestGuard.finish` has for it."""
     if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(fields):
-        _append(headers, marks)
-        return
+        return [*fields, *marks]
     if fields[2:] == requests.refused_with(environ):
-        return  # the refusal is as it was made
-    found: dict[str, list[str]] = {}
-    for name, value in fields:
-        found.setdefault(name.lower(), []).append(value)
-    cache_control, vary = found.get("cache-control", [None])[0], ",".join(found.get("vary", ()))
-    for name, value in requests.finish(environ, cache_control, vary):
-        before = found.get(name.lower())
-        # Werkzeug looks through all of them for the one to replace.
-        if before is None:
-            headers.add(name, value)
-        elif before != [value]:
-            headers[name] = value
+        return fields  # the refusal is as it was made
+    return _replaced(fields, requests.finish(environ, *_said_to_caches(fields)))
+
+
+def _said_to_caches(fields: list[tuple[str, str]]) -> tuple[str | None, str]:
+    """An answer's own Cache-Control, and its Vary, which may be several."""
+    vary = ",".join(value for name, value in fields if name.lower() == "vary")
+    return next((value for name, value in fields if name.lower() == "cache-control"), None), vary
+
+
+def _replaced(fields: list[tuple[str, str]], new: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    names = {name.lower() for name, _ in new}
+    return [*(field for field in fields if field[0].lower() not in names), *new]
 
 
 def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -142,12 +141,10 @@ class TokenGuardMiddleware:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if is_plain and says_nothing_of_caching(headers):
                 return start_response(status, [*headers, *requests.scheme.plain_marks], exc_info)
-            marked = Headers(headers)
-            finish_headers(requests, environ, marked)
+            marked = finished(requests, environ, headers)
             # Also where a guard within has the last word.
-            present = marked.get("Cache-Control"), ",".join(marked.getlist("Vary"))
-            marked.update(requests.scheme.marks(*present))
-            return start_response(status, marked.to_wsgi_list(), exc_info)
+            marked = _replaced(marked, requests.scheme.marks(*_said_to_caches(marked)))
+            return start_response(status, marked, exc_info)
 
         try:
             body = self.app(environ, start)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask
 
 from ..backends import open_store
 from ..cli import command_tree
@@ -20,10 +20,13 @@ from ..request import RequestGuard
 from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
-from ..wsgi import finish_headers
+from ..wsgi import finished
 from .metadata import add_metadata
 from .signals import signalling_hooks
-from .views import check, check_views, environ_at_hand, service
+from .views import FINISHED, check, check_views, service
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 B = TypeVar("B", bound=Blueprint)
 
@@ -62,8 +65,8 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
-        # Last of all that is done to an answer; as a function that is called after the request it would cost more.
-        app.process_response = _finishing(app.process_response, built.requests)  # type: ignore[method-assign]
+        # Last of all that is done to an answer, and where its headers are a list, to which it costs least to add some.
+        app.wsgi_app = _finishing(app.wsgi_app, built.requests)  # type: ignore[assignment, method-assign]
         add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
@@ -110,19 +113,25 @@ def _given(app: Flask) -> dict[str, Any]:
     return given
 
 
-def _finishing(process: Callable[..., Response], requests: RequestGuard) -> Callable[..., Response]:
-    stamp = requests.scheme.form.stamp
+def _finishing(application: WSGIApplication, requests: RequestGuard) -> WSGIApplication:
+    """``application``, the ``wsgi_app`` of one that is guarded: all of its answers have the headers that they need."""
+    guard, stamp = requests.guard, requests.scheme.form.stamp
 
-    def finish(*arguments: Any) -> Response:  # as many as this version of Flask hands over
-        response = process(*arguments)
-        finish_headers(requests, environ_at_hand(), response.headers)
-        if stamp is not None:
-            response.headers.extend([stamp()])
-        if requests.due:
-            if response.direct_passthrough:
-                requests.after_response()  # such an answer, of a file, is never closed
-            else:
-                response.call_on_close(requests.after_response)
-        return response
+    def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[FINISHED] = id(environ)
 
-    return finish
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            marked = finished(requests, environ, headers)
+            if stamp is not None:
+                marked = [*marked, stamp()]
+            return start_response(status, marked, exc_info)
+
+        try:
+            body = application(environ, start)
+        except BaseException:
+            del environ  # this frame is in the traceback
+            raise
+        usage = guard.usage
+        return body if usage is None or not usage.due else requests.closing(body, environ)
+
+    return wsgi_app
