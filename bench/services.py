@@ -1,4 +1,4 @@
-"""What gunicorn serves: ``/bare`` without a guard and ``/guarded`` with one, on Flask or Django."""
+"""What gunicorn serves, on Flask or Django: ``/bare``, ``/guarded`` by tokenguard, and ``/floor`` by the least."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .fixtures import SCOPE, SCOPES, SIGNING_KEY
+from .requests_.wsgi_apps import floor, known
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: Where a worker is told which database to take.
 DATABASE = "BENCH_DATABASE"
+#: Where it may be told the token that the least of guards knows.
+TOKEN = "BENCH_TOKEN"
 OPTIONS: dict[str, Any] = {"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES}
 
 
 def _dispatching(bare: WSGIApplication, guarded: WSGIApplication) -> WSGIApplication:
-    """One application of both, so that the same workers answer."""
+    """One application of all, so that the same workers answer."""
+    paths = {"/bare": bare, "/floor": floor(bare, known(os.environ.get(TOKEN, ""))), "/guarded": guarded}
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        chosen = bare if environ["PATH_INFO"] == "/bare" else guarded
-        return chosen(environ, start_response)
+        return paths[environ["PATH_INFO"]](environ, start_response)
 
     return app
 
@@ -37,7 +40,8 @@ def flask_app() -> WSGIApplication:
         return {"users": [], "worker": os.getpid()}
 
     bare, guarded = Flask("bare"), Flask("guarded")
-    bare.add_url_rule("/bare", "users", users)
+    for path in ("/bare", "/floor"):
+        bare.add_url_rule(path, "users", users)
     guarded.add_url_rule("/guarded", "users", require_scopes(SCOPE)(users))
     options = {**OPTIONS, "DATABASE_URL": os.environ[DATABASE]}
     guarded.config.update({f"TOKENGUARD_{word}": value for word, value in options.items()})
@@ -58,5 +62,5 @@ def django_app() -> WSGIApplication:
     def users(request: HttpRequest) -> HttpResponse:
         return JsonResponse({"users": [], "worker": os.getpid()})
 
-    django_project.serve(django_project.urls(bare=users, guarded=require_scopes(SCOPE)(users)))
+    django_project.serve(django_project.urls(bare=users, floor=users, guarded=require_scopes(SCOPE)(users)))
     return _dispatching(django_project.handler(), django_project.handler(django_project.GUARD))
