@@ -75,7 +75,8 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return HttpResponse(status=204)
     requests = environ.get(MIDDLEWARE) or guard_of(request)
-    request._cache_update_cache = False  # type: ignore[attr-defined]  # see keep_out_of_caches
+    if hasattr(request, "_cache_update_cache"):
+        keep_out_of_caches(request)
     try:
         verified = requests.wave_through(environ, requirement)
         if verified is None:
@@ -124,8 +125,10 @@ def _check(requirement: Requirement, requests: RequestGuard) -> None:
 def keep_out_of_caches(request: HttpRequest) -> None:
     """Whatever is answered is given out to nobody else."""
     # Where cache_page stands around the guard, it would give the answer out again without a look at the token; and the
-    # headers that tell a cache are set further out. So it is told in its own way.
-    request._cache_update_cache = False  # type: ignore[attr-defined]
+    # headers that tell a cache are set further out. So it is told in its own way, if it has had a look at the request:
+    # one attribute more than most requests have is what makes Python keep all of them in a dictionary.
+    if hasattr(request, "_cache_update_cache"):
+        request._cache_update_cache = False
 
 
 class TokenRequiredMixin(View):
