@@ -43,7 +43,7 @@ def findings(
     found = examine(
         world.store,
         tokens=tokens or world.tokens,
-        catalog=catalog or world.catalog,
+        catalog=world.catalog if catalog is None else catalog,
         policy=policy or Policy(),
         clock=clock or world.clock,
     )
@@ -165,6 +165,15 @@ def test_a_client_whose_tokens_exceed_what_it_may_have_now(world: World) -> None
     assert finding.message.startswith("1 client has active tokens with scopes beyond")
     world.issuer.revoke(gone.token.id, actor="tests")
     assert findings(world) == {}
+
+
+def test_without_a_catalogue_nobody_knows_what_a_scope_implies(world: World) -> None:
+    world.issue("users:read", client="billing", expires_in=DAY_SECONDS)
+    world.issuer.set_scopes("billing", "users:manage", actor="tests")
+    assert findings(world) == {}
+    finding = findings(world, catalog=ScopeCatalog())["beyond_client"]
+    assert (finding.level, finding.needs_action) == (Level.WARNING, False)
+    assert "also those that another scope implies" in finding.message
 
 
 @pytest.mark.parametrize(("apart", "words"), [(6, "6 seconds ahead of"), (-60, "60 seconds behind")])

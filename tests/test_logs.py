@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import logging.config
@@ -145,3 +146,13 @@ def test_a_jwt_of_another_issuer_is_not_shown(cut: int) -> None:
     line = redact_tokens(f"sent Bearer {text[: len(text) - cut]}")
     assert line == "sent Bearer (JWT not shown)"
     assert redact_tokens("eyJ9 is no token, nor is a.b.c") == "eyJ9 is no token, nor is a.b.c"
+
+
+@pytest.mark.parametrize(
+    "header", ['{"alg":"RS256"}', '{ "alg": "RS256"}', '{\n "alg": "RS256"}', '{\r\n\t"alg": "RS256"}']
+)
+def test_a_jwt_may_be_written_with_space_in_its_objects(header: str) -> None:
+    one, other = (
+        base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode() for text in (header, header.replace("alg", "iss"))
+    )
+    assert redact_tokens(f"sent {one}.{other}.c2lnbmF0dXJl") == "sent (JWT not shown)"

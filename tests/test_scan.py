@@ -52,9 +52,10 @@ def test_a_token_is_found_wherever_it_stands() -> None:
         (1, f"xtg_{text}_tg_"),
         (1, f"tg_{'A' * 16}_{'B' * 73}{text}"),
     ]:
-        assert found(content.encode("latin-1")) == [(line, (minted.id, minted.digest))]
+        signed = [each for each in found(content.encode("latin-1")) if each.signed]
+        assert signed == [(line, (minted.id, minted.digest), True)]
     for encoding in ("utf-16", "utf-16-be", "utf-8-sig"):
-        assert found(f"one\ntwo {text}".encode(encoding)) == [(2, (minted.id, minted.digest))]
+        assert found(f"one\ntwo {text}".encode(encoding)) == [(2, (minted.id, minted.digest), True)]
 
 
 def test_what_only_looks_like_a_token_is_no_alarm() -> None:
@@ -67,7 +68,9 @@ def test_what_only_looks_like_a_token_is_no_alarm() -> None:
         text.upper(),
         f"tg_{'0' * 16}_{'x' * 75}",
     ]
-    assert found("\n".join(others).encode()) == []
+    assert [line for line, _, signed in found("\n".join(others).encode()) if signed] == []
+    # By these alone nobody could tell: the store can.
+    assert [line for line, *_ in found("\n".join(others).encode())] == [1, 3, 6]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 94, 95, 96, 200, 1000])
@@ -76,7 +79,7 @@ def test_nothing_is_lost_or_found_twice_between_two_chunks(chunk: int) -> None:
     lines = [
         f"{'.' * (17 * index)}{token.text.reveal()}{token.text.reveal()[:40]}" for index, token in enumerate(minted)
     ]
-    expected = [(line, (token.id, token.digest)) for line, token in enumerate(minted, 1)]
+    expected = [(line, (token.id, token.digest), True) for line, token in enumerate(minted, 1)]
     assert found("\n".join(lines).encode(), chunk=chunk) == expected
 
 
@@ -193,6 +196,7 @@ def test_json_has_a_line_for_each_place(one: Service) -> None:
                 "client_id": one.client.id,
                 "client": "billing",
                 "name": "",
+                "key_configured": True,
                 "revoked": False,
             }
         ]
@@ -222,10 +226,33 @@ def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> 
     assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["<stdin>"] * 5
     assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, end them with --revoke\n")
     dead = one.scan("-", stdin="\n".join(lines[:4]))
-    assert (dead.returncode, dead.stderr) == (0, "No live token found; 4 that had ended or are unknown.\n")
+    assert (dead.returncode, dead.stderr) == (
+        0,
+        "No live token with the prefix tg found; 4 that had ended or are unknown.\n",
+    )
     # It works again as soon as the client is enabled.
     one.issuer.disable("billing", actor="tests")
     assert one.scan("-", stdin=lines[4]).returncode == 1
+
+
+def test_a_token_on_record_is_found_without_the_key_that_signed_it(tmp_path: Path) -> None:
+    store = MemoryStore()
+    with_its_key = Options(signing_keys=SigningKeys(OTHER_KEY)).issuer(store)
+    tree = command_tree(lambda: (Options(signing_keys=SigningKeys(KEY)), store))
+    service = Service(runner(tree), with_its_key, tmp_path)
+    token_id, text = service.issue()
+    strange = TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal()
+    service.texts.append(strange)
+    done = service.scan("-", stdin=f"{text}\n{strange}\n{strange}\n{text}")
+    said = f"token {token_id} of client billing: active, by a key that is not configured here"
+    assert done.stdout == f"<stdin>:1: {said}\n<stdin>:4: {said}\n"
+    assert done.returncode == 1
+    assert done.stderr.startswith("Signed by no key that is configured here, and not on record: 2. ")
+    assert service.scan("--revoke", "-", stdin=text).returncode == 1
+    assert service.state(token_id) is State.REVOKED
+    clean = service.scan("-", stdin=strange)
+    assert clean.returncode == 0
+    assert "see that TOKENGUARD_SIGNING_KEY" in clean.stderr
 
 
 def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
@@ -243,7 +270,10 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
         assert event.actor == actor()
         assert event.data["reason"] == [None, f"leaked: found in {path}:{line}"]
     again = service.scan("--revoke", path)
-    assert (again.returncode, again.stderr) == (0, "No live token found; 3 that had ended or are unknown.\n")
+    assert (again.returncode, again.stderr) == (
+        0,
+        "No live token with the prefix tg found; 3 that had ended or are unknown.\n",
+    )
 
 
 def test_directories_are_read_to_the_bottom_but_for_gits_own(one: Service) -> None:

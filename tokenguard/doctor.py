@@ -124,7 +124,10 @@ def _beyond(active: list[Record], catalog: ScopeCatalog) -> Iterator[Finding]:
         subject = "1 client has" if len(clients) == 1 else f"{len(clients)} clients have"
         message = f"{subject} active tokens with scopes beyond the client's own: {_some(clients)}"
         advice = 'give the client those scopes ("tokenguard client set-scopes"), or issue its tokens anew'
-        yield Finding(Level.WARNING, "beyond_client", message, advice, True, tuple(sorted(clients)))
+        is_sure = len(catalog) > 0  # it could say that one scope implies another
+        if not is_sure:
+            message += "; without a catalogue, also those that another scope implies"
+        yield Finding(Level.WARNING, "beyond_client", message, advice, is_sure, tuple(sorted(clients)))
 
 
 def _exceeds(record: Record, catalog: ScopeCatalog) -> bool:

@@ -16,8 +16,10 @@ from .tokens import ID_LENGTH
 # Any service's token, whatever its prefix. From 24 characters of the secret on: a line may be cut short, and what comes
 # before the cut is too much already.
 _TOKEN = re.compile(rf"([a-z0-9]{{1,16}}_[0-9A-Za-z]{{{ID_LENGTH}}}_)[0-9A-Za-z]{{24,}}")
-# Another issuer's: two JSON objects in base64url, and a signature that may be cut off.
-_JWT = re.compile(r"(?<![0-9A-Za-z_-])eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}(?:\.[0-9A-Za-z_-]*)?")
+# Another issuer's: two JSON objects in base64url, and a signature that may be cut off. What comes after the brace is a
+# quotation mark, a space or another line.
+_OBJECT = r"e(?:y[AJ]|w[0ko])[0-9A-Za-z_-]{8,}"
+_JWT = re.compile(rf"(?<![0-9A-Za-z_-]){_OBJECT}\.{_OBJECT}(?:\.[0-9A-Za-z_-]*)?")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 _COLLECTIONS: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset)
 #: How deep texts are looked for in what a line is given besides its message.

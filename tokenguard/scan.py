@@ -1,6 +1,7 @@
 """Finding this service's tokens where they should not be: in files, directories and streams.
 
-By their pattern and by their signature, so whatever is found is or was a token of this service.
+By their pattern, and by their signature: what has it is or was a token of this service. Of what lacks it, only the
+store can tell.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
 
-from .tokens import ID_LENGTH, SECRET_LENGTH, TAG_LENGTH, Read, TokenFormat
+from .tokens import ID_LENGTH, SECRET_LENGTH, TAG_LENGTH, Read, TokenFormat, digest
 
 #: Bytes that are read at a time: all that is ever held of a file, with the length of a token.
 CHUNK = 1 << 20
@@ -19,14 +20,16 @@ SKIPPED = {".git"}
 
 
 class Found(NamedTuple):
-    """A text that one of the service's keys has signed, and in which line it begins; without the text itself."""
+    """A text that looks like a token of the service, and in which line it begins; without the text itself."""
 
     line: int
     read: Read
+    #: Whether one of the service's keys has signed it.
+    signed: bool
 
 
 def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> Iterator[Found]:
-    """The tokens of this service in ``file``, whatever else is in it. Raises OSError if it cannot be read."""
+    """What looks like a token of this service in ``file``, whatever else is there. Raises OSError as reading does."""
     pattern = re.compile(
         b"%s_[0-9A-Za-z]{%d}_[0-9A-Za-z]{%d}" % (tokens.prefix.encode(), ID_LENGTH, SECRET_LENGTH + TAG_LENGTH)
     )
@@ -36,10 +39,13 @@ def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> 
         held += read.replace(b"\0", b"")
         at, counted = 0, 0
         while match := pattern.search(held, at):
-            result = tokens.examine(match[0].decode("ascii"))
+            text = match[0].decode("ascii")
+            result = tokens.examine(text)
+            line, counted = line + held.count(b"\n", counted, match.start()), match.start()
             if isinstance(result, Read):
-                line, counted = line + held.count(b"\n", counted, match.start()), match.start()
-                yield Found(line, result)
+                yield Found(line, result, signed=True)
+            elif result is not None and result.token_id is not None:
+                yield Found(line, Read(result.token_id, digest(text)), signed=False)
             at = match.start() + 1  # what only looks like a token may hold the beginning of one
         # Nothing less than a whole token is left over, so none is found twice.
         done = max(counted, len(held) - tokens.length + 1)

@@ -14,7 +14,7 @@ from ..errors import redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
 from ..records import Record, State
-from ..scan import find_tokens, walk
+from ..scan import Found, find_tokens, walk
 from ..tokens import Read
 from .arguments import as_json
 from .frame import Backend, Failure, Group, actor, pass_backend
@@ -70,6 +70,8 @@ class _Scan:
         self._store = backend.store  # found to be ready before anything is read
         #: What became of each token, by what was read: a token may stand in many places.
         self._known: dict[Read, dict[str, Any]] = {}
+        #: How often something only looks like a token: no key of this service has signed it, nor is it on record.
+        self._strange = 0
         self._unread = 0
 
     def look_into(self, path: str) -> Iterator[dict[str, Any]]:
@@ -77,15 +79,21 @@ class _Scan:
         for name in ["-"] if path == "-" else walk(path, self._complain):
             try:
                 with _opened(name) as file:
-                    for line, read in find_tokens(file, self._tokens):
-                        place = {"path": "<stdin>" if name == "-" else _printable(name), "line": line}
-                        yield place | self._judge(read, f"{place['path']}:{line}")
+                    for found in find_tokens(file, self._tokens):
+                        place = {"path": "<stdin>" if name == "-" else _printable(name), "line": found.line}
+                        if (known := self._judge(found, f"{place['path']}:{found.line}")) is not None:
+                            yield place | known
             except OSError as error:
                 error.filename = error.filename or name
                 self._complain(error)
 
     def conclude(self) -> None:
         """Say what was found; raises Failure if somebody has to do something."""
+        if self._strange:
+            say(
+                f"Signed by no key that is configured here, and not on record: {self._strange}. Unless they are "
+                "another service's, see that TOKENGUARD_SIGNING_KEY and the database are this one's."
+            )
         live = [known for known in self._known.values() if known["state"] in LIVE]
         problems = []
         if live:
@@ -95,12 +103,20 @@ class _Scan:
             problems.append(f"could not be read: {self._unread}")
         if problems:
             raise Failure("; ".join(problems))
-        say(f"No live token found; {len(self._known)} that had ended or are unknown.")
+        prefix = self._tokens.prefix
+        say(f"No live token with the prefix {prefix} found; {len(self._known)} that had ended or are unknown.")
 
-    def _judge(self, read: Read, place: str) -> dict[str, Any]:
+    def _judge(self, found: Found, place: str) -> dict[str, Any] | None:
+        """What is said of a token, where it is one; revokes it if that is asked for."""
+        read = found.read
         if (known := self._known.get(read)) is None:
             record = self._store.find(read.id)
-            known = self._known[read] = _fields(read, record)
+            if record is not None and record.token.digest != read.digest:
+                record = None
+            if record is None and not found.signed:
+                self._strange += 1
+                return None
+            known = self._known[read] = _fields(found, record)
             if self._revoke and known["state"] in LIVE:
                 # No name of a file may keep a token alive, because it is too long or looks like one.
                 reason = f"leaked: found in {redact(place)[-PLACE:]}"
@@ -124,23 +140,25 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
 
 
-def _fields(read: Read, record: Record | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"token_id": read.id, "state": UNKNOWN, "client_id": None, "client": None, "name": None}
-    if record is not None and record.token.digest == read.digest:
-        found |= {
+def _fields(found: Found, record: Record | None) -> dict[str, Any]:
+    token_id = found.read.id
+    fields: dict[str, Any] = {"token_id": token_id, "state": UNKNOWN, "client_id": None, "client": None, "name": None}
+    if record is not None:
+        fields |= {
             "state": record.state(now()).value,
             "client_id": record.client.id,
             "client": record.client.name,
             "name": record.token.name,
         }
-    return found | {"revoked": False}
+    return fields | {"key_configured": found.signed, "revoked": False}
 
 
 def _line(fields: dict[str, Any]) -> str:
     owner = f" of client {fields['client']}" if fields["client"] else ""
     name = f" ({fields['name']})" if fields["name"] else ""
+    key = "" if fields["key_configured"] else ", by a key that is not configured here"
     ended = ", revoked now" if fields["revoked"] else ""
-    return f"{fields['path']}:{fields['line']}: token {fields['token_id']}{name}{owner}: {fields['state']}{ended}"
+    return f"{fields['path']}:{fields['line']}: token {fields['token_id']}{name}{owner}: {fields['state']}{key}{ended}"
 
 
 def _printable(name: str) -> str:
