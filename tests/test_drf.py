@@ -269,6 +269,17 @@ def test_each_action_asks_for_its_own_scopes() -> None:
     assert reads.get("/users/search/").json()["scope"] == "users:manage groups:read"
 
 
+def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for api, path_, said in ((caller(), "/users/", "refused 401"), (caller("groups:read"), "/function", "refused 403")):
+        caplog.clear()
+        api.get(path_)
+        assert [(record.name, record.getMessage()[:11]) for record in caplog.records] == [("tokenguard", said)]
+    caplog.clear()
+    caller("users:read").get("/own-options", HTTP_ACCEPT="nothing/known")  # what is not ours, Django reports
+    assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["django.request"]
+
+
 def test_what_is_asked_is_noted_as_used() -> None:
     issued = get_issuer().issue("billing", "users:manage groups:read", actor="tests")
     caller().get("/users/", headers={"Authorization": f"Bearer {issued.text.reveal()}"})

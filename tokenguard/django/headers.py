@@ -22,15 +22,17 @@ _IS_KNOWN = getattr(ResponseHeaders({"Vary": "x"}), "_store", None) == {"vary": 
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: HttpResponseBase) -> None:
     """:meth:`RequestGuard.finish` done to a response."""
-    if _IS_KNOWN:
-        held = response.headers._store
-        marks = requests.plain_marks(environ)
-        if marks is None:
-            if [*held.values()][2:] == requests.refused_with(environ):
-                return  # the refusal is as it was made
-        elif "vary" not in held and "cache-control" not in held:
-            held["cache-control"], held["vary"] = marks
-            return
+    held = response.headers._store if _IS_KNOWN else {}
+    marks = requests.plain_marks(environ)
+    if marks is None:
+        if (refused := requests.refused_with(environ)) is not None:
+            # It is in our own log, by its reason: Django would warn of every stranger's attempt. It may report errors.
+            response._has_been_logged = response.status_code < 500  # type: ignore[attr-defined]
+            if [*held.values()][2:] == refused:
+                return  # it is as it was made
+    elif _IS_KNOWN and "vary" not in held and "cache-control" not in held:
+        held["cache-control"], held["vary"] = marks
+        return
     cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
     set_headers(response, requests.finish(environ, cache_control, vary))
 

@@ -99,8 +99,6 @@ def _refusal(requests: RequestGuard, request: HttpRequest, error: AuthError) -> 
     sent = b"" if request.META["REQUEST_METHOD"] == "HEAD" else body
     response = HttpResponse(sent, content_type=headers[0][1], status=status)
     set_headers(response, headers[1:])
-    # It is in our own log, by its reason: Django would warn of every stranger's attempt. Its errors it may report.
-    response._has_been_logged = status < 500  # type: ignore[attr-defined]
     return response
 
 
