@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -134,6 +135,8 @@ urlpatterns = [
     path("paged", cache_page(60)(require_scopes("users:read")(seen))),
     path("paged-class", cache_page(60)(Guarded.as_view())),
     path("paged-within", require_scopes("users:read")(cache_page(60)(seen))),
+    path("paged-within-async", require_scopes("users:read")(cache_page(60)(seen_async))),
+    path("paged-around-and-within", cache_page(60)(require_scopes("users:read")(cache_page(60)(seen)))),
     path("open", seen),
     path("read", require_scopes("users:read")(seen)),
     path("read-async", require_scopes("users:read")(seen_async)),
@@ -397,6 +400,47 @@ def test_a_cache_within_the_guard_keeps_what_it_is_told_to(http: Client) -> None
     text = issue()
     assert http.get("/paged-within", headers=bearer(text)).headers["Expires"]
     assert http.get("/paged-within").status_code == 401
+
+
+CACHES_ABOVE = [f"django.middleware.cache.{name}" for name in ("UpdateCacheMiddleware", "FetchFromCacheMiddleware")]
+
+
+@pytest.mark.parametrize("url", ["/paged-within", "/paged-within-async", "/paged-around-and-within", "/read", "/class"])
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_a_cache_for_the_whole_site_gives_nothing_out(http: Client, url: str, above: int) -> None:
+    """Nor does one within, which keeps things under the same names."""
+    cache.clear()
+    order = [*CACHES_ABOVE[:above], *settings.MIDDLEWARE, *CACHES_ABOVE[above:]]
+    first, other = bearer(issue()), bearer(issue())
+    with override_settings(MIDDLEWARE=order):
+        for _ in range(2):
+            for headers, status in ((first, 200), (other, 200), (bearer("x"), 401), ({}, 401)):
+                assert http.get(url, headers=headers).status_code == status
+        get_issuer().revoke(first["Authorization"].split("_")[1], actor="tests")
+        assert http.get(url, headers=first).status_code == 401
+        # What is nobody's in particular goes on to be kept.
+        assert http.get("/public").headers["Expires"]
+
+
+def test_a_cache_above_may_keep_an_answer_after_which_uses_are_written(http: Client) -> None:
+    cache.clear()
+    usage = service().requests.guard.usage
+    assert usage is not None
+    with override_settings(MIDDLEWARE=[*CACHES_ABOVE, *settings.MIDDLEWARE]):
+        usage.due.add("some token")
+        answers = [http.get("/public") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[1].headers["Expires"]
+    assert not usage.due
+
+
+def test_an_error_after_a_refusal_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    def fails_if_refused(request: HttpRequest) -> HttpResponse:
+        raise KeyError(require_scopes("users:read")(seen)(request).status_code)
+
+    with override_settings(ROOT_URLCONF=(path("", fails_if_refused),)):
+        assert Client(raise_request_exception=False).get("/").status_code == 500
+    assert [record.name for record in caplog.records if record.levelno >= logging.ERROR] == ["django.request"]
 
 
 def test_what_was_told_to_nobody_in_particular_may_be_cached_by_all(http: Client) -> None:

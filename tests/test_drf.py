@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
 from django.urls import path
+from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_page
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.views import SpectacularAPIView
@@ -102,6 +103,15 @@ class OwnOptions(View):
         return Response("secrets")
 
 
+class PagedWithin(View):
+    required_scopes = "users:read"
+    schema = None
+
+    @method_decorator(cache_page(60))
+    def get(self, request: Request) -> Response:
+        return Response({"auth": request.auth.client_name})
+
+
 class Reads(HasScopes):
     required_scopes = "users:read"
 
@@ -178,6 +188,7 @@ urlpatterns = [
     path("throttled", with_permission(AllowAny, throttle_classes=(PerToken,))),
     path("public", with_permission()),
     path("paged", cache_page(60)(with_permission(schema=None))),
+    path("paged-within", PagedWithin.as_view()),
     path("nothing-named", with_permission(HasScopes, __qualname__="NothingNamed", schema=None)),
 ]
 urlpatterns.append(path("schema", OwnSchema.as_view(serve_public=False)))
@@ -278,6 +289,15 @@ def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     caller("users:read").get("/own-options", HTTP_ACCEPT="nothing/known")  # what is not ours, Django reports
     assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["django.request"]
+
+
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_a_cache_for_the_whole_site_gives_nothing_out(above: int) -> None:
+    cache.clear()
+    caches = [f"django.middleware.cache.{name}" for name in ("UpdateCacheMiddleware", "FetchFromCacheMiddleware")]
+    with override_settings(MIDDLEWARE=[*caches[:above], *settings.MIDDLEWARE, *caches[above:]]):
+        for api, status in ((caller("users:read"), 200), (caller("groups:read"), 403), (caller(), 401), (wrong(), 401)):
+            assert [api.get("/paged-within").status_code for _ in range(2)] == [status] * 2
 
 
 def test_what_is_asked_is_noted_as_used() -> None:

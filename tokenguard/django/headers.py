@@ -27,7 +27,8 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
     if marks is None:
         if (refused := requests.refused_with(environ)) is not None:
             # It is in our own log, by its reason: Django would warn of every stranger's attempt. It may report errors.
-            response._has_been_logged = response.status_code < 500  # type: ignore[attr-defined]
+            if response.status_code < 500:
+                response._has_been_logged = True  # type: ignore[attr-defined]
             if [*held.values()][2:] == refused:
                 return  # it is as it was made
     elif _IS_KNOWN and "vary" not in held and "cache-control" not in held:

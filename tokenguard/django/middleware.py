@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -117,22 +117,30 @@ async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:
 
 
 def _call_after(response: HttpResponseBase, requests: RequestGuard) -> None:
-    """When the answer has been sent, write down what is due of the tokens' use, outside of any transaction."""
     # A receiver of Django's signal that says so would cost the requests too that have nothing to write.
-    close = response.close
+    response._resource_closers.append(_AfterResponse(requests))  # type: ignore[attr-defined]
 
-    def close_after() -> None:
-        try:
-            if not requests.guard.store.in_transaction:
-                requests.after_response()
-                # As Django will do, but for its test client.
-                for connection in connections.all(initialized_only=True):
-                    if not connection.in_atomic_block:
-                        connection.close_if_unusable_or_obsolete()
-        finally:
-            close()
 
-    response.close = close_after  # type: ignore[method-assign]
+class _AfterResponse:
+    """Called when an answer has been sent: writes down what is due of the tokens' use, outside of any transaction.
+
+    It is pickled as something that does nothing: a cache may keep the answer, and that is to be sent by others.
+    """
+
+    def __init__(self, requests: RequestGuard) -> None:
+        self._requests = requests
+
+    def __call__(self) -> None:
+        if self._requests.guard.store.in_transaction:
+            return
+        self._requests.after_response()
+        # As Django will do, but for its test client.
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (bool,)
 
 
 def _identify(request: HttpRequest, requests: RequestGuard) -> Identity | None:

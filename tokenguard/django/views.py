@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -122,11 +122,18 @@ def _check(requirement: Requirement, requests: RequestGuard) -> None:
 
 def keep_out_of_caches(request: HttpRequest) -> None:
     """Whatever is answered is given out to nobody else."""
-    # Where cache_page stands around the guard, it would give the answer out again without a look at the token; and the
-    # headers that tell a cache are set further out. So it is told in its own way, if it has had a look at the request:
-    # one attribute more than most requests have is what makes Python keep all of them in a dictionary.
-    if hasattr(request, "_cache_update_cache"):
-        request._cache_update_cache = False
+    # Where a cache stands around the guard, it would give the answer out again without a look at the token; and the
+    # headers that tell it are set further out. So it is told in its own way, if it has had a look at the request. For
+    # good: another cache within, which would say otherwise, may keep things where the one around finds them.
+    if getattr(request, "_cache_update_cache", False):
+        kind: Any = type(request)
+        request.__class__ = _kept_out_of_caches(kind)
+
+
+@lru_cache
+def _kept_out_of_caches(kind: Any) -> Any:
+    never = property(lambda request: False, lambda request, value: None)
+    return type(kind.__name__, (kind,), {"_cache_update_cache": never, "__module__": kind.__module__})
 
 
 class TokenRequiredMixin(View):
