@@ -6,7 +6,7 @@ Frameworks call :class:`RequestGuard` and translate its refusals; they decide no
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
@@ -117,8 +117,9 @@ class RequestGuard:
 
         They tell caches what they must know, and of a refusal, however it is worded, the challenge.
         """
-        outcome = self._remembered(environ)
-        if outcome is None:
+        outcome: Outcome | None = environ.get(OUTCOME)
+        # Also where the credential is not there any more: the answer was made with it.
+        if outcome is None or outcome[0] is not self:
             return []
         _, sources, result, stage = outcome
         if isinstance(result, AuthError):
@@ -161,8 +162,7 @@ class RequestGuard:
         if type(answer) is environ.get("wsgi.file_wrapper"):
             self.after_response()
             return answer
-        closing: Iterable[bytes] = ClosingIterator(answer, [self.after_response])
-        return closing
+        return _Attended(answer, self.after_response)
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
@@ -228,6 +228,21 @@ class RequestGuard:
         if outcome[1].cell_contents == (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")):
             return outcome
         return outcome if outcome[1] == self.scheme.sources(environ) else None
+
+
+class _Attended(ClosingIterator):
+    """An answer that calls ``after`` at its end, and when it is closed: not every server does that."""
+
+    def __init__(self, answer: Iterable[bytes], after: Callable[[], None]) -> None:
+        super().__init__(answer, [after])
+        self._after = after
+
+    def __next__(self) -> bytes:
+        try:
+            return super().__next__()
+        except StopIteration:
+            self._after()
+            raise
 
 
 def _log_refusal(level: int, error: AuthError, address: str | None) -> None:

@@ -83,9 +83,9 @@ def _start_stamped(
     stamp: Callable[[], tuple[str, str]],
     status: str,
     headers: list[tuple[str, str]],
-    exc_info: Any = None,
+    *exc_info: Any,
 ) -> Callable[[bytes], object]:
-    return start_response(status, [*headers, stamp()], exc_info)
+    return start_response(status, [*headers, stamp()], *exc_info)
 
 
 class TokenGuardMiddleware:
@@ -140,11 +140,13 @@ class TokenGuardMiddleware:
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             if is_plain and says_nothing_of_caching(headers):
-                return start_response(status, [*headers, *requests.scheme.plain_marks], exc_info)
-            marked = finished(requests, environ, headers)
-            # Also where a guard within has the last word.
-            marked = _replaced(marked, requests.scheme.marks(*_said_to_caches(marked)))
-            return start_response(status, marked, exc_info)
+                marked = [*headers, *requests.scheme.plain_marks]
+            else:
+                marked = finished(requests, environ, headers)
+                # Also where a guard within has the last word.
+                marked = _replaced(marked, requests.scheme.marks(*_said_to_caches(marked)))
+            # Not every middleware around takes what is hardly ever there.
+            return start_response(status, marked) if exc_info is None else start_response(status, marked, exc_info)
 
         try:
             body = self.app(environ, start)

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
+from werkzeug.datastructures import Headers
 
 from ..backends import open_store
 from ..cli import command_tree
@@ -23,7 +24,7 @@ from ..store import Store
 from ..wsgi import finished
 from .metadata import add_metadata
 from .signals import signalling_hooks
-from .views import FINISHED, check, check_views, service
+from .views import check, check_views, environ_at_hand, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -65,8 +66,7 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.before_request(_FirstRequest(app))
-        # Last of all that is done to an answer, and where its headers are a list, to which it costs least to add some.
-        app.wsgi_app = _finishing(app.wsgi_app, built.requests)  # type: ignore[assignment, method-assign]
+        _finish_answers(app, built.requests)
         add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
@@ -113,18 +113,44 @@ def _given(app: Flask) -> dict[str, Any]:
     return given
 
 
+def _finish_answers(app: Flask, requests: RequestGuard) -> None:
+    """Give all answers the headers that they need, last of all that is done to them."""
+    kind = type(app)
+    if "wsgi_app" in vars(app) or (kind.wsgi_app, kind.request_context) != (Flask.wsgi_app, Flask.request_context):
+        # What stands around Flask already may hand on another environ, in which the outcome is.
+        app.process_response = _processing(app.process_response, requests)  # type: ignore[method-assign]
+    else:
+        # Where the headers are a list it costs least to add some: Werkzeug has a look at each, twice.
+        app.wsgi_app = _finishing(app.wsgi_app, requests)  # type: ignore[assignment, method-assign]
+
+
+def _processing(process: Callable[..., Response], requests: RequestGuard) -> Callable[..., Response]:
+    stamp = requests.scheme.form.stamp
+
+    def process_response(*arguments: Any) -> Response:  # as many as this version of Flask hands over
+        response = process(*arguments)
+        fields = finished(requests, environ_at_hand(), [*response.headers])
+        response.headers = Headers(fields if stamp is None else [*fields, stamp()])
+        if requests.due:
+            if response.direct_passthrough:
+                requests.after_response()  # such an answer, of a file, is never closed
+            else:
+                response.call_on_close(requests.after_response)
+        return response
+
+    return process_response
+
+
 def _finishing(application: WSGIApplication, requests: RequestGuard) -> WSGIApplication:
-    """``application``, the ``wsgi_app`` of one that is guarded: all of its answers have the headers that they need."""
     guard, stamp = requests.guard, requests.scheme.form.stamp
 
     def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[FINISHED] = id(environ)
-
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             marked = finished(requests, environ, headers)
             if stamp is not None:
                 marked = [*marked, stamp()]
-            return start_response(status, marked, exc_info)
+            # Not every middleware around takes what is hardly ever there.
+            return start_response(status, marked) if exc_info is None else start_response(status, marked, exc_info)
 
         try:
             body = application(environ, start)

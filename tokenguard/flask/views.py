@@ -10,7 +10,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask import Flask, Response, current_app, has_request_context, request
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
@@ -20,7 +19,7 @@ from ..http import is_preflight
 from ..identity import Identity
 from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
-from ..wsgi import finished, to_headers
+from ..wsgi import to_headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
 # Where check_views finds what a function asks for, and the guarded functions that were made of it.
 _REQUIREMENT = "__tokenguard_requirement__"
 _GUARDED_FORMS = "__tokenguard_guarded_forms__"
-
-#: Which environ the answer is finished for: what stands between may have made another one of it.
-FINISHED = "tokenguard.flask.finished"
-# Where an application has that its answers are finished by Flask too.
-_SEEN_TO = "tokenguard.copies"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,29 +112,7 @@ def guard_needed(app: App, what: str) -> Service:
 def environ_at_hand() -> WSGIEnvironment:
     """The current request's. The object behind Flask's proxy: to ask the proxy itself takes five times as long."""
     environ: WSGIEnvironment = request._get_current_object().environ  # type: ignore[attr-defined]
-    if environ.get(FINISHED) != id(environ):
-        _see_to_copies(environ)
     return environ
-
-
-def _see_to_copies(environ: WSGIEnvironment) -> None:
-    """Have answers finished by Flask too: what stands before it hands on copies, of whose outcome nobody there knows.
-
-    Or there is nothing before it, as in a test.
-    """
-    environ[FINISHED] = id(environ)
-    app, requests = _app_at_hand(), service().requests
-    if _SEEN_TO in app.extensions:
-        return
-    app.extensions[_SEEN_TO] = True
-    process = app.process_response
-
-    def finish(*arguments: Any) -> Response:  # as many as this version of Flask hands over
-        response = process(*arguments)
-        response.headers = Headers(finished(requests, environ_at_hand(), [*response.headers]))
-        return response
-
-    app.process_response = finish  # type: ignore[assignment, method-assign]
 
 
 def _app_at_hand() -> Flask:
@@ -164,7 +136,10 @@ def check(requirement: Requirement) -> Response | None:
         forget(error)
         del environ
         raise
-    return _refusal(requests, decided) if isinstance(decided, AuthError) else None
+    if isinstance(decided, AuthError):
+        del environ  # an error handler is given the traceback, with this frame in it
+        return _refusal(requests, decided)
+    return None
 
 
 def _refusal(requests: RequestGuard, error: AuthError) -> Response:
