@@ -35,7 +35,7 @@ from rest_framework.views import APIView, exception_handler
 from rest_framework.viewsets import GenericViewSet
 
 from tokenguard import Conditions, Identity, StoreUnavailable
-from tokenguard.django import get_issuer, get_store, token_authenticated, token_refused
+from tokenguard.django import get_issuer, get_store, require_token, token_authenticated, token_refused
 from tokenguard.django.conf import service
 from tokenguard.django.rest_framework import (
     HasScopes,
@@ -189,6 +189,7 @@ urlpatterns = [
     path("public", with_permission()),
     path("paged", cache_page(60)(with_permission(schema=None))),
     path("paged-within", PagedWithin.as_view()),
+    path("paged-within-guarded", require_token(PagedWithin.as_view())),
     path("nothing-named", with_permission(HasScopes, __qualname__="NothingNamed", schema=None)),
 ]
 urlpatterns.append(path("schema", OwnSchema.as_view(serve_public=False)))
@@ -292,12 +293,17 @@ def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("above", [0, 1, 2])
-def test_a_cache_for_the_whole_site_gives_nothing_out(above: int) -> None:
+@pytest.mark.parametrize("url", ["/paged-within", "/paged-within-guarded"])
+def test_a_cache_for_the_whole_site_gives_nothing_out(above: int, url: str) -> None:
     cache.clear()
     caches = [f"django.middleware.cache.{name}" for name in ("UpdateCacheMiddleware", "FetchFromCacheMiddleware")]
     with override_settings(MIDDLEWARE=[*caches[:above], *settings.MIDDLEWARE, *caches[above:]]):
-        for api, status in ((caller("users:read"), 200), (caller("groups:read"), 403), (caller(), 401), (wrong(), 401)):
-            assert [api.get("/paged-within").status_code for _ in range(2)] == [status] * 2
+        issued, first = get_issuer().issue("billing", "users:read", actor="tests"), caller()
+        first.credentials(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}")
+        for api, status in ((first, 200), (caller("groups:read"), 403), (caller(), 401), (wrong(), 401)):
+            assert [api.get(url).status_code for _ in range(2)] == [status] * 2
+        get_issuer().revoke(issued.token.id, actor="tests")
+        assert first.get(url).status_code == 401
 
 
 def test_what_is_asked_is_noted_as_used() -> None:

@@ -54,7 +54,7 @@ class TokenAuthentication(BaseAuthentication):
         identity = get_identity(asked)
         if identity is None:
             return None
-        keep_out_of_caches(asked)  # whatever the permissions are, the answer is for this caller
+        _keep_out_of_caches(request)  # whatever the permissions are, the answer is for this caller
         return self.get_user(identity), identity
 
     def get_user(self, identity: Identity) -> Any:
@@ -103,7 +103,7 @@ class HasToken(BasePermission):
         if requirement is None:
             raise PermissionDenied
         requests = guard_of(asked)
-        keep_out_of_caches(asked)
+        _keep_out_of_caches(request)
         if requests.wave_through(asked.META, requirement) is None:
             error = judge(requirement, asked).objection(asked.META, requirement)
             if isinstance(error, _LEFT_TO_OTHERS):
@@ -179,6 +179,13 @@ class _Prepared(BaseRenderer):
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         return self.body
+
+
+def _keep_out_of_caches(request: Request) -> None:
+    if hasattr(request._request, "_cache_update_cache"):
+        # A cache around one of the view's methods looks at the framework's request.
+        for each in (request._request, request):
+            keep_out_of_caches(each)
 
 
 def _admit(requests: RequestGuard, request: Request, view: Any, requirement: Requirement) -> None:

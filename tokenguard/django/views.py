@@ -125,8 +125,8 @@ def keep_out_of_caches(request: HttpRequest) -> None:
     # Where a cache stands around the guard, it would give the answer out again without a look at the token; and the
     # headers that tell it are set further out. So it is told in its own way, if it has had a look at the request. For
     # good: another cache within, which would say otherwise, may keep things where the one around finds them.
-    if getattr(request, "_cache_update_cache", False):
-        kind: Any = type(request)
+    kind: Any = type(request)
+    if hasattr(request, "_cache_update_cache") and "_cache_update_cache" not in vars(kind):
         request.__class__ = _kept_out_of_caches(kind)
 
 
