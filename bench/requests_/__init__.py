@@ -27,7 +27,7 @@ checked before. Each turn begins with two requests that are not counted: what a 
 a feed that is to be read, falls into these. Turns are repeated if the operating system gave the processor to another
 process meanwhile.
 Statements are those that SQLite was asked to run for {counted} requests, the median of {counts} times: what is done
-once a second, or once a minute, is not among them.
+once a second, or once a minute, is not among them, unless the uses of many tokens become due just then.
 
 * *floor*: a guard written by hand for this one view: the token's SHA-256 is looked up in a dictionary, the scope in a
   frozenset, the caller is put into the environ, and `Vary` and `Cache-Control` are set. It checks nothing else, and
