@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,11 @@ from .conftest import KEY, OTHER_KEY, StoppedClock
 from .services.common import CATALOG
 
 
-def make_app(guard: TokenGuard | None = None, **config: Any) -> Flask:
+def make_app(guard: TokenGuard | None = None, *, around: Callable[[Flask], None] | None = None, **config: Any) -> Flask:
+    """Guarded; ``around`` is what is done to the application before that."""
     app = Flask(__name__)
+    if around is not None:
+        around(app)
     app.config.update({"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://"})
     app.config.update({"TOKENGUARD_SCOPES": CATALOG} | config)
     (guard or TokenGuard()).init_app(app)
@@ -621,11 +625,7 @@ def test_a_token_that_was_not_asked_for_is_used_all_the_same(app: Flask) -> None
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_stands_around_the_application_may_hand_on_a_copy_of_the_environ(when: str) -> None:
-    app = Flask(__name__)
-    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
-    if when == "before":
-        hand_on_copies(app)
-    TokenGuard(app)
+    app = make_app(around=hand_on_copies if when == "before" else None)
     if when == "after":
         hand_on_copies(app)
     app.add_url_rule("/", "index", require_token(lambda: "here"))
@@ -646,10 +646,7 @@ def hand_on_copies(app: Flask) -> None:
 
 
 def test_who_calls_may_be_asked_last_of_all() -> None:
-    app = Flask(__name__)
-    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
-    hand_on_copies(app)
-    TokenGuard(app)
+    app = make_app(around=hand_on_copies)
     app.add_url_rule("/", "index", lambda: "here")
 
     @app.after_request
@@ -719,19 +716,19 @@ def test_what_flask_says_of_the_session_stays(app: Flask) -> None:
     assert answer.headers["Cache-Control"] == "private"
 
 
-def test_an_answer_may_be_begun_when_flask_is_done_with_it(app: Flask) -> None:
-    app = Flask(__name__)
-    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
-    inner = app.wsgi_app
+def test_an_answer_may_be_begun_when_flask_is_done_with_it() -> None:
+    def buffer(app: Flask) -> None:
+        inner = app.wsgi_app
 
-    def buffered(environ: Any, start: Any) -> Any:
-        begun: list[Any] = []
-        body = list(inner(environ, lambda *said: begun.append(said)))
-        start(*begun[0])
-        return body
+        def buffered(environ: Any, start: Any) -> Any:
+            begun: list[Any] = []
+            body = list(inner(environ, lambda *said: begun.append(said)))
+            start(*begun[0])
+            return body
 
-    app.wsgi_app = buffered  # type: ignore[method-assign]
-    TokenGuard(app)
+        app.wsgi_app = buffered  # type: ignore[method-assign]
+
+    app = make_app(around=buffer)
     app.add_url_rule("/", "index", require_token(lambda: "here"))
     app.add_url_rule("/open", "open", lambda: str(bool(get_identity())))
     for path in ("/", "/open"):

@@ -78,13 +78,14 @@ def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartRespons
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def _start_stamped(
+def start_stamped(
     start_response: StartResponse,
     stamp: Callable[[], tuple[str, str]],
     status: str,
     headers: list[tuple[str, str]],
     *exc_info: Any,
 ) -> Callable[[bytes], object]:
+    """``start_response``, for answers of which each has a name."""
     return start_response(status, [*headers, stamp()], *exc_info)
 
 
@@ -120,7 +121,7 @@ class TokenGuardMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         requests = self.requests
         if self._stamp is not None:
-            start_response = partial(_start_stamped, start_response, self._stamp)
+            start_response = partial(start_stamped, start_response, self._stamp)
         if self._has_metadata and (answer := requests.scheme.metadata(environ)) is not None:
             return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):

@@ -21,7 +21,7 @@ from ..request import RequestGuard
 from ..scopes import Requirement
 from ..service import Service
 from ..store import Store
-from ..wsgi import finished
+from ..wsgi import finished, start_stamped
 from .metadata import add_metadata
 from .signals import signalling_hooks
 from .views import check, check_views, environ_at_hand, service
@@ -145,10 +145,11 @@ def _finishing(application: WSGIApplication, requests: RequestGuard) -> WSGIAppl
     guard, stamp = requests.guard, requests.scheme.form.stamp
 
     def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if stamp is not None:
+            start_response = partial(start_stamped, start_response, stamp)
+
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             marked = finished(requests, environ, headers)
-            if stamp is not None:
-                marked = [*marked, stamp()]
             # Not every middleware around takes what is hardly ever there.
             return start_response(status, marked) if exc_info is None else start_response(status, marked, exc_info)
 
