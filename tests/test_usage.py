@@ -121,6 +121,18 @@ def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: C
     assert (requests(store, quiet), requests(store, busy)) == (2, 3)
 
 
+def test_tokens_that_are_always_in_use_are_soon_written_together(world: World, store: CountingStore) -> None:
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(20)]
+    for _ in range(5 * 60):
+        for issued in many:
+            world.use(issued)
+            world.clock.move(0.05)
+    assert len(store.writes) <= len(many) + 4 * 2
+    world.usage.write(everything=True)
+    assert [requests(store, issued) for issued in many] == [300] * len(many)
+
+
 def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, store: CountingStore) -> None:
     client = world.client()
     issued = world.issue(client=client.id)

@@ -1,9 +1,10 @@
 """What this process has seen of tokens' use, until it is written down.
 
 The first use that is a minute newer than the one on record is written after the response, together with whatever
-else has waited for a minute: at most one write a minute for a token and process. What a process holds when it ends
-is written at its exit; one that is killed loses a minute's counts at most, and the time of a last use that was less
-than a minute newer than the one on record.
+else has waited for a minute, or will have in a second: about one write a minute for a token and process, and tokens
+that are always in use soon have theirs in common. What a process holds when it ends is written at its exit; one that
+is killed loses a minute's counts at most, and the time of a last use that was less than a minute newer than the one
+on record.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ log = logging.getLogger("tokenguard")
 MAX_WAITING = 10_000
 #: When a write that failed is tried again.
 RETRY_AFTER = 5 * SECOND
+#: What becomes due within this time is written together, and so becomes due together from then on.
+TOGETHER = SECOND
 #: Seconds before each attempt to write what a process holds when it ends.
 PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
 #: Who records what nobody did.
@@ -138,11 +141,11 @@ class UsageLog:
         due = [self.due.pop() for _ in range(len(self.due))]
         if everything or len(self._waiting) > MAX_WAITING:
             return list(self._waiting)
-        if at - self._looked_at < USE_INTERVAL:
+        if at - self._looked_at < TOGETHER:  # a look at all of them has its price
             return [token_id for token_id in due if token_id in self._waiting]
-        # Once a minute also for those that were not used again: a look at all of them has its price.
         self._looked_at = at
-        return [token_id for token_id, using in self._waiting.items() if at >= using.due_at]
+        # Also those that were not used again.
+        return [token_id for token_id, using in self._waiting.items() if at + TOGETHER >= using.due_at]
 
     def _take(self, token_ids: Iterable[str], at: int) -> list[tuple[Using, NewUse]]:
         """What waits of these tokens, which wait no more; their next use is looked at."""
