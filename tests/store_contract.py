@@ -360,6 +360,24 @@ class StoreContract:
         assert filled.use_by_day("B" * 16) == {}
         assert filled.use_by_day(TOKEN.id) == {7: 1}
 
+    def test_uses_of_many_tokens_are_written_together(self, filled: Store) -> None:
+        with filled.transaction() as tx:
+            for number in range(300):
+                tx.put_token(replace(TOKEN, id=f"{number:016}"), change())
+        for known in (200, 300):  # some, and then these and some more
+            uses = [new_use(500 + known, d7=number, d8=1) for number in range(known)]
+            uses = [use._replace(token_id=f"{number:016}") for number, use in enumerate(uses)]
+            assert filled.record_uses(uses) == set()
+        assert [filled.use_by_day(f"{number:016}") for number in (0, 199, 200, 299)] == [
+            {7: 0, 8: 2},
+            {7: 398, 8: 2},
+            {7: 200, 8: 1},
+            {7: 299, 8: 1},
+        ]
+        found = filled.find(f"{299:016}")
+        assert found is not None
+        assert found.last_used_at == 800
+
     def test_threads_that_write_uses_at_once_lose_none(self, filled: Store) -> None:
         def write(number: int) -> None:
             for turn in range(10):

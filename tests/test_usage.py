@@ -290,6 +290,21 @@ def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypat
     assert [requests(store, issued) for issued in many] == [3, 3, 3]
 
 
+def test_no_more_than_so_many_are_written_at_once(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
+    client = world.client()
+    busy, *many = (world.issue(client=client.id) for _ in range(5))
+    for issued in [busy, *many] * 2:
+        world.use(issued)
+    for _ in range(3):
+        world.clock.move(60)
+        world.use(busy)
+    assert [len(ids) for ids in store.writes[5:]] == [2, 2, 2]
+    assert [requests(store, issued) for issued in many] == [2, 2, 2, 2]
+
+
 def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
     issued = world.issue()
 

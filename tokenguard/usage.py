@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
@@ -34,6 +35,8 @@ MAX_WAITING = 10_000
 RETRY_AFTER = 5 * SECOND
 #: What becomes due within this time is written together, and so becomes due together from then on.
 TOGETHER = SECOND
+#: How many tokens' uses are written together at most, as whoever writes them answers nobody meanwhile.
+MANY_WRITTEN = 1000
 #: Seconds before each attempt to write what a process holds when it ends.
 PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
 #: Who records what nobody did.
@@ -145,7 +148,8 @@ class UsageLog:
             return [token_id for token_id in due if token_id in self._waiting]
         self._looked_at = at
         # Also those that were not used again.
-        return [token_id for token_id, using in self._waiting.items() if at + TOGETHER >= using.due_at]
+        ready = (token_id for token_id, using in self._waiting.items() if at + TOGETHER >= using.due_at)
+        return list(islice(ready, MANY_WRITTEN))
 
     def _take(self, token_ids: Iterable[str], at: int) -> list[tuple[Using, NewUse]]:
         """What waits of these tokens, which wait no more; their next use is looked at."""

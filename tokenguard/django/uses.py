@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F
+from django.db.models import Model
 
 from ..databases import USE_LOCK_TIMEOUT
 from ..records import NewUse, merge_use
@@ -34,12 +34,10 @@ def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse]) -> set[s
         _add_missing(alias, [merge_use(None, by_id[token_id]) for token_id in tokens])
     rows = models.Use._base_manager.using(alias).filter(pk__in=tokens)
     locked = [load(KnownUse, row) for row in rows.select_for_update(skip_locked=True).values_list(*columns(KnownUse))]
-    for use in sorted(locked, key=lambda use: use.token_id):
-        new = by_id[use.token_id]
-        _replace(alias, merge_use(use, new))
-        for day, requests in sorted(new.requests.items()):
-            _count(alias, use.token_id, day, requests)
-    return set(tokens) - {use.token_id for use in locked}
+    _replace(alias, [merge_use(use, by_id[use.token_id]) for use in locked])
+    written = sorted(use.token_id for use in locked)
+    _count(alias, [by_id[token_id] for token_id in written])
+    return set(tokens).difference(written)
 
 
 def _add_missing(alias: str, uses: list[KnownUse]) -> None:
@@ -47,13 +45,25 @@ def _add_missing(alias: str, uses: list[KnownUse]) -> None:
     models.Use._base_manager.using(alias).bulk_create([models.Use(**dump(use)) for use in uses], ignore_conflicts=True)
 
 
-def _replace(alias: str, use: KnownUse) -> None:
-    values = dump(use)
-    models.Use._base_manager.using(alias).filter(pk=values.pop("token_id")).update(**values)
+def _replace(alias: str, uses: list[KnownUse]) -> None:
+    _put(alias, [models.Use(**dump(use)) for use in uses], ["token_id"], ["last_used_at", "address", "scopes"])
 
 
-def _count(alias: str, token_id: str, day: int, requests: int) -> None:
-    # Whoever has the row of the use has these too, so nobody waits here.
-    days = models.UseDay._base_manager.using(alias)
-    if not days.filter(token_id=token_id, day=day).update(requests=F("requests") + requests):
-        days.bulk_create([models.UseDay(token_id=token_id, day=day, requests=requests)])
+def _count(alias: str, uses: list[NewUse]) -> None:
+    # Whoever has the row of the use has these too, so nobody waits here, and what is read holds until it is written.
+    days = {day for use in uses for day in use.requests}
+    rows = models.UseDay._base_manager.using(alias).filter(token_id__in=[use.token_id for use in uses], day__in=days)
+    known = {(token_id, day): requests for token_id, day, requests in rows.values_list("token_id", "day", "requests")}
+    counted = [
+        models.UseDay(token_id=use.token_id, day=day, requests=requests + known.get((use.token_id, day), 0))
+        for use in uses
+        for day, requests in sorted(use.requests.items())
+    ]
+    _put(alias, counted, ["token_id", "day"], ["requests"])
+
+
+def _put(alias: str, items: Sequence[Model], key: list[str], fields: list[str]) -> None:
+    """Insert these, or set their ``fields`` where they are there already."""
+    if items:
+        manager = type(items[0])._base_manager.using(alias)
+        manager.bulk_create(items, update_conflicts=True, unique_fields=key, update_fields=fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, union_all, update
+from sqlalchemy import Connection, Table, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..records import NewUse, merge_use
@@ -28,13 +28,10 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))
     locked = _lock(connection, used)
     # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
-    written = {token_id for token_id in sorted(tokens - used) if _add(connection, merge_use(None, by_id[token_id]))}
-    for token_id, known in locked.items():
-        _replace(connection, merge_use(known, by_id[token_id]))
-    written |= locked.keys()
-    for token_id in sorted(written):
-        for day, requests in sorted(by_id[token_id].requests.items()):
-            _count(connection, token_id, day, requests)
+    added = _add(connection, [merge_use(None, by_id[token_id]) for token_id in sorted(tokens - used)])
+    _replace(connection, [merge_use(known, by_id[token_id]) for token_id, known in locked.items()])
+    written = added | locked.keys()
+    _count(connection, [by_id[token_id] for token_id in sorted(written)])
     return tokens - written
 
 
@@ -44,23 +41,32 @@ def _lock(connection: Connection, token_ids: Collection[str]) -> dict[str, Use]:
     return {use.token_id: use for use in uses}
 
 
-def _add(connection: Connection, use: Use) -> bool:
-    # False if another process was first with the very first use; what it did not see is added later.
-    statement = _insert(connection)(use_table).values(dump(use)).on_conflict_do_nothing()
-    return connection.execute(statement.returning(use_table.c.token_id)).first() is not None
+def _add(connection: Connection, uses: Sequence[Use]) -> set[str]:
+    """Those that were added. If another process was first with a very first use, what it did not see is added later."""
+    statement = _insert(connection, use_table).on_conflict_do_nothing().returning(use_table.c.token_id)
+    return set(connection.scalars(statement, [dump(use) for use in uses])) if uses else set()
 
 
-def _replace(connection: Connection, use: Use) -> None:
-    row = dump(use)
-    connection.execute(update(use_table).where(use_table.c.token_id == use.token_id).values(row))
+def _replace(connection: Connection, uses: Sequence[Use]) -> None:
+    statement = _insert(connection, use_table)
+    new = {column.name: statement.excluded[column.name] for column in use_table.c if not column.primary_key}
+    if uses:
+        statement = statement.on_conflict_do_update(index_elements=["token_id"], set_=new)
+        connection.execute(statement, [dump(use) for use in uses])
 
 
-def _count(connection: Connection, token_id: str, day: int, requests: int) -> None:
+def _count(connection: Connection, uses: Sequence[NewUse]) -> None:
     # Whoever has the row of the use has these too, so nobody waits here.
-    statement = _insert(connection)(use_day_table).values(token_id=token_id, day=day, requests=requests)
-    more = {"requests": use_day_table.c.requests + requests}
-    connection.execute(statement.on_conflict_do_update(index_elements=["token_id", "day"], set_=more))
+    statement = _insert(connection, use_day_table)
+    more = {"requests": use_day_table.c.requests + statement.excluded.requests}
+    rows = [
+        {"token_id": use.token_id, "day": day, "requests": requests}
+        for use in uses
+        for day, requests in sorted(use.requests.items())
+    ]
+    if rows:
+        connection.execute(statement.on_conflict_do_update(index_elements=["token_id", "day"], set_=more), rows)
 
 
-def _insert(connection: Connection) -> Any:
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+def _insert(connection: Connection, table: Table) -> Any:
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
