@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .fixtures import SCOPE, SCOPES, SIGNING_KEY
-from .requests_.wsgi_apps import floor, known
+from .requests_.by_hand import remembered
+from .requests_.wsgi_apps import floor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,7 +23,7 @@ OPTIONS: dict[str, Any] = {"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES}
 
 def _dispatching(bare: WSGIApplication, guarded: WSGIApplication) -> WSGIApplication:
     """One application of all, so that the same workers answer."""
-    paths = {"/bare": bare, "/floor": floor(bare, known(os.environ.get(TOKEN, ""))), "/guarded": guarded}
+    paths = {"/bare": bare, "/floor": floor(bare, remembered(os.environ.get(TOKEN, ""))), "/guarded": guarded}
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return paths[environ["PATH_INFO"]](environ, start_response)

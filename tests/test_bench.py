@@ -41,7 +41,8 @@ main()
 def test_every_framework_is_measured_beside_its_floor(said: str, framework: str) -> None:
     table = said.partition(f"| {framework}: bare takes ")[2].partition("\n\n")[0]
     statements = dict(re.findall(r"^\| ([^|]+) \|[^|]+\|[^|]+\| ([0-9.]+) \|$", table, re.MULTILINE))
-    assert statements["floor"] == "0"
+    assert statements["floor"] == statements["floor, refused"] == "0"
+    assert statements["floor, not cached"] == "1"
     assert statements["**tokenguard**, cached"] == "0"
     assert statements["**tokenguard**, not cached"] == "1"
     assert statements["**tokenguard**, forged"] == "0"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from werkzeug.test import run_wsgi_app
 
@@ -22,6 +22,8 @@ COUNTED, COUNTS = 40, 5
 
 #: Makes a package's contestants, given a folder for its database.
 Maker = Callable[[Path], Iterator["Contestant"]]
+#: A guarded application, and what has to be set before its turns.
+Guarded: TypeAlias = "tuple[WSGIApplication, Callable[[], None]]"
 
 
 def environ(authorization: str) -> WSGIEnvironment:
@@ -55,8 +57,8 @@ def environ(authorization: str) -> WSGIEnvironment:
     }
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Nothing has to be set."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Contestant:
     #: Whether the answer must tell caches that it is for this caller.
     marked: bool = False
     #: What has to be set before its turns.
-    enter: Callable[[], None] = _nothing
+    enter: Callable[[], None] = nothing
     environs: Iterator[WSGIEnvironment] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

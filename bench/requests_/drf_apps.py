@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any
 
 from rest_framework.authentication import BaseAuthentication
@@ -17,10 +16,11 @@ from tokenguard.django import get_store
 from tokenguard.django.rest_framework import HasScopes, TokenAuthentication
 
 from ..django_project import GUARD, handler
-from ..fixtures import SCOPE, forgeries, issue
+from ..fixtures import SCOPE, issue
+from . import by_hand
 from .contestants import Contestant
-from .django_apps import contestant, entering
-from .wsgi_apps import MANY, REFUSED, known, tokenguard_contestants
+from .django_apps import ask, contestant, entering
+from .wsgi_apps import MANY, REFUSED, floors, tokenguard_contestants
 
 
 class Users(APIView):
@@ -42,16 +42,14 @@ def view(authentication: Any, permission: Any) -> Any:
     )
 
 
-def floor(text: str) -> Any:
-    """The least that a guard with a cache could do: nothing is checked that makes it safe."""
-    callers = known(text)
+def floor(find: by_hand.Find) -> Any:
+    """The least that a guard could do."""
 
     class Authentication(BaseAuthentication):
         def authenticate(self, request: Request) -> tuple[Any, Any]:
-            try:
-                caller = callers[sha256(request.META["HTTP_AUTHORIZATION"][7:].encode()).digest()]
-            except KeyError:
-                raise AuthenticationFailed from None
+            caller = find(request.META["HTTP_AUTHORIZATION"][7:])
+            if caller is None:
+                raise AuthenticationFailed
             request.META["bench.identity"] = caller[0]
             return None, caller
 
@@ -79,9 +77,7 @@ def make_contestants() -> tuple[Contestant, list[Contestant]]:
     """The view without a guard; and with one."""
     tokens = issue(get_store(), MANY)
     plain, guarded = handler(), handler(GUARD)
-    enter, by_hand = entering(view(TokenAuthentication, HasScopes)), floor(tokens[0])
     return contestant("bare", plain, Users.as_view(), tokens[0]), [
-        contestant("floor", plain, by_hand, tokens[0], marked=True),
-        contestant("floor, refused", plain, by_hand, forgeries(1)[0], status=401),
-        *tokenguard_contestants(guarded, tokens, enter),
+        *floors(lambda find: (plain, entering(floor(find))), tokens, by_hand.asking(ask)),
+        *tokenguard_contestants((guarded, entering(view(TokenAuthentication, HasScopes))), tokens),
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from flask import Flask, Response, request
 
 from tokenguard.flask import TokenGuard, require_scopes
 
-from ..fixtures import SCOPE, foreign_tokens, forgeries, issue
-from . import flask_peers
-from .contestants import Arena, Contestant, gather
-from .wsgi_apps import MANY, OPTIONS, REFUSED, known, tokenguard_contestants
+from ..fixtures import SCOPE, foreign_tokens, issue
+from . import by_hand, flask_peers
+from .contestants import Arena, Contestant, gather, nothing
+from .wsgi_apps import MANY, OPTIONS, REFUSED, floors, tokenguard_contestants
 
 
 def users() -> dict[str, Any]:
@@ -31,14 +30,13 @@ def app_with(view: Callable[..., Any], **config: Any) -> Flask:
     return app
 
 
-def floor(text: str) -> Flask:
-    """The least that a guard with a cache could do: nothing is checked that makes it safe."""
-    callers = known(text)
+def floor(find: by_hand.Find) -> Flask:
+    """The least that a guard could do."""
 
     @wraps(users)
     def guarded() -> Any:
         environ = request.environ
-        caller = callers.get(sha256(environ["HTTP_AUTHORIZATION"][7:].encode()).digest())
+        caller = find(environ["HTTP_AUTHORIZATION"][7:])
         if caller is None or SCOPE not in caller[1]:
             return Response(status=401, headers=REFUSED)
         environ["bench.identity"] = caller[0]
@@ -79,19 +77,18 @@ def foreign_contestants(folder: Path) -> Iterator[Contestant]:
 
 def make_arena(folder: Path, left_out: list[str]) -> Arena:
     """The contestants on Flask."""
-    app, guard = tokenguard_app(f"sqlite:///{folder}/flask.db")
+    url = f"sqlite:///{folder}/flask.db"
+    app, guard = tokenguard_app(url)
     with app.app_context():
         guard.store.upgrade()
         tokens = issue(guard.store, MANY)
     peers = gather(flask_peers.MAKERS, folder, left_out)
-    by_hand = floor(tokens[0])
     return Arena(
         "Flask",
         Contestant("bare", app_with(users), tokens[:1]),
         [
-            Contestant("floor", by_hand, tokens[:1], marked=True),
-            Contestant("floor, refused", by_hand, forgeries(1), status=401),
-            *tokenguard_contestants(app, tokens),
+            *floors(lambda find: (floor(find), nothing), tokens, by_hand.asking_sqlite(url)),
+            *tokenguard_contestants((app, nothing), tokens),
             *foreign_contestants(folder),
             *peers,
         ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from tokenguard.service import Service
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from ..fixtures import SCOPE, SCOPES, SIGNING_KEY, forgeries, issue
-from .contestants import Arena, Contestant
+from . import by_hand
+from .contestants import Arena, Contestant, Guarded, nothing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -36,11 +36,11 @@ def view(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [body]
 
 
-def floor(app: WSGIApplication, known: dict[bytes, tuple[str, frozenset[str]]]) -> WSGIApplication:
-    """The least that a guard with a cache could do: nothing is checked that makes it safe."""
+def floor(app: WSGIApplication, find: by_hand.Find) -> WSGIApplication:
+    """The least that a guard could do."""
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        caller = known.get(sha256(environ["HTTP_AUTHORIZATION"][7:].encode()).digest())
+        caller = find(environ["HTTP_AUTHORIZATION"][7:])
         if caller is None or SCOPE not in caller[1]:
             start_response("401 Unauthorized", [("Content-Length", "0"), *REFUSED.items()])
             return []
@@ -54,39 +54,42 @@ def floor(app: WSGIApplication, known: dict[bytes, tuple[str, frozenset[str]]]) 
     return guarded
 
 
-def known(text: str) -> dict[bytes, tuple[str, frozenset[str]]]:
-    """What the floor knows: a token's digest, its client and its scopes."""
-    return {sha256(text.encode()).digest(): ("billing", frozenset({SCOPE, "groups:read"}))}
-
-
-def tokenguard_contestants(
-    app: WSGIApplication, tokens: list[str], enter: Callable[[], None] | None = None
-) -> list[Contestant]:
-    """tokenguard in any framework, with what must be set before its turns."""
-    more: dict[str, Any] = {} if enter is None else {"enter": enter}
+def floors(make: Callable[[by_hand.Find], Guarded], tokens: list[str], asking: by_hand.Find) -> list[Contestant]:
+    """The least that a guard could do in any framework, by what finds the caller."""
+    remembering, enter = make(by_hand.remembered(tokens[0]))
+    not_cached, enter_not_cached = make(asking)
     return [
-        Contestant("**tokenguard**, cached", app, tokens[:1], marked=True, **more),
-        Contestant("**tokenguard**, not cached", app, tokens[1:], marked=True, **more),
-        Contestant("**tokenguard**, forged", app, forgeries(MANY), status=401, **more),
+        Contestant("floor", remembering, tokens[:1], marked=True, enter=enter),
+        Contestant("floor, not cached", not_cached, tokens[1:], marked=True, enter=enter_not_cached),
+        Contestant("floor, refused", remembering, forgeries(1), status=401, enter=enter),
+    ]
+
+
+def tokenguard_contestants(guarded: Guarded, tokens: list[str]) -> list[Contestant]:
+    """tokenguard in any framework."""
+    app, enter = guarded
+    return [
+        Contestant("**tokenguard**, cached", app, tokens[:1], marked=True, enter=enter),
+        Contestant("**tokenguard**, not cached", app, tokens[1:], marked=True, enter=enter),
+        Contestant("**tokenguard**, forged", app, forgeries(MANY), status=401, enter=enter),
     ]
 
 
 def make_arena(folder: Path, left_out: list[str]) -> Arena:
     """The contestants on plain WSGI."""
-    store = SQLAlchemyStore(f"sqlite:///{folder}/wsgi.db")
+    url = f"sqlite:///{folder}/wsgi.db"
+    store = SQLAlchemyStore(url)
     store.upgrade()
     tokens = issue(store, MANY)
     service = Service.build(Options.read(OPTIONS), store, hooks=Hooks())
     guarded = TokenGuardMiddleware(
         view, service.requests.guard, SCOPE, scheme=service.requests.scheme, hooks=service.requests.hooks
     )
-    guarded_by_hand = floor(view, known(tokens[0]))
     return Arena(
         "WSGI",
         Contestant("bare", view, tokens[:1]),
         [
-            Contestant("floor", guarded_by_hand, tokens[:1], marked=True),
-            Contestant("floor, refused", guarded_by_hand, forgeries(1), status=401),
-            *tokenguard_contestants(guarded, tokens),
+            *floors(lambda find: (floor(view, find), nothing), tokens, by_hand.asking_sqlite(url)),
+            *tokenguard_contestants((guarded, nothing), tokens),
         ],
     )
