@@ -516,7 +516,7 @@ class TestIssue:
 
 
 def issued_secret(text: str) -> Any:
-    from tokenguard.tokens import Secret
+    from tokenguard.secret import Secret
 
     return Secret(text)
 

@@ -22,8 +22,9 @@ from tokenguard import (
     TemporarilyUnavailable,
     TokenFormat,
 )
+from tokenguard.signing import Tagger
 from tokenguard.store import Change, EventKind, Standing
-from tokenguard.tokens import Read, Tagger, digest
+from tokenguard.tokens import Read, digest
 
 from .conftest import KEY, OTHER_KEY, World
 

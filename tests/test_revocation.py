@@ -28,8 +28,9 @@ from tokenguard.django.revocation import revoke_token
 from tokenguard.flask import TokenGuard, revocation_blueprint
 from tokenguard.posted import MAX_BODY, FormRequest
 from tokenguard.revocation import respond, revocation_app
+from tokenguard.secret import Secret
+from tokenguard.signing import Tagger
 from tokenguard.store import State
-from tokenguard.tokens import Secret, Tagger
 
 from .conftest import KEY, World, django_alias, works
 

@@ -26,8 +26,9 @@ from tokenguard.config import Options
 from tokenguard.django import get_issuer
 from tokenguard.flask import TokenGuard
 from tokenguard.scan import Found, find_tokens, walk
+from tokenguard.secret import Secret
+from tokenguard.signing import Tagger
 from tokenguard.store import EventFilter, EventKind, State
-from tokenguard.tokens import Secret, Tagger
 
 from .conftest import KEY, OTHER_KEY, django_alias
 

@@ -20,8 +20,10 @@ from tokenguard import (
     TokenGuardError,
     tokens,
 )
+from tokenguard.base62 import BASE62
 from tokenguard.errors import redact
-from tokenguard.tokens import BASE62, check_label, derive_development_key, fingerprint, generate_key
+from tokenguard.signing import derive_development_key, fingerprint, generate_key
+from tokenguard.tokens import check_label
 
 from .conftest import KEY, OTHER_KEY
 
@@ -32,7 +34,7 @@ PINNED = "tg_ABCDEFGHIJKLMNOP_0123456789abcdefghijklmnopqrstuvXoqXANQyZ2MvuQ0Ykv
 
 def test_the_texts_of_a_pinned_key_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = iter(["ABCDEFGHIJKLMNOP", "0123456789abcdefghijklmnopqrstuv"])
-    monkeypatch.setattr(tokens, "_random_base62", lambda length: next(parts))
+    monkeypatch.setattr(tokens, "random_text", lambda length: next(parts))
     minted = TokenFormat(SigningKeys(PINNED_KEY)).mint()
     assert minted.text.reveal() == PINNED
     assert minted.id == "ABCDEFGHIJKLMNOP"

@@ -344,7 +344,7 @@ EXITING = """
 import sys
 from tokenguard import Guard, Requirement, SigningKeys, TokenFormat, UsageLog
 from tokenguard.sqlalchemy import SQLAlchemyStore
-from tokenguard.tokens import Secret
+from tokenguard.secret import Secret
 store = SQLAlchemyStore(sys.argv[1])
 usage = UsageLog(store)
 guard = Guard(store, TokenFormat(SigningKeys(sys.argv[2])), usage=usage)

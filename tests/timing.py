@@ -21,9 +21,9 @@ from time import perf_counter_ns
 from typing import Any
 
 from tokenguard import AuthError, MemoryStore, Secret, TokenGuardMiddleware, tokens
+from tokenguard.base62 import BASE62
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import Change, EventKind, Store
-from tokenguard.tokens import BASE62
 
 from .conftest import World
 

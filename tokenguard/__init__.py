@@ -35,8 +35,10 @@ from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import Requirement, ScopeCatalog, Scopes
+from .secret import Secret
+from .signing import SigningKeys
 from .store import Store
-from .tokens import Client, Secret, SigningKeys, Token, TokenFormat, Use
+from .tokens import Client, Token, TokenFormat, Use
 from .usage import UsageLog
 from .verified import Verified
 from .wsgi import TokenGuardMiddleware

@@ -24,9 +24,10 @@ from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import ScopeCatalog
+from .signing import SigningKeys, derive_development_key
 from .sources import Source
 from .store import Store
-from .tokens import SigningKeys, TokenFormat, derive_development_key
+from .tokens import TokenFormat
 from .usage import UsageLog
 
 PREFIX = "TOKENGUARD_"

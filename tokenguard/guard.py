@@ -23,9 +23,10 @@ from .errors import (
 from .identity import Identity
 from .records import USE_INTERVAL, ForeignRecord, Standing, State
 from .scopes import REMEMBERED, Requirement, ScopeCatalog, Scopes
+from .secret import Secret
 from .sources import MAX_LENGTH, ForeignToken, Source, source_of
 from .store import Store
-from .tokens import Read, Secret, TokenFormat
+from .tokens import Read, TokenFormat
 from .usage import UsageLog, end_if_idle
 from .verified import NEVER, NOBODY, Using, Verified
 

@@ -24,8 +24,8 @@ from .errors import (
 from .forms import FORMS
 from .okta import ApiError
 from .resource import ProtectedResource
+from .secret import Secret
 from .sources import MAX_LENGTH, TOKEN68
-from .tokens import Secret
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
 MAX_CREDENTIAL_LENGTH = MAX_LENGTH

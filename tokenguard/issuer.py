@@ -16,8 +16,9 @@ from .hooks import Hooks, call
 from .policy import Policy, check_idle_timeout
 from .records import Record, State
 from .scopes import ScopeCatalog, Scopes
+from .secret import Secret
 from .store import Store, Transaction
-from .tokens import Client, Minted, Secret, Token, TokenFormat, check_label, random_id
+from .tokens import Client, Minted, Token, TokenFormat, check_label, random_id
 
 #: Seconds that a rotated token goes on working, if nothing else is said.
 DEFAULT_OVERLAP = 24 * 3600

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .tokens import ID_LENGTH, SECRET_LENGTH, TAG_LENGTH
+from .signing import TAG_LENGTH
+from .tokens import ID_LENGTH, SECRET_LENGTH
 
 _GITLEAKS = """\
 # For .gitleaks.toml

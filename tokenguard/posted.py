@@ -9,8 +9,8 @@ from werkzeug.wrappers import Request
 
 from .errors import TemporarilyUnavailable
 from .http import Answer
+from .secret import Secret
 from .sources import MAX_LENGTH
-from .tokens import Secret
 
 #: Bytes that a request's body may have: what the longest token takes, and as much again.
 MAX_BODY = 2 * MAX_LENGTH

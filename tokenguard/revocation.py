@@ -19,8 +19,9 @@ from .http import Answer
 from .issuer import Issuer
 from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
 from .records import State
+from .secret import Secret
 from .sources import Source, source_of
-from .tokens import Secret, TokenFormat
+from .tokens import TokenFormat
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

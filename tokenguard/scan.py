@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
 
-from .tokens import ID_LENGTH, SECRET_LENGTH, TAG_LENGTH, Read, TokenFormat, digest
+from .signing import TAG_LENGTH
+from .tokens import ID_LENGTH, SECRET_LENGTH, Read, TokenFormat, digest
 
 #: Bytes that are read at a time: all that is ever held of a file, with the length of a token.
 CHUNK = 1 << 20

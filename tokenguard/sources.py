@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 from .errors import AuthError
 from .identity import Claims
 from .scopes import ScopeCatalog, Scopes
-from .tokens import ID_LENGTH, Secret
+from .secret import Secret
+from .tokens import ID_LENGTH
 
 #: Characters that a token may have: what a header may have at most.
 MAX_LENGTH = 8192

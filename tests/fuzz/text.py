@@ -9,7 +9,8 @@ import hashlib
 import re
 
 from tokenguard import InvalidToken, Secret, SigningKeys, TokenFormat
-from tokenguard.tokens import BASE62, Read
+from tokenguard.base62 import BASE62
+from tokenguard.tokens import Read
 
 from . import fields
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..tokens import generate_key
+from ..signing import generate_key
 from . import audit, clients, leaks, tokens
 from .frame import Backend, Group, pass_backend
 from .output import say

@@ -7,8 +7,8 @@ from typing import Any
 from ..clock import SECOND, isoformat, now
 from ..errors import TemporarilyUnavailable, redact
 from ..records import State
+from ..secret import Secret
 from ..sources import ForeignToken, source_of
-from ..tokens import Secret
 from .frame import Backend, Failure
 from .output import printable, say
 

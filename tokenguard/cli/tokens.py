@@ -13,7 +13,8 @@ from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
 from ..records import Record
-from ..tokens import Secret, Token
+from ..secret import Secret
+from ..tokens import Token
 from .arguments import as_json, duration, overlap_seconds, read_scopes, with_conditions, with_foreign_client
 from .details import token_details
 from .foreign import foreign_fields, note_issuer, verified

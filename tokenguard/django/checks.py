@@ -27,7 +27,7 @@ from ..hooks import Hooks
 from ..memory import MemoryStore
 from ..scopes import ScopeCatalog
 from ..service import Service
-from ..tokens import generate_key
+from ..signing import generate_key
 from . import conf
 from .connections import SET_UP
 from .metadata import check_metadata

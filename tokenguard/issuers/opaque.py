@@ -18,8 +18,8 @@ from ..clock import SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
 from ..frames import forget
 from ..scopes import ScopeCatalog
+from ..secret import Secret
 from ..sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
-from ..tokens import Secret
 from .asking import Asking, NoAnswer
 from .claims import read_claims
 from .https import Received, TooLong, Unreachable, checked_endpoint, exchange

@@ -1,0 +1,123 @@
+"""The keys that sign tokens, and what is made with them: tags, and fingerprints to tell one from another."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NoReturn
+
+from itsdangerous import Signer
+from itsdangerous.signer import HMACAlgorithm
+
+from .base62 import decode, encode, random_text
+from .errors import ConfigurationError
+from .frames import forget
+from .secret import Secret
+
+TAG_LENGTH = 43  # 62**43 > 2**256: a SHA-256 always fits
+MIN_KEY_BYTES = 32
+
+# One salt per kind and version of what is signed: a signature made for one can never serve as another.
+_TOKEN_SALT = b"tokenguard.api-token.v1"
+_FINGERPRINT_SALT = b"tokenguard.key-fingerprint.v1"
+_DEVELOPMENT_SALT = b"tokenguard.development-key.v1"
+_HMAC_SHA256 = HMACAlgorithm(sha256)
+
+
+class SigningKeys:
+    """The key that signs new tokens, and older ones that still verify.
+
+    Each is a text of at least 32 bytes in UTF-8; raises ConfigurationError otherwise. Named rather than a list,
+    because people disagree about which end of a list is the newest.
+    """
+
+    def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
+        if isinstance(old, str):
+            raise ConfigurationError("old signing keys are a list of texts, not one text")
+        try:
+            self.current = _check_key(current, "signing key")
+            self.old = tuple(_check_key(key, "old signing key") for key in old)
+        except BaseException as error:
+            forget(error)
+            del current, old
+            raise
+
+    def __repr__(self) -> str:
+        return "<SigningKeys, not shown>"
+
+
+def generate_key() -> str:
+    """A new signing key: 262 random bits, in groups so short that none is taken for a token's secret."""
+    return "-".join(random_text(11) for _ in range(4))
+
+
+def derive_development_key(secret_key: str | bytes) -> str:
+    """A signing key from a framework's SECRET_KEY, however short: for debug and testing, never for production."""
+    if not isinstance(secret_key, (str, bytes)):
+        raise ConfigurationError(f"a SECRET_KEY is text or bytes, not {type(secret_key).__name__}")
+    return _derive(secret_key, _DEVELOPMENT_SALT).hex()
+
+
+def _check_key(key: str, kind: str) -> Secret:
+    if isinstance(key, str) and (wrong := _wrong_with(key)) is None:
+        return Secret(key, kind)
+    # The key is never quoted: this message ends up in logs and on screens.
+    if kind == "signing key":
+        advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
+    else:
+        advice = "write one that was the signing key before, or leave it out"
+    raise ConfigurationError(f"the {kind} {wrong if isinstance(key, str) else 'is not text'}; {advice}")
+
+
+def _wrong_with(key: str) -> str | None:
+    if not key:
+        return "is missing"
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        return "is not valid text"
+    return None if length >= MIN_KEY_BYTES else f"has {length} bytes and needs at least {MIN_KEY_BYTES}"
+
+
+class Tagger:
+    """Makes the tags of one signing key. The key is derived once, and shown nowhere.
+
+    The signature is the one of itsdangerous' HMACAlgorithm: HMAC with SHA-256 (RFC 2104 section 2).
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: Secret) -> None:
+        # Both hashes of an HMAC begin with a block that depends on the key alone: so far they are worked out once, and
+        # each signature goes on with copies. Those of the hmac module take twice as long, which is what forgeries cost.
+        block = _derive(key.reveal(), _TOKEN_SALT).ljust(sha256().block_size, b"\0")
+        self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+
+    def tag(self, signed: str) -> str:
+        """The signature of ``signed`` as 43 characters of base62."""
+        return encode(int.from_bytes(self._sign(signed)), TAG_LENGTH)
+
+    def fits(self, signed: str, tag: str) -> bool:
+        """Whether that is the tag of ``signed``; it consists of 43 characters of base62."""
+        # Every number has but one text of this length, so comparing the numbers is comparing the texts, in half the
+        # time: this is what each forgery costs.
+        return hmac.compare_digest(decode(tag).to_bytes(TAG_LENGTH), self._sign(signed).rjust(TAG_LENGTH, b"\0"))
+
+    def _sign(self, signed: str) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(signed.encode("ascii"))
+        outer.update(inner.digest())
+        return outer.digest()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a signing key is not pickled or copied")
+
+
+def fingerprint(key: Secret) -> str:
+    """16 hexadecimal characters that tell one signing key from another and reveal nothing of either."""
+    return _HMAC_SHA256.get_signature(_derive(key.reveal(), _FINGERPRINT_SALT), b"").hex()[:16]
+
+
+def _derive(key: str | bytes, salt: bytes) -> bytes:
+    return Signer(key, salt=salt, key_derivation="hmac", digest_method=sha256).derive_key()
