@@ -161,6 +161,26 @@ def test_a_rate_of_nothing_or_beyond_all_counting_is_refused(count: str) -> None
 
 
 @pytest.mark.parametrize(
+    "members",
+    [
+        {"allow": "10.0.0.0/8"},
+        {"allow": ("10.0.0.0/8",)},
+        {"deny": [IPv4Network("10.0.0.0/8")]},
+        {"rate": "5/minute"},
+    ],
+)
+def test_texts_are_not_taken_for_what_they_say(members: dict[str, Any]) -> None:
+    with pytest.raises(InvalidValue, match=r"of texts make Conditions\.parse\("):
+        Conditions(**members)
+
+
+@pytest.mark.parametrize(("count", "period"), [(0, "day"), ("5", "day"), (True, "day"), (5, "week"), (10**10, "day")])
+def test_a_rate_that_is_none_is_refused(count: Any, period: str) -> None:
+    with pytest.raises(InvalidValue, match="rate"):
+        Rate(count, period)
+
+
+@pytest.mark.parametrize(
     "stored", ["[]", "null", "5", '"x"', '{"allow":["x"]}', '{"rate":"x"}', '{"allow":"10.0.0.1"}']
 )
 def test_damaged_conditions_are_an_error_not_no_conditions(stored: str) -> None:

@@ -364,8 +364,9 @@ def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore, dat
     ]:
         with database_store._writing.begin() as connection:
             connection.execute(text(damage))
-        with pytest.raises(StoreError, match=message):
+        with pytest.raises(StoreError, match=message) as found:
             database_store.find(issued.token.id)
+        assert "revision" in message or issued.token.id in str(found.value)
         with pytest.raises(StoreError, match=message):
             database_store.standing(Read.of(issued.token))
 

@@ -18,20 +18,25 @@ MAX_RATE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most ``count`` requests in every ``period`` ("second", "minute", "hour" or "day")."""
+    """At most ``count`` requests in every ``period`` ("second", "minute", "hour" or "day"). Raises InvalidValue."""
 
     count: int
     period: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int) or isinstance(self.count, bool) or self.period not in PERIODS:
+            raise InvalidValue(f"{self!s:.50} is not a rate: write it as 100/minute (second, minute, hour or day)")
+        if not 1 <= self.count <= MAX_RATE:
+            raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests; {self!s:.50} does not")
+
     @classmethod
     def parse(cls, text: str) -> Rate:
         """From ``100/minute``; raises InvalidValue."""
-        count, _, period = text.partition("/")
+        count, _, period = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not (count.isascii() and count.isdigit()) or period not in PERIODS:
-            raise InvalidValue(f"{text[:50]!r} is not a rate: write it as 100/minute (second, minute, hour or day)")
-        if len(count) > len(str(MAX_RATE)) or not 1 <= int(count) <= MAX_RATE:
-            raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests; {text[:50]!r} does not")
-        return cls(int(count), period)
+            raise InvalidValue(f"{text!r:.50} is not a rate: write it as 100/minute (second, minute, hour or day)")
+        # Of a number that is too long no more is read than tells that it is too large.
+        return cls(int(count[: len(str(MAX_RATE)) + 1]), period)
 
     @property
     def seconds(self) -> int:
@@ -80,12 +85,23 @@ class Limiter(Protocol):
 class Conditions:
     """Networks from which requests are let in, networks from which they are not, and a rate.
 
-    Without ``allow`` every network is let in that ``deny`` does not name; ``deny`` goes first.
+    Without ``allow`` every network is let in that ``deny`` does not name; ``deny`` goes first. Raises InvalidValue for
+    anything but networks and a rate: :meth:`parse` takes texts.
     """
 
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
     rate: Rate | None = None
+
+    def __post_init__(self) -> None:
+        # What else was kept would be found out by each request, and by whoever wants to list or revoke the token.
+        for networks in (self.allow, self.deny):
+            if not isinstance(networks, tuple) or not all(
+                isinstance(each, IPv4Network | IPv6Network) for each in networks
+            ):
+                raise InvalidValue(f"not networks: {networks!r}; of texts make Conditions.parse(allow=[…], deny=[…])")
+        if self.rate is not None and not isinstance(self.rate, Rate):
+            raise InvalidValue(f"not a Rate: {self.rate!r}; of texts make Conditions.parse(rate=…)")
 
     @classmethod
     def parse(cls, allow: Iterable[str] = (), deny: Iterable[str] = (), rate: str | None = None) -> Conditions:

@@ -53,7 +53,7 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
     try:
         return kind(*[read(value) for read, value in zip(_READERS[kind], row, strict=True)])
     except _DAMAGE as error:
-        raise _damaged(kind, error) from None
+        raise _damaged(kind, error, row[0]) from None
 
 
 def load_record(row: Sequence[Any]) -> Record:
@@ -102,8 +102,9 @@ def _read_otherwise(*values: Any) -> tuple[Any, ...]:
     return tuple([read(value) for read, value in zip(_STANDING_READERS, values, strict=False)])
 
 
-def _damaged(kind: type[Any], error: Exception) -> StoreError:
-    return StoreError(f"a row of tokenguard_{kind.__name__.lower()} is damaged: {type(error).__name__}: {error}")
+def _damaged(kind: type[Any], error: Exception, row_id: object = None) -> StoreError:
+    which = "" if row_id is None else f" ({row_id!a:.50})"
+    return StoreError(f"a row of tokenguard_{kind.__name__.lower()} is damaged{which}: {type(error).__name__}: {error}")
 
 
 def load_foreign(row: Sequence[Any]) -> ForeignRecord:
