@@ -39,6 +39,23 @@ def issued(store: DjangoStore) -> Issued:
     return World(store).issue()
 
 
+# Uses
+
+
+@pytest.mark.parametrize("library", ["django", "sqlalchemy"])
+def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgresql_url: str, library: str) -> None:
+    writer = store if library == "django" else SQLAlchemyStore(postgresql_url)
+    world = World(store)
+    client = world.client()
+    held, free = (world.issue(client=client.id).token.id for _ in range(2))
+    uses = [new_use(500, d7=1)._replace(token_id=token_id) for token_id in (held, free)]
+    assert writer.record_uses(uses) == set()
+    with psycopg.connect(postgresql_url) as other:
+        other.execute("UPDATE tokenguard_use SET last_used_at = last_used_at + 1 WHERE token_id = %s", [held])
+        assert writer.record_uses(uses) == {held}
+    assert (writer.use_by_day(held), writer.use_by_day(free)) == ({7: 1}, {7: 2})
+
+
 # Time
 
 

@@ -26,6 +26,7 @@ from tokenguard import (
     Requirement,
     Scopes,
     Store,
+    StoreError,
     StoreUnavailable,
     TokenGuardMiddleware,
     Use,
@@ -33,6 +34,7 @@ from tokenguard import (
 from tokenguard import usage as usage_module
 from tokenguard import verified as verified_module
 from tokenguard.clock import DAY, SECOND
+from tokenguard.errors import StoreBusy
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import NewUse
@@ -47,6 +49,8 @@ class CountingStore(MemoryStore):
         super().__init__(clock)
         self.writes: list[list[str]] = []
         self.down = False
+        self.fault: BaseException | None = None
+        self.damaged: set[str] = set()
         self.busy: set[str] = set()
         self.meanwhile: Callable[[], object] = list
 
@@ -55,6 +59,10 @@ class CountingStore(MemoryStore):
         self.meanwhile()
         if self.down:
             raise StoreUnavailable("the database cannot be used: connection refused")
+        if self.fault is not None:
+            raise self.fault
+        if any(use.token_id in self.damaged for use in uses):
+            raise StoreError("a row of tokenguard_use is damaged")
         return super().record_uses([use for use in uses if use.token_id not in self.busy]) | (
             self.busy & {use.token_id for use in uses}
         )
@@ -298,11 +306,66 @@ def test_no_more_than_so_many_are_written_at_once(
     busy, *many = (world.issue(client=client.id) for _ in range(5))
     for issued in [busy, *many] * 2:
         world.use(issued)
-    for _ in range(3):
+    for number in range(4):
         world.clock.move(60)
         world.use(busy)
-    assert [len(ids) for ids in store.writes[5:]] == [2, 2, 2]
+        # What this request has made due is always among them.
+        assert (len(store.writes[-1]), requests(store, busy)) == (2, number + 3)
+    world.use(busy)
     assert [requests(store, issued) for issued in many] == [2, 2, 2, 2]
+
+
+def test_one_damaged_row_keeps_no_other_token_from_its_own(
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(9)]
+    for issued in many * 2:
+        world.use(issued)
+    bad, *good = many
+    store.damaged = {bad.token.id}
+    world.clock.move(60)
+    world.use(bad)
+    assert [requests(store, issued) for issued in good] == [2] * 8
+    assert f"the use of token {bad.token.id} could not be written down" in caplog.text
+    attempts = len(store.writes)
+    world.clock.move(30)
+    world.use(bad)
+    assert len(store.writes) == attempts  # it is tried again once a minute
+    store.damaged = set()
+    world.clock.move(30)
+    world.use(bad)
+    assert requests(store, bad) == 5
+
+
+def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(5)]
+    store.down = True
+    for _ in range(4):
+        for issued in many:
+            world.use(issued)
+    assert len(store.writes) == 1
+    store.down = False
+    world.clock.move(6)
+    world.use(many[0])
+    world.usage.write(everything=True)
+    assert [requests(store, issued) for issued in many] == [5, 4, 4, 4, 4]
+
+
+def test_what_was_being_written_when_the_process_was_told_to_end_is_written_at_exit(
+    world: World, store: CountingStore
+) -> None:
+    issued = world.issue()
+    store.fault = SystemExit()
+    with pytest.raises(SystemExit):
+        world.use(issued)
+    store.fault = None
+    world.usage.write_rest()
+    assert requests(store, issued) == 1
 
 
 def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
@@ -379,13 +442,39 @@ def test_workers_that_end_together_wait_for_each_other(world: World, store: Coun
     assert (len(store.writes), requests(store, issued)) == (3, 2)
 
 
-def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(world: World, store: CountingStore) -> None:
-    issued = world.issue()
-    world.use(issued)
-    world.use(issued)
+@pytest.mark.parametrize("everything_at_once", [1, 200])
+def test_also_where_one_holds_what_the_other_needs(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch, everything_at_once: int
+) -> None:
+    monkeypatch.setattr(usage_module, "MANY_WRITTEN", everything_at_once)
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(3)]
+    for issued in many * 2:
+        world.use(issued)
+    pauses: list[float] = []
+    store.fault = StoreBusy("another writer held the database for too long: nothing was changed, try again")
+
+    def wait(seconds: float) -> None:
+        pauses.append(seconds)
+        if seconds > 0.1:
+            store.fault = None
+
+    monkeypatch.setattr(usage_module.time, "sleep", wait)
+    world.usage.write_rest()
+    assert [requests(store, issued) for issued in many] == [2, 2, 2]
+    assert pauses == [0, 0.05, 0.1, 0.2]
+
+
+def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
+    client = world.client()
+    for issued in [world.issue(client=client.id) for _ in range(3)] * 2:
+        world.use(issued)
     store.down = True
     world.usage.write_rest()
-    assert len(store.writes) == 2  # the first was that of the first use
+    assert len(store.writes) == 3 + 1  # the first were those of the first uses
 
 
 def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:

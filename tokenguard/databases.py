@@ -6,7 +6,7 @@ For every store on a database, whatever library it stands on.
 from __future__ import annotations
 
 from . import schema
-from .errors import SchemaError, StoreError, StoreUnavailable
+from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable
 
 #: Seconds in which a request's question to the database is answered, or given up.
 READ_TIMEOUT = 2
@@ -46,15 +46,13 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
     said = str(error).strip().partition("\n")[0]
     symptoms = f"{getattr(error, 'sqlstate', None)} {said}"
     if any(sign in symptoms for sign in _MISSING):
-        return SchemaError(f'the tokenguard tables are missing or outdated ({said}): run "{set_up}"')
+        return SchemaError(f"the tokenguard tables are missing or outdated ({said}): run {set_up}")
     if any(sign in symptoms for sign in _LOCKED):
-        return StoreUnavailable(
-            f"another writer held the database for {LOCK_TIMEOUT} s: nothing was changed, try again"
-        )
+        return StoreBusy("another writer held the database for too long: nothing was changed, try again")
     if TOO_SLOW in symptoms:
         return StoreUnavailable(f"the database did not answer in time ({said})")
     if any(sign in symptoms for sign in _CONFLICT):
-        return StoreUnavailable(f"another writer came first ({said}): nothing was changed, try again")
+        return StoreBusy(f"another writer came first ({said}): nothing was changed, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
         return StoreUnavailable(f"the database cannot be written ({said}): nothing was changed")
     if any(sign in symptoms for sign in _FULL):
@@ -73,7 +71,7 @@ def check_version(version: int, set_up: str) -> None:
         )
     if version < schema.latest():
         raise SchemaError(
-            f'the database is of schema version {version}, and this tokenguard needs {schema.latest()}: run "{set_up}"'
+            f"the database is of schema version {version}, and this tokenguard needs {schema.latest()}: run {set_up}"
         )
 
 

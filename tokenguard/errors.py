@@ -52,6 +52,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached, is locked for too long, or cannot be written."""
 
 
+class StoreBusy(StoreUnavailable):
+    """Another writer was in the way: the same may be done a moment later."""
+
+
 class SchemaError(StoreError):
     """The database has no tokenguard tables, older ones, or newer ones than this version knows."""
 

@@ -57,17 +57,23 @@ class RedactTokens(logging.Filter):
 
 
 def _redact_message(record: logging.LogRecord) -> None:
+    message = _message(record)
     record.msg, record.args = _redacted(record.msg), _redacted(record.args)
-    try:
-        message = record.getMessage()
-    except Exception:  # noqa: BLE001 - too few arguments, or one that cannot be shown
+    if message is not None:
+        # An argument that is no text, such as a request's headers, may become one that holds a token; and one that has
+        # ways of its own, such as a dictionary that knows what to say for a missing key, has lost them.
+        if (redacted := redact_tokens(message)) != _message(record):
+            record.msg, record.args = redacted, ()
+    elif isinstance(record.args, tuple):
         # The handler will report that, and print what the arguments are.
-        if isinstance(record.args, tuple):
-            record.args = tuple(redact_tokens(reprlib.repr(argument)) for argument in record.args)
-        return
-    # An argument that is no text, such as a request's headers, may become one that holds a token.
-    if (redacted := redact_tokens(message)) != message:
-        record.msg, record.args = redacted, ()
+        record.args = tuple(redact_tokens(reprlib.repr(argument)) for argument in record.args)
+
+
+def _message(record: logging.LogRecord) -> str | None:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - too few arguments, or one that cannot be shown
+        return None
 
 
 def _redacted(value: Any, depth: int = 0) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -40,11 +41,14 @@ _ITEMS: dict[str, type[RateLimitItem]] = {
 class RateLimiter:
     """``url`` is ``memory://`` (each process counts for itself) or another that limits takes: ``redis://host:6379``.
 
+    ``unix:///path`` is a Redis too.
+
     When the counts cannot be reached, requests are let through and the log says so once a minute; with
     ``fail_open=False`` they are refused. Raises ConfigurationError for a URL that cannot be used.
     """
 
     def __init__(self, url: str = "memory://", *, fail_open: bool = True) -> None:
+        url = re.sub("^unix://", "redis+unix://", url)
         self._opening = threading.Lock()
         self._opened: FixedWindowRateLimiter | None = None
         try:
@@ -52,7 +56,7 @@ class RateLimiter:
             # server that forks by itself, as uWSGI does, could not be stopped otherwise.
             self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
             if not url.startswith("memory://"):
-                self._opened = FixedWindowRateLimiter(self._open())
+                self._opened = FixedWindowRateLimiter(_checked(self._open()))
         except Exception:  # noqa: BLE001 - each storage has its own; a cluster is asked at once
             # The URL is not quoted: it may hold a password.
             raise ConfigurationError(
@@ -101,6 +105,14 @@ class RateLimiter:
 
     def _reset(self, item: RateLimitItem, keys: tuple[str, str]) -> int:
         return max(1, math.ceil(self._limiter.get_window_stats(item, *keys).reset_time - time.time()))
+
+
+def _checked(storage: Any) -> Any:
+    """The same, if a connection could be made as its URL says: a word that Redis' client does not know is refused."""
+    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
+    if pool is not None:
+        pool.connection_class(**pool.connection_kwargs)
+    return storage
 
 
 def _patience(url: str) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """What this process has seen of tokens' use, until it is written down.
 
-The first use that is a minute newer than the one on record is written after the response, together with whatever
-else has waited for a minute, or will have in a second: about one write a minute for a token and process, and tokens
-that are always in use soon have theirs in common. What a process holds when it ends is written at its exit; one that
-is killed loses a minute's counts at most, and the time of a last use that was less than a minute newer than the one
-on record.
+The first use that is a minute newer than the one on record is written after the response, together with others that
+have waited for a minute, or will have in a second: about one write a minute for a token and process. What a process
+holds when it ends is written at its exit; one that is killed loses what it has counted since it last wrote, and the
+time of a last use that was less than a minute newer than the one on record.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
 from .clock import DAY, SECOND, Clock, now
 from .conditions import read_address
-from .errors import StoreError, redact
+from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, redact
 from .events import Change, EventKind
 from .forks import in_children
 from .records import USE_INTERVAL, NewUse, State
@@ -35,8 +34,9 @@ MAX_WAITING = 10_000
 RETRY_AFTER = 5 * SECOND
 #: What becomes due within this time is written together, and so becomes due together from then on.
 TOGETHER = SECOND
-#: How many tokens' uses are written together at most, as whoever writes them answers nobody meanwhile.
-MANY_WRITTEN = 1000
+#: How many tokens' uses are written together at most: who writes them answers nobody meanwhile, and a slow database has
+#: but so much time for them.
+MANY_WRITTEN = 200
 #: Seconds before each attempt to write what a process holds when it ends.
 PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
 #: Who records what nobody did.
@@ -94,18 +94,22 @@ class UsageLog:
                 using.day = at // DAY
             verified.meets(requirement)
             using.look_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
-            if at >= using.look_at or len(self._waiting) > MAX_WAITING:
+            if at >= using.look_at or (len(self._waiting) > MAX_WAITING and at >= self._retry_at):
                 self.due.add(using.token_id)
 
     def write(self, *, everything: bool = False) -> bool:
-        """Write what has waited for a minute, or everything. What cannot be written now waits for the next time.
+        """Write what is due and what waits with it, or everything. What cannot be written now waits for the next time.
 
-        Returns whether another process is just writing down the same tokens, so that the next time may be soon.
+        Returns whether another process was in the way, so that the next time may be soon.
         """
-        at = self._clock()
+        at, in_the_way = self._clock(), False
         with self._lock:
-            taken = self._take(self._to_write(at, everything), at)
-        return self._write(taken, at)
+            chosen = iter(list(self._waiting) if everything else self._to_write(at))
+        while taken := self._take(chosen, at):
+            in_the_way |= self._write(taken, at)
+            if at < self._retry_at:
+                break  # the others would fare no better
+        return in_the_way
 
     def write_rest(self) -> None:
         """Write everything, for the last time. The workers of a server end together: they wait for each other a bit."""
@@ -117,63 +121,73 @@ class UsageLog:
     def write_one(self, token_id: str) -> bool:
         """Write what waits of this token; returns whether there was anything. For who would call it idle otherwise."""
         at = self._clock()
-        with self._lock:
-            taken = self._take([token_id], at)
-        self._write(taken, at)
+        if taken := self._take(iter([token_id]), at):
+            self._write(taken, at)
         return bool(taken)
 
     def _write(self, taken: list[tuple[Using, NewUse]], at: int) -> bool:
-        if not taken:
-            return False
         uses = [use for _, use in taken]
-        held = False
+        again, until = {use.token_id for use in uses}, at + RETRY_AFTER
         try:
             again = self._store.record_uses(uses)
-            held = bool(again)
-        except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
+            self._retry_at = 0
+            return bool(again)
+        except (StoreUnavailable, SchemaError) as error:
             log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
-            again = {use.token_id for use in uses}
-            self._retry_at = at + RETRY_AFTER
-        with self._lock:
-            for using, use in taken:
-                if use.token_id in again:
-                    self._put_back(using, use, at)
-        return held
+            self._retry_at = until
+            return isinstance(error, StoreBusy)
+        except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
+            # What is wrong with the row of one must not keep the others from theirs.
+            if (half := len(taken) // 2) > 0:
+                again = set()
+                return self._write(taken[:half], at) | self._write(taken[half:], at)
+            log.warning("the use of token %s could not be written down: %s", uses[0].token_id, redact(str(error)))
+            until = at + USE_INTERVAL
+            return False
+        finally:
+            with self._lock:
+                for using, use in taken:
+                    if use.token_id in again:
+                        self._put_back(using, use, until)
 
-    def _to_write(self, at: int, everything: bool) -> list[str]:
-        due = [self.due.pop() for _ in range(len(self.due))]
-        if everything or len(self._waiting) > MAX_WAITING:
-            return list(self._waiting)
-        if at - self._looked_at < TOGETHER:  # a look at all of them has its price
-            return [token_id for token_id in due if token_id in self._waiting]
+    def _to_write(self, at: int) -> list[str]:
+        due = dict.fromkeys(self.due.pop() for _ in range(len(self.due)))
+        are_many = len(self._waiting) > MAX_WAITING
+        if at - self._looked_at < TOGETHER and not are_many:  # a look at all of them has its price
+            return list(due)
         self._looked_at = at
         # Also those that were not used again.
-        ready = (token_id for token_id, using in self._waiting.items() if at + TOGETHER >= using.due_at)
-        return list(islice(ready, MANY_WRITTEN))
+        ready = (
+            token_id
+            for token_id, using in self._waiting.items()
+            if (are_many or at + TOGETHER >= using.due_at) and token_id not in due and _add_up(using).requests
+        )
+        return [*due, *islice(ready, max(0, MANY_WRITTEN - len(due)))]
 
-    def _take(self, token_ids: Iterable[str], at: int) -> list[tuple[Using, NewUse]]:
-        """What waits of these tokens, which wait no more; their next use is looked at."""
-        taken = []
-        for token_id in token_ids:
-            using = self._waiting.get(token_id)
-            if using is None or not _add_up(using).requests:
-                continue  # its first use is just being counted
-            del self._waiting[token_id]
-            using.look_at, using.due_at = 0, at + USE_INTERVAL
-            scopes = using.scopes_needed
-            address = str(read_address(using.address) or "")
-            taken.append((using, NewUse(token_id, using.at, address, scopes, using.requests)))
-            using.asked, using.met, using.requests = frozenset(), NOTHING, NOTHING
+    def _take(self, token_ids: Iterator[str], at: int) -> list[tuple[Using, NewUse]]:
+        """What waits of the next of these tokens, which wait no more; their next use is looked at."""
+        taken: list[tuple[Using, NewUse]] = []
+        with self._lock:
+            while len(taken) < MANY_WRITTEN and (token_id := next(token_ids, None)) is not None:
+                using = self._waiting.get(token_id)
+                if using is None or not _add_up(using).requests:
+                    continue  # its first use is just being counted
+                del self._waiting[token_id]
+                using.look_at, using.due_at = 0, at + USE_INTERVAL
+                scopes = using.scopes_needed
+                address = str(read_address(using.address) or "")
+                taken.append((using, NewUse(token_id, using.at, address, scopes, using.requests)))
+                using.asked, using.met, using.requests = frozenset(), NOTHING, NOTHING
         return taken
 
-    def _put_back(self, using: Using, use: NewUse, at: int) -> None:
+    def _put_back(self, using: Using, use: NewUse, until: int) -> None:
         newer = self._waiting.setdefault(use.token_id, using)
         newer.asked |= use.scopes
         newer.requests = _sum(newer.requests, use.requests)
         if use.last_used_at > newer.at:
             newer.at, newer.address = use.last_used_at, use.address
         # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
-        newer.due_at = at + RETRY_AFTER
+        newer.due_at = until
         newer.look_at = 0
         self.due.discard(use.token_id)
 

@@ -29,7 +29,6 @@ from ..scopes import ScopeCatalog
 from ..service import Service
 from ..signing import generate_key
 from . import conf
-from .connections import SET_UP
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, patterns, scopes
@@ -227,7 +226,7 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
     try:
         store.check()
     except StoreError as error:
-        hint = f'Run "{SET_UP} --database {store.using}".'
+        hint = f'Run "manage.py migrate tokenguard --database {store.using}".'
         return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
     return []
 

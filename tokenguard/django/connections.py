@@ -12,7 +12,7 @@ from ..databases import complaint
 from .models import Revision
 
 #: What makes the tables.
-SET_UP = "manage.py migrate tokenguard"
+SET_UP = '"manage.py migrate tokenguard"'
 
 
 @contextmanager

@@ -28,16 +28,18 @@ def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse]) -> set[s
     # Both kinds of id are random, or made in the same way: none of the one kind is of the other.
     kinds = (models.Token.objects, models.Client.objects)
     found = [kind.using(alias).filter(pk__in=by_id).order_by().values_list("pk", flat=True) for kind in kinds]
-    # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
-    tokens = sorted(chain(*found))
-    with lock_timeout(connection, USE_LOCK_TIMEOUT):
-        _add_missing(alias, [merge_use(None, by_id[token_id]) for token_id in tokens])
+    tokens = set(chain(*found))
     rows = models.Use._base_manager.using(alias).filter(pk__in=tokens)
-    locked = [load(KnownUse, row) for row in rows.select_for_update(skip_locked=True).values_list(*columns(KnownUse))]
-    _replace(alias, [merge_use(use, by_id[use.token_id]) for use in locked])
-    written = sorted(use.token_id for use in locked)
-    _count(alias, [by_id[token_id] for token_id in written])
-    return set(tokens).difference(written)
+    # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
+    missing = sorted(tokens.difference(rows.values_list("pk", flat=True)))
+    with lock_timeout(connection, USE_LOCK_TIMEOUT):
+        _add_missing(alias, [merge_use(None, by_id[token_id]) for token_id in missing])
+        kept = rows.select_for_update(skip_locked=True).values_list(*columns(KnownUse))
+        locked = [load(KnownUse, row) for row in kept]
+        _replace(alias, [merge_use(use, by_id[use.token_id]) for use in locked])
+        written = sorted(use.token_id for use in locked)
+        _count(alias, [by_id[token_id] for token_id in written])
+    return tokens.difference(written)
 
 
 def _add_missing(alias: str, uses: list[KnownUse]) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
 from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, complaint
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
 #: What makes the tables.
-SET_UP = "tokenguard init"
+SET_UP = '"tokenguard init" (in Flask "flask tokenguard init")'
 
 
 def checked_url(url: str | URL) -> URL:
@@ -35,6 +35,8 @@ def checked_url(url: str | URL) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif backend == "sqlite" and in_memory:
         raise ConfigurationError("an in-memory SQLite database is another one for each connection; name a file")
+    elif backend == "sqlite" and parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        raise ConfigurationError("tokenguard reaches SQLite through Python's own sqlite3: write the URL as sqlite:///…")
     elif backend not in CLOCKS:
         raise ConfigurationError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {backend}")
     return parsed
@@ -76,8 +78,6 @@ def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: 
         engine = create_engine(url, hide_parameters=True, pool_timeout=pool_timeout, **options)
     except (TypeError, ValueError):
         raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
-    except NoSuchModuleError:
-        raise ConfigurationError(f"the database URL names the unknown driver {url.drivername!r}") from None
     if url.get_backend_name() == "postgresql":
         from . import postgresql
 
@@ -111,7 +111,7 @@ def set_limits(connection: Connection, statements: float, locks: str) -> None:
 
 def create_file(url: URL) -> None:
     """Make an empty SQLite file where there is none yet; raises StoreUnavailable where that is not possible."""
-    if (path := _sqlite_file(url)) is not None:
+    if (path := _sqlite_file(url)) is not None and not path.exists():
         try:
             path.touch()
         except OSError as error:
@@ -173,8 +173,11 @@ def _sqlite_file(url: URL) -> Path | None:
 
 def _refuse_missing_file(url: URL) -> None:
     # SQLite would make an empty file of any mistyped name.
-    if (path := _sqlite_file(url)) is not None and not os.path.exists(path):
-        raise SchemaError(f'there is no database {path.absolute()}: run "{SET_UP}" to create it')
+    path = _sqlite_file(url)
+    if path is not None and not os.path.exists(path):
+        raise SchemaError(f"there is no database {path.absolute()}: run {SET_UP} to create it")
+    if path is not None and not os.access(path, os.R_OK):
+        raise StoreUnavailable(f"the database {path.absolute()} cannot be read by this user")
 
 
 def _set_up_sqlite(patience: float, connection: Any, record: Any) -> None:

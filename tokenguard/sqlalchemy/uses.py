@@ -52,7 +52,7 @@ def _replace(connection: Connection, uses: Sequence[Use]) -> None:
     new = {column.name: statement.excluded[column.name] for column in use_table.c if not column.primary_key}
     if uses:
         statement = statement.on_conflict_do_update(index_elements=["token_id"], set_=new)
-        connection.execute(statement, [dump(use) for use in uses])
+        connection.execute(_as_one(statement, use_table), [dump(use) for use in uses])
 
 
 def _count(connection: Connection, uses: Sequence[NewUse]) -> None:
@@ -65,7 +65,13 @@ def _count(connection: Connection, uses: Sequence[NewUse]) -> None:
         for day, requests in sorted(use.requests.items())
     ]
     if rows:
-        connection.execute(statement.on_conflict_do_update(index_elements=["token_id", "day"], set_=more), rows)
+        statement = statement.on_conflict_do_update(index_elements=["token_id", "day"], set_=more)
+        connection.execute(_as_one(statement, use_day_table), rows)
+
+
+def _as_one(statement: Any, table: Table) -> Any:
+    # Where something is to be returned, SQLAlchemy puts all rows into one statement, and else has one for each.
+    return statement.returning(table.c.token_id)
 
 
 def _insert(connection: Connection, table: Table) -> Any:
