@@ -26,7 +26,7 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import action, api_view, permission_classes, schema
-from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser
+from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -187,6 +187,12 @@ urlpatterns = [
     path("user", with_permission(HasToken, authentication_classes=(KnownByToken,))),
     path("throttled", with_permission(AllowAny, throttle_classes=(PerToken,))),
     path("public", with_permission()),
+    path("open", with_permission(AllowAny, schema=None)),
+    path("signed-in", with_permission(IsAuthenticated, authentication_classes=(KnownByToken,), schema=None)),
+    path(
+        "signed-in-or-session",
+        with_permission(IsAuthenticated, authentication_classes=(KnownByToken, SessionAuthentication), schema=None),
+    ),
     path("paged", cache_page(60)(with_permission(schema=None))),
     path("paged-within", PagedWithin.as_view()),
     path("paged-within-guarded", require_token(PagedWithin.as_view())),
@@ -467,23 +473,27 @@ def test_combinations(admin: User) -> None:
         assert [api.get(path_).status_code for api in (reads, groups, both, caller(), wrong())] == statuses, path_
 
 
-def test_what_is_neither_yes_nor_no_stays_that_in_a_combination(
-    monkeypatch: pytest.MonkeyPatch, refusals: list[str]
+@pytest.mark.parametrize("url", ["/or-admin", "/signed-in", "/signed-in-or-session"])
+def test_what_is_neither_yes_nor_no_stays_that_whatever_the_permissions(
+    monkeypatch: pytest.MonkeyPatch, refusals: list[str], url: str
 ) -> None:
     limited = caller("users:read", conditions=Conditions.parse(rate="1/day"))
     elsewhere = caller("users:read", conditions=Conditions.parse(["10.0.0.0/8"]))
     two = caller()
     two.credentials(HTTP_AUTHORIZATION="Bearer a, Bearer b")
     reads = caller("users:read")
-    assert limited.get("/or-admin").status_code == 200
-    answers = [api.get("/or-admin") for api in (limited, elsewhere, two)]
+    assert limited.get(url).status_code == 200
+    answers = [api.get(url) for api in (limited, elsewhere, two)]
+    assert [api.get("/open").status_code for api in (limited, elsewhere, two, wrong())] == [200] * 4
+    assert [api.get(url).status_code for api in (wrong(), caller())] == [401, 401]
+    refusals[:] = [code for code in refusals if code not in {"invalid_token", "missing_token"}]
 
     def down(self: DjangoStore, token_id: str, **options: Any) -> None:
         raise StoreUnavailable("it is down")
 
     monkeypatch.setattr(DjangoStore, "standing", down)
     with override_settings(TOKENGUARD=dict(settings.TOKENGUARD)):  # that the others go on to be served
-        answers.append(reads.get("/or-admin"))
+        answers.append(reads.get(url))
     codes = ["rate_limited", "network_not_allowed", "invalid_request", "temporarily_unavailable"]
     assert [answer.status_code for answer in answers] == [429, 403, 400, 503]
     assert [answer.json()["code"] for answer in answers] == codes == refusals
@@ -543,12 +553,13 @@ def test_an_attackers_token_does_not_excuse_a_victims_cookie(admin: User) -> Non
     with override_settings(ROOT_URLCONF=urls):
         victim = caller()
         victim.force_login(admin)
-        # Without a token, and with a bad one in whatever form: the session counts, and asks for the CSRF token.
-        for headers in ({}, {"Authorization": "Bearer x"}, {"X-API-Key": "x"}, {"Authorization": "Bearer a b"}):
+        # Without a token, and with a bad one: the session counts, and asks for the CSRF token.
+        for headers in ({}, {"Authorization": "Bearer x"}, {"X-API-Key": "x"}):
             for path_ in ("/changes", "/session"):
                 answer = victim.post(path_, headers=headers)
                 assert answer.status_code == 403
                 assert "CSRF" in answer.content.decode()
+        assert victim.post("/session", headers={"Authorization": "Bearer a b"}).status_code == 400
         assert "CSRF" in victim.post("/changes", {"access_token": "x"}).content.decode()
         # With a good one it is the token's request: the cookie does not count at all.
         text = get_issuer().issue("partner", "*", actor="tests").text.reveal()

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, PermissionDenied
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
@@ -44,7 +44,8 @@ _LEFT_TO_OTHERS = (MissingToken, InvalidToken, InsufficientScope)
 class TokenAuthentication(BaseAuthentication):
     """``request.auth`` is the :class:`tokenguard.Identity` of a request with a valid token.
 
-    A request without one is left to the other authentications of the view. Cookies are never looked at.
+    A request without one is left to the other authentications of the view. But one whose token cannot be checked, or
+    may not be used from there or just now, is refused, unless the view is open to all. Cookies are never looked at.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
@@ -53,6 +54,7 @@ class TokenAuthentication(BaseAuthentication):
             return None  # made up for a schema, and come through nothing
         identity = get_identity(asked)
         if identity is None:
+            _refuse_what_nobody_else_could_let_in(request)
             return None
         _keep_out_of_caches(request)  # whatever the permissions are, the answer is for this caller
         return self.get_user(identity), identity
@@ -186,6 +188,17 @@ def _keep_out_of_caches(request: Request) -> None:
         # A cache around one of the view's methods looks at the framework's request.
         for each in (request._request, request):
             keep_out_of_caches(each)
+
+
+def _refuse_what_nobody_else_could_let_in(request: Request) -> None:
+    """Raises Refused where the framework's own permissions would say 401, as if no token had been sent."""
+    asked, view = request._request, request.parser_context.get("view")
+    requests = guard_of(asked)
+    error = requests.objection(asked.META, ANY_TOKEN)
+    is_open = view is None or all(type(permission) is AllowAny for permission in view.get_permissions())
+    if error is not None and not isinstance(error, _LEFT_TO_OTHERS) and not is_open:
+        _keep_out_of_caches(request)
+        _admit(requests, request, view, ANY_TOKEN)
 
 
 def _admit(requests: RequestGuard, request: Request, view: Any, requirement: Requirement) -> None:
