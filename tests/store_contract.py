@@ -323,6 +323,13 @@ class StoreContract:
         assert [record.token.id for record in filled.page(2, 5, after=Place(1, ids[3]))] == ids[4:6]
         assert filled.page(2, 5, client_id="nobody") == []
 
+    def test_its_clock_is_told_without_writing(self, filled: Store) -> None:
+        before = filled.feed(0)
+        with filled.transaction() as tx:
+            at = tx.now()
+        assert abs(filled.now() - at) <= 5 * SECOND
+        assert filled.feed(0) == before
+
     # Use
 
     def test_a_use_is_found_with_the_token_and_changes_nothing_else(self, filled: Store) -> None:

@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tokenguard import MemoryStore, Policy, ScopeCatalog, Scopes, SigningKeys, TokenFormat
+from tokenguard import MemoryStore, Policy, ScopeCatalog, Scopes, SigningKeys, StoreUnavailable, TokenFormat
 from tokenguard.cli import command_tree
-from tokenguard.clock import DAY
+from tokenguard.clock import DAY, SECOND
 from tokenguard.config import Options
 from tokenguard.doctor import Finding, Level, examine, unused_scopes
 from tokenguard.sqlalchemy import SQLAlchemyStore
@@ -247,6 +248,22 @@ def test_what_needs_a_hand_exits_with_1(doctor: Callable[..., Result]) -> None:
         done = doctor(*arguments, SIGNING_KEY=OTHER_KEY)
         assert (done.exit_code, done.stderr) == (1, "Error: 1 of 2 findings needs a hand\n")
         assert "no longer configured" in done.stdout
+
+
+def test_where_nothing_can_be_changed_all_else_is_looked_at() -> None:
+    class ReadOnly(MemoryStore):
+        def transaction(self) -> Any:
+            if self.clients():
+                raise StoreUnavailable("the database cannot be written")
+            return super().transaction()
+
+    world = World(ReadOnly())
+    world.client()
+    found = findings(world)
+    assert found["not_writable"].level == Level.WARNING
+    assert "nothing can be issued or revoked from here: the database cannot be" in found["not_writable"].message
+    assert not found["not_writable"].needs_action
+    assert "clocks" in findings(world, clock=lambda: world.clock() + 6 * SECOND)
 
 
 def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:

@@ -59,14 +59,14 @@ def examine(
     """
     try:
         store.check()
-        with store.transaction() as tx:
-            at, here = tx.now(), clock()
+        at, here = store.now(), clock()
         records = store.records()
     except StoreError as error:
         return [_not_ready(error)]
     active = [record for record in records if record.state(at) == State.ACTIVE]
     lasting = [record for record in active if record.token.successor_id is None]
     findings = [
+        *_changes(store),
         *_clocks(at, here),
         *_keys(active, tokens),
         *_beyond(active, catalog),
@@ -93,7 +93,17 @@ def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
 def _not_ready(error: StoreError) -> Finding:
     if isinstance(error, SchemaError):
         return Finding(Level.ERROR, "schema", str(error), "nothing else can be checked before that is done", True)
-    return Finding(Level.ERROR, "store", str(error), "see that the database is there and can be written", True)
+    return Finding(Level.ERROR, "store", str(error), "see that the database is there and can be read", True)
+
+
+def _changes(store: Store) -> Iterator[Finding]:
+    try:
+        with store.transaction():
+            pass
+    except StoreError as error:
+        message = f"nothing can be issued or revoked from here: {error}"
+        advice = "let this user write, unless it is meant to check tokens and no more"
+        yield Finding(Level.WARNING, "not_writable", message, advice, False)
 
 
 def _clocks(at: int, here: int) -> Iterator[Finding]:

@@ -91,6 +91,9 @@ class MemoryStore:
     def upgrade(self) -> tuple[int, int]:
         return schema.latest(), schema.latest()
 
+    def now(self) -> int:
+        return self._clock()
+
     def check(self) -> None:
         """Always ready."""
 

@@ -160,5 +160,8 @@ class Store(Protocol):
         Done whole or not at all; raises SchemaError for a store that is newer than this code.
         """
 
+    def now(self) -> int:
+        """The time by the store's own clock, in epoch microseconds."""
+
     def check(self) -> None:
         """Raises SchemaError or StoreUnavailable if the store is not ready for this version of tokenguard."""

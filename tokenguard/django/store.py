@@ -115,6 +115,10 @@ class DjangoStore:
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         return find_events(self._connection.alias, limit, which)
 
+    def now(self) -> int:
+        with translated():
+            return self._clock() if self._clock else database_time(self._connection)
+
     def check(self) -> None:
         with translated():
             check_version(schema_version(self._connection), SET_UP)

@@ -132,6 +132,10 @@ class SQLAlchemyStore:
         with self._connection() as connection:
             return [load(Event, row) for row in connection.execute(query)][::-1]
 
+    def now(self) -> int:
+        with self._connection() as connection:
+            return self._clock() if self._clock else database_time(connection)
+
     def check(self) -> None:
         with self._connection() as connection:
             check_version(schema_version(connection), SET_UP)
