@@ -219,6 +219,17 @@ def test_a_class_cannot_be_decorated_by_mistake() -> None:
         require_token(ByMethod)
 
 
+def test_a_mixin_that_would_not_be_asked_is_a_mistake_that_shows_at_once() -> None:
+    class OwnWay(View):
+        @classmethod
+        def as_view(cls, **initkwargs: Any) -> Any:
+            return lambda request: HttpResponse("open")
+
+    with pytest.raises(TypeError, match=r"Open would be open: put the mixin that guards it before OwnWay"):
+        type("Open", (OwnWay, ScopesRequiredMixin), {"required_scopes": "users:read"})
+    type("Guarded", (ScopesRequiredMixin, OwnWay), {"required_scopes": "users:read"})
+
+
 def test_a_mixin_that_asks_for_nothing_is_a_mistake_that_shows_at_once() -> None:
     class Nothing(ScopesRequiredMixin):
         pass

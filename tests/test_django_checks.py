@@ -22,7 +22,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from tokenguard import config
+from tokenguard import Requirement, config
 from tokenguard.django import ScopesRequiredMixin, TokenGuardMiddleware, require_scopes, require_token
 from tokenguard.django.store import DjangoStore
 
@@ -314,6 +314,36 @@ def test_e008_views_of_rest_framework() -> None:
         (wrong,) = said(**views(misspelled, SomebodyElses.as_view()))
         assert wrong.id == "tokenguard.E008"
         assert "'users:wirte'" in wrong.msg
+
+
+@pytest.mark.parametrize("named", [{}, {"required_scopes": []}, {"required_scopes": {}}, {"required_scopes": None}])
+def test_e010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) -> None:
+    from rest_framework.views import APIView
+
+    from tokenguard.django import rest_framework as ours
+
+    class ByItself(ours.HasScopes):  # type: ignore[name-defined, misc]
+        def get_requirement(self, view: Any, method: str) -> Requirement:
+            return Requirement.scopes("users:read")
+
+    mixed: Any = type(
+        "Mixed", (APIView,), {"permission_classes": (ours.HasToken | ours.HasScopes,), "required_any_of": (), **named}
+    )
+    (wrong,) = said(**views(mixed.as_view()))
+    assert wrong.id == "tokenguard.E010"
+    assert "Mixed has HasScopes among its permissions and names no scope" in wrong.msg
+    assert ids(**views(mixed.as_view(required_any_of="users:read"))) == []
+    assert ids(**views(mixed.as_view(permission_classes=[ByItself]))) == []
+
+
+@pytest.mark.parametrize("named", [5, {"get": 5}, b"users:read", property(lambda view: "users:read")])
+def test_what_a_view_asks_for_need_not_be_known_yet(named: Any) -> None:
+    from rest_framework.views import APIView
+
+    from tokenguard.django import rest_framework as ours
+
+    view: Any = type("Unclear", (APIView,), {"permission_classes": (ours.HasScopes,), "required_scopes": named})
+    assert ids(**views(view.as_view())) == []
 
 
 def test_e008_a_project_may_have_no_urls() -> None:

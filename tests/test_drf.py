@@ -35,7 +35,14 @@ from rest_framework.views import APIView, exception_handler
 from rest_framework.viewsets import GenericViewSet
 
 from tokenguard import Conditions, Identity, StoreUnavailable
-from tokenguard.django import get_issuer, get_store, require_token, token_authenticated, token_refused
+from tokenguard.django import (
+    ScopesRequiredMixin,
+    get_issuer,
+    get_store,
+    require_token,
+    token_authenticated,
+    token_refused,
+)
 from tokenguard.django.conf import service
 from tokenguard.django.rest_framework import (
     HasScopes,
@@ -404,6 +411,12 @@ def test_a_view_that_asks_for_nothing_that_can_be_is_an_error(named: dict[str, A
         for api in (caller(), caller("*")):
             with pytest.raises(ImproperlyConfigured, match=complaint.replace("*", r"\*")):
                 api.get("/here")
+
+
+@pytest.mark.parametrize("bases", [(ScopesRequiredMixin, APIView), (GenericViewSet, ScopesRequiredMixin)])
+def test_the_mixins_are_not_for_views_of_the_framework(bases: tuple[type, ...]) -> None:
+    with pytest.raises(TypeError, match=r"guard Mixed, a view of Django REST framework, with its permission HasScopes"):
+        type("Mixed", bases, {})
 
 
 @pytest.mark.parametrize("given", [{"authentication_classes": (TokenAuthentication,)}, {"permission": HasToken}])

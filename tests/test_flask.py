@@ -179,12 +179,27 @@ def test_a_preflight_never_runs_a_view_that_handles_options_itself(app: Flask) -
         lambda: require_scopes("users:read users:manage"),
         lambda: require_scopes(["users:read"]),  # type: ignore[arg-type]
         lambda: require_scopes(any_of="users:read"),
-        lambda: TokenGuard().protect(Blueprint("b", __name__)),
+        lambda: TokenGuard().protect(Blueprint("b", __name__), any_of=()),
     ],
 )
 def test_a_view_that_asks_for_nonsense_fails_when_it_is_defined(ask: Any) -> None:
     with pytest.raises(InvalidValue):
         ask()
+
+
+def test_what_is_no_view_is_not_guarded() -> None:
+    with pytest.raises(TypeError, match=r"is a view, not 'users:read': to ask for scopes write @require_scopes"):
+        require_token("users:read")  # type: ignore[arg-type]
+
+
+def test_a_blueprint_may_ask_for_a_token_alone() -> None:
+    guard = TokenGuard()
+    blueprint = guard.protect(Blueprint("b", __name__))
+    blueprint.add_url_rule("/", view_func=lambda: "in")
+    app = make_app(guard)
+    app.register_blueprint(blueprint)
+    client = app.test_client()
+    assert [client.get("/").status_code, client.get("/", headers=bearer(app, "groups:read")).status_code] == [401, 200]
 
 
 def test_a_scope_that_the_catalogue_does_not_have_is_the_developers_error(app: Flask) -> None:
@@ -310,6 +325,11 @@ def test_a_key_is_needed_and_the_error_has_a_fresh_one(monkeypatch: pytest.Monke
             {"TOKENGUARD_OLD_SIGNING_KEYS": ["short"]},
             "TOKENGUARD_OLD_SIGNING_KEYS: the old signing key has 5 bytes and needs at least 32",
         ),
+        (
+            {"TOKENGUARD_OLD_SIGNING_KEYS": f"{'a' * 40},{'b' * 40}"},
+            "TOKENGUARD_OLD_SIGNING_KEYS is one text with spaces between the keys, not commas",
+        ),
+        ({"TOKENGUARD_signing_key": KEY}, "no option TOKENGUARD_signing_key; did you mean TOKENGUARD_SIGNING_KEY?"),
         ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS is a list of texts"),
         ({"TOKENGUARD_SIGING_KEY": KEY}, "no option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),
         ({"TOKENGUARD_XYZ": 1}, "no option TOKENGUARD_XYZ; there are DATABASE_URL, READ_URL"),

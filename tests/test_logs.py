@@ -120,6 +120,15 @@ def test_a_call_that_is_wrong_is_reported_without_a_token(logged: Logged, capsys
     assert TEXT[22:46] not in reported
 
 
+def test_arguments_with_ways_of_their_own_are_shown_as_they_would_be(logged: Logged) -> None:
+    class Atoms(dict[str, str]):  # as gunicorn's of a request
+        def __missing__(self, key: str) -> str:
+            return "-"
+
+    logged.logger.warning("%(r)s %({x-forwarded-for}i)s", Atoms(r=f"GET /?token={TEXT}"))
+    assert f"GET /?token={TEXT[:22]}(not shown) -" in logged.out.getvalue()
+
+
 def test_whatever_has_no_token_is_left_as_it_is(logged: Logged) -> None:
     nested = {"a": [1, "b"]}
     digest = "0123456789abcdef" * 4

@@ -371,6 +371,7 @@ def test_the_options_decide() -> None:
         "redis://u:hunter2secret@[::1", "http://u:hunter2secret@h",
         "memcached://hunter2secret", "etcd://hunter2secret", "redis+cluster://u:hunter2secret@127.0.0.1:1",
         "redis+sentinel://u:hunter2secret@127.0.0.1:1", "redis://u:hunter2secret@h:99999999",
+        "redis://u:hunter2secret@h?x=1", "rediss://u:hunter2secret@h?ssl_cert_reqs=bogus", "unix:///x?y=hunter2secret",
     ],
 )  # fmt: skip
 def test_a_url_that_cannot_be_used_is_never_quoted(url: str) -> None:

@@ -116,6 +116,7 @@ def test_keys_are_named_and_measured_in_bytes() -> None:
         ("x" * 31, "has 31 bytes and needs at least 32"),
         (5, "is not text"),
         ("\ud800" * 40, "is not valid text"),
+        (f"{KEY}\n", "has white space around it, as a line of a file has"),
     ]:
         with pytest.raises(ConfigurationError, match=f"^the old signing key {wrong}; {advice}"):
             SigningKeys(KEY, old=[key])

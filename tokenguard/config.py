@@ -24,7 +24,7 @@ from .policy import Policy
 from .request import RequestGuard
 from .resource import ProtectedResource
 from .scopes import ScopeCatalog
-from .signing import SigningKeys, derive_development_key
+from .signing import MIN_KEY_BYTES, SigningKeys, derive_development_key
 from .sources import Source
 from .store import Store
 from .tokens import TokenFormat
@@ -180,6 +180,16 @@ def _words(word: str, value: Any) -> list[str]:
     return list(values)
 
 
+def _keys(word: str, value: Any) -> list[str]:
+    keys = _words(word, value)
+    # A key may have a comma in it, but hardly one after which as much follows as a key needs.
+    if isinstance(value, str) and any(
+        "," in key and len(min(key.split(","), key=len)) >= MIN_KEY_BYTES for key in keys
+    ):
+        raise ConfigurationError(f"{PREFIX}{word} is one text with spaces between the keys, not commas")
+    return keys
+
+
 def _json(word: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -250,7 +260,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "DATABASE_URL": _text,
     "READ_URL": _text,
     "SIGNING_KEY": _text,
-    "OLD_SIGNING_KEYS": _words,
+    "OLD_SIGNING_KEYS": _keys,
     "SCOPES": _scopes,
     "ISSUERS": _mappings,
     "PREFIX": _text,
@@ -321,5 +331,7 @@ def _policy(values: Mapping[str, Any]) -> Policy:
 
 
 def _suggestion(word: str) -> str:
-    close = difflib.get_close_matches(word, _READERS, n=1)
+    # As people write them who know them from the environment, or from other settings.
+    meant = word.upper().removeprefix(PREFIX)
+    close = [meant] if meant in _READERS else difflib.get_close_matches(meant, _READERS, n=1)
     return f"; did you mean {PREFIX}{close[0]}?" if close else f"; there are {', '.join(_READERS)}"

@@ -37,7 +37,8 @@ SERVER_STOPS = ("57P01", "57P02")
 _MISSING = ("no such table", "no such column", "42P01", "42703")
 _LOCKED = ("database is locked", "55P03")
 _CONFLICT = ("40001", "40P01")
-_READ_ONLY = ("readonly database", "25006")
+_SQLITE_READ_ONLY = "readonly database"
+_READ_ONLY = (_SQLITE_READ_ONLY, "25006")
 _FULL = ("disk is full", "53100")
 
 
@@ -54,7 +55,9 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
     if any(sign in symptoms for sign in _CONFLICT):
         return StoreBusy(f"another writer came first ({said}): nothing was changed, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
-        return StoreUnavailable(f"the database cannot be written ({said}): nothing was changed")
+        # SQLite needs files beside its own, even to read.
+        place = "the database, or the directory that it is in," if _SQLITE_READ_ONLY in said else "the database"
+        return StoreUnavailable(f"{place} cannot be written ({said}): nothing was changed")
     if any(sign in symptoms for sign in _FULL):
         return StoreUnavailable(f"there is no room left for the database ({said}): nothing was changed")
     return StoreUnavailable(f"the database cannot be used: {said}")

@@ -154,6 +154,11 @@ class Requirement:
             raise InvalidValue("name at least one scope; where any valid token will do, ask for a token alone")
         return requirement
 
+    @classmethod
+    def scopes_or_token(cls, *all_of: str, any_of: Iterable[str] | None = None) -> Requirement:
+        """As :meth:`scopes`, but where nothing at all is given any valid token will do: for what guards a whole."""
+        return cls.scopes(*all_of, any_of=any_of or ()) if all_of or any_of is not None else ANY_TOKEN
+
     @property
     def names(self) -> tuple[str, ...]:
         """Every scope that is named, in the order written."""

@@ -73,6 +73,8 @@ def _check_key(key: str, kind: str) -> Secret:
 def _wrong_with(key: str) -> str | None:
     if not key:
         return "is missing"
+    if key != key.strip():
+        return "has white space around it, as a line of a file has"
     try:
         length = len(key.encode())
     except UnicodeEncodeError:

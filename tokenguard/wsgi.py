@@ -16,7 +16,7 @@ from .guard import Guard
 from .hooks import Hooks
 from .http import Answer, AuthScheme, is_preflight
 from .request import RequestGuard
-from .scopes import ANY_TOKEN, Requirement
+from .scopes import Requirement
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -111,8 +111,7 @@ class TokenGuardMiddleware:
         hooks: Hooks | None = None,
     ) -> None:
         self.app = app
-        asked = scopes or any_of is not None
-        self.requirement = Requirement.scopes(*scopes, any_of=any_of or ()) if asked else ANY_TOKEN
+        self.requirement = Requirement.scopes_or_token(*scopes, any_of=any_of)
         guard.catalog.check(self.requirement)
         self.requests = RequestGuard(guard, scheme or AuthScheme(), hooks=hooks)
         self._has_metadata = self.requests.scheme.resource is not None

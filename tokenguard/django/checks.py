@@ -31,7 +31,7 @@ from ..signing import generate_key
 from . import conf
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
-from .requirements import checked_for_csrf, patterns, scopes
+from .requirements import checked_for_csrf, names_nothing, patterns, scopes
 from .store import DjangoStore
 
 
@@ -149,7 +149,7 @@ def check_catalog(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E008, W003: what the views of the URLconf ask for."""
+    """E008, E010, W003: what the views of the URLconf ask for."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     options, csrf = _options(), any(issubclass(kind, CsrfViewMiddleware) for kind in _middleware())
@@ -159,6 +159,8 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
         view = pattern.lookup_str
         for name in catalog.unknown(scopes(pattern.callback)):
             found[view, name] = _unknown_scope(view, name, catalog)
+        if names_nothing(pattern.callback):
+            found[view, "required_scopes"] = _names_nothing(view)
         if csrf and (methods := checked_for_csrf(pattern.callback)):
             found[view, ""] = _half_guarded(view, methods)
     return list(found.values())
@@ -329,6 +331,12 @@ def _unknown_scope(view: str, name: str, catalog: ScopeCatalog) -> CheckMessage:
     message = f"The view {view} asks for the scope {name!r}, which the catalogue does not have: nobody can call it."
     hint = f'TOKENGUARD["SCOPES"] has {", ".join(catalog)}.'
     return Error(message, hint=hint, id="tokenguard.E008")
+
+
+def _names_nothing(view: str) -> CheckMessage:
+    message = f"The view {view} has HasScopes among its permissions and names no scope: it can answer nobody."
+    hint = "Set required_scopes or required_any_of; where any valid token will do, HasToken is the permission."
+    return Error(message, hint=hint, id="tokenguard.E010")
 
 
 def _half_guarded(view: str, methods: list[str]) -> CheckMessage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.urls import URLPattern, URLResolver
@@ -54,8 +54,19 @@ def checked_for_csrf(view: Any) -> list[str]:
     return [name for name, method in unsafe.items() if any(True for _ in _requirements(method))]
 
 
+def names_nothing(view: Any) -> bool:
+    """Whether HasScopes is among the permissions of a view of Django REST framework that names no scope for it."""
+    return any(not any(named) for named in _asked_of_rest_framework(view))
+
+
 def _rest_framework_scopes(view: Any) -> Iterator[str]:
-    """What a view of Django REST framework names, for whatever action, if HasScopes is among its permissions."""
+    """What a view of Django REST framework names, for whatever action."""
+    for named in _asked_of_rest_framework(view):
+        yield from _flat(named)
+
+
+def _asked_of_rest_framework(view: Any) -> Iterator[list[Any]]:
+    """Whatever a view of Django REST framework names for each HasScopes among its permissions."""
     # Where nobody has imported it, nobody asks for HasScopes.
     ours = sys.modules.get("tokenguard.django.rest_framework")
     owner = getattr(view, "cls", None)
@@ -63,9 +74,10 @@ def _rest_framework_scopes(view: Any) -> Iterator[str]:
         return
     given = getattr(view, "initkwargs", {})
     for permission in _single(given.get("permission_classes", owner.permission_classes)):
-        if issubclass(permission, ours.HasScopes):
-            for word in ("required_scopes", "required_any_of"):
-                yield from _flat(getattr(permission, word) or given.get(word) or getattr(owner, word, None))
+        # One that finds out itself what to ask for need not be told.
+        if getattr(permission, "get_requirement", None) is ours.HasScopes.get_requirement:
+            words = ("required_scopes", "required_any_of")
+            yield [getattr(permission, word) or given.get(word) or getattr(owner, word, None) for word in words]
 
 
 def _single(permissions: Any) -> Iterator[Any]:
@@ -79,8 +91,9 @@ def _single(permissions: Any) -> Iterator[Any]:
 
 
 def _flat(given: Any) -> Iterator[str]:
+    # What is none of these, such as a property, is known only when it is asked for.
     if isinstance(given, str):
         yield given
-    elif given is not None:
+    elif isinstance(given, Iterable):
         for each in given.values() if isinstance(given, Mapping) else given:
             yield from _flat(each)

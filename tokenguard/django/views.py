@@ -7,6 +7,7 @@ Django's CSRF check, and nothing else is.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache, wraps
@@ -137,7 +138,22 @@ def _kept_out_of_caches(kind: Any) -> Any:
 
 
 class TokenRequiredMixin(View):
-    """Lets a class-based view be called only with a valid token. Put it first among the bases."""
+    """Lets a class-based view be called only with a valid token. Put it first among the bases.
+
+    Raises TypeError for a class that would be open in spite of it, and for a view of Django REST framework.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        framework = sys.modules.get("rest_framework.views")
+        if framework is not None and issubclass(cls, framework.APIView):
+            raise TypeError(f"guard {cls.__qualname__}, a view of Django REST framework, with its permission HasScopes")
+        # Another one's as_view may never ask this one's.
+        asked_first = next(base for base in cls.__mro__ if "as_view" in vars(base))
+        if not issubclass(asked_first, TokenRequiredMixin):
+            raise TypeError(
+                f"{cls.__qualname__} would be open: put the mixin that guards it before {asked_first.__name__}"
+            )
 
     @classmethod
     def get_requirement(cls, method: str) -> Requirement:
@@ -215,6 +231,8 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
     """
 
     def decorate(view: V) -> V:
+        if not callable(view):
+            raise TypeError(f"what is guarded is a view, not {view!r}: to ask for scopes write @require_scopes(…)")
         if inspect.isclass(view):
             raise TypeError(
                 f'guard the class {view.__name__} with @method_decorator(require_scopes(…), name="dispatch"), '

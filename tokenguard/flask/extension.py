@@ -70,12 +70,13 @@ class TokenGuard:
         add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
 
-    def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] = ()) -> B:
-        """Guard every view of ``blueprint`` and of those nested in it; returns it. Scopes as in require_scopes.
+    def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] | None = None) -> B:
+        """Guard every view of ``blueprint`` and of those nested in it; returns it.
 
-        Call it before the blueprint is registered. A view may ask for more with a decorator of its own.
+        Scopes as in require_scopes; without any, a valid token will do. Call it before the blueprint is registered. A
+        view may ask for more with a decorator of its own.
         """
-        requirement = Requirement.scopes(*scopes, any_of=any_of)
+        requirement = Requirement.scopes_or_token(*scopes, any_of=any_of)
         guarding = partial(check, requirement)
         blueprint.before_request(guarding)
         return blueprint

@@ -183,6 +183,8 @@ def check_views(app: Flask) -> None:
 
 def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        if not callable(view):
+            raise TypeError(f"what is guarded is a view, not {view!r}: to ask for scopes write @require_scopes(…)")
         if inspect.isclass(view):
             raise TypeError(f"guard the class {view.__name__} with decorators = [require_scopes(…)] in its body")
 
