@@ -33,7 +33,8 @@ once a second, or once a minute, is not among them, unless the uses of many toke
   frozenset, the caller is put into the environ, and `Vary` and `Cache-Control` are set. It checks nothing else, and
   *refuses* what is not in the dictionary with 401, the challenge and both headers. *Not cached*: the client's name and
   the token's scopes are asked of SQLite in place of the dictionary, by one statement on an open connection, and nothing
-  is remembered. *× floor* is beside the one of these three that has the same to do.
+  is remembered. *× floor* is beside the one of these three that has the same to do: to refuse, to ask a database, or
+  neither.
 * *cached*: a token that this process has seen. *Not cached*: {many} tokens in a circle, in a process that remembers
   {remembered}, so each is read from SQLite again. *JWT*: tokens of another issuer; *first use*: in such a circle, so
   for each the signature is verified and SQLite asked. *Forged*: the right shape and a wrong signature.
@@ -196,7 +197,7 @@ def _add_table(section: Section, results: Sequence[Result]) -> None:
             (
                 result.contestant.name,
                 result.added.show(),
-                f"{result.added.median / floors[_floor_of(result.contestant.name)]:.1f}",
+                f"{result.added.median / floors[_floor_of(result)]:.1f}",
                 f"{result.statements:g}",
             )
             for result in results
@@ -204,11 +205,11 @@ def _add_table(section: Section, results: Sequence[Result]) -> None:
     )
 
 
-def _floor_of(name: str) -> str:
+def _floor_of(result: Result) -> str:
     """The floor that has the same to do."""
-    if "forged" in name or "refused" in name:
+    if result.contestant.status != 200:
         return "floor, refused"
-    return "floor, not cached" if "not cached" in name or "first use" in name else "floor"
+    return "floor, not cached" if result.statements else "floor"
 
 
 def _targets(result: Result, pace: float) -> Iterator[Target]:
