@@ -131,7 +131,7 @@ class FlaskSample:
         self.app = create_app(
             {
                 "TESTING": True,
-                "TOKENGUARD_SIGNING_KEY": "a key for tests alone " * 2,
+                "TOKENGUARD_SIGNING_KEY": "a key for tests alone of 32 bytes",
                 "TOKENGUARD_DATABASE_URL": "memory://",
                 "SAMPLE_DATABASE_URL": f"sqlite:///{self._folder / 'd.db'}",
             }

@@ -116,10 +116,14 @@ def test_keys_are_named_and_measured_in_bytes() -> None:
         ("x" * 31, "has 31 bytes and needs at least 32"),
         (5, "is not text"),
         ("\ud800" * 40, "is not valid text"),
-        (f"{KEY}\n", "has white space around it, as a line of a file has"),
     ]:
         with pytest.raises(ConfigurationError, match=f"^the old signing key {wrong}; {advice}"):
             SigningKeys(KEY, old=[key])
+    for spaced in (f"{KEY}\n", f" {KEY}"):
+        with pytest.raises(
+            ConfigurationError, match=r"^the signing key has white space around it.*; write it without$"
+        ):
+            SigningKeys(spaced)
     with pytest.raises(ConfigurationError, match=r"^old signing keys are a list of texts, not one text$"):
         SigningKeys(KEY, old=OTHER_KEY)
 

@@ -23,6 +23,8 @@ _TOKEN_SALT = b"tokenguard.api-token.v1"
 _FINGERPRINT_SALT = b"tokenguard.key-fingerprint.v1"
 _DEVELOPMENT_SALT = b"tokenguard.development-key.v1"
 _HMAC_SHA256 = HMACAlgorithm(sha256)
+#: What a key looks like that was read from a file as it is.
+_SPACED = "has white space around it, such as the end of a line"
 
 
 class SigningKeys:
@@ -60,21 +62,24 @@ def derive_development_key(secret_key: str | bytes) -> str:
 
 
 def _check_key(key: str, kind: str) -> Secret:
-    if isinstance(key, str) and (wrong := _wrong_with(key)) is None:
+    wrong = _wrong_with(key) if isinstance(key, str) else "is not text"
+    if wrong is None:
         return Secret(key, kind)
     # The key is never quoted: this message ends up in logs and on screens.
-    if kind == "signing key":
+    if wrong == _SPACED:
+        advice = "write it without"
+    elif kind == "signing key":
         advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
     else:
         advice = "write one that was the signing key before, or leave it out"
-    raise ConfigurationError(f"the {kind} {wrong if isinstance(key, str) else 'is not text'}; {advice}")
+    raise ConfigurationError(f"the {kind} {wrong}; {advice}")
 
 
 def _wrong_with(key: str) -> str | None:
     if not key:
         return "is missing"
     if key != key.strip():
-        return "has white space around it, as a line of a file has"
+        return _SPACED
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
