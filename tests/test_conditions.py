@@ -165,7 +165,6 @@ def test_a_rate_of_nothing_or_beyond_all_counting_is_refused(count: str) -> None
     [
         {"allow": "10.0.0.0/8"},
         {"allow": ("10.0.0.0/8",)},
-        {"deny": [IPv4Network("10.0.0.0/8")]},
         {"rate": "5/minute"},
     ],
 )
@@ -174,7 +173,18 @@ def test_texts_are_not_taken_for_what_they_say(members: dict[str, Any]) -> None:
         Conditions(**members)
 
 
-@pytest.mark.parametrize(("count", "period"), [(0, "day"), ("5", "day"), (True, "day"), (5, "week"), (10**10, "day")])
+def test_networks_mean_what_they_would_as_texts() -> None:
+    mapped = Conditions(deny=[IPv6Network("::ffff:10.0.0.0/104")])  # type: ignore[arg-type]
+    assert mapped == Conditions.parse(deny=["10.0.0.0/8"])
+    assert not mapped.admit(read_address("10.0.0.1"))
+    with pytest.raises(InvalidValue, match="without a zone"):
+        Conditions(allow=(IPv6Network("fe80::1%eth0"),))
+
+
+@pytest.mark.parametrize(
+    ("count", "period"),
+    [(0, "day"), ("5", "day"), (True, "day"), (5, "week"), (10**10, "day"), (1, [])],
+)
 def test_a_rate_that_is_none_is_refused(count: Any, period: str) -> None:
     with pytest.raises(InvalidValue, match="rate"):
         Rate(count, period)

@@ -317,7 +317,7 @@ def test_e008_views_of_rest_framework() -> None:
 
 
 @pytest.mark.parametrize("named", [{}, {"required_scopes": []}, {"required_scopes": {}}, {"required_scopes": None}])
-def test_e010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) -> None:
+def test_w010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) -> None:
     from rest_framework.views import APIView
 
     from tokenguard.django import rest_framework as ours
@@ -330,10 +330,16 @@ def test_e010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) ->
         "Mixed", (APIView,), {"permission_classes": (ours.HasToken | ours.HasScopes,), "required_any_of": (), **named}
     )
     (wrong,) = said(**views(mixed.as_view()))
-    assert wrong.id == "tokenguard.E010"
+    assert wrong.id == "tokenguard.W010"
     assert "Mixed has HasScopes among its permissions and names no scope" in wrong.msg
     assert ids(**views(mixed.as_view(required_any_of="users:read"))) == []
     assert ids(**views(mixed.as_view(permission_classes=[ByItself]))) == []
+
+    class Later(mixed):
+        def get_permissions(self) -> list[Any]:
+            return []
+
+    assert ids(**views(Later.as_view())) == []
 
 
 @pytest.mark.parametrize("named", [5, {"get": 5}, b"users:read", property(lambda view: "users:read")])

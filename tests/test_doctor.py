@@ -17,6 +17,7 @@ from tokenguard.cli import command_tree
 from tokenguard.clock import DAY, SECOND
 from tokenguard.config import Options
 from tokenguard.doctor import Finding, Level, examine, unused_scopes
+from tokenguard.errors import StoreBusy
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse
 from tokenguard.usage import end_if_idle
@@ -252,18 +253,22 @@ def test_what_needs_a_hand_exits_with_1(doctor: Callable[..., Result]) -> None:
 
 def test_where_nothing_can_be_changed_all_else_is_looked_at() -> None:
     class ReadOnly(MemoryStore):
+        error = StoreUnavailable("the database cannot be written")
+
         def transaction(self) -> Any:
             if self.clients():
-                raise StoreUnavailable("the database cannot be written")
+                raise self.error
             return super().transaction()
 
-    world = World(ReadOnly())
+    world = World(store := ReadOnly())
     world.client()
     found = findings(world)
     assert found["not_writable"].level == Level.WARNING
     assert "nothing can be issued or revoked from here: the database cannot be" in found["not_writable"].message
     assert not found["not_writable"].needs_action
     assert "clocks" in findings(world, clock=lambda: world.clock() + 6 * SECOND)
+    store.error = StoreBusy("another writer held the database for too long")
+    assert "not_writable" not in findings(world)
 
 
 def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:

@@ -169,6 +169,24 @@ def with_permission(*permissions: Any, **more: Any) -> Callable[..., Any]:
     return type("With", (View,), {"permission_classes": permissions, **more}).as_view()  # type: ignore[attr-defined]
 
 
+class ByUser(View):
+    schema = None
+
+    def get_permissions(self) -> list[Any]:
+        return [IsAdminUser()] if self.request.user.is_staff else [AllowAny()]
+
+
+class ByAuth(View):
+    schema = None
+
+    def get_permissions(self) -> list[Any]:
+        return [AllowAny() if self.request.auth is None else HasToken(), AnyUser()]
+
+
+class AnyUser(BasePermission):
+    pass
+
+
 class OwnSchema(SpectacularAPIView):
     authentication_classes = (TokenAuthentication,)
     schema = None
@@ -194,6 +212,8 @@ urlpatterns = [
     path("user", with_permission(HasToken, authentication_classes=(KnownByToken,))),
     path("throttled", with_permission(AllowAny, throttle_classes=(PerToken,))),
     path("public", with_permission()),
+    path("by-user", ByUser.as_view()),
+    path("by-auth", ByAuth.as_view()),
     path("open", with_permission(AllowAny, schema=None)),
     path("signed-in", with_permission(IsAuthenticated, authentication_classes=(KnownByToken,), schema=None)),
     path(
@@ -511,6 +531,15 @@ def test_what_is_neither_yes_nor_no_stays_that_whatever_the_permissions(
     assert [answer.status_code for answer in answers] == [429, 403, 400, 503]
     assert [answer.json()["code"] for answer in answers] == codes == refusals
     assert {answer.headers["Content-Type"] for answer in answers} == {"application/problem+json"}
+
+
+@pytest.mark.parametrize("url", ["/by-user", "/by-auth"])
+def test_a_view_may_look_at_the_user_to_tell_what_its_permissions_are(admin: User, url: str) -> None:
+    elsewhere = caller("users:read", conditions=Conditions.parse(["10.0.0.0/8"]))
+    signed_in = caller()
+    signed_in.force_login(admin)
+    answers = [api.get(url).status_code for api in (caller("users:read"), caller(), wrong(), signed_in, elsewhere)]
+    assert answers == [200, 200, 200, 200, 200 if url == "/by-user" else 403]
 
 
 def test_a_refusal_is_told_once(refusals: list[str]) -> None:

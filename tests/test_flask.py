@@ -325,10 +325,13 @@ def test_a_key_is_needed_and_the_error_has_a_fresh_one(monkeypatch: pytest.Monke
             {"TOKENGUARD_OLD_SIGNING_KEYS": ["short"]},
             "TOKENGUARD_OLD_SIGNING_KEYS: the old signing key has 5 bytes and needs at least 32",
         ),
-        (
-            {"TOKENGUARD_OLD_SIGNING_KEYS": f"{'a' * 40},{'b' * 40}"},
-            "TOKENGUARD_OLD_SIGNING_KEYS is one text with spaces between the keys, not commas",
-        ),
+        *[
+            (
+                {"TOKENGUARD_OLD_SIGNING_KEYS": text.replace("A", "a" * 40).replace("B", "b" * 40)},
+                "TOKENGUARD_OLD_SIGNING_KEYS is one text with nothing but spaces between the keys",
+            )
+            for text in ("A,B", "A, B", "A,B,", '["A", "B"]')
+        ],
         ({"TOKENGUARD_signing_key": KEY}, "no option TOKENGUARD_signing_key; did you mean TOKENGUARD_SIGNING_KEY?"),
         ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS is a list of texts"),
         ({"TOKENGUARD_SIGING_KEY": KEY}, "no option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),

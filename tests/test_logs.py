@@ -129,6 +129,17 @@ def test_arguments_with_ways_of_their_own_are_shown_as_they_would_be(logged: Log
     assert f"GET /?token={TEXT[:22]}(not shown) -" in logged.out.getvalue()
 
 
+def test_a_mapping_that_does_not_fit_is_reported_without_a_token(
+    logged: Logged, capsys: pytest.CaptureFixture[str]
+) -> None:
+    headers = Headers({"Authorization": f"Bearer {TEXT}"})
+    record = logging.makeLogRecord({"msg": "two %(missing)s", "args": {"headers": headers}})
+    logged.logger.handlers[0].handle(record)
+    reported = capsys.readouterr().err
+    assert "Arguments: " in reported
+    assert TEXT[22:46] not in reported
+
+
 def test_whatever_has_no_token_is_left_as_it_is(logged: Logged) -> None:
     nested = {"a": [1, "b"]}
     digest = "0123456789abcdef" * 4

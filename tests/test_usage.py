@@ -289,6 +289,23 @@ def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, s
     assert (len(store.writes), requests(store, issued)) == (2, 11)
 
 
+def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: World, store: CountingStore) -> None:
+    """Elsewhere a token is taken to have been idle from a minute after the use on record on."""
+    client = world.client()
+    token, other = world.issue(client=client.id), world.issue(client=client.id)
+    world.use(token)
+    world.use(other)
+    world.clock.move(10)
+    world.use(token)
+    world.clock.move(50)
+    world.use(other)  # and with it the other one's use of 50 seconds ago
+    world.clock.move(59)
+    world.use(token)
+    use = last_use(store, token)
+    assert use is not None
+    assert use.last_used_at == world.clock()
+
+
 def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
     client = world.client()
@@ -359,13 +376,18 @@ def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
 def test_what_was_being_written_when_the_process_was_told_to_end_is_written_at_exit(
     world: World, store: CountingStore
 ) -> None:
-    issued = world.issue()
-    store.fault = SystemExit()
-    with pytest.raises(SystemExit):
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(4)]
+    for issued in many * 2:
         world.use(issued)
-    store.fault = None
+    world.clock.move(60)
+    faults = iter([StoreError("a row is damaged"), SystemExit()])
+    store.meanwhile = lambda: setattr(store, "fault", next(faults))
+    with pytest.raises(SystemExit):
+        world.use(many[0])
+    store.fault, store.meanwhile = None, list
     world.usage.write_rest()
-    assert requests(store, issued) == 1
+    assert [requests(store, issued) for issued in many] == [3, 2, 2, 2]
 
 
 def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
@@ -463,6 +485,20 @@ def test_also_where_one_holds_what_the_other_needs(
     world.usage.write_rest()
     assert [requests(store, issued) for issued in many] == [2, 2, 2]
     assert pauses == [0, 0.05, 0.1, 0.2]
+
+
+def test_a_process_that_ends_waits_once_where_waiting_takes_long(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = world.issue()
+    world.use(issued)
+    world.use(issued)
+    clock = StoppedClock()
+    monkeypatch.setattr(usage_module.time, "monotonic", lambda: clock() / SECOND)
+    store.fault = StoreBusy("another writer held the database for too long: nothing was changed, try again")
+    store.meanwhile = lambda: clock.move(5)
+    world.usage.write_rest()
+    assert len(store.writes) == 1 + 1
 
 
 def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(

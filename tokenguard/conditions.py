@@ -24,10 +24,12 @@ class Rate:
     period: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.count, int) or isinstance(self.count, bool) or self.period not in PERIODS:
-            raise InvalidValue(f"{self!s:.50} is not a rate: write it as 100/minute (second, minute, hour or day)")
+        if not isinstance(self.count, int) or isinstance(self.count, bool):
+            raise InvalidValue(f"a rate is a whole number of requests, not {self.count!r:.50}")
+        if self.period not in list(PERIODS):
+            raise InvalidValue(f"a rate is for a {', '.join(PERIODS)}, not for {self.period!r:.50}")
         if not 1 <= self.count <= MAX_RATE:
-            raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests; {self!s:.50} does not")
+            raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests")
 
     @classmethod
     def parse(cls, text: str) -> Rate:
@@ -95,11 +97,11 @@ class Conditions:
 
     def __post_init__(self) -> None:
         # What else was kept would be found out by each request, and by whoever wants to list or revoke the token.
-        for networks in (self.allow, self.deny):
-            if not isinstance(networks, tuple) or not all(
-                isinstance(each, IPv4Network | IPv6Network) for each in networks
-            ):
+        for name in ("allow", "deny"):
+            networks = getattr(self, name)
+            if isinstance(networks, str) or not all(isinstance(each, IPv4Network | IPv6Network) for each in networks):
                 raise InvalidValue(f"not networks: {networks!r}; of texts make Conditions.parse(allow=[…], deny=[…])")
+            object.__setattr__(self, name, _networks(map(str, networks)))
         if self.rate is not None and not isinstance(self.rate, Rate):
             raise InvalidValue(f"not a Rate: {self.rate!r}; of texts make Conditions.parse(rate=…)")
 
@@ -158,10 +160,6 @@ class Conditions:
         return bool(self.allow or self.deny or self.rate)
 
 
-#: Whoever, from wherever, as often as they like.
-UNCONDITIONAL = Conditions()
-
-
 def read_address(text: str | None) -> Address | None:
     """An address as the server gives it; None if it is not one. IPv4 in IPv6 (``::ffff:``) counts as IPv4."""
     try:
@@ -200,3 +198,7 @@ def _network(text: str) -> Network:
     if mapped is not None and network.prefixlen >= 96:
         return IPv4Network((mapped, network.prefixlen - 96))
     return network
+
+
+#: Whoever, from wherever, as often as they like.
+UNCONDITIONAL = Conditions()

@@ -182,12 +182,14 @@ def _words(word: str, value: Any) -> list[str]:
 
 def _keys(word: str, value: Any) -> list[str]:
     keys = _words(word, value)
-    # A key may have a comma in it, but hardly one after which as much follows as a key needs.
-    if isinstance(value, str) and any(
-        "," in key and len(min(key.split(","), key=len)) >= MIN_KEY_BYTES for key in keys
-    ):
-        raise ConfigurationError(f"{PREFIX}{word} is one text with spaces between the keys, not commas")
+    if isinstance(value, str) and any(map(_is_of_another_list, keys)):
+        raise ConfigurationError(f"{PREFIX}{word} is one text with nothing but spaces between the keys")
     return keys
+
+
+def _is_of_another_list(key: str) -> bool:
+    # A key may have a comma in it, but hardly at an end, or one after which as much follows as a key needs.
+    return key != key.strip(",[]") or ("," in key and min(map(len, key.split(","))) >= MIN_KEY_BYTES)
 
 
 def _json(word: str, value: Any) -> Any:

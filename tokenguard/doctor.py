@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from .clock import DAY, SECOND, Clock, now
-from .errors import SchemaError, StoreError
+from .errors import SchemaError, StoreBusy, StoreError
 from .policy import Policy
 from .records import Record, State
 from .scopes import ScopeCatalog, Scopes, covers
@@ -100,6 +100,8 @@ def _changes(store: Store) -> Iterator[Finding]:
     try:
         with store.transaction():
             pass
+    except StoreBusy:
+        return  # somebody is just issuing or revoking
     except StoreError as error:
         message = f"nothing can be issued or revoked from here: {error}"
         advice = "let this user write, unless it is meant to check tokens and no more"

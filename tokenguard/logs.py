@@ -64,9 +64,10 @@ def _redact_message(record: logging.LogRecord) -> None:
         # ways of its own, such as a dictionary that knows what to say for a missing key, has lost them.
         if (redacted := redact_tokens(message)) != _message(record):
             record.msg, record.args = redacted, ()
-    elif isinstance(record.args, tuple):
+    else:
         # The handler will report that, and print what the arguments are.
-        record.args = tuple(redact_tokens(reprlib.repr(argument)) for argument in record.args)
+        arguments = record.args if isinstance(record.args, tuple) else (record.args,)
+        record.args = tuple(redact_tokens(reprlib.repr(argument)) for argument in arguments)
 
 
 def _message(record: logging.LogRecord) -> str | None:

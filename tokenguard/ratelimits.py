@@ -56,7 +56,7 @@ class RateLimiter:
             # server that forks by itself, as uWSGI does, could not be stopped otherwise.
             self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
             if not url.startswith("memory://"):
-                self._opened = FixedWindowRateLimiter(_checked(self._open()))
+                self._opened = FixedWindowRateLimiter(_checked(self._open()) if _is_redis(url) else self._open())
         except Exception:  # noqa: BLE001 - each storage has its own; a cluster is asked at once
             # The URL is not quoted: it may hold a password.
             raise ConfigurationError(
@@ -109,15 +109,19 @@ class RateLimiter:
 
 def _checked(storage: Any) -> Any:
     """The same, if a connection could be made as its URL says: a word that Redis' client does not know is refused."""
-    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
+    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)  # a cluster has another
     if pool is not None:
         pool.connection_class(**pool.connection_kwargs)
     return storage
 
 
+def _is_redis(url: str) -> bool:
+    return url.startswith(("redis", "valkey"))
+
+
 def _patience(url: str) -> dict[str, Any]:
     """How long a request waits for Redis; what the URL says itself goes before it. Others have limits of their own."""
-    if not url.startswith(("redis", "valkey")):
+    if not _is_redis(url):
         return {}
     timeouts: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
     if url.startswith("redis"):

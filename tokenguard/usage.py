@@ -39,6 +39,8 @@ TOGETHER = SECOND
 MANY_WRITTEN = 200
 #: Seconds before each attempt to write what a process holds when it ends.
 PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
+#: Seconds after which none is made any more.
+LONGEST_EXIT = 1
 #: Who records what nobody did.
 ACTOR = "tokenguard"
 
@@ -113,9 +115,11 @@ class UsageLog:
 
     def write_rest(self) -> None:
         """Write everything, for the last time. The workers of a server end together: they wait for each other a bit."""
+        begun = time.monotonic()
         for pause in PAUSES_AT_EXIT:
             time.sleep(pause)
-            if not self.write(everything=True):
+            # Where each attempt itself waits for long, one is enough: whoever stops the process may kill it soon.
+            if not self.write(everything=True) or time.monotonic() - begun > LONGEST_EXIT:
                 return
 
     def write_one(self, token_id: str) -> bool:
@@ -139,8 +143,12 @@ class UsageLog:
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
             # What is wrong with the row of one must not keep the others from theirs.
             if (half := len(taken) // 2) > 0:
+                again = {use.token_id for use in uses[half:]}
+                in_the_way = self._write(taken[:half], at)
+                if at < self._retry_at:
+                    return in_the_way
                 again = set()
-                return self._write(taken[:half], at) | self._write(taken[half:], at)
+                return self._write(taken[half:], at) | in_the_way
             log.warning("the use of token %s could not be written down: %s", uses[0].token_id, redact(str(error)))
             until = at + USE_INTERVAL
             return False
@@ -173,7 +181,7 @@ class UsageLog:
                 if using is None or not _add_up(using).requests:
                     continue  # its first use is just being counted
                 del self._waiting[token_id]
-                using.look_at, using.due_at = 0, at + USE_INTERVAL
+                using.look_at, using.due_at = 0, using.at + USE_INTERVAL
                 scopes = using.scopes_needed
                 address = str(read_address(using.address) or "")
                 taken.append((using, NewUse(token_id, using.at, address, scopes, using.requests)))

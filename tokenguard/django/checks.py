@@ -149,7 +149,7 @@ def check_catalog(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E008, E010, W003: what the views of the URLconf ask for."""
+    """E008, W003, W010: what the views of the URLconf ask for."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     options, csrf = _options(), any(issubclass(kind, CsrfViewMiddleware) for kind in _middleware())
@@ -334,9 +334,9 @@ def _unknown_scope(view: str, name: str, catalog: ScopeCatalog) -> CheckMessage:
 
 
 def _names_nothing(view: str) -> CheckMessage:
-    message = f"The view {view} has HasScopes among its permissions and names no scope: it can answer nobody."
+    message = f"The class of the view {view} has HasScopes among its permissions and names no scope: that gives 500."
     hint = "Set required_scopes or required_any_of; where any valid token will do, HasToken is the permission."
-    return Error(message, hint=hint, id="tokenguard.E010")
+    return checks.Warning(message, hint=hint, id="tokenguard.W010")
 
 
 def _half_guarded(view: str, methods: list[str]) -> CheckMessage:

@@ -55,18 +55,26 @@ def checked_for_csrf(view: Any) -> list[str]:
 
 
 def names_nothing(view: Any) -> bool:
-    """Whether HasScopes is among the permissions of a view of Django REST framework that names no scope for it."""
-    return any(not any(named) for named in _asked_of_rest_framework(view))
+    """Whether HasScopes is among the permissions of a view of Django REST framework that names no scope for it.
+
+    False where the view, or the permission, finds out later whom or what to ask.
+    """
+    return any(
+        not any(named)
+        and _is_inherited(view.cls, ("get_permissions", "initial", "setup"))
+        and _is_inherited(permission, ("get_requirement", "has_permission"))
+        for permission, named in _asked_of_rest_framework(view)
+    )
 
 
 def _rest_framework_scopes(view: Any) -> Iterator[str]:
     """What a view of Django REST framework names, for whatever action."""
-    for named in _asked_of_rest_framework(view):
+    for _, named in _asked_of_rest_framework(view):
         yield from _flat(named)
 
 
-def _asked_of_rest_framework(view: Any) -> Iterator[list[Any]]:
-    """Whatever a view of Django REST framework names for each HasScopes among its permissions."""
+def _asked_of_rest_framework(view: Any) -> Iterator[tuple[Any, list[Any]]]:
+    """Each HasScopes among the permissions of a view of Django REST framework, and whatever is named for it."""
     # Where nobody has imported it, nobody asks for HasScopes.
     ours = sys.modules.get("tokenguard.django.rest_framework")
     owner = getattr(view, "cls", None)
@@ -74,10 +82,19 @@ def _asked_of_rest_framework(view: Any) -> Iterator[list[Any]]:
         return
     given = getattr(view, "initkwargs", {})
     for permission in _single(given.get("permission_classes", owner.permission_classes)):
-        # One that finds out itself what to ask for need not be told.
-        if getattr(permission, "get_requirement", None) is ours.HasScopes.get_requirement:
+        if issubclass(permission, ours.HasScopes):
             words = ("required_scopes", "required_any_of")
-            yield [getattr(permission, word) or given.get(word) or getattr(owner, word, None) for word in words]
+            yield (
+                permission,
+                [getattr(permission, word) or given.get(word) or getattr(owner, word, None) for word in words],
+            )
+
+
+def _is_inherited(kind: type, names: tuple[str, ...]) -> bool:
+    """Whether these methods of the class are those of the framework, or of tokenguard."""
+    return all(
+        getattr(kind, name).__module__.startswith(("rest_framework.", "tokenguard.", "django.")) for name in names
+    )
 
 
 def _single(permissions: Any) -> Iterator[Any]:

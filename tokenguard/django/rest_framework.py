@@ -40,6 +40,9 @@ _PLAIN = {str, tuple, type(None)}
 #: What does not keep another permission, of which this one is an alternative, from letting the request in.
 _LEFT_TO_OTHERS = (MissingToken, InvalidToken, InsufficientScope)
 
+#: Marks a request whose view is just being asked for its permissions.
+_BEING_ASKED = "_tokenguard_being_asked"
+
 
 class TokenAuthentication(BaseAuthentication):
     """``request.auth`` is the :class:`tokenguard.Identity` of a request with a valid token.
@@ -195,8 +198,15 @@ def _refuse_what_nobody_else_could_let_in(request: Request) -> None:
     asked, view = request._request, request.parser_context.get("view")
     requests = guard_of(asked)
     error = requests.objection(asked.META, ANY_TOKEN)
-    is_open = view is None or all(type(permission) is AllowAny for permission in view.get_permissions())
-    if error is not None and not isinstance(error, _LEFT_TO_OTHERS) and not is_open:
+    # A view may look at the user to tell what its permissions are, and then this is asked again.
+    if error is None or isinstance(error, _LEFT_TO_OTHERS) or view is None or _BEING_ASKED in vars(request):
+        return
+    vars(request)[_BEING_ASKED] = True
+    try:
+        permissions = view.get_permissions() if hasattr(view, "get_permissions") else []
+    finally:
+        del vars(request)[_BEING_ASKED]
+    if not all(type(permission) is AllowAny for permission in permissions):
         _keep_out_of_caches(request)
         _admit(requests, request, view, ANY_TOKEN)
 

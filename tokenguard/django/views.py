@@ -152,7 +152,7 @@ class TokenRequiredMixin(View):
         asked_first = next(base for base in cls.__mro__ if "as_view" in vars(base))
         if not issubclass(asked_first, TokenRequiredMixin):
             raise TypeError(
-                f"{cls.__qualname__} would be open: put the mixin that guards it before {asked_first.__name__}"
+                f"{cls.__qualname__} may be open: put the mixin that guards it before {asked_first.__name__}"
             )
 
     @classmethod
