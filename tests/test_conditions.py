@@ -165,6 +165,8 @@ def test_a_rate_of_nothing_or_beyond_all_counting_is_refused(count: str) -> None
     [
         {"allow": "10.0.0.0/8"},
         {"allow": ("10.0.0.0/8",)},
+        {"allow": IPv4Network("10.0.0.0/8")},
+        {"allow": iter([IPv4Network("10.0.0.0/8")])},
         {"rate": "5/minute"},
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +26,7 @@ class Rate:
     def __post_init__(self) -> None:
         if not isinstance(self.count, int) or isinstance(self.count, bool):
             raise InvalidValue(f"a rate is a whole number of requests, not {self.count!r:.50}")
-        if self.period not in list(PERIODS):
+        if not isinstance(self.period, str) or self.period not in PERIODS:
             raise InvalidValue(f"a rate is for a {', '.join(PERIODS)}, not for {self.period!r:.50}")
         if not 1 <= self.count <= MAX_RATE:
             raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests")
@@ -99,7 +99,8 @@ class Conditions:
         # What else was kept would be found out by each request, and by whoever wants to list or revoke the token.
         for name in ("allow", "deny"):
             networks = getattr(self, name)
-            if isinstance(networks, str) or not all(isinstance(each, IPv4Network | IPv6Network) for each in networks):
+            # What can be walked through but once would be empty the second time, and let everybody in.
+            if not isinstance(networks, Collection) or not all(isinstance(each, Network) for each in networks):
                 raise InvalidValue(f"not networks: {networks!r}; of texts make Conditions.parse(allow=[…], deny=[…])")
             object.__setattr__(self, name, _networks(map(str, networks)))
         if self.rate is not None and not isinstance(self.rate, Rate):

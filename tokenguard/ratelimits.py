@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -48,7 +47,7 @@ class RateLimiter:
     """
 
     def __init__(self, url: str = "memory://", *, fail_open: bool = True) -> None:
-        url = re.sub("^unix://", "redis+unix://", url)
+        url = f"redis+{url}" if url.startswith("unix://") else url
         self._opening = threading.Lock()
         self._opened: FixedWindowRateLimiter | None = None
         try:
@@ -56,7 +55,10 @@ class RateLimiter:
             # server that forks by itself, as uWSGI does, could not be stopped otherwise.
             self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
             if not url.startswith("memory://"):
-                self._opened = FixedWindowRateLimiter(_checked(self._open()) if _is_redis(url) else self._open())
+                storage = self._open()
+                if _is_redis(url):
+                    _check_words(storage)
+                self._opened = FixedWindowRateLimiter(storage)
         except Exception:  # noqa: BLE001 - each storage has its own; a cluster is asked at once
             # The URL is not quoted: it may hold a password.
             raise ConfigurationError(
@@ -107,12 +109,11 @@ class RateLimiter:
         return max(1, math.ceil(self._limiter.get_window_stats(item, *keys).reset_time - time.time()))
 
 
-def _checked(storage: Any) -> Any:
-    """The same, if a connection could be made as its URL says: a word that Redis' client does not know is refused."""
+def _check_words(storage: Any) -> None:
+    """Raises, as Redis' client does, for a word in the URL that it does not know. Connects to nothing."""
     pool = getattr(getattr(storage, "storage", None), "connection_pool", None)  # a cluster has another
     if pool is not None:
         pool.connection_class(**pool.connection_kwargs)
-    return storage
 
 
 def _is_redis(url: str) -> bool:

@@ -29,6 +29,7 @@ from ..scopes import ScopeCatalog
 from ..service import Service
 from ..signing import generate_key
 from . import conf
+from .connections import MIGRATE
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, names_nothing, patterns, scopes
@@ -228,7 +229,7 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
     try:
         store.check()
     except StoreError as error:
-        hint = f'Run "manage.py migrate tokenguard --database {store.using}".'
+        hint = f'Run "{MIGRATE} --database {store.using}".'
         return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
     return []
 

@@ -12,7 +12,8 @@ from ..databases import complaint
 from .models import Revision
 
 #: What makes the tables.
-SET_UP = '"manage.py migrate tokenguard"'
+MIGRATE = "manage.py migrate tokenguard"
+SET_UP = f'"{MIGRATE}"'
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, select, union_all
@@ -48,30 +48,28 @@ def _add(connection: Connection, uses: Sequence[Use]) -> set[str]:
 
 
 def _replace(connection: Connection, uses: Sequence[Use]) -> None:
-    statement = _insert(connection, use_table)
-    new = {column.name: statement.excluded[column.name] for column in use_table.c if not column.primary_key}
-    if uses:
-        statement = statement.on_conflict_do_update(index_elements=["token_id"], set_=new)
-        connection.execute(_as_one(statement, use_table), [dump(use) for use in uses])
+    rows = [dump(use) for use in uses]
+    _put(connection, use_table, rows, lambda new: {name: new[name] for name in ("last_used_at", "address", "scopes")})
 
 
 def _count(connection: Connection, uses: Sequence[NewUse]) -> None:
     # Whoever has the row of the use has these too, so nobody waits here.
-    statement = _insert(connection, use_day_table)
-    more = {"requests": use_day_table.c.requests + statement.excluded.requests}
     rows = [
         {"token_id": use.token_id, "day": day, "requests": requests}
         for use in uses
         for day, requests in sorted(use.requests.items())
     ]
+    _put(connection, use_day_table, rows, lambda new: {"requests": use_day_table.c.requests + new.requests})
+
+
+def _put(connection: Connection, table: Table, rows: list[dict[str, Any]], change: Callable[[Any], Any]) -> None:
+    """Insert these, or do to those that are there already what ``change`` makes of the new ones."""
     if rows:
-        statement = statement.on_conflict_do_update(index_elements=["token_id", "day"], set_=more)
-        connection.execute(_as_one(statement, use_day_table), rows)
-
-
-def _as_one(statement: Any, table: Table) -> Any:
-    # Where something is to be returned, SQLAlchemy puts all rows into one statement, and else has one for each.
-    return statement.returning(table.c.token_id)
+        statement = _insert(connection, table)
+        key = list(table.primary_key)
+        statement = statement.on_conflict_do_update(index_elements=key, set_=change(statement.excluded))
+        # Where something is to be returned, SQLAlchemy puts all rows into one statement, and else has one for each.
+        connection.execute(statement.returning(table.c.token_id), rows)
 
 
 def _insert(connection: Connection, table: Table) -> Any:
