@@ -471,6 +471,14 @@ TOKENGUARD = {{"SCOPES": {{"users:read": "Read"}}}}
 """
 
 
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    project = Project(tmp_path, ADDED)
+    asked = project.manage("help", "tokenguard")
+    assert asked.returncode == 0
+    assert asked.stdout == project.manage("tokenguard", "--help").stdout
+    assert asked.stdout.startswith("Usage: manage.py tokenguard")
+
+
 def test_a_new_project_is_set_up_without_a_word_of_complaint(tmp_path: Path) -> None:
     project = Project(tmp_path, ADDED)
     for command in ("makemigrations", "migrate", "check"):

@@ -32,6 +32,10 @@ class Command(BaseCommand):
         _, arguments = django_options.parse_known_args(argv[2:])
         _tree().main(arguments, f"{Path(argv[0]).name} tokenguard")
 
+    def print_help(self, prog_name: str, subcommand: str) -> None:
+        """What ``manage.py help tokenguard`` shows: that of the command tree, which lists its commands."""
+        _tree().main(["--help"], f"{Path(prog_name).name} {subcommand}", standalone_mode=False)
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("arguments", nargs=REMAINDER, help="what follows the command's name in a terminal")
 
