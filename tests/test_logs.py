@@ -86,6 +86,26 @@ def test_no_message_shows_a_token(logged: Logged, message: Any, arguments: tuple
         assert TEXT[-24:] not in shown
 
 
+class Growing(dict[str, Any]):
+    """While somebody looks at it, something is put into what it is itself a part of."""
+
+    def __init__(self, around: dict[str, Any]) -> None:
+        super().__init__(it=TEXT)
+        self.around = around
+
+    def items(self) -> Any:
+        self.around[f"new {len(self.around)}"] = 1
+        return super().items()
+
+
+def test_what_others_change_meanwhile_is_no_error(logged: Logged) -> None:
+    shared: dict[str, Any] = {"first": TEXT}
+    shared["growing"] = Growing(shared)
+    logged.logger.info("x", extra={"detail": shared})
+    assert SHOWN in logged.out.getvalue()
+    assert TEXT[-75:] not in logged.out.getvalue()
+
+
 def test_tracebacks_and_stacks_show_none(logged: Logged) -> None:
     try:
         raise ValueError(TEXT)

@@ -88,8 +88,9 @@ def _redacted(value: Any, depth: int = 0) -> Any:
     elif depth == MAX_DEPTH:
         return redact_tokens(repr(value))
     elif isinstance(value, dict):
-        changed = {_redacted(key, depth + 1): _redacted(item, depth + 1) for key, item in value.items()}
+        # A copy first, here and below: others may be changing it, and whoever logs must not be the one to suffer.
+        changed = {_redacted(key, depth + 1): _redacted(item, depth + 1) for key, item in list(value.items())}
     else:
         kind = next(kind for kind in _COLLECTIONS if isinstance(value, kind))
-        changed = kind(_redacted(item, depth + 1) for item in value)
+        changed = kind(_redacted(item, depth + 1) for item in list(value))
     return value if changed == value else changed
