@@ -11,6 +11,7 @@ randomness in it, a slow password hash would add cost and nothing else.
 
 from __future__ import annotations
 
+import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -165,7 +166,7 @@ class TokenFormat:
             return None
         signed, tag = text[:-TAG_LENGTH], text[-TAG_LENGTH:]
         for tagger in self._taggers:
-            if tagger.fits(signed, tag):
+            if hmac.compare_digest(tagger.tag(signed), tag):
                 return Read(match[1], digest(text))
         return InvalidToken("signature does not match: forged, or signed by a dropped key", token_id=match[1])
 
