@@ -28,6 +28,7 @@ from tokenguard import (
     Secret,
     TokenGuardMiddleware,
 )
+from tokenguard.clock import DAY
 from tokenguard.flask import TokenGuard, current_identity, require_scopes
 from tokenguard.testing import MemoryService, as_client, bearer
 
@@ -106,6 +107,23 @@ def test_every_client_is_another_caller(guarded: TokenGuardMiddleware, service: 
         client = as_client(guarded, scopes="users:read", conditions=rate)
         assert [client.get("/").status_code for _ in range(2)] == [200, 429]
     assert len(service.store.clients()) == len(service.store.records()) == 3
+
+
+@pytest.mark.parametrize("years", [1, -1])
+def test_the_next_test_may_be_at_an_earlier_time(clock: StoppedClock, years: int) -> None:
+    """As where a test freezes the time: what it has left behind must not decide whether the next one passes."""
+    memory = MemoryService(SCOPES, clock=clock)
+    app = Flask("service")
+    app.config.from_mapping(SECRET_KEY="dev", TESTING=True, TOKENGUARD_DATABASE_URL="memory://")
+    guard = TokenGuard(app, clock=clock)
+    app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "here"))
+    for target in (TokenGuardMiddleware(hello, memory.guard, "users:read"), app):
+        begun = clock.micros
+        for moved in (0, years * 365 * DAY, 0):
+            clock.micros = begun + moved
+            assert as_client(target, scopes="users:read", expires_in=60).get("/").status_code == 200
+    with app.app_context():
+        assert guard.store.now() == clock.micros  # which has no clock of its own
 
 
 def test_a_client_that_exists_is_taken_as_it_is(service: MemoryService, guarded: TokenGuardMiddleware) -> None:
@@ -272,6 +290,7 @@ def project(tmp_path: Path) -> Project:
 
 FLASK_SERVICE = """
 from flask import Flask
+from tokenguard.clock import DAY
 from tokenguard.flask import TokenGuard, current_identity, require_scopes
 
 def create_app(**config):
@@ -399,7 +418,9 @@ async def users_async(request):
 urlpatterns = [path("users", users), path("async", users_async)]
 """
 DJANGO_TESTS = """
+import time
 import unittest
+from unittest.mock import patch
 from urllib.request import Request, urlopen
 
 from asgiref.sync import sync_to_async
@@ -431,6 +452,14 @@ class InATransaction(TestCase):
             for _ in range(2):
                 with self.assertNumQueries(1):
                     self.assertEqual(client.get("/users").status_code, 200)
+
+    def test_the_next_test_may_be_at_an_earlier_time(self):
+        real = time.time_ns
+        for years in (0, 2, 0):
+            moved = lambda: real() + years * 365 * 86_400 * 10**9
+            with patch("time.time_ns", moved), patch("tokenguard.shortcut.time_ns", moved):
+                client = as_client(scopes="users:read", expires_in=60)
+                self.assertEqual(client.get("/users").status_code, 200)
 
     def test_scopes(self):
         self.assertEqual(as_client(scopes="groups:read").get("/users").status_code, 403)
@@ -494,7 +523,7 @@ def test_manage_py_test(django_project: Project, migrations: bool, monkeypatch: 
     django_project.write(tests=DJANGO_TESTS)
     for order in ([], ["--reverse"], ["--parallel", "2"]):
         said = django_project.manage("test", "tests", *order)
-        assert "Ran 13 tests" in said
+        assert "Ran 14 tests" in said
         assert "written down" not in said
     assert nothing_is_left(django_project)
 
@@ -503,7 +532,7 @@ def test_manage_py_test_on_postgresql(django_project: Project, postgresql_url: s
     django_project.write(
         tests=DJANGO_TESTS, settings=f"{SETTINGS}\nDATABASES = {{'default': {database(postgresql_url)}}}\n"
     )
-    assert "Ran 13 tests" in django_project.manage("test", "tests")
+    assert "Ran 14 tests" in django_project.manage("test", "tests")
 
 
 @pytest.mark.parametrize("options", [[], ["--no-migrations"]])
@@ -536,7 +565,7 @@ def test_a_fixture_that_says_more(as_client, live_server):
     assert as_client(scopes="users:read").get("/users").status_code == 200
 """,
     )
-    said = django_project.pytest("--ds=settings", *options, passed=18)
+    said = django_project.pytest("--ds=settings", *options, passed=19)
     assert "written down" not in said
     assert nothing_is_left(django_project)
 

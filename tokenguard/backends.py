@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .cache import TokenCache
+from .clock import Clock, now
 from .conditions import Limiter
 from .config import PREFIX, Options, named
 from .errors import ConfigurationError
@@ -12,16 +13,16 @@ from .memory import MemoryStore
 from .store import Store
 
 
-def open_store(url: str, read_url: str | None = None) -> Store:
+def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> Store:
     """The store that ``url`` names: an SQLAlchemy URL, or ``memory://`` for one that dies with the process.
 
-    ``read_url`` names a read replica, for finding tokens. Connects to nothing yet. Raises ConfigurationError for a
-    URL that cannot be used, or a missing package.
+    ``read_url`` names a read replica, for finding tokens; ``clock`` is for a store without one of its own. Connects to
+    nothing yet. Raises ConfigurationError for a URL that cannot be used, or a missing package.
     """
     if url == "memory://":
         if read_url is not None:
             raise ConfigurationError(f"{PREFIX}READ_URL: what is kept in memory has no replica")
-        return MemoryStore()
+        return MemoryStore(clock)
     try:
         from .sqlalchemy import SQLAlchemyStore
         from .sqlalchemy.engine import checked_url, replica_url

@@ -83,7 +83,7 @@ def bearer(
     Raises ConfigurationError for a service that is not being tested, and whatever the issuer raises: IssuanceError
     for a scope that the catalogue does not have, or that the client may not have.
     """
-    granted_by = _issuer(target) if issuer is None else issuer
+    granted_by = _granting_to(target) if issuer is None else issuer
     name = f"tests-{random_id()}" if client is None else client
     if granted_by.store.client(name) is None:
         granted_by.register(name, scopes, actor=ACTOR)
@@ -153,40 +153,51 @@ class _Sending:
         return self.app(environ, start_response)
 
 
-def _issuer(target: Any) -> Issuer:
+def _granting_to(target: Any) -> Issuer:
     """The granting side of what a request to ``target`` comes to."""
+    guard, issuer = _sides(target)
+    # Where an earlier test has moved the clock, this one is back in its own time, and a guard's never goes back.
+    guard.clock.latest = 0
+    return issuer
+
+
+def _sides(target: Any) -> tuple[Guard, Issuer]:
     if target is None or _is(target, "django.test.client", "RequestFactory"):
-        return _django_issuer()
+        return _sides_of(_django_service())
     if isinstance(target, Client):
-        return _issuer(_unwrapped(target.application))
+        return _sides(_unwrapped(target.application))
     if _is(target, "flask", "Flask"):
-        return _flask_issuer(target)
+        return _sides_of(_flask_service(target))
     if isinstance(target, MemoryService):
-        return target.issuer
+        return target.guard, target.issuer
     guard = target.requests.guard if isinstance(target, TokenGuardMiddleware) else target
     if isinstance(guard, Guard):
-        return Issuer(guard.store, guard.tokens, catalog=guard.catalog, clock=guard.clock)
+        return guard, Issuer(guard.store, guard.tokens, catalog=guard.catalog, clock=guard.clock)
     raise TypeError(
         f"nothing is known of how {type(target).__name__} is guarded: give the Flask application, the "
         "TokenGuardMiddleware, or issuer="
     )
 
 
-def _flask_issuer(app: Flask) -> Issuer:
+def _sides_of(service: Service) -> tuple[Guard, Issuer]:
+    return service.requests.guard, service.issuer
+
+
+def _flask_service(app: Flask) -> Service:
     built: Service | None = app.extensions.get("tokenguard")
     if built is None:
         raise ConfigurationError("this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)")
     if not app.testing:
         raise ConfigurationError("tokens of tests are issued only in a test: set TESTING = True in the app's config")
-    return built.issuer
+    return built
 
 
-def _django_issuer() -> Issuer:
+def _django_service() -> Service:
     try:
         from django.apps import apps
     except ModuleNotFoundError:
         raise TypeError("there is no Django here, so give the application: as_client(app, …)") from None
-    from .django.conf import get_issuer, tests_run
+    from .django.conf import service, tests_run
 
     if not tests_run():
         raise ConfigurationError(
@@ -196,10 +207,10 @@ def _django_issuer() -> Issuer:
     from .django.store import DjangoStore
     from .django.upgrade import restore_counter
 
-    issuer = get_issuer()
+    built = service()
     # A test that rolls back from serialized data leaves the tables without it.
-    restore_counter(apps.get_app_config("tokenguard"), cast(DjangoStore, issuer.store).using)
-    return issuer
+    restore_counter(apps.get_app_config("tokenguard"), cast(DjangoStore, built.store).using)
+    return built
 
 
 def _is_client(target: object) -> bool:

@@ -59,7 +59,9 @@ class TokenGuard:
             raise ConfigurationError("this application already has a TokenGuard")
         try:
             options = Options.read(_given(app))
-            store = self._store if self._store is not None else open_store(options.database_url, options.read_url)
+            store = self._store
+            if store is None:
+                store = open_store(options.database_url, options.read_url, clock=self._clock)
             built = Service.build(options, store, hooks=self.hooks, clock=self._clock)
         except ConfigurationError as error:
             forget(error)
