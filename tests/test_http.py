@@ -314,10 +314,10 @@ def test_what_is_remembered_of_answers_is_bounded_and_right() -> None:
     assert len(scheme._known_marks) == MAX_KNOWN_MARKS
 
 
-def test_the_same_sources_give_the_same_credential() -> None:
+def test_all_that_a_credential_may_be_presented_in() -> None:
     given = environ(HTTP_AUTHORIZATION="a", QUERY_STRING="b", HTTP_X_KEY="c")
-    assert AuthScheme().sources(given).cell_contents == ("a", "b")
-    assert AuthScheme(headers=["X-Key", "X-Other"]).sources(given).cell_contents == ("a", "b", "c", None)
+    assert AuthScheme().presented(given).cell_contents == ("a", "b")
+    assert AuthScheme(headers=["X-Key", "X-Other"]).presented(given).cell_contents == ("a", "b", "c", None)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class AuthScheme:
         """Whether a token is sent in this query, where none may be."""
         return _IN_QUERY.search(query) is not None
 
-    def sources(self, environ: Mapping[str, Any]) -> CellType:
+    def presented(self, environ: Mapping[str, Any]) -> CellType:
         """All that :meth:`credential` looks at, in a cell that does not show it: the same gives the same credential."""
         found = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
         return CellType((*found, *[environ.get(key) for key in self.further]) if self.further else found)

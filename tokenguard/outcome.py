@@ -26,6 +26,6 @@ KNOWN, LET_IN, REFUSED = Stage
 
 #: All that was there where a credential was looked for. In a cell: whatever shows the environ, item by item and without
 #: those that are known to be secret, must not show the credential under this name. Equal cells hold what is equal.
-Sources: TypeAlias = CellType
+Presented: TypeAlias = CellType
 #: By whom it was judged, what of, who or why not, and how far that has gone. Bare, as each request makes one.
-Outcome: TypeAlias = tuple[object, Sources, Verified | AuthError, Stage]
+Outcome: TypeAlias = tuple[object, Presented, Verified | AuthError, Stage]

@@ -16,7 +16,7 @@ from .guard import UNKNOWN, Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme
 from .identity import Identity
-from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Sources
+from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Presented, Stage
 from .scopes import ANY_TOKEN, Requirement
 from .shortcut import shortcut
 from .verified import Verified
@@ -45,16 +45,12 @@ class RequestGuard:
         Raises ConfigurationError for a requirement that nobody could meet.
         """
         self.guard.catalog.check(requirement)
-        outcome = self._remembered(environ)
-        sources = self.scheme.sources(environ) if outcome is None else outcome[1]
-        result = self._verify(environ) if outcome is None else outcome[2]
+        _, presented, result, stage = self._outcome(environ)
         if isinstance(result, AuthError):
-            environ[IDENTITY] = None
-            return self._refuse(result, environ, sources)
+            return self._refuse(result, environ, presented)
         if (error := self.guard.objection(result.identity, requirement)) is not None:
-            environ[IDENTITY] = result.identity
-            return self._refuse(error, environ, sources)
-        self._let_in(result, requirement, environ, sources, outcome)
+            return self._refuse(error, environ, presented)
+        self._let_in(result, requirement, environ, presented, stage)
         return result
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
@@ -66,7 +62,7 @@ class RequestGuard:
 
     def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
         """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
-        result = self._authenticate(environ)
+        _, _, result, _ = self._outcome(environ)
         if isinstance(result, AuthError):
             return result
         return self.guard.objection(result.identity, requirement)
@@ -78,17 +74,16 @@ class RequestGuard:
         if (verified := self.wave_through(environ, asked)) is not None:
             return verified.identity
         self.guard.catalog.check(ANY_TOKEN)
-        result = self._authenticate(environ)
+        _, presented, result, stage = self._outcome(environ)
         if isinstance(result, AuthError):
             return None
-        outcome = environ[OUTCOME]
-        if outcome[3] is not LET_IN:
-            self._let_in(result, ANY_TOKEN, environ, outcome[1], outcome)  # also this is a use of the token
+        if stage is not LET_IN:
+            self._let_in(result, ANY_TOKEN, environ, presented, stage)  # also this is a use of the token
         return result.identity
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
         """The same, before it is known whether the request will be let in: :meth:`finish` tells."""
-        result = self._authenticate(environ)
+        _, _, result, _ = self._outcome(environ)
         return None if isinstance(result, AuthError) else result.identity
 
     def settle(self, environ: WSGIEnvironment) -> bool:
@@ -98,17 +93,17 @@ class RequestGuard:
         """
         if self._remembered(environ) is not None:
             return True
-        sources = self.scheme.sources(environ)
+        presented = self.scheme.presented(environ)
         try:
             credential = self.scheme.credential(environ)
             known = None if credential is None else self.guard.recall(self.guard.key(credential.reveal()))
             if known is None:
                 self.guard.recognise(credential)
             elif not known.rates:  # what counts requests may have to be waited for
-                self._remember(environ, sources, self.guard.check(known, self.scheme.address(environ)))
+                self._remember(environ, presented, self.guard.check(known, self.scheme.address(environ)))
                 return True
         except AuthError as error:
-            self._remember(environ, sources, error.with_traceback(None))
+            self._remember(environ, presented, error.with_traceback(None))
             return True
         return False
 
@@ -117,11 +112,11 @@ class RequestGuard:
 
         They tell caches what they must know, and of a refusal, however it is worded, the challenge.
         """
-        outcome: Outcome | None = environ.get(OUTCOME)
         # Also where the credential is not there any more: the answer was made with it.
-        if outcome is None or outcome[0] is not self:
+        outcome: Outcome = environ.get(OUTCOME, _NONE)
+        judge, presented, result, stage = outcome
+        if judge is not self:
             return []
-        _, sources, result, stage = outcome
         if isinstance(result, AuthError):
             if stage is REFUSED:
                 return self.scheme.refusal_headers(result)
@@ -129,14 +124,14 @@ class RequestGuard:
             # What nobody in particular was told, a shared cache may keep for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
         if stage is KNOWN:
-            self._let_in(result, ANY_TOKEN, environ, sources, outcome)  # nobody asked for it, and it was welcome
+            self._let_in(result, ANY_TOKEN, environ, presented, stage)  # nobody asked for it, and it was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
         """Whether this has let a request with this environ in."""
-        outcome = environ.get(OUTCOME)
-        return outcome is not None and outcome[3] is LET_IN and outcome[0] is self
+        judge, _, _, stage = environ.get(OUTCOME, _NONE)
+        return stage is LET_IN and judge is self
 
     def plain_marks(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
         """What :meth:`finish` gives for most answers that have neither header; None where it has to be asked."""
@@ -175,23 +170,23 @@ class RequestGuard:
         verified: Verified,
         requirement: Requirement,
         environ: WSGIEnvironment,
-        sources: Sources,
-        outcome: Outcome | None,
+        presented: Presented,
+        stage: Stage,
     ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
-        again = outcome is not None and outcome[3] is LET_IN
+        again = stage is LET_IN
         if (usage := self.guard.usage) is not None:
             address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
             usage.note(verified, requirement, address, 0 if again else 1)
         if not again:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
-            environ[OUTCOME] = (self, sources, verified, LET_IN)
+            environ[OUTCOME] = (self, presented, verified, LET_IN)
             environ[IDENTITY] = verified.identity
             if self.hooks.authenticated:
                 call(self.hooks.authenticated, identity=verified.identity, environ=environ)
 
-    def _refuse(self, error: AuthError, environ: WSGIEnvironment, sources: Sources) -> AuthError:
-        environ[OUTCOME] = (self, sources, error, REFUSED)
+    def _refuse(self, error: AuthError, environ: WSGIEnvironment, presented: Presented) -> AuthError:
+        environ[OUTCOME] = (self, presented, error, REFUSED)
         # A token that was signed here is somebody's trouble; noise from strangers is not.
         level = logging.WARNING if error.client_id is not None or error.reason == UNKNOWN else logging.INFO
         if log.isEnabledFor(level):
@@ -200,17 +195,15 @@ class RequestGuard:
             call(self.hooks.refused, error=error, environ=environ)
         return error
 
-    def _authenticate(self, environ: WSGIEnvironment) -> Verified | AuthError:
-        if (outcome := self._remembered(environ)) is not None:
-            return outcome[2]
-        return self._remember(environ, self.scheme.sources(environ), self._verify(environ))
+    def _outcome(self, environ: WSGIEnvironment) -> Outcome:
+        return self._remembered(environ) or self._remember(
+            environ, self.scheme.presented(environ), self._verify(environ)
+        )
 
-    def _remember(
-        self, environ: WSGIEnvironment, sources: Sources, result: Verified | AuthError
-    ) -> Verified | AuthError:
-        environ[OUTCOME] = (self, sources, result, KNOWN)
+    def _remember(self, environ: WSGIEnvironment, presented: Presented, result: Verified | AuthError) -> Outcome:
+        environ[OUTCOME] = outcome = (self, presented, result, KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
-        return result
+        return outcome
 
     def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
         try:
@@ -222,12 +215,15 @@ class RequestGuard:
         # Only what this very guard found out, since another one may stand before the same application with other
         # keys; and only of this credential, since an application may make a request of its own from a copy.
         outcome: Outcome | None = environ.get(OUTCOME)
-        if outcome is None or outcome[0] is not self:
+        if outcome is None:
+            return None
+        judge, presented, _, _ = outcome
+        if judge is not self:
             return None
         # What most schemes look at: asking this one costs more than the rest.
-        if outcome[1].cell_contents == (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")):
+        if presented.cell_contents == (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")):
             return outcome
-        return outcome if outcome[1] == self.scheme.sources(environ) else None
+        return outcome if presented == self.scheme.presented(environ) else None
 
 
 class _Attended(ClosingIterator):

@@ -62,7 +62,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             hashed = begin()  # as guard.tokens.key does
             hashed.update(authorization.encode())
             key = hashed.digest()
-            sources = CellType(sent)
+            presented = CellType(sent)
             cache = guard.cache
             # In this order: what was there before may be what another thread has just forgotten.
             is_fresh = cache.monotonic() <= cache.good_until
@@ -74,7 +74,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 found = guard.find_out(authorization[beginning:], key)
                 if not isinstance(found, Verified):
                     if found is not None:  # the long way refuses it, and does not ask again
-                        environ[OUTCOME], environ[IDENTITY] = (owner, sources, found, KNOWN), None
+                        environ[OUTCOME], environ[IDENTITY] = (owner, presented, found, KNOWN), None
                     return None
                 verified = found
             elif not is_fresh:
@@ -89,17 +89,17 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             if verified.conditional:
                 fit = guard.find_fit(verified, address(environ))
                 if not isinstance(fit, Verified):
-                    environ[OUTCOME], environ[IDENTITY] = (owner, sources, fit, KNOWN), None
+                    environ[OUTCOME], environ[IDENTITY] = (owner, presented, fit, KNOWN), None
                     return None
                 verified = fit
             environ[IDENTITY] = verified.identity
             if requirement is None:
-                environ[OUTCOME] = (owner, sources, verified, KNOWN)
+                environ[OUTCOME] = (owner, presented, verified, KNOWN)
                 return verified
         else:
             # A middleware has asked who is calling, and now a view asks again, or for more.
-            judge, sources, verified, stage = outcome
-            if judge is not owner or not isinstance(verified, Verified) or sources.cell_contents != sent:
+            judge, presented, verified, stage = outcome
+            if judge is not owner or not isinstance(verified, Verified) or presented.cell_contents != sent:
                 return None
             if requirement is None:
                 return verified
@@ -108,11 +108,11 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             at = clock.latest
         using = verified.using
         if (requirement.mark not in using.met or at >= using.look_at) and not guard.lets_in(verified, requirement, at):
-            environ[OUTCOME] = (owner, sources, verified, KNOWN)
+            environ[OUTCOME] = (owner, presented, verified, KNOWN)
             return None
         using.at, using.address = at, environ.get("REMOTE_ADDR") if is_direct else address(environ)
         next(using.uses)
-        environ[OUTCOME] = (owner, sources, verified, LET_IN)
+        environ[OUTCOME] = (owner, presented, verified, LET_IN)
         if signal.receivers or len(told) > quiet:
             call(told, identity=verified.identity, environ=environ)
         return verified

@@ -14,7 +14,6 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from ..frames import forget
-from ..identity import Identity
 from ..request import RequestGuard
 from .conf import service
 from .headers import finish_headers, set_headers
@@ -49,11 +48,10 @@ class TokenGuardMiddleware:
             return self._respond(request)
         requests, environ = service().requests, request.META
         try:
+            if hasattr(request, "identity"):
+                _warn_if_taken(request)
             verified = requests.wave_through(environ, None)
-            if verified is None or hasattr(request, "identity"):
-                identity = _identify(request, requests)
-            else:
-                identity = verified.identity
+            identity = requests.authenticate(environ) if verified is None else verified.identity
         except BaseException as error:
             forget(error)
             del environ
@@ -72,8 +70,10 @@ class TokenGuardMiddleware:
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         requests = service().requests
         try:
+            if hasattr(request, "identity"):
+                _warn_if_taken(request)
             await look_up(request, requests)
-            identity = _identify(request, requests)
+            identity = requests.authenticate(request.META)
         except BaseException as error:
             forget(error)
             raise
@@ -143,10 +143,9 @@ class _AfterResponse:
         return partial, (bool,)
 
 
-def _identify(request: HttpRequest, requests: RequestGuard) -> Identity | None:
+def _warn_if_taken(request: HttpRequest) -> None:
     if (other := getattr(request, "identity", None)) is not None and MIDDLEWARE not in request.META:
         _warn_once(type(other).__qualname__)
-    return requests.authenticate(request.META)
 
 
 @cache
