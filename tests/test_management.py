@@ -917,13 +917,21 @@ def test_nothing_is_handed_on_after_a_revocation_that_came_between(
         ({"allow": ["10.2.1.0/24"]}, {"deny": ["10.2.0.0/16"]}, False),
         ({"allow": ["10.0.0.0/8"], "deny": ["10.2.0.0/15"]}, {"deny": ["10.2.0.0/16"]}, True),
         ({}, {"deny": ["10.2.0.0/16"]}, False),
-        ({"rate": "5/minute"}, {"rate": "5/minute"}, True),
-        ({"rate": "5/hour"}, {"rate": "5/minute"}, True),
-        ({"rate": "5/second"}, {"rate": "5/minute"}, False),
-        ({"rate": "6/hour"}, {"rate": "5/minute"}, False),
-        ({}, {"rate": "5/minute"}, False),
     ],
 )
-def test_what_lies_within_which_conditions(own: Any, wider: Any, within: bool) -> None:
-    assert Conditions.parse(**own).within(Conditions.parse(**wider)) is within
-    assert Rate.parse("1/day").within(Rate.parse("1/second"))
+def test_what_lies_within_which_networks(own: Any, wider: Any, within: bool) -> None:
+    assert Conditions.parse(**own).networks_within(Conditions.parse(**wider)) is within
+
+
+@pytest.mark.parametrize(
+    ("own", "wider", "within"),
+    [
+        ("5/minute", "5/minute", True),
+        ("5/hour", "5/minute", True),
+        ("1/day", "1/second", True),
+        ("5/second", "5/minute", False),
+        ("6/hour", "5/minute", False),
+    ],
+)
+def test_what_lies_within_which_rate(own: str, wider: str, within: bool) -> None:
+    assert Rate.parse(own).within(Rate.parse(wider)) is within

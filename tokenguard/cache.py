@@ -238,7 +238,7 @@ class TokenCache:
         self.entries: dict[bytes, Verified] = {}
         self._keys: dict[str, bytes] = {}
         self._of_client: defaultdict[str, set[str]] = defaultdict(set)
-        #: Changes when something is forgotten for which no number stands.
+        #: Counts up when something is forgotten for which there is no event's number.
         self._generation = 0
         #: The newest event that the feed has told of, and its id.
         self._seen, self._seen_id = -1, ""

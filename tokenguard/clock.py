@@ -73,6 +73,11 @@ def isoformat(micros: int) -> str:
     return to_datetime(micros).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def earliest(*ends: int | None) -> int | None:
+    """The first of these times; None, for never, where there is none."""
+    return min(filter(None, ends), default=None)
+
+
 def parse_duration(text: str) -> int:
     """``90d`` as seconds. The units are s, m, h, d and w; raises InvalidValue for anything else."""
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip(), re.ASCII)

@@ -138,15 +138,11 @@ class Conditions:
             return False
         return not self.allow or any(address in network for network in self.allow)
 
-    def within(self, wider: Conditions) -> bool:
-        """Whether these let nothing in that ``wider`` does not, nor more often.
+    def networks_within(self, wider: Conditions) -> bool:
+        """Whether these let nothing in, by its network, that ``wider`` does not.
 
         Each network is compared by itself: two that make up a third are not taken for it.
         """
-        return self.networks_within(wider) and (wider.rate is None or bool(self.rate and self.rate.within(wider.rate)))
-
-    def networks_within(self, wider: Conditions) -> bool:
-        """The same of the networks alone."""
         inside = [any(_lies_in(own, other) for other in wider.allow) for own in self.allow]
         if wider.allow and not (inside and all(inside)):
             return False

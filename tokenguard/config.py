@@ -33,8 +33,14 @@ from .usage import UsageLog
 PREFIX = "TOKENGUARD_"
 POLICY_RULES = [rule.name for rule in fields(Policy)]
 DEFAULT_DATABASE_URL = "sqlite:///tokenguard.db"
-#: A token that works for longer after its revocation is not what anybody should set.
+#: In seconds: no sensible service lets a revoked token work for longer than this.
 LONGEST_STALENESS = 86_400
+
+#: The options that need nothing but their own value.
+_TAKEN_AS_READ = (
+    *("DATABASE_URL", "READ_URL", "PREFIX", "PUSH_URL", "RATE_LIMIT_URL", "RATE_LIMIT_FAIL_OPEN"),
+    *("STALENESS", "STALE_GRACE", "CACHE_SIZE"),
+)
 
 T = TypeVar("T")
 log = logging.getLogger("tokenguard")
@@ -89,23 +95,15 @@ class Options:
         values = {word: _READERS[word](word, value) for word, value in given.items() if value is not None}
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
         catalog = named("SCOPES", ScopeCatalog, values.get("SCOPES"))
-        own = values.get("PREFIX", "tg")
+        own = values.get("PREFIX", cls.prefix)
         issuers = [named("ISSUERS", read_issuer, members, catalog, own) for members in values.get("ISSUERS", [])]
         return cls(
-            database_url=values.get("DATABASE_URL", DEFAULT_DATABASE_URL),
-            read_url=values.get("READ_URL"),
             signing_keys=keys,
             catalog=catalog,
-            prefix=own,
             scheme=_scheme(values, catalog),
             policy=_policy(values),
-            rate_limit_url=values.get("RATE_LIMIT_URL", "memory://"),
-            rate_limit_fail_open=values.get("RATE_LIMIT_FAIL_OPEN", True),
-            staleness=values.get("STALENESS", STALENESS),
-            stale_grace=values.get("STALE_GRACE", 0.0),
-            cache_size=values.get("CACHE_SIZE", CACHE_SIZE),
-            push_url=values.get("PUSH_URL"),
             issuers=tuple(issuers),
+            **{word.lower(): values[word] for word in _TAKEN_AS_READ if word in values},
         )
 
     def token_format(self) -> TokenFormat:

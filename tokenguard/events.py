@@ -128,7 +128,7 @@ def recorded(
     kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
 ) -> Change:
     """The event of a change from ``old`` to ``new``."""
-    before, after = _recorded(old), _recorded(new)
+    before, after = _fields_of(old), _fields_of(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
     return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
 
@@ -151,7 +151,7 @@ def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:
     return count, last
 
 
-def _recorded(item: Client | Token | None) -> dict[str, Any]:
+def _fields_of(item: Client | Token | None) -> dict[str, Any]:
     if item is None:
         return {}
     values = {f.name: getattr(item, f.name) for f in fields(item) if f.name not in _NOT_RECORDED}

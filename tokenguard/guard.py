@@ -31,8 +31,8 @@ from .usage import UsageLog, end_if_idle
 from .verified import NEVER, NOBODY, Using, Verified
 
 log = logging.getLogger("tokenguard")
-#: Why a text is refused that is signed, but not on record: its record is gone, or others have the signing key. Where
-#: another text is on record under its id it is the latter, and not said: a refusal takes as long for either.
+#: Why a signed text is refused that is not on record: its record is gone, or others have the signing key. It is the
+#: latter where another text is on record under its id, but that is not told apart: each refusal takes as long.
 UNKNOWN = "unknown"
 #: How many idle tokens a guard remembers to have tried to end.
 MAX_TRIED = 10_000
@@ -41,7 +41,8 @@ MAX_TRIED = 10_000
 class Guard:
     """Says who is calling, and whether that caller may do what it asks for.
 
-    Every method returns or raises an :class:`AuthError`; there is no result that could be overlooked.
+    :meth:`authenticate` and :meth:`authorize` return or raise an :class:`AuthError`, so that there is no result that
+    could be overlooked. The others are for what stands between a request and these.
     """
 
     def __init__(

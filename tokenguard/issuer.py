@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from .clock import LONGEST, SECOND, Clock, check_duration, isoformat, now
+from .clock import LONGEST, SECOND, Clock, check_duration, earliest, isoformat, now
 from .conditions import Conditions
 from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
 from .events import MAX_ACTOR_LENGTH, Change, EventKind, recorded
 from .hooks import Hooks, call
 from .policy import Policy, check_idle_timeout
-from .records import Record, State
+from .records import ALIVE, Record
 from .scopes import ScopeCatalog, Scopes
 from .secret import Secret
 from .store import Store, Transaction
@@ -332,12 +332,11 @@ def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
 
 
 def _check_alive(record: Record, at: int, therefore: str) -> None:
-    if (state := record.state(at)) not in {State.ACTIVE, State.CLIENT_DISABLED}:
+    if (state := record.state(at)) not in ALIVE:
         raise IssuanceError(f"token {record.token.id} is {state}: {therefore}")
 
 
 def _end(begin: int, length: int | None, not_after: int | None) -> int | None:
-    ends = [end for end in (None if length is None else begin + length, not_after) if end is not None]
     if not_after is not None and not begin < not_after <= begin + LONGEST * SECOND:
         raise IssuanceError(f"the token would end at {isoformat(not_after)}: that is past, or beyond 100 years")
-    return min(ends, default=None)
+    return earliest(None if length is None else begin + length, not_after)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from . import schema
 from .clock import Clock, now
 from .events import ALL_EVENTS, FEED_LIMIT, Change, Committed, Event, EventFilter, Feed, number_event
-from .records import ForeignRecord, NewUse, Place, Record, Standing, State, merge_use
+from .records import ALIVE, ForeignRecord, NewUse, Place, Record, Standing, merge_use
 from .store import Transaction
 from .tokens import Client, Read, Token, Use
 
@@ -79,8 +79,7 @@ class MemoryStore:
             return self._data.records(client_id)
 
     def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
-        alive = {State.ACTIVE, State.CLIENT_DISABLED}
-        found = [record for record in self.records(client_id) if record.state(now) in alive]
+        found = [record for record in self.records(client_id) if record.state(now) in ALIVE]
         return [record for record in found if after is None or record.place > after][:limit]
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
@@ -155,16 +154,16 @@ class _MemoryTransaction:
 
     def put_client(self, client: Client, change: Change) -> Event:
         self.data.clients[client.id] = client
-        return self._record(change, client.id, None)
+        return self._append(change, client.id, None)
 
     def put_token(self, token: Token, change: Change) -> Event:
         self._drop(token.id)
         self.data.tokens[token.id] = token
         self.data.texts.add(Read.of(token))
-        return self._record(change, token.client_id, token.id)
+        return self._append(change, token.client_id, token.id)
 
     def note(self, change: Change, client_id: str = "") -> Event:
-        return self._record(change, client_id, None)
+        return self._append(change, client_id, None)
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         for token_id in token_ids:
@@ -189,7 +188,7 @@ class _MemoryTransaction:
         if (token := self.data.tokens.pop(token_id, None)) is not None:
             self.data.texts.discard(Read.of(token))
 
-    def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
+    def _append(self, change: Change, client_id: str, token_id: str | None) -> Event:
         self.data.revision += 1
         event = number_event(change, self.data.revision, client_id, token_id)
         self.data.events.append(event)

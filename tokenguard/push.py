@@ -45,7 +45,7 @@ MAX_PAIRS = 1_000
 _UNHEARD = {EventKind.CLIENT_REGISTERED, EventKind.TOKEN_ISSUED, EventKind.POLICY_REFUSED, EventKind.PRUNED}
 
 
-class Forgetful(Protocol):
+class Evictable(Protocol):
     """Remembers tokens, and can be told to forget them."""
 
     def evict(self, token_id: str | None, client_id: str) -> None:
@@ -87,7 +87,7 @@ class Subscriber:
     be used.
     """
 
-    def __init__(self, url: str, cache: Forgetful) -> None:
+    def __init__(self, url: str, cache: Evictable) -> None:
         self._redis, self._channel = _client(url)
         _close_with(self, self._redis)
         self._cache = weakref.ref(cache)

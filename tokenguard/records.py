@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from .clock import SECOND
+from .clock import SECOND, earliest
 from .conditions import Conditions
 from .scopes import Scopes
 from .tokens import Client, Token, Use
@@ -26,6 +26,10 @@ class State(StrEnum):
     ROTATED = "rotated"
     IDLE = "idle"
     CLIENT_DISABLED = "client disabled"
+
+
+#: Of a token that works, or would if its client were enabled again.
+ALIVE = frozenset({State.ACTIVE, State.CLIENT_DISABLED})
 
 
 class Standing(NamedTuple):
@@ -64,7 +68,7 @@ class Standing(NamedTuple):
     @property
     def end(self) -> int | None:
         """When the token ends unless something changes."""
-        return min(filter(None, (self.expires_at, self.overlap_ends_at, self.idle_end)), default=None)
+        return earliest(self.expires_at, self.overlap_ends_at, self.idle_end)
 
     def state(self, now: int) -> State:
         """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""

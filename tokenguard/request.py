@@ -82,7 +82,7 @@ class RequestGuard:
         return result.identity
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
-        """The same, before it is known whether the request will be let in: :meth:`finish` tells."""
+        """Like :meth:`identify`, but whether that is a use of the token is seen to later, by :meth:`finish`."""
         _, _, result, _ = self._outcome(environ)
         return None if isinstance(result, AuthError) else result.identity
 

@@ -28,9 +28,9 @@ def shortcut(  # noqa: C901 - in one piece on purpose
 ) -> Callable[[WSGIEnvironment, Requirement | None], Verified | None]:
     """What almost every request takes, in one piece, since its steps would cost more than what is done in them.
 
-    Lets a request in whose token is sent in the plainest form, is good and meets the requirement; without one it only
-    says who is calling. ``owner`` is whose outcome that is. None is no refusal: whatever is not so plain takes the long
-    way, which decides and refuses. So this must let nobody in whom the long way would not.
+    Lets in a request whose token is sent in the plainest form, is good and meets the requirement; without a
+    requirement, it only says who is calling. ``owner`` is whose outcome that is. None is no refusal: whatever is not so
+    plain takes the long way, which decides and refuses. So this must let nobody in whom the long way would not.
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further = scheme.further

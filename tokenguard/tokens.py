@@ -127,7 +127,7 @@ class TokenFormat:
         self.key_fingerprints = frozenset(fingerprint(key) for key in (keys.current, *keys.old))
 
     def key(self, text: str) -> bytes:
-        """Under what a text that may be a token of this service is remembered; nothing if it is none by its length."""
+        """The key under which a text is remembered; empty where its length says that it is no token of this service."""
         if len(text) != self.length or not text.isascii():
             return b""  # what is too long is not even looked at
         return self.key_of_any(text)

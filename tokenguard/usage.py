@@ -79,7 +79,7 @@ class UsageLog:
         return using if using is not None and using.scopes is scopes else None
 
     def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
-        """What is to be seen to before a use is counted that meets ``requirement``: not often."""
+        """The rare part of :meth:`note`: what has to be seen to before a use is counted that meets ``requirement``."""
         using = verified.using
         if using.token_id == NOBODY:
             verified.meets(requirement)

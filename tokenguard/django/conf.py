@@ -18,7 +18,7 @@ from ..frames import forget
 from ..issuer import Issuer
 from ..service import Service
 from ..store import Store
-from .forgetful import Forgetful
+from .no_cache import NoCache
 from .signals import signalling_hooks
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ USING, READ_USING = "USING", "READ_USING"
 URLS = ("DATABASE_URL", "READ_URL")
 _lock = threading.Lock()
 _built: tuple[tuple[Any, ...], Service] | None = None
-#: The same, where no other setting has a say: the signing key is not SECRET_KEY.
+#: The same, where TOKENGUARD alone determines it: the signing key is not SECRET_KEY.
 _by_itself: tuple[Any, Service | None] = None, None
 #: What has been read of the settings since one of them was changed: Django forgets those that are set.
 _known: dict[str, Any] = vars(settings)
@@ -49,7 +49,7 @@ def service() -> Service:
     Raises SettingError, which is an ImproperlyConfigured, for a setting that cannot be used.
     """
     global _built, _by_itself
-    # As _current does, but cheap enough for every request; what this cannot tell, that looks into.
+    # The fast path of _current, cheap enough for every request: it goes on to that where it is not sure.
     given, found = _by_itself
     if found is not None and _known.get("TOKENGUARD") is given and "django.test.utils" not in sys.modules:
         return found
@@ -85,7 +85,7 @@ def build() -> Service:
         # What waits to be written at exit would go to the project's own database, as the tests' is gone by then; and
         # a write after the response, once in a minute, would make a test's count of queries depend on the others.
         guard = new.requests.guard
-        guard.usage, guard.cache = None, Forgetful(guard.cache)
+        guard.usage, guard.cache = None, NoCache(guard.cache)
     return new
 
 

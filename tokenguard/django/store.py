@@ -192,14 +192,14 @@ class _Transaction:
 
     def put_client(self, client: Client, change: Change) -> Event:
         self._put(models.Client, client)
-        return self._record(change, client.id, None)
+        return self._append(change, client.id, None)
 
     def put_token(self, token: Token, change: Change) -> Event:
         self._put(models.Token, token)
-        return self._record(change, token.client_id, token.id)
+        return self._append(change, token.client_id, token.id)
 
     def note(self, change: Change, client_id: str = "") -> Event:
-        return self._record(change, client_id, None)
+        return self._append(change, client_id, None)
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         # In the order in which uses are written, so that nobody waits for the other in a circle.
@@ -233,7 +233,7 @@ class _Transaction:
         if not self._all(model).filter(pk=item.id).update(**values):
             self._all(model).bulk_create([model(**values)])
 
-    def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
+    def _append(self, change: Change, client_id: str, token_id: str | None) -> Event:
         self._revision += 1
         event = number_event(change, self._revision, client_id, token_id)
         self._all(models.Event).bulk_create([models.Event(**dump(event))])

@@ -230,14 +230,14 @@ class _Transaction:
 
     def put_client(self, client: Client, change: Change) -> Event:
         self._put(client_table, client)
-        return self._record(change, client.id, None)
+        return self._append(change, client.id, None)
 
     def put_token(self, token: Token, change: Change) -> Event:
         self._put(token_table, token)
-        return self._record(change, token.client_id, token.id)
+        return self._append(change, token.client_id, token.id)
 
     def note(self, change: Change, client_id: str = "") -> Event:
-        return self._record(change, client_id, None)
+        return self._append(change, client_id, None)
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         # In the order in which uses are written, so that nobody waits for the other in a circle.
@@ -269,7 +269,7 @@ class _Transaction:
         if self._connection.execute(update(table).where(table.c.id == item.id).values(values)).rowcount == 0:
             self._connection.execute(insert(table).values(values))
 
-    def _record(self, change: Change, client_id: str, token_id: str | None) -> Event:
+    def _append(self, change: Change, client_id: str, token_id: str | None) -> Event:
         self._revision += 1
         event = number_event(change, self._revision, client_id, token_id)
         self._connection.execute(insert(event_table).values(dump(event)))

@@ -14,7 +14,7 @@ from ...clock import now
 from ...errors import TokenGuardError
 from ...events import EventFilter
 from ...issuer import Issued
-from ...records import Record, State
+from ...records import ALIVE, Record
 from .. import models
 from ..conf import service
 from .base import MAX_AT_ONCE, StoreAdmin, answered, check, not_found
@@ -116,7 +116,7 @@ class TokenAdmin(StoreAdmin):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         found, at = service(), now()
         record = self._record(request, object_id)
-        token, working = record.token, record.state(at) in {State.ACTIVE, State.CLIENT_DISABLED}
+        token, working = record.token, record.state(at) in ALIVE
         facts, chart = token_facts(found, record, at)
         context = {
             "title": f"Token {token.id}",

@@ -12,7 +12,7 @@ from ..verified import Verified
 T = TypeVar("T")
 
 
-class Forgetful(TokenCache):
+class NoCache(TokenCache):
     """Remembers nothing, so that there is nothing of which it would have to know whether it still holds.
 
     The tests of a project count queries, take the clock along, and undo what they have written, in any order.
