@@ -22,11 +22,11 @@ class BadHost(Invalid):
 class WrongStatus(Forbidden):
     """What is asked for cannot be done to a user who has this status."""
 
-    code = "E0000038"
+    okta_code = "E0000038"
 
 
 class Internal(ApiError):
     """Our fault. The reason goes to the log, not to the caller."""
 
     status = 500
-    code = "E0000009"
+    okta_code = "E0000009"

@@ -46,16 +46,13 @@ class ErrorForm:
 
 def problem(error: AuthError | ApiError) -> dict[str, Any]:
     """The problem details (RFC 9457) that tell the caller of an error."""
-    if isinstance(error, AuthError):
-        detail, code = error.detail, error.code
-    else:
-        detail, code = "; ".join(error.causes) or str(error), error.name
+    detail = error.detail if isinstance(error, AuthError) else "; ".join(error.causes) or str(error)
     members: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
         "detail": detail,
-        "code": code,
+        "code": error.code,
     }
     if isinstance(error, InsufficientScope):
         members["scope"] = " ".join(error.scopes)

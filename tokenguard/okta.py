@@ -38,15 +38,15 @@ class ApiError(TokenGuardError):
     """
 
     status = 400
-    #: Okta's code.
-    code = "E0000001"
-    #: The stable name of the same, for programs: the ``code`` of a problem body.
-    name = "invalid_request"
+    #: A stable name for programs: the ``code`` of a problem body.
+    code = "invalid_request"
+    #: What Okta calls it: its ``errorCode``.
+    okta_code = "E0000001"
     #: What the answer must have besides.
     headers: Mapping[str, str] = {}
 
     def __init__(self, about: str = "", *, causes: Iterable[str] = ()) -> None:
-        super().__init__(SUMMARIES[self.code].format(about))
+        super().__init__(SUMMARIES[self.okta_code].format(about))
         self.causes = tuple(redact(cause) for cause in causes)
 
 
@@ -61,7 +61,7 @@ class TooLarge(Invalid):
     """A body that is longer than any that makes sense."""
 
     status = 413
-    name = "too_large"
+    code = "too_large"
 
     def __init__(self) -> None:
         super().__init__({"body": "The request body is too large"})
@@ -70,24 +70,24 @@ class TooLarge(Invalid):
 class NotWellFormed(ApiError):
     """The body is not a JSON object, or did not arrive whole."""
 
-    code = "E0000003"
-    name = "malformed_body"
+    okta_code = "E0000003"
+    code = "malformed_body"
 
 
 class Forbidden(ApiError):
     """The caller is known, and may not do this."""
 
     status = 403
-    code = "E0000006"
-    name = "forbidden"
+    okta_code = "E0000006"
+    code = "forbidden"
 
 
 class NotFound(ApiError):
     """Nothing of this kind has this id; without a kind, nothing has this path."""
 
     status = 404
-    code = "E0000007"
-    name = "not_found"
+    okta_code = "E0000007"
+    code = "not_found"
 
     def __init__(self, name: str, kind: str = "") -> None:
         named = f"{name[:100]} ({kind})" if kind else name[:100]
@@ -98,8 +98,8 @@ class WrongMethod(ApiError):
     """The path exists, but only for other HTTP methods."""
 
     status = 405
-    code = "E0000022"
-    name = "method_not_allowed"
+    okta_code = "E0000022"
+    code = "method_not_allowed"
 
     def __init__(self, allowed: Iterable[str]) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def envelope(code: str, summary: str, causes: Iterable[str] = ()) -> dict[str, A
 
 def show_error(error: ApiError) -> dict[str, Any]:
     """The same of an error."""
-    return envelope(error.code, str(error), error.causes)
+    return envelope(error.okta_code, str(error), error.causes)
 
 
 def error_id() -> str:
