@@ -499,6 +499,25 @@ def test_fallbacks_are_a_list_and_a_secret_key_is_text() -> None:
             make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, **config)
 
 
+def test_another_application_at_hand_is_not_whose_request_it_is(app: Flask) -> None:
+    other = make_app(TOKENGUARD_HEADERS=["X-Other"])
+
+    @app.get("/users")
+    @require_scopes("users:read")
+    def users() -> str:
+        with other.app_context():
+            assert get_identity() is not None
+            return require_scopes("users:read")(lambda: current_identity.client_name)()
+
+    answer = app.test_client().get("/users", headers=bearer(app))
+    assert (answer.status_code, answer.text) == (200, "billing")
+    assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == ("private", "Authorization")
+    service = app.extensions["tokenguard"]
+    service.requests.guard.usage.write(everything=True)
+    (record,) = service.store.records()
+    assert sum(service.store.use_by_day(record.token.id).values()) == 1
+
+
 def test_the_store_is_at_hand(app: Flask) -> None:
     with app.app_context():
         assert TokenGuard().store is app.extensions["tokenguard"].store

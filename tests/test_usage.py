@@ -548,6 +548,21 @@ def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: Co
     assert requests(store, issued) == 1
 
 
+def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: CountingStore) -> None:
+    """As asgiref's WsgiToAsgi leaves them where it knows their length."""
+    issued, seconds = world.issue(), 0.0
+    world.guard.cache.monotonic = lambda: seconds
+    guarded = TokenGuardMiddleware(lambda environ, start_response: [b"x"], world.guard, "users:read")
+    for _ in range(2):
+        for _ in range(3):
+            assert next(iter(guarded(environ(issued), lambda *args: print))) == b"x"
+        assert store.writes == []  # each answer may still be on its way
+        seconds += 0.5
+    seconds += 1
+    assert next(iter(guarded(environ(issued), lambda *args: print))) == b"x"
+    assert requests(store, issued) == 7
+
+
 def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
     world: World, store: CountingStore
 ) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The outcome of a request that nobody has looked at.
 _NONE = (None, None, None, None)
+#: Seconds for which what is due waits for an answer to end.
+PATIENCE = 1.0
 
 
 class RequestGuard:
@@ -38,6 +40,8 @@ class RequestGuard:
         self.hooks = hooks or Hooks()
         #: The short way, to be tried before :meth:`admit` and :meth:`authenticate`: it lets in whom they would.
         self.wave_through = shortcut(self, guard, scheme, self.hooks)
+        #: When an answer was given away at whose end there was something due, which has not come since.
+        self._waiting_since: float | None = None
 
     def decide(self, environ: WSGIEnvironment, requirement: Requirement) -> Verified | AuthError:
         """Let the request in, or refuse it and return why. Asked again, it verifies only once.
@@ -153,17 +157,25 @@ class RequestGuard:
 
     def closing(self, answer: Iterable[bytes], environ: WSGIEnvironment) -> Iterable[bytes]:
         """The same answer, which calls :meth:`after_response` when it has been sent: for where that is :attr:`due`."""
-        # A server that sends a file by itself must find it to be one.
-        if type(answer) is environ.get("wsgi.file_wrapper"):
+        # A server that sends a file by itself must find it to be one; and one that neither gets to the end of an answer
+        # nor closes it, as asgiref's WsgiToAsgi where the length is known, would never have anything written.
+        if type(answer) is environ.get("wsgi.file_wrapper") or self._is_overdue():
             self.after_response()
             return answer
         return _Attended(answer, self.after_response)
 
     def after_response(self) -> None:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
+        self._waiting_since = None
         # It can wait until the store is back, and a thread that waits for the store is one that answers nobody.
         if self.guard.usage is not None and self.guard.usage.due and not self.guard.cache.breaker.in_doubt:
             self.guard.usage.write()
+
+    def _is_overdue(self) -> bool:
+        at = self.guard.cache.monotonic()
+        if self._waiting_since is None:
+            self._waiting_since = at
+        return at - self._waiting_since > PATIENCE
 
     def _let_in(
         self,

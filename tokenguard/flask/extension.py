@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, request
 from werkzeug.datastructures import Headers
 
 from ..backends import open_store
@@ -24,7 +24,7 @@ from ..store import Store
 from ..wsgi import finished, start_stamped
 from .metadata import add_metadata
 from .signals import signalling_hooks
-from .views import check, check_views, environ_at_hand, service
+from .views import check, check_views, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -132,7 +132,7 @@ def _processing(process: Callable[..., Response], requests: RequestGuard) -> Cal
 
     def process_response(*arguments: Any) -> Response:  # as many as this version of Flask hands over
         response = process(*arguments)
-        fields = finished(requests, environ_at_hand(), [*response.headers])
+        fields = finished(requests, request.environ, [*response.headers])
         response.headers = Headers(fields if stamp is None else [*fields, stamp()])
         if requests.due:
             if response.direct_passthrough:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, abort
+from flask import Flask, Response, abort, request
 
 from ..http import AuthScheme
 from ..wsgi import to_headers
-from .views import environ_at_hand
 
 
 def add_metadata(app: Flask, scheme: AuthScheme) -> None:
@@ -15,7 +14,7 @@ def add_metadata(app: Flask, scheme: AuthScheme) -> None:
         return
 
     def metadata() -> Response:
-        if (answer := scheme.metadata(environ_at_hand())) is None:
+        if (answer := scheme.metadata(request.environ)) is None:
             abort(404)  # the application is mounted below the host's root, where nobody looks for it
         status, headers, body = answer
         return Response([body], status, to_headers(headers))

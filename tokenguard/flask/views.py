@@ -9,7 +9,8 @@ from functools import cache, wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from flask import Flask, Response, current_app, has_request_context, request
+from flask import Flask, Response, current_app, has_request_context
+from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
@@ -23,6 +24,7 @@ from ..wsgi import to_headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from flask.ctx import RequestContext
     from flask.sansio.app import App
 
     from ..service import Service
@@ -71,7 +73,8 @@ def get_identity() -> Identity | None:
     """Who is calling, or None when the request carries no valid token. Works in any view, guarded or not."""
     if not has_request_context():
         return None
-    return service().requests.identify(environ_at_hand())
+    found, environ = at_hand()
+    return found.requests.identify(environ)
 
 
 def _current_identity() -> Identity:
@@ -90,8 +93,20 @@ current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
 
 def service() -> Service:
     """What the extension set up for the current application."""
+    return _set_up(_app_at_hand())
+
+
+def at_hand() -> tuple[Service, WSGIEnvironment]:
+    """What the extension set up for the application that the current request came to, and the request's environ."""
+    # The context itself: for a while another application may be the current one, and to ask Flask's proxies takes five
+    # times as long.
+    context: RequestContext = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    return _set_up(context.app), context.request.environ
+
+
+def _set_up(app: Flask) -> Service:
     try:
-        found: Service = current_app._get_current_object().extensions["tokenguard"]  # type: ignore[attr-defined]
+        found: Service = app.extensions["tokenguard"]
         return found
     except KeyError:
         raise ConfigurationError(
@@ -109,12 +124,6 @@ def guard_needed(app: App, what: str) -> Service:
     return found
 
 
-def environ_at_hand() -> WSGIEnvironment:
-    """The current request's. The object behind Flask's proxy: to ask the proxy itself takes five times as long."""
-    environ: WSGIEnvironment = request._get_current_object().environ  # type: ignore[attr-defined]
-    return environ
-
-
 def _app_at_hand() -> Flask:
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return app
@@ -125,7 +134,8 @@ def check(requirement: Requirement) -> Response | None:
 
     Raises Refused instead where the application may want to word the answer itself.
     """
-    requests, environ = service().requests, environ_at_hand()
+    found, environ = at_hand()
+    requests = found.requests
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return current_app.make_default_options_response()
     try:
