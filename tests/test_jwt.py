@@ -120,6 +120,10 @@ class Service:
     def register(self, **options: Any) -> Client:
         return register_client(self.issuer, self.idp.issuer, "0oa1nightly", actor="tests", **options)
 
+    def goes_by(self, seconds: float) -> None:
+        self.clock.move(seconds)
+        self.seconds += seconds
+
     def revoke(self) -> None:
         revoke_token(self.issuer, self.idp.issuer, "0oa1nightly", self.idp.claims["jti"], actor="tests")
 
@@ -381,6 +385,43 @@ def test_a_key_that_is_withdrawn_verifies_nothing_after_the_maximum_age(service:
     service.idp.keys = {"two": RSA_KEYS[1]}
     service.seconds = 3601
     service.refusal(service.idp.token(jti="2", key=RSA_KEYS[0]))
+
+
+def test_what_a_withdrawn_key_has_signed_is_remembered_for_the_maximum_age_at_most(service: Service) -> None:
+    service.who(service.idp.token())
+    service.goes_by(3599)
+    forever = service.idp.token(exp=AT + 50 * 365 * 86_400)
+    service.who(forever)
+    service.idp.keys = {"two": RSA_KEYS[1]}
+    service.goes_by(3599)
+    assert service.who(forever)
+    service.goes_by(1)
+    assert service.refusal(forever) == "the issuer has no such key"
+
+
+def test_who_is_verified_anew_goes_on(service: Service) -> None:
+    text = service.idp.token(exp=AT + 86_400)
+    for _ in range(3):
+        asked = service.store.asked
+        for _ in range(3):
+            assert service.who(text)
+        assert service.store.asked == asked + 1
+        service.goes_by(3600)
+
+
+@pytest.mark.parametrize("left", [[], [{"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": "11qYAYKxCrfVS_7TyWQHOg"}]])
+def test_a_set_without_a_key_that_can_be_used_is_an_answer_and_no_outage(
+    service: Service, left: list[dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    service.who(service.idp.token())
+    service.idp.jwks = lambda: {"keys": left}  # type: ignore[method-assign]
+    service.goes_by(3600 + 1)
+    assert service.refusal(service.idp.token(jti="2", exp=AT + 86_400)) == "the issuer has no such key"
+    (line,) = caplog.messages
+    assert line.startswith(f"no token of {service.idp.issuer} is let in: none of its keys can be used")
+    del service.idp.jwks
+    service.goes_by(60)
+    assert service.who(service.idp.token(jti="2", exp=AT + 86_400))
 
 
 def test_an_outage_is_bridged_for_a_day_and_then_nobody_says_yes_or_no(service: Service) -> None:

@@ -86,6 +86,7 @@ class PublishedKeys:
         self._fetched_at = self._tried_at = -math.inf
         self._failed = False
         self._complain = Complaint(logging.ERROR, f"the keys of {issuer} could not be fetched")
+        self._complain_of_set = Complaint(logging.ERROR, f"no token of {issuer} is let in")
         self._start()
         in_children(self._start)
 
@@ -150,8 +151,8 @@ class PublishedKeys:
                 continue
             if (key := _read(entry, self._algorithms)) is not None:
                 found.setdefault(entry.get("kid"), key)
-        if not found:
-            raise KeysUnavailable("none of its keys can be used with the algorithms that are allowed")
+        if not found:  # that is an answer all the same: all that there were are withdrawn
+            self._complain_of_set("none of its keys can be used with the algorithms that are allowed")
         return found
 
     def _discovered(self) -> str:

@@ -56,7 +56,8 @@ class TrustedIssuer(Trust):
     stand for themselves. What is not mapped grants nothing. ``typ`` is ``any``, or ``at+jwt`` to demand that a token
     says that it is an access token. ``leeway`` is by how many seconds the clocks may differ. ``jwks_url`` is where its
     keys are, if its metadata is not to be asked. They are fetched anew after ``max_age`` seconds, and used for
-    ``grace`` seconds more while that fails. Raises ConfigurationError for a value that cannot be used.
+    ``grace`` seconds more while that fails; a token that has been verified is verified anew after ``max_age`` seconds.
+    Raises ConfigurationError for a value that cannot be used.
     """
 
     def __init__(
@@ -154,7 +155,8 @@ class JWTSource:
         token = read_claims(claims, trusted, at, catalog, otherwise=_made_of, leeway=trusted.leeway * SECOND)
         if token.expires_at == NO_END:
             raise InvalidToken("without an end", client_id=token.client_id, token_id=token.token_id)
-        return token
+        # Its key may be withdrawn before it ends: who is remembered is verified anew, and with keys of that day.
+        return token._replace(expires_at=min(token.expires_at, at + trusted.max_age * SECOND))
 
 
 @lru_cache(maxsize=MANY_HEADERS)
