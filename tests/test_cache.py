@@ -713,11 +713,19 @@ def test_who_needs_what_another_is_asking_for_waits_for_that(fleet: Fleet, monke
 def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
     from tokenguard import StoreError
 
-    breaker = Breaker(Seconds())
+    seconds = Seconds()
+    breaker = Breaker(seconds)
 
     def damaged() -> None:
         raise StoreError("a row of tokenguard_token is damaged")
 
+    with pytest.raises(StoreError):
+        breaker.call(damaged)
+    assert breaker.call(lambda: 1) == 1
+    # Also where it is by that row that the store is found to be back.
+    with pytest.raises(StoreUnavailable):
+        breaker.call(fail)
+    seconds.now += PAUSE
     with pytest.raises(StoreError):
         breaker.call(damaged)
     assert breaker.call(lambda: 1) == 1

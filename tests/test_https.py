@@ -146,17 +146,31 @@ HOSTILE: dict[str, Callable[[], Iterator[bytes]]] = {
 }
 
 
+LATE = {name for name in HOSTILE if "drips" in name} | {"informational answers without an end", "silence"}
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_whatever_a_server_does_it_comes_to_an_end(name: str) -> None:
     with hostile(HOSTILE[name]) as server, pytest.raises(Unreachable) as failed:
         ask(server)
     assert "token=x" not in str(failed.value)
+    # Whom it has kept waiting to the end is told apart from who was hung up on.
+    assert (type(failed.value) is Unreachable) == (name in LATE)
 
 
 def test_a_server_that_drips_while_hands_are_shaken_is_hung_up_on() -> None:
     # A record of TLS that never ends: each read has a byte to give.
     with hostile(drip(b"\x16\x03\x03\x40\x00", b"\x02"), first=False) as server, pytest.raises(Unreachable):
         ask(server, f"https://localhost:{server.port}/introspect")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_nobody_can_connect_to_is_told_apart_from_one_that_hangs_up(scheme: str) -> None:
+    with hostile(once(b""), first=False) as server:
+        port = server.port if scheme == "https" else 9  # one that shakes no hands, and nobody
+        with pytest.raises(Unreachable) as failed:
+            ask(server, f"{scheme}://localhost:{port}/introspect")
+    assert type(failed.value) is Unreachable
 
 
 @pytest.mark.parametrize(
@@ -255,10 +269,15 @@ def test_a_redirect_takes_neither_the_token_nor_the_credentials_along() -> None:
     assert elsewhere.connections == 0
 
 
-def test_an_answer_that_is_too_long_keeps_nobody_else_from_theirs() -> None:
-    answers = iter([answer(YES + b" " * MAX_BYTES), answer(YES)])
+@pytest.mark.parametrize(
+    "poison",
+    [answer(YES + b" " * MAX_BYTES), b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", b"no HTTP\r\n"],
+    ids=["too long", "hangs up", "breaks off", "no HTTP"],
+)
+def test_what_a_server_does_about_one_token_keeps_nobody_else_from_theirs(poison: bytes) -> None:
+    answers = iter([poison, answer(YES)])
     with hostile(lambda: iter([next(answers)])) as server:
         asking = source(server)
         with pytest.raises(TemporarilyUnavailable):
-            asking.verify(Secret("long"), now(), CATALOG)
-        assert asking.verify(Secret("short"), now(), CATALOG).client_id == "nightly"
+            asking.verify(Secret("poison"), now(), CATALOG)
+        assert asking.verify(Secret("another"), now(), CATALOG).client_id == "nightly"

@@ -23,8 +23,8 @@ class NotAsked(StoreUnavailable):
 class Breaker:
     """Lets calls through to a store while it answers. Threads may share it.
 
-    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs. Nobody
-    joins those who have been waiting for more than ``patience`` seconds.
+    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs, and whoever
+    says so is there. Nobody joins those who have been waiting for more than ``patience`` seconds.
     """
 
     #: When those that are under way were begun.
@@ -51,9 +51,9 @@ class Breaker:
         self._calls[call] = at
         try:
             answer = ask(*args, **kwargs)
-        except self._counts:
+        except Exception as error:
             # Not from when it was asked: it may have taken its time.
-            self._closed_until = self._monotonic() + PAUSE
+            self._closed_until = self._monotonic() + PAUSE if isinstance(error, self._counts) else 0.0
             raise
         finally:
             del self._calls[call]

@@ -22,8 +22,8 @@ class Unreachable(Exception):
     """No whole answer came. The message says why, in words of our own."""
 
 
-class TooLong(Unreachable):
-    """One came that is longer than it may be."""
+class CutShort(Unreachable):
+    """The question was sent, and then it hung up, or the answer was longer than it may be: nobody waited in vain."""
 
 
 class Received(NamedTuple):
@@ -61,6 +61,7 @@ def exchange(
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     connection = (HTTPSConnection if secure else HTTPConnection)(parts.netloc, timeout=timeout)
+    asked = False
     try:
         HTTPConnection.connect(connection)
         if secure:
@@ -71,6 +72,7 @@ def exchange(
         with _hanging_up(connection.sock, deadline):
             if isinstance(connection.sock, ssl.SSLSocket):
                 connection.sock.do_handshake()
+            asked = True
             target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
             connection.request("GET" if body is None else "POST", target, body, headers)
             # Closed here: until then it keeps the connection, and an error would keep it.
@@ -79,11 +81,12 @@ def exchange(
                 whole = response.isclosed() or response.length in (0, None)
     except (OSError, HTTPException, ValueError) as error:
         # Nothing of the error itself, as its frames have what was sent.
-        raise Unreachable(f"{parts.hostname}: {type(error).__name__}") from None
+        kind = CutShort if asked and not isinstance(error, TimeoutError) else Unreachable
+        raise kind(f"{parts.hostname}: {type(error).__name__}") from None
     finally:
         connection.close()
     if len(received) > max_bytes or not whole:
-        raise TooLong(f"{parts.hostname} answers with more than {max_bytes} bytes, or breaks off")
+        raise CutShort(f"{parts.hostname} answers with more than {max_bytes} bytes, or breaks off")
     return Received(response.status, received)
 
 
@@ -99,8 +102,8 @@ def _hanging_up(connected: socket.socket, deadline: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-    if late.is_set():
-        raise TimeoutError
+        if late.is_set():  # whatever else that looked like
+            raise TimeoutError
 
 
 def _hang_up(connected: socket.socket, late: threading.Event) -> None:

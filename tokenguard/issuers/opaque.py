@@ -22,7 +22,7 @@ from ..secret import Secret
 from ..sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
 from .asking import Asking, NoAnswer
 from .claims import read_claims
-from .https import Received, TooLong, Unreachable, checked_endpoint, exchange
+from .https import CutShort, Received, Unreachable, checked_endpoint, exchange
 from .members import members
 from .trust import Trust, once, texts, whole
 
@@ -184,7 +184,7 @@ class _Endpoint:
         }
         form = urlencode({"token": text, "token_type_hint": "access_token"})
         status, body = self._post(headers, form.encode())
-        if status in (429, 502, 503, 504):  # it needs a rest
+        if status == 429:  # it needs a rest
             raise Unreachable(f"it answers with status {status}")
         if status in (401, 403):
             raise NoAnswer(f"it does not accept the credentials of this service (status {status})")
@@ -216,7 +216,7 @@ class _Endpoint:
                 max_bytes=MAX_BYTES,
                 context=self._context if trusted.introspection_url.startswith("https:") else None,
             )
-        except TooLong as error:  # nobody has waited for it, and other tokens' answers may be shorter
+        except CutShort as error:  # it may be for this very text, and other tokens have their answers
             raise NoAnswer(str(error)) from None
 
     @cached_property
