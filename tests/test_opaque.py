@@ -537,18 +537,24 @@ def test_a_flood_of_texts_fills_no_memory(service: Service) -> None:
     assert all(isinstance(key, bytes) and len(key) == 32 for key in asking._kept)
 
 
-def test_only_so_many_ask_at_a_time_and_the_others_are_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("other", [TEXT + "x", TEXT])
+def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
+    other: str, caplog: pytest.LogCaptureFixture
+) -> None:
     service = Service({"concurrency": 1})
+    service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue("billing", "users:read", actor="tests").text.reveal()
 
     def another() -> None:
         service.endpoint.meanwhile = lambda: None
-        with pytest.raises(TemporarilyUnavailable):
-            service.who(TEXT + "x")
+        with pytest.raises(TemporarilyUnavailable, match="too many are waiting"):
+            service.who(other)
+        assert service.who(own).client_name == "billing"
 
     service.endpoint.meanwhile = lambda: run_together([another])
     assert service.who()
     assert service.asked == 1
-    assert "1 questions are under way already" in caplog.text
+    assert "1 requests are waiting for it already" in caplog.text
     assert service.who(TEXT + "x")
 
 

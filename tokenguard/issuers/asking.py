@@ -46,7 +46,7 @@ class Asking:
 
     ``ask`` says what a text stands for, or None; it raises :class:`NoAnswer` or Unreachable. A yes is kept for
     ``max_age`` seconds, a no for ``negative_age``. Who asks what another thread is asking just now waits ``patience``
-    seconds for that. Beyond ``concurrency`` questions at a time nobody asks, nor while the server has just been
+    seconds for that. Beyond ``concurrency`` threads that ask or wait nobody does, nor while the server has just been
     unreachable. ``complaint`` is what the log says if there is no answer.
     """
 
@@ -81,9 +81,17 @@ class Asking:
                 if self._monotonic() < kept.good_until and at < kept.ends_at:
                     return kept.answer
                 del self._kept[key]
-            # An answer that is not to be kept was not asked for by whoever comes later.
-            asked = self._asked.setdefault(key, mine) if self._max_age else mine
-        found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
+            # Also who only waits has a thread that answers nobody else.
+            if admitted := self._slots.acquire(blocking=False):
+                # An answer that is not to be kept was not asked for by whoever comes later.
+                asked = self._asked.setdefault(key, mine) if self._max_age else mine
+        if not admitted:
+            self._complain(f"{self._concurrency} requests are waiting for it already")
+            raise TemporarilyUnavailable("too many are waiting for its issuer to say what it is worth")
+        try:
+            found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
+        finally:
+            self._slots.release()
         if found is None:
             raise TemporarilyUnavailable("its issuer does not say what it is worth")
         return found
@@ -99,12 +107,7 @@ class Asking:
         try:
             # Before it is sent: what changes meanwhile counts from then.
             asked_at = self._monotonic()
-            if not self._slots.acquire(blocking=False):
-                raise NoAnswer(f"{self._concurrency} questions are under way already")
-            try:
-                found = Answer(self._breaker.call(self._ask, text), at)
-            finally:
-                self._slots.release()
+            found = Answer(self._breaker.call(self._ask, text), at)
             self._keep(key, found, asked_at)
         except NotAsked:  # that follows a failure of which the log tells
             pass

@@ -30,7 +30,7 @@ from .trust import Trust, once, texts, whole
 MAX_AGE, LONGEST_AGE, NEGATIVE_AGE = 30, 3600, 10
 #: Seconds that an endpoint may take, by default and at most.
 TIMEOUT, LONGEST_TIMEOUT = 3, 30
-#: Questions that may be under way at a time, by default and at most.
+#: Requests that may wait for answers at a time, by default and at most.
 CONCURRENCY, MOST_CONCURRENCY = 8, 1000
 #: Characters that a token may have, by default.
 LENGTH = 1024
@@ -58,8 +58,8 @@ class IntrospectedIssuer(Trust):
     ``prefix`` (of several any will do) and have at most ``max_length`` characters are sent there. ``audience`` is how
     it names this service; without it, answers are taken for whomever the tokens are. ``scopes`` are as
     :class:`tokenguard.issuers.jwt.TrustedIssuer` has them. A yes holds for ``max_age`` seconds and never beyond the
-    token's end, a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` questions may be
-    under way at a time. Raises ConfigurationError for a value that cannot be used.
+    token's end, a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` requests may
+    wait for one at a time. Raises ConfigurationError for a value that cannot be used.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class IntrospectedIssuer(Trust):
         self.max_length = whole("the max_length", max_length, 1, MAX_LENGTH, "characters")
         self.max_age = whole("the max_age", max_age, 0, LONGEST_AGE)
         self.timeout = whole("the timeout", timeout, 1, LONGEST_TIMEOUT)
-        self.concurrency = whole("the concurrency", concurrency, 1, MOST_CONCURRENCY, "questions")
+        self.concurrency = whole("the concurrency", concurrency, 1, MOST_CONCURRENCY, "requests")
 
     def takes(self, text: str) -> bool:
         """Whether the text may be one of its tokens, by its shape."""
