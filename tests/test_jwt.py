@@ -43,7 +43,7 @@ from tokenguard import (
 from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.identity import Claims
-from tokenguard.issuers.jwks import KeysUnavailable, decoded, fetch, metadata_urls
+from tokenguard.issuers.jwks import MAX_WAITING, KeysUnavailable, decoded, fetch, metadata_urls
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
@@ -54,7 +54,7 @@ from tokenguard.tokens import Read
 
 from .conftest import KEY, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
-from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, by_hand
+from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
 from .services.common import CATALOG
 
 READ = Requirement(("users:read",))
@@ -450,6 +450,20 @@ def test_an_issuer_that_is_away_is_asked_every_ten_seconds(service: Service) -> 
     assert service.who(service.idp.token())
 
 
+def test_an_unknown_key_of_an_issuer_that_was_away_is_asked_for_after_ten_seconds(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.keys["two"] = RSA_KEYS[1]
+    service.idp.broken, service.seconds = 503, 61
+    new = service.idp.token(kid="two", jti="2")
+    service.idp.asked.clear()
+    for _ in range(5):
+        with pytest.raises(TemporarilyUnavailable):
+            service.who(new)
+    assert len(service.idp.asked) == 1
+    service.idp.broken, service.seconds = None, 71
+    assert service.who(new)
+
+
 def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
     service.who(service.idp.token())
     service.seconds = 3601
@@ -474,10 +488,10 @@ class AnnouncedLock:
         self._lock, self.is_waited_for = threading.Lock(), threading.Event()
         self.locked, self.release = self._lock.locked, self._lock.release
 
-    def acquire(self, timeout: float) -> bool:
-        if self.locked():
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if blocking and self.locked():
             self.is_waited_for.set()
-        return self._lock.acquire(timeout=timeout)
+        return self._lock.acquire(blocking, timeout)
 
 
 def test_a_thread_that_waited_does_not_fetch_again(service: Service) -> None:
@@ -498,6 +512,44 @@ def test_a_thread_that_waited_does_not_fetch_again(service: Service) -> None:
     late.join(10)
     assert not late.is_alive()
     assert service.idp.asked.count(service.idp.keys_path) == 1
+
+
+def test_only_a_few_wait_for_the_first_fetch_and_own_tokens_go_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenguard.issuers.jwks.TIMEOUT", 60)
+    service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue("billing", "users:read", actor="tests").text.reveal()
+    keys = service.source._issuers[service.idp.issuer][1]
+    announced = threading.Semaphore(0)
+    keys._fetching = lock = AnnouncedLock()  # type: ignore[assignment]
+    lock.is_waited_for.set = announced.release  # type: ignore[method-assign]
+    found: list[str] = []
+
+    def wait(number: int) -> None:
+        found.append(service.who(service.idp.token(jti=f"waiting {number}")).token_id)
+
+    waiting = [threading.Thread(target=wait, args=[number], daemon=True) for number in range(MAX_WAITING)]
+    plain = service.idp.fetch
+
+    def slow(url: str) -> dict[str, Any] | None:
+        if waiting[0].ident is None:
+            for thread in waiting:
+                thread.start()
+                assert announced.acquire(timeout=10)
+            forged = f"{b64({'alg': 'RS256', 'kid': 'one'})}.{b64({'iss': service.idp.issuer})}.{b64(b'x' * 256)}"
+            for _ in range(20):
+                with pytest.raises(TemporarilyUnavailable):
+                    service.who(forged)
+            assert not announced.acquire(blocking=False)  # none of them has waited
+            assert service.who(own).client_name == "billing"
+        return plain(url)
+
+    keys._fetch = slow
+    service.who(service.idp.token())
+    for thread in waiting:
+        thread.join(10)
+    assert sorted(found) == [f"waiting {number}" for number in range(MAX_WAITING)]
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,12 @@ DEADLINE = 5.0
 #: Bytes that an answer may have, and keys that a set may have.
 MAX_BYTES = 262_144
 MAX_KEYS = 100
-#: Seconds after any fetch before an unknown key is a reason for another one.
+#: Seconds after a fetch before an unknown key is a reason for another one.
 COOLDOWN = 60.0
 #: Seconds after a failure before it is tried again.
 RETRY_AFTER = 10.0
+#: Threads that wait for the first fetch at a time, beside the one that fetches: the others have own tokens to serve.
+MAX_WAITING = 3
 MIN_RSA_BITS = 2048
 #: For each algorithm that may be chosen, what its keys look like: their type and curve (RFC 7518 section 3.1).
 ALGORITHMS: dict[str, tuple[str, str | None]] = {
@@ -98,7 +100,7 @@ class PublishedKeys:
         self._refresh(self._are_due, wait=not (self._may_serve() or self._failed))
         key = self._keys.get(kid)
         if key is None:
-            self._refresh(lambda: self._tried_ago() >= COOLDOWN, wait=False)
+            self._refresh(lambda: self._tried_ago() >= (RETRY_AFTER if self._failed else COOLDOWN), wait=False)
             key = self._keys.get(kid)
         if not self._may_serve():
             raise TemporarilyUnavailable("the issuer's keys cannot be fetched")
@@ -122,7 +124,7 @@ class PublishedKeys:
 
     def _refresh(self, due: Callable[[], bool], *, wait: bool) -> None:
         """Fetch the keys if they are due, unless another thread does just that."""
-        if not due() or not self._fetching.acquire(timeout=TIMEOUT if wait else 0):
+        if not due() or not self._has_turn(wait):
             return
         try:
             if due():  # still, once this one has waited
@@ -138,6 +140,17 @@ class PublishedKeys:
             self._complain(type(error).__name__)
         finally:
             self._fetching.release()
+
+    def _has_turn(self, wait: bool) -> bool:
+        """Whether this thread is the one that fetches from now on, or once another has come to an end with that."""
+        if self._fetching.acquire(blocking=False):
+            return True
+        if not wait or not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            return self._fetching.acquire(timeout=TIMEOUT)
+        finally:
+            self._waiting.release()
 
     def _published(self) -> Mapping[str | None, PublicKey]:
         url = self._jwks_url or self._discovered()
@@ -171,6 +184,7 @@ class PublishedKeys:
     def _start(self) -> None:
         #: Held by the one who fetches.
         self._fetching = threading.Lock()
+        self._waiting = threading.Semaphore(MAX_WAITING)
 
 
 def metadata_urls(issuer: str) -> Iterator[str]:
