@@ -185,6 +185,13 @@ def test_what_other_issuers_call_a_client(service: Service, claims: dict[str, An
 
 
 @pytest.mark.parametrize(
+    "claims", [{"typ": "Bearer"}, {"typ": "at+jwt"}, {"token_use": "access"}, {"token_type": "access"}]
+)
+def test_what_other_issuers_call_an_access_token(service: Service, claims: dict[str, str]) -> None:
+    assert service.who(service.idp.token(**claims))
+
+
+@pytest.mark.parametrize(
     ("claims", "scopes"),
     [
         ({"scp": ["users:manage"]}, "users:manage users:read"),

@@ -322,6 +322,7 @@ LIES: dict[str, dict[str, Any]] = {
     "a refresh token by its use": {"token_use": "refresh_token"},
     "a refresh token by its typ": {"typ": "Refresh"},
     "an ID token by its typ": {"typ": "ID"},
+    "a logout token": {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
     "bound by its type": {"token_type": "DPoP"},
     "a type that is a list": {"token_type": ["Bearer"]},
 }

@@ -26,10 +26,16 @@ DICTIONARY = (
     f'{{"iss":"{ISSUER}","aud":"api","exp":1900000001,"cid":"c"}}', '"aud":["api","x"]', '"jti":"j"', '"sub":"s"',
     '"nbf":1900000061', '"iat":1900000060', '"exp":1e300', '"exp":true', '"exp":1899999940', '"client_id":"c"',
     '"azp":"c"', '"cnf":{}', '"scp":["users:read","x"]', '"scope":"users:read users:write"', "null", "NaN", "[]",
+    '"typ":"ID"', '"typ":"Bearer"', '"token_use":"id"', '"token_type":"access"', '"events":{}',
     "|", ",", '"', "{", "}", "\\u0000", "\\ud800", " ", "é", ".", "-", "_", "=",
 )  # fmt: skip
 CATALOG = ScopeCatalog({"users:read": "Read", "users:write": "Write"})
 REFUSED = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc")
+KINDS = {
+    "token_type": ("bearer", "access", "access_token"),
+    "token_use": ("access", "access_token"),
+    "typ": ("bearer", "jwt", "at+jwt", "application/at+jwt"),
+}
 PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 
@@ -97,7 +103,8 @@ def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> t
         bool(ids) and all(_is_id(name) and name == ids[0] for name in ids),
         "jti" not in claims or _is_id(claims["jti"]),
         claims.get("sub") is None or isinstance(claims["sub"], str),
-        "cnf" not in claims,
+        "cnf" not in claims and "events" not in claims,
+        all(str(claims[name]).lower() in kinds for name, kinds in KINDS.items() if name in claims),
         "exp" in claims and _is_time(claims["exp"]) and int(claims["exp"] * SECOND) > (AT - LEEWAY) * SECOND,
         *(
             _is_time(claims[n]) and int(claims[n] * SECOND) <= (AT + LEEWAY) * SECOND

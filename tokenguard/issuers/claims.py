@@ -21,6 +21,12 @@ _LATEST = 100 * LONGEST
 _NUMBERS = frozenset({int, float})
 # What a client is named by: Okta's claim, RFC 9068's, OpenID Connect's.
 _CLIENT_CLAIMS = frozenset({"cid", "client_id", "azp"})
+# By what issuers tell apart access tokens and others, which are not for a resource server: ID tokens, refresh tokens.
+_KINDS = {
+    "token_type": {"bearer", "access", "access_token"},
+    "token_use": {"access", "access_token"},
+    "typ": {"bearer", "jwt", "at+jwt", "application/at+jwt"},
+}
 # Ids are logged and compared, and RFC 6749 appendix A has no other characters in them.
 _ID = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
@@ -46,6 +52,7 @@ def read_claims(
         raise InvalidToken("the sub is malformed", **ids)
     if trusted.audiences and not _is_for(trusted.audiences, claims.get("aud")):
         raise InvalidToken("for another audience", **ids)
+    _check_kind(claims, ids)
     if "cnf" in claims:
         raise InvalidToken("bound to a key that is not shown here", **ids)
     expires_at, begins_at, issued_at = _time(claims, "exp", NO_END), _time(claims, "nbf", at), _time(claims, "iat", at)
@@ -64,6 +71,14 @@ def read_claims(
         subject=subject,
         claims=Claims.taking(claims),
     )
+
+
+def _check_kind(claims: Mapping[str, Any], ids: Mapping[str, str]) -> None:
+    for name, kinds in _KINDS.items():
+        if name in claims and str(claims[name]).lower() not in kinds:
+            raise InvalidToken(f"its {name} is not that of an access token", **ids)
+    if "events" in claims:  # as in logout tokens: it tells of something that has happened (RFC 8417 section 2.2)
+        raise InvalidToken("a security event, and no access token", **ids)
 
 
 def _client(claims: Mapping[str, Any]) -> str:
