@@ -49,7 +49,7 @@ from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
 from tokenguard.revocation import revocation_app
 from tokenguard.sources import local_client_id, local_token_id
-from tokenguard.store import Event, EventFilter, ForeignRecord, Standing
+from tokenguard.store import Event, EventFilter, ForeignRecord, Record, Standing
 from tokenguard.tokens import Read
 
 from .conftest import KEY, StoppedClock, run_together
@@ -73,6 +73,11 @@ class Store(MemoryStore):
         if self.down:
             raise StoreUnavailable("the database cannot be used")
         return super().standing(read, primary=primary)
+
+    def find(self, token_id: str) -> Record | None:
+        if self.down:
+            raise StoreUnavailable("the database cannot be used")
+        return super().find(token_id)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
         self.asked += 1
@@ -764,6 +769,16 @@ def test_whoever_holds_a_token_revokes_it(service: Service, caplog: pytest.LogCa
     assert record.token.expires_at == (AT + 3600 + 60) * 1_000_000
     (line,) = [message for message in caplog.messages if "holds it" in message]
     assert line.startswith(f"token {service.idp.claims['jti']} of client 0oa1nightly of {service.idp.issuer} was")
+
+
+def test_whoever_holds_a_token_revokes_it_until_its_end_also_if_a_shorter_one_was_said(service: Service) -> None:
+    ids = (service.idp.issuer, "0oa1nightly", service.idp.claims["jti"])
+    revoke_token(service.issuer, *ids, actor="tests", expires_at=(AT + 1) * 1_000_000)
+    for _ in range(3):
+        assert post_to_revocation(service, service.idp.token()) == 200
+    (record,) = service.store.records()
+    assert record.token.expires_at == (AT + 3600 + 60) * 1_000_000
+    assert len(service.store.events(9, EventFilter(kind="token.revoked"))) == 2
 
 
 @pytest.mark.parametrize("forgery", ["none", "a changed claim", "another audience", "ended", "a jti that is no text"])

@@ -31,7 +31,7 @@ from tokenguard.issuer import Issuer
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.prune import prune
 from tokenguard.sources import local_client_id
-from tokenguard.store import NewUse
+from tokenguard.store import EventFilter, NewUse
 from tokenguard.testing import bearer
 
 from .conftest import KEY, StoppedClock, django_alias
@@ -236,6 +236,27 @@ def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: S
     assert prune(any_store, 2 * 86_400, actor="tests").tokens == 1
     assert {record.token.name for record in any_store.records()} == {"never"}
     assert any_store.client(local_client_id(*theirs)) is not None
+
+
+@pytest.mark.parametrize(
+    ("ends", "kept"), [([1, 30], 30), ([30, 1], 30), ([1, None], None), ([None, 1], None), ([1, 1], 1)]
+)
+def test_of_what_is_revoked_again_the_later_end_counts(
+    any_store: Store, clock: StoppedClock, ends: list[int | None], kept: int | None
+) -> None:
+    issuer, theirs = Issuer(any_store, None, clock=clock), ("https://org.okta.com/oauth2/default", "0oa1nightly")
+    at = clock()
+    for number, days in enumerate(ends):
+        end = None if days is None else at + days * DAY
+        clock.move(60)
+        revoke_token(issuer, *theirs, "J", actor="tests", reason=f"time {number}", expires_at=end)
+    (record,) = any_store.records()
+    assert record.token.expires_at == (None if kept is None else at + kept * DAY)
+    assert record.token.revoked_at == at + 60 * SECOND
+    told = [event.data["reason"][1] for event in any_store.events(9, EventFilter(kind="token.revoked"))]
+    assert sorted(told) == (["time 0"] if kept == ends[0] else ["time 0", "time 1"])
+    clock.move(29 * 86_400)
+    assert prune(any_store, 86_400, actor="tests").tokens == (kept == 1)
 
 
 def test_manage_py_prunes_them_too(project: Client, idp: Idp, capsys: pytest.CaptureFixture[str]) -> None:

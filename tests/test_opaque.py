@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given, strategies
+from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
     AuthScheme,
@@ -37,6 +38,9 @@ from tokenguard.foreign import register_client, revoke_token
 from tokenguard.issuers.asking import MAX_KEPT
 from tokenguard.issuers.https import Received, Unreachable
 from tokenguard.issuers.opaque import TIMEOUT, IntrospectedIssuer, IntrospectionSource
+from tokenguard.prune import prune
+from tokenguard.revocation import revocation_app
+from tokenguard.store import EventFilter
 
 from .conftest import KEY, StoppedClock, run_together
 from .services.common import CATALOG
@@ -286,6 +290,18 @@ def test_a_token_without_a_jti_is_revoked_by_the_id_that_is_made_of_its_text(ser
     revoke_token(service.issuer, ISSUER, "nightly", token_id, actor="tests")
     assert service.refusal() == "revoked"
     assert service.who(TEXT + "x")
+
+
+def test_whoever_holds_a_token_revokes_it_for_good_however_its_issuer_moves_its_end(service: Service) -> None:
+    client = WsgiClient(revocation_app(service.issuer, service.tokens, [service.source]))
+    for _ in range(2):
+        assert client.post("/", data={"token": TEXT}).status_code == 200
+    assert len(service.store.records()) == len(service.store.events(9, EventFilter(kind="token.revoked"))) == 1
+    service.goes_by(30 * 86_400)
+    service.store._clock = service.clock
+    prune(service.store, 86_400, actor="tests")
+    service.endpoint.said |= {"exp": AT + 31 * 86_400}
+    assert service.refusal() == "revoked"
 
 
 # What lets nobody in

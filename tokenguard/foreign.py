@@ -7,6 +7,7 @@ that is not there may do what its tokens say. A token is in the store only once 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 from .conditions import Conditions
@@ -59,7 +60,8 @@ def revoke_token(
     """Refuse a token of ``issuer`` by its ``jti`` from now on, as :meth:`tokenguard.Issuer.revoke` does with ours.
 
     Its client is registered if it is not yet, without being limited by that. When the token ends (``expires_at``, in
-    epoch microseconds) it may be forgotten; without that it never is. Raises InvalidValue for ids that can be none.
+    epoch microseconds) it may be forgotten; without that it never is. Of one that is revoked already the later end
+    counts. Raises InvalidValue for ids that can be none.
     """
     check_actor(actor)
     check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
@@ -67,7 +69,7 @@ def revoke_token(
     with granting.store.transaction() as tx:
         at, local = granting.clock(), local_token_id(issuer, token_id)
         if (known := tx.record(local)) is not None:
-            return known.token
+            return _kept_until(tx, known.token, expires_at, at, actor, reason)
         owner = _known(tx, issuer, client_id, at, actor)
         token = Token(
             local, owner.id, token_id[:MAX_NAME_LENGTH].rstrip(), Scopes(), "", "", at, expires_at, revoked_at=at
@@ -75,6 +77,20 @@ def revoke_token(
         tx.put_token(token, recorded(EventKind.TOKEN_REVOKED, at, actor, None, token, reason=reason))
         tx.on_commit(partial(call, granting.hooks.revoked, token=token))
     return token
+
+
+def outlasts(end: int | None, other: int | None) -> bool:
+    """Whether ``end`` is later than ``other``, in epoch microseconds; None is an end that never comes."""
+    return other is not None and (end is None or end > other)
+
+
+def _kept_until(tx: Transaction, known: Token, end: int | None, at: int, actor: str, reason: str) -> Token:
+    """A token that is revoked already, with the later end: until then it might be let in if it were forgotten."""
+    if not outlasts(end, known.expires_at):
+        return known
+    kept = replace(known, expires_at=end)
+    tx.put_token(kept, recorded(EventKind.TOKEN_REVOKED, at, actor, known, kept, reason=reason))
+    return kept
 
 
 def _known(tx: Transaction, issuer: str, client_id: str, at: int, actor: str) -> Client:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
-from .foreign import revoke_token
+from .foreign import outlasts, revoke_token
 from .http import Answer
 from .issuer import Issuer
 from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
@@ -85,8 +85,9 @@ def _revoke_foreign(credential: Secret, issuer: Issuer, source: Source | None) -
         token = source.verify(credential, issuer.clock(), issuer.catalog)
     except InvalidToken:
         return
-    if issuer.store.find_foreign(token.local_token_id, token.local_client_id).revoked:
+    known = issuer.store.find(token.local_token_id)
+    if known is not None and not outlasts(token.ends_for_good_at, known.token.expires_at):
         return
     ids, holder = (token.issuer, token.client_id, token.token_id), f"holder:{token.local_token_id}"
-    revoke_token(issuer, *ids, actor=holder, reason=REASON, expires_at=token.refused_at)
+    revoke_token(issuer, *ids, actor=holder, reason=REASON, expires_at=token.ends_for_good_at)
     log.warning("token %s of client %s of %s was revoked by whoever holds it", token.token_id, token.client_id, ids[0])

@@ -36,6 +36,8 @@ class ForeignToken(NamedTuple):
     refused_at: int
     subject: str | None = None
     claims: Claims = Claims()
+    #: When it has ended whatever its issuer says later; None where that may move its end.
+    ends_for_good_at: int | None = None
 
     @property
     def local_client_id(self) -> str:

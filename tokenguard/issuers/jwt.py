@@ -156,7 +156,8 @@ class JWTSource:
         if token.expires_at == NO_END:
             raise InvalidToken("without an end", client_id=token.client_id, token_id=token.token_id)
         # Its key may be withdrawn before it ends: who is remembered is verified anew, and with keys of that day.
-        return token._replace(expires_at=min(token.expires_at, at + trusted.max_age * SECOND))
+        remembered_until = min(token.expires_at, at + trusted.max_age * SECOND)
+        return token._replace(expires_at=remembered_until, ends_for_good_at=token.refused_at)
 
 
 @lru_cache(maxsize=MANY_HEADERS)
