@@ -202,6 +202,8 @@ def test_what_other_issuers_call_an_access_token(service: Service, claims: dict[
         ({"scp": ["users:manage"]}, "users:manage users:read"),
         ({"scp": None, "scope": "users:read groups:read"}, "users:read groups:read"),
         ({"scp": "users:read"}, "users:read"),
+        ({"scp": ["users:read", "groups:read"], "scope": "groups:read users:read"}, "users:read groups:read"),
+        ({"scp": [], "scope": ""}, ""),
         ({"scp": ["openid", "users:read"]}, "users:read"),
         ({"scp": ["*", "users.*", "users:*"]}, ""),
         ({"scp": []}, ""),

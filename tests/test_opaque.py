@@ -331,6 +331,7 @@ LIES: dict[str, dict[str, Any]] = {
     "a jti that is no text": {"jti": 7},
     "a subject that is no text": {"sub": {"a": 1}},
     "scopes that are no texts": {"scope": ["users:read", 7]},
+    "scopes that contradict one another": {"scp": ["users:manage"]},
     "scopes that are an object": {"scope": {"users:read": True}},
     "scopes that are true": {"scope": True},
     "bound to a key": {"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}},

@@ -92,8 +92,8 @@ def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> t
     typ, aud = header.get("typ"), claims.get("aud")
     audiences = aud if isinstance(aud, list) else [aud]
     ids = [claims[name] for name in ("cid", "client_id", "azp") if name in claims]
-    value = claims["scp"] if "scp" in claims else claims.get("scope", "")
-    scopes = value.split(" ") if isinstance(value, str) else value
+    values = [claims[name] for name in ("scp", "scope") if name in claims] or [""]
+    named = [value.split(" ") if isinstance(value, str) else value for value in values]
     rules = [
         header.get("alg") == "RS256" and header.get("kid") == "one",
         not any(name in header for name in REFUSED),
@@ -111,9 +111,11 @@ def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> t
             for n in ("nbf", "iat")
             if n in claims
         ),
-        isinstance(scopes, list) and all(isinstance(name, str) for name in scopes),
+        all(isinstance(scopes, list) and all(isinstance(name, str) for name in scopes) for scopes in named),
     ]
-    return ({name for name in scopes if name in ("users:read", "users:write")}, ids[0]) if all(rules) else None
+    if not all(rules) or {name for name in named[0] if name} != {name for name in named[-1] if name}:
+        return None
+    return {name for name in named[0] if name in ("users:read", "users:write")}, ids[0]
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

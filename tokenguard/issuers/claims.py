@@ -123,8 +123,19 @@ def _time(claims: Mapping[str, Any], name: str, otherwise: int) -> int:
 
 
 def _scope_names(claims: Mapping[str, Any]) -> str | tuple[str, ...]:
-    """As Okta writes them (``scp``, a list; for others a text), or else as RFC 9068 section 2.2.3 does (``scope``)."""
-    value = claims["scp"] if "scp" in claims else claims.get("scope", "")
+    """As Okta writes them (``scp``, a list; for others a text), or as RFC 9068 section 2.2.3 does (``scope``)."""
+    named = [_names(claims[name]) for name in ("scp", "scope") if name in claims]
+    # As with clients: where an issuer lets people set one of them, it must not win over the other.
+    if len(named) > 1 and _each(named[0]) != _each(named[1]):
+        raise InvalidToken("names different scopes")
+    return named[0] if named else ""
+
+
+def _each(names: str | tuple[str, ...]) -> set[str]:
+    return {*(names.split(" ") if isinstance(names, str) else names)} - {""}
+
+
+def _names(value: object) -> str | tuple[str, ...]:
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not {str}.issuperset(map(type, value)):
