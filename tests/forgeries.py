@@ -111,6 +111,8 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
     "a number that is none": lambda idp: idp.signed(json.dumps({**idp.claims, "x": float("nan")}).encode()),
     "very many digits": lambda idp: idp.signed(json.dumps(idp.claims)[:-1].encode() + b', "x": ' + b"9" * 4400 + b"}"),
     "very deep claims": lambda idp: idp.signed(b'{"x":' * 900 + b"1" + b"}" * 900),
+    "a subject of half a character": lambda idp: idp.token(sub="a\ud800"),
+    "half a character somewhere": lambda idp: idp.token(x=[{"\udfff": 1}]),
     "claims that are not UTF-8": lambda idp: idp.signed(b"\xff\xfe"),
     "two parts": lambda idp: ".".join(idp.token().split(".")[:2]),
     "four parts": lambda idp: idp.token() + ".AAAA",

@@ -396,6 +396,7 @@ NO_ANSWERS: dict[str, Any] = {
     "very deep": {"body": b'{"a":' * 5000 + b"1" + b"}" * 5000},
     "deep enough": {"body": b'{"active": true, "client_id": "nightly", "x": ' + b"[" * 200 + b"]" * 200 + b"}"},
     "very many digits": {"body": b'{"active": true, "client_id": "nightly", "exp": ' + b"9" * 5000 + b"}"},
+    "half a character": {"said": {"active": True, "client_id": "nightly", "sub": "a\ud800"}},
     "not UTF-8": {"body": b'{"active": true, "client_id": "\xff"}'},
     "a redirect": {"status": 302},
     "created": {"status": 201},
@@ -694,6 +695,22 @@ def test_an_answer_that_repeats_the_text_makes_no_id_of_it(service: Service, cap
         assert service.refusal().startswith(reason)
         service.endpoint.said = before
     assert TEXT not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["abc-0123456789-XYZ", "id:abc-0123456789-XYZ", "abc-0123", "abc"])
+def test_an_id_that_is_most_of_the_text_is_no_name_for_it(name: str) -> None:
+    service = Service({"prefix": ["opaque_", "opaque_live_"]})
+    service.endpoint.said["jti"] = name
+    identity = service.who("opaque_live_abc-0123456789-XYZ")
+    assert "jti" not in identity.claims
+    assert name not in identity.token_id
+
+
+def test_an_id_beside_a_secret_is_a_name_for_the_text(service: Service) -> None:
+    tokens = TokenFormat(SigningKeys(KEY), prefix="other")
+    minted = tokens.mint()
+    service.endpoint.said["jti"] = minted.id
+    assert service.who(minted.text.reveal()).token_id == minted.id
 
 
 # Configuration

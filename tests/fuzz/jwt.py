@@ -121,6 +121,7 @@ def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> t
 def _object(text: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_none)
+        json.dumps(found, ensure_ascii=False).encode()  # as half of a character cannot be
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

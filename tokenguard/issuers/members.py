@@ -23,7 +23,18 @@ def members(text: bytes) -> dict[str, Any]:
     # Each of them is opened somewhere, so hardly any text has to be looked into for that.
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH and not _is_shallow(found):
         raise ValueError("nested too deeply")
+    if b"\\ud" in text.lower() and not _is_unicode(found):
+        raise ValueError("half of a character")
     return found
+
+
+def _is_unicode(found: dict[str, Any]) -> bool:
+    """Whether no text in it has half of a pair of surrogates (RFC 8259 section 8.2), which no store or page takes."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_shallow(found: dict[str, Any]) -> bool:

@@ -34,6 +34,8 @@ TIMEOUT, LONGEST_TIMEOUT = 3, 30
 CONCURRENCY, MOST_CONCURRENCY = 8, 1000
 #: Characters that a token may have, by default.
 LENGTH = 1024
+#: Characters that nobody guesses.
+SECRET_LENGTH = 24
 #: Bytes that an answer may have.
 MAX_BYTES = 32_768
 #: By how many seconds an issuer's clock may be ahead.
@@ -90,6 +92,11 @@ class IntrospectedIssuer(Trust):
     def takes(self, text: str) -> bool:
         """Whether the text may be one of its tokens, by its shape."""
         return len(text) <= self.max_length and text.startswith(self.prefixes) and _SHAPE.fullmatch(text) is not None
+
+    def without_prefix(self, text: str) -> str:
+        """What of a text that it takes is not the same in all; the text itself if nothing is left."""
+        longest = max((prefix for prefix in self.prefixes if text.startswith(prefix)), key=len)
+        return text[len(longest) :] or text
 
 
 class IntrospectionSource:
@@ -191,7 +198,7 @@ class _Endpoint:
         if not found["active"]:
             return None
         # The answer is kept, and ids are logged and recorded: none of that may have the text in it.
-        if _repeats(found.get("jti"), text):
+        if _repeats(jti := found.get("jti"), text) or _gives_away(jti, self.trusted.without_prefix(text)):
             del found["jti"]
         return {name: None if _repeats(value, text) else value for name, value in found.items()}
 
@@ -219,6 +226,14 @@ def _repeats(value: object, text: str) -> bool:
     if isinstance(value, dict | list):
         return any(_repeats(each, text) for each in (value.values() if isinstance(value, dict) else value))
     return isinstance(value, str) and text in value
+
+
+def _gives_away(jti: object, secret: str) -> bool:
+    """Whether the id has the secret of a text in it, or so much of it that the rest could be guessed."""
+    if not isinstance(jti, str) or not jti:
+        return False
+    # The ids of a service with tokenguard are a part of the text as well, and the rest is long enough.
+    return secret in jti or (jti in secret and len(secret) - len(jti) < SECRET_LENGTH)
 
 
 def _authorization(client_id: str | None, client_secret: str | None, bearer_token: str | None) -> Secret:
