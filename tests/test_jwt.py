@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
+    AuthError,
     AuthScheme,
     Client,
     Conditions,
@@ -42,6 +43,7 @@ from tokenguard import (
 )
 from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
+from tokenguard.hooks import Hooks
 from tokenguard.identity import Claims
 from tokenguard.issuers.jwks import MAX_WAITING, KeysUnavailable, decoded, fetch, metadata_urls
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
@@ -693,6 +695,37 @@ def test_the_refusal_names_whose_it_is_to_the_operator(service: Service) -> None
     assert (refused.value.token_id, refused.value.client_id) == (service.idp.claims["jti"], "0oa1nightly")
 
 
+def test_a_refusal_tells_an_issuers_client_from_ours_of_the_same_id(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.register(conditions=Conditions.parse(["192.0.2.0/24"]))
+    client = service.issuer.register("billing", "users:read", actor="tests")
+    own = service.issuer.issue(client.id, "users:read", actor="tests")
+    names = {"jti": own.token.id, "cid": client.id}
+    refused: list[AuthError] = []
+    hooks = Hooks(refused=[lambda error, environ: refused.append(error)])
+    requests, manage = RequestGuard(service.guard, AuthScheme(), hooks=hooks), Requirement(("users:manage",))
+    elsewhere = {"REMOTE_ADDR": "198.51.100.1"}
+    requests.decide(environ(service.idp.token(**names, exp=AT - 60)), READ)
+    requests.decide(environ(service.idp.token(**names, scp=[])), READ)
+    requests.decide(environ(service.idp.token(jti=own.token.id), **elsewhere), READ)
+    revoke_token(service.issuer, service.idp.issuer, client.id, own.token.id, actor="tests")
+    requests.decide(environ(service.idp.token(**names)), READ)
+    requests.decide(environ(own.text.reveal()), manage)
+    requests.decide(environ("nobody's"), READ)
+    assert [error.issuer for error in refused] == [service.idp.issuer] * 4 + [None] * 2
+    assert [error.token_id for error in refused] == [own.token.id] * 5 + [None]
+    lines = [message.partition("(")[2] for message in caplog.messages if message.startswith("refused")]
+    theirs = f"token {own.token.id}, client {{}} of {service.idp.issuer}, from '{{}}')"
+    assert lines == [
+        theirs.format(client.id, "192.0.2.1"),
+        theirs.format(client.id, "192.0.2.1"),
+        theirs.format("0oa1nightly", "198.51.100.1"),
+        theirs.format(client.id, "192.0.2.1"),
+        f"token {own.token.id}, client {client.id}, from '192.0.2.1')",
+    ]
+
+
 def test_a_revocation_while_a_token_is_being_verified_holds(service: Service) -> None:
     text = service.idp.token()
     service.store.meanwhile = service.revoke
@@ -831,7 +864,7 @@ def test_without_the_store_nobody_says_yes_or_no(service: Service) -> None:
 
 
 def environ(text: str, **more: str) -> dict[str, Any]:
-    return {"HTTP_AUTHORIZATION": f"Bearer {text}", "REMOTE_ADDR": "192.0.2.1", "REQUEST_METHOD": "GET", **more}
+    return {"HTTP_AUTHORIZATION": f"Bearer {text}", "REMOTE_ADDR": "192.0.2.1", "REQUEST_METHOD": "GET"} | more
 
 
 def test_a_request_of_a_stranger_takes_the_short_way_and_leaves_no_use(service: Service) -> None:

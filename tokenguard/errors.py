@@ -94,7 +94,9 @@ class AuthError(TokenGuardError):
     """A request is refused.
 
     ``status``, ``code`` and ``detail`` are what the caller is told. ``reason`` is for the log and for hooks only:
-    telling a caller *why* a token is invalid would tell an attacker which guesses come close.
+    telling a caller *why* a token is invalid would tell an attacker which guesses come close. ``token_id`` and
+    ``client_id`` say whose token it was, as far as that is known; with an ``issuer`` (its URL) they are what that other
+    issuer calls them, and may be the ids of others here. It is None for the service's own.
     """
 
     status: int = 401
@@ -104,10 +106,18 @@ class AuthError(TokenGuardError):
     bearer_error: str | None = None
     detail: str = "This request is refused."
 
-    def __init__(self, reason: str = "", *, token_id: str | None = None, client_id: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        token_id: str | None = None,
+        client_id: str | None = None,
+        issuer: str | None = None,
+    ) -> None:
         self.reason = reason or self.code
         self.token_id = token_id
         self.client_id = client_id
+        self.issuer = issuer
         # Most are made for strangers' requests and never shown: what is shown is made when that is asked for.
         self.args = ()
 
@@ -146,10 +156,9 @@ class InsufficientScope(AuthError):
     status = 403
     code = bearer_error = "insufficient_scope"
 
-    def __init__(
-        self, scopes: Iterable[str], needs: str, *, token_id: str | None = None, client_id: str | None = None
-    ) -> None:
-        super().__init__(f"lacks {needs}", token_id=token_id, client_id=client_id)
+    def __init__(self, scopes: Iterable[str], needs: str, **whose: str | None) -> None:
+        """``whose`` are the ``token_id``, ``client_id`` and ``issuer``."""
+        super().__init__(f"lacks {needs}", **whose)
         self.scopes = tuple(scopes)
         self.detail = f"The API token lacks a scope that this resource asks for: {needs}."
 
@@ -168,8 +177,9 @@ class RateLimited(AuthError):
     status = 429
     code = "rate_limited"
 
-    def __init__(self, allowance: Allowance, *, token_id: str | None = None, client_id: str | None = None) -> None:
-        super().__init__(f"over {allowance.rate}", token_id=token_id, client_id=client_id)
+    def __init__(self, allowance: Allowance, **whose: str | None) -> None:
+        """``whose`` are the ``token_id``, ``client_id`` and ``issuer``."""
+        super().__init__(f"over {allowance.rate}", **whose)
         self.allowance = allowance
         #: Seconds after which the caller may try again.
         self.retry_after = allowance.reset

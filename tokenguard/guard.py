@@ -20,7 +20,7 @@ from .errors import (
     StoreError,
     TemporarilyUnavailable,
 )
-from .identity import Identity
+from .identity import OWN_ISSUER, Identity
 from .records import USE_INTERVAL, ForeignRecord, Standing, State
 from .scopes import REMEMBERED, Requirement, ScopeCatalog, Scopes
 from .secret import Secret
@@ -152,9 +152,7 @@ class Guard:
         """What :meth:`authorize` would raise."""
         if requirement.met_by(identity.scopes):
             return None
-        return InsufficientScope(
-            requirement.names, str(requirement), token_id=identity.token_id, client_id=identity.client_id
-        )
+        return InsufficientScope(requirement.names, str(requirement), **_whose(identity))
 
     def lets_in(self, verified: Verified, requirement: Requirement, at: int) -> bool:
         """Whether the token may be used for what asks for ``requirement``; False also if the catalogue was not asked.
@@ -210,7 +208,7 @@ class Guard:
                 verified, revision = self._accepted(token)  # what was read has changed since
                 self.cache.put(key, verified, revision, generation)
         except StoreError as error:
-            raise self._unavailable(error, token.token_id) from error
+            raise self._unavailable(error, token.token_id, token.issuer) from error
         return verified
 
     def _accepted(self, token: ForeignToken) -> tuple[Verified, int]:
@@ -221,7 +219,7 @@ class Guard:
             name, ceiling, enabled, limits = client.name, client.scopes, client.enabled, client.conditions
         if found.revoked or not enabled:
             reason = State.REVOKED if found.revoked else State.CLIENT_DISABLED
-            raise InvalidToken(reason.value, token_id=token.token_id, client_id=token.client_id)
+            raise InvalidToken(reason.value, **token.whose)
         scopes = self.catalog.effective(token.scopes, ceiling)
         identity = Identity(token.client_id, name, token.token_id, scopes, token.issuer, token.subject, token.claims)
         using = self._using_of(found, scopes)
@@ -284,10 +282,12 @@ class Guard:
     def _found(self, read: Read, primary: bool) -> Standing | None:
         return self.cache.breaker.call(self.store.standing, read, primary=primary)
 
-    def _unavailable(self, error: StoreError, token_id: str | None = None) -> TemporarilyUnavailable:
+    def _unavailable(
+        self, error: StoreError, token_id: str | None = None, issuer: str | None = None
+    ) -> TemporarilyUnavailable:
         if not isinstance(error, NotAsked):  # that follows a failure of which the log tells
             log.error("the token store failed: %s", error)
-        return TemporarilyUnavailable(f"store: {error}", token_id=token_id)
+        return TemporarilyUnavailable(f"store: {error}", token_id=token_id, issuer=issuer)
 
     def _alive(self, read: Read, primary: bool) -> Standing:
         standing = self._found(read, primary)
@@ -317,20 +317,25 @@ class Guard:
         return standing
 
     def _check_rate(self, verified: Verified) -> Allowance | None:
-        ids = {"token_id": verified.identity.token_id, "client_id": verified.identity.client_id}
         if self.limiter is None:
             nothing = "there is a rate limit, and nothing that counts: set RATE_LIMIT_URL, or give the guard a limiter"
-            raise TemporarilyUnavailable(nothing, **ids)
+            raise TemporarilyUnavailable(nothing, **_whose(verified.identity))
         try:
             allowance = self.limiter.hit(verified.rates)
         except LimiterUnavailable as error:
-            raise TemporarilyUnavailable(f"rate limits: {error}", **ids) from error
+            raise TemporarilyUnavailable(f"rate limits: {error}", **_whose(verified.identity)) from error
         if allowance is not None and allowance.exceeded:
-            raise RateLimited(allowance, **ids)
+            raise RateLimited(allowance, **_whose(verified.identity))
         return allowance
 
 
 def _check_network(verified: Verified, address: str | None) -> None:
-    origin, identity = read_address(address), verified.identity
+    origin = read_address(address)
     if not all(conditions.admit(origin) for conditions in verified.networks):
-        raise NetworkNotAllowed(f"network: {address!a}", token_id=identity.token_id, client_id=identity.client_id)
+        raise NetworkNotAllowed(f"network: {address!a}", **_whose(verified.identity))
+
+
+def _whose(identity: Identity) -> dict[str, str | None]:
+    """Whose token is refused, as an AuthError has it."""
+    issuer = None if identity.issuer == OWN_ISSUER else identity.issuer
+    return {"token_id": identity.token_id, "client_id": identity.client_id, "issuer": issuer}

@@ -19,7 +19,8 @@ class Hooks:
     """Lists of callables: append to the one that you want to hear of. Each is called with keyword arguments.
 
     * ``authenticated(identity, environ)``: a request was let in.
-    * ``refused(error, environ)``: a request was refused; ``error.reason`` says why, ``error.token_id`` whose.
+    * ``refused(error, environ)``: a request was refused; ``error.reason`` says why, ``error.token_id`` whose, and
+      ``error.issuer`` that this is what another issuer calls it.
     * ``issued(token, client)``, ``rotated(token, successor)``, ``revoked(token)``: after the commit.
 
     A receiver that fails is logged and breaks nothing.

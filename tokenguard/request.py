@@ -256,11 +256,12 @@ class _Attended(ClosingIterator):
 def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
     log.log(
         level,
-        "refused %d %s: %s (token %s, client %s, from %s)",
+        "refused %d %s: %s (token %s, client %s%s, from %s)",
         error.status,
         error.code,
         error.reason,
         error.token_id or "-",
         error.client_id or "-",
+        f" of {error.issuer}" if error.issuer else "",
         ascii(address) if address else "-",
     )

@@ -40,6 +40,11 @@ class ForeignToken(NamedTuple):
     ends_for_good_at: int | None = None
 
     @property
+    def whose(self) -> dict[str, str]:
+        """What an AuthError about it says of whose it is."""
+        return {"token_id": self.token_id, "client_id": self.client_id, "issuer": self.issuer}
+
+    @property
     def local_client_id(self) -> str:
         """Under which id the store may know the client."""
         return local_client_id(self.issuer, self.client_id)

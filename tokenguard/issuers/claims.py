@@ -46,7 +46,7 @@ def read_claims(
     in epoch microseconds, as ``leeway`` is, by which the clocks may differ.
     """
     client_id, token_id = _client(claims), _token_id(claims, otherwise)
-    ids = {"client_id": client_id, "token_id": token_id}
+    ids = {"client_id": client_id, "token_id": token_id, "issuer": trusted.issuer}
     subject = claims.get("sub")
     if subject is not None and not isinstance(subject, str):
         raise InvalidToken("the sub is malformed", **ids)

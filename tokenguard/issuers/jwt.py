@@ -154,7 +154,7 @@ class JWTSource:
         # Only from here on it is the issuer who says all this.
         token = read_claims(claims, trusted, at, catalog, otherwise=_made_of, leeway=trusted.leeway * SECOND)
         if token.expires_at == NO_END:
-            raise InvalidToken("without an end", client_id=token.client_id, token_id=token.token_id)
+            raise InvalidToken("without an end", **token.whose)
         # Its key may be withdrawn before it ends: who is remembered is verified anew, and with keys of that day.
         remembered_until = min(token.expires_at, at + trusted.max_age * SECOND)
         return token._replace(expires_at=remembered_until, ends_for_good_at=token.refused_at)

@@ -170,7 +170,7 @@ class _Endpoint:
 
         token = read_claims(claims, self.trusted, at, catalog, otherwise=made_of_it, leeway=LEEWAY * SECOND)
         if at >= token.expires_at:  # by our clock, whatever its issuer's says
-            raise InvalidToken("expired", token_id=token.token_id, client_id=token.client_id)
+            raise InvalidToken("expired", **token.whose)
         ask_again_at = asked_at + self.trusted.max_age * SECOND
         return token._replace(expires_at=min(token.expires_at, ask_again_at), refused_at=token.expires_at)
 
