@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .annotations import GuardedRequest
 from .conf import get_issuer, get_store
 from .managing import management_urls
 from .middleware import TokenGuardMiddleware
@@ -9,6 +10,7 @@ from .signals import token_authenticated, token_issued, token_refused, token_rev
 from .views import ScopesRequiredMixin, TokenRequiredMixin, get_identity, require_scopes, require_token
 
 __all__ = [
+    "GuardedRequest",
     "ScopesRequiredMixin",
     "TokenGuardMiddleware",
     "TokenRequiredMixin",

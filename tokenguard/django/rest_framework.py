@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -137,8 +137,8 @@ class HasScopes(HasToken):
     named, ImproperlyConfigured is raised; an action that a mapping leaves out is refused to everybody.
     """
 
-    required_scopes: Asked = ()
-    required_any_of: Asked = ()
+    required_scopes: ClassVar[Asked] = ()
+    required_any_of: ClassVar[Asked] = ()
 
     def get_requirement(self, view: Any, method: str) -> Requirement | None:
         names = _names_of_handler(view, method)

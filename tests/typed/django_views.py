@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_type
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
+from rest_framework.decorators import action, api_view, permission_classes
+from rest_framework.permissions import IsAdminUser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from tokenguard import Identity
+from tokenguard.django import GuardedRequest, ScopesRequiredMixin, get_identity, require_scopes, require_token
+from tokenguard.django.rest_framework import HasScopes, TokenAuthentication
+
+
+@require_scopes("users:read")
+def users(request: GuardedRequest) -> JsonResponse:
+    assert_type(request.identity, Identity)
+    return JsonResponse({"caller": request.identity.client_name})
+
+
+@require_token
+def user(request: GuardedRequest, pk: int) -> HttpResponse:
+    return HttpResponse(request.identity.client_name)
+
+
+@require_scopes(any_of=["users:read", "groups:read"])
+async def report(request: GuardedRequest) -> JsonResponse:
+    return JsonResponse({"for": request.identity.client_name})
+
+
+# What is guarded keeps its signature.
+checked: Callable[[GuardedRequest], JsonResponse] = users
+checked_too: Callable[[GuardedRequest, int], HttpResponse] = user
+awaited: Callable[[GuardedRequest], Coroutine[Any, Any, JsonResponse]] = report
+user(GuardedRequest(), "1")  # type: ignore[arg-type]
+
+
+def index(request: HttpRequest) -> HttpResponse:
+    identity = get_identity(request)
+    return HttpResponse(identity.client_name if identity else "stranger")
+
+
+class Groups(ScopesRequiredMixin, View):
+    required_scopes = {"get": "groups:read", "delete": ("groups:read", "users:manage")}  # noqa: RUF012 - as users do
+
+    def get(self, request: GuardedRequest) -> HttpResponse:
+        return HttpResponse(request.identity.client_name)
+
+    def delete(self, request: GuardedRequest) -> HttpResponse:
+        return HttpResponse(status=204)
+
+
+@method_decorator(require_scopes("users:manage"), name="dispatch")
+class Jobs(View):
+    def post(self, request: GuardedRequest) -> HttpResponse:
+        return HttpResponse(request.identity.client_name, status=202)
+
+
+class Users(ViewSet):
+    authentication_classes = [TokenAuthentication]  # noqa: RUF012 - as users do
+    permission_classes = [HasScopes]  # noqa: RUF012 - as users do
+    required_scopes = {"list": "users:read", "create": ["users:read", "users:manage"]}  # noqa: RUF012 - as users do
+
+    def list(self, request: Request) -> Response:
+        assert isinstance(request.auth, Identity)
+        return Response({"caller": request.auth.client_name})
+
+    @action(detail=False, required_scopes="groups:read")
+    def groups(self, request: Request) -> Response:
+        return Response([])
+
+
+class ReadsUsers(HasScopes):
+    required_scopes = "users:read"
+
+
+class ReadsSomething(HasScopes):
+    required_any_of = {"get": ["users:read", "groups:read"]}  # noqa: RUF012 - as users do
+
+
+@api_view(["GET"])
+@permission_classes([ReadsUsers | IsAdminUser])
+def count(request: Request) -> Response:
+    return Response({"count": 0})
+
+
+urlpatterns = [
+    path("", index),
+    path("users", users),
+    path("users/<int:pk>", user),
+    path("report", report),
+    path("groups", Groups.as_view()),
+    path("jobs", Jobs.as_view()),
+]
