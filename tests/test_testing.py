@@ -6,6 +6,7 @@ Most of it runs as it would for a user: a small project in a folder of its own, 
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import os
 import re
@@ -25,12 +26,13 @@ from tokenguard import (
     ConfigurationError,
     InvalidToken,
     IssuanceError,
+    Issuer,
     Secret,
     TokenGuardMiddleware,
 )
 from tokenguard.clock import DAY
 from tokenguard.flask import TokenGuard, current_identity, require_scopes
-from tokenguard.testing import MemoryService, as_client, bearer
+from tokenguard.testing import BearerOptions, IssueOptions, MemoryService, as_client, bearer
 
 from .conftest import StoppedClock
 from .services.django_settings import database
@@ -151,6 +153,12 @@ def test_what_else_is_given_goes_to_the_issuer() -> None:
     assert [record.token.name for record in service.store.records()] == ["nightly"]
     clock.move(60)
     assert client.get("/").status_code == 401
+
+
+def test_the_types_have_all_that_the_issuer_takes() -> None:
+    taken = inspect.signature(Issuer.issue).parameters.keys() - {"self", "client", "scopes", "actor"}
+    assert taken == IssueOptions.__annotations__.keys()
+    assert BearerOptions.__annotations__.keys() == taken | {"scopes", "client", "issuer"}
 
 
 def test_what_the_policy_asks_for_need_not_be_said() -> None:
@@ -475,7 +483,7 @@ class InATransaction(TestCase):
         self.assertEqual(TokenGuardMiddleware(users)(request).status_code, 200)
 
     async def test_an_async_client(self):
-        client = await sync_to_async(as_client)(self.async_client, scopes="users:read", client="billing")
+        client = await sync_to_async(lambda: as_client(self.async_client, scopes="users:read", client="billing"))()
         for path in ("/users", "/async"):
             self.assertEqual((await client.get(path)).json(), {"caller": "billing"})
             self.assertEqual((await client.get(path, headers=NONSENSE)).status_code, 401)

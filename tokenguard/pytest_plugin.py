@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from .testing import AsClient
 
 #: The fixtures of pytest-django by which a test says itself how it uses the database.
 _DATABASE = ("db", "transactional_db", "live_server")
 
 
 @pytest.fixture
-def as_client(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def as_client(request: pytest.FixtureRequest) -> AsClient:
     """``as_client(scopes="users:read")``: a test client that sends a token with these scopes.
 
     In a Django project with tokenguard it is a Django test client, and the test may use the database. Otherwise it is

@@ -9,16 +9,17 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict, TypeVar, Unpack, cast, overload
 
 from werkzeug.test import Client
 
 from .clock import Clock, now
+from .conditions import Conditions
 from .config import Options
 from .errors import ConfigurationError
 from .guard import Guard
 from .hooks import Hooks
-from .issuer import Issuer
+from .issuer import Issuer, Provided
 from .memory import MemoryStore
 from .policy import Policy
 from .scopes import Scopes
@@ -28,14 +29,14 @@ from .wsgi import TokenGuardMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
-    from django.test import Client as DjangoClient
+    from django import test
     from flask import Flask
-    from flask.testing import FlaskClient
 
-    AnyClient = TypeVar("AnyClient", bound=Client | DjangoClient | AsyncClient | RequestFactory | AsyncRequestFactory)
+    class DjangoClient(test.Client):
+        """So that a strict type checker has a name for it also where there is no Django."""
 
-__all__ = ["MemoryService", "as_client", "bearer"]
+
+__all__ = ["AsClient", "MemoryService", "as_client", "bearer"]
 
 #: Who has issued the tokens of tests, in the audit trail; and their name.
 ACTOR = "tests"
@@ -44,6 +45,46 @@ LIFETIME = 3600
 _HEADER = "Authorization"
 _IN_ENVIRON = "HTTP_AUTHORIZATION"
 _IN_SCOPE = "AUTHORIZATION"
+
+
+# What the types are made of is told by what it has, and not by its class: of a framework that is not installed a type
+# checker knows nothing, and would take anything for one of its classes.
+class HasDefaults(Protocol):
+    """Django's test clients and request factories."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What is in the environ or scope of each request."""
+
+
+AnyClient = TypeVar("AnyClient", bound=Client | HasDefaults)
+AppClient = TypeVar("AppClient", bound=Client, covariant=True)
+
+
+class HasTestClient(Protocol[AppClient]):
+    """A Flask application."""
+
+    def test_client(self) -> AppClient:
+        """Its own test client."""
+
+
+class IssueOptions(TypedDict, total=False):
+    """What a token may be given, as in :meth:`tokenguard.Issuer.issue`."""
+
+    name: str
+    expires_in: int | None
+    idle_timeout: int | None
+    conditions: Conditions | None
+    not_after: int | None
+    provided: Provided | None
+
+
+class BearerOptions(IssueOptions, total=False):
+    """And what else :func:`bearer` takes."""
+
+    scopes: Required[Scopes | str | Iterable[str]]
+    client: str | None
+    issuer: Issuer | None
 
 
 class MemoryService:
@@ -68,7 +109,7 @@ def bearer(
     scopes: Scopes | str | Iterable[str],
     client: str | None = None,
     issuer: Issuer | None = None,
-    **granting: Any,
+    **options: Unpack[IssueOptions],
 ) -> dict[str, str]:
     """The header of a request with a new token that has ``scopes``, as a dictionary.
 
@@ -87,19 +128,19 @@ def bearer(
     name = f"tests-{random_id()}" if client is None else client
     if granted_by.store.client(name) is None:
         granted_by.register(name, scopes, actor=ACTOR)
-    issued = granted_by.issue(name, scopes, actor=ACTOR, **_wanted(granted_by.policy) | granting)
+    issued = granted_by.issue(name, scopes, actor=ACTOR, **_wanted(granted_by.policy) | options)
     return {_HEADER: f"Bearer {issued.text.reveal()}"}
 
 
 @overload
-def as_client(target: None = None, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> DjangoClient: ...
+def as_client(target: None = None, /, **options: Unpack[BearerOptions]) -> DjangoClient: ...
 @overload
-def as_client(target: Flask, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> FlaskClient: ...
+def as_client(target: HasTestClient[AppClient], /, **options: Unpack[BearerOptions]) -> AppClient: ...
 @overload
-def as_client(target: AnyClient, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> AnyClient: ...
+def as_client(target: AnyClient, /, **options: Unpack[BearerOptions]) -> AnyClient: ...
 @overload
-def as_client(target: WSGIApplication, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> Client: ...
-def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **granting: Any) -> Any:
+def as_client(target: WSGIApplication, /, **options: Unpack[BearerOptions]) -> Client: ...
+def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **options: Any) -> Any:
     """A test client that sends a new token, which has ``scopes``, with every request that brings none of its own.
 
     For a Flask application it is the application's own test client, for any other WSGI application Werkzeug's, and
@@ -111,18 +152,34 @@ def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **
             f"as_client() is for an application or a test client, not for {type(target).__name__}: for a client of "
             "any other kind, bearer() gives the header"
         )
-    authorization = bearer(target, scopes=scopes, **granting)[_HEADER]
+    authorization = bearer(target, scopes=scopes, **options)[_HEADER]
     if target is None:
         from django.test import Client as DjangoClient
 
         return _equipped(DjangoClient(), authorization)
-    if _is(target, "flask", "Flask"):
+    if hasattr(target, "test_client"):
         return _equipped(target.test_client(), authorization)
     return _equipped(target if _is_client(target) else Client(target), authorization)
 
 
-def _wanted(policy: Policy) -> dict[str, Any]:
-    wanted: dict[str, Any] = {"name": ACTOR}
+class AsClient(Protocol):
+    """What the pytest fixture ``as_client`` is, to annotate it with.
+
+    As :func:`as_client`, but without an application its client may be any: the project's framework has it.
+    """
+
+    @overload
+    def __call__(self, target: None = None, /, **options: Unpack[BearerOptions]) -> Any: ...
+    @overload
+    def __call__(self, target: HasTestClient[AppClient], /, **options: Unpack[BearerOptions]) -> AppClient: ...
+    @overload
+    def __call__(self, target: AnyClient, /, **options: Unpack[BearerOptions]) -> AnyClient: ...
+    @overload
+    def __call__(self, target: WSGIApplication, /, **options: Unpack[BearerOptions]) -> Client: ...
+
+
+def _wanted(policy: Policy) -> IssueOptions:
+    wanted = IssueOptions(name=ACTOR)
     if policy.require_expiry or policy.max_lifetime is not None:
         wanted["expires_in"] = min(LIFETIME, policy.max_lifetime or LIFETIME)
     return wanted
