@@ -17,6 +17,7 @@ from werkzeug.test import EnvironBuilder
 
 from tokenguard import (
     AuthError,
+    Client,
     Conditions,
     ConfigurationError,
     Identity,
@@ -40,6 +41,7 @@ from tokenguard.flask import (
     token_revoked,
     token_rotated,
 )
+from tokenguard.testing import as_client
 
 from .conftest import KEY, OTHER_KEY, StoppedClock
 from .services.common import CATALOG
@@ -568,6 +570,27 @@ def test_signals_of_the_granting_side(app: Flask) -> None:
         issuer.revoke(first, second, actor="tests")
         issuer.revoke(first, actor="tests")
     assert heard == [("issued", first), ("rotated", first), ("revoked", first), ("revoked", second)]
+
+
+def test_the_granting_side_knows_its_application_without_a_context() -> None:
+    """An issuer that was kept, and as_client in a test: both of two applications that one guard has."""
+    guard, heard = TokenGuard(), []
+    apps = [make_app(guard, TESTING=True) for _ in range(2)]
+    guard.hooks.issued.append(lambda token, client: heard.append((guard, client.name)))
+
+    def issued(sender: Flask, token: Token, client: Client) -> None:
+        heard.append((sender, client.name))
+
+    with token_issued.connected_to(issued):
+        for app in apps:
+            as_client(app, scopes="users:read", client="kept")
+    with token_issued.connected_to(issued, apps[1]):
+        for app in apps:
+            as_client(app, scopes="users:read", client="of one")
+    assert heard == [
+        *((apps[0], "kept"), (guard, "kept"), (apps[1], "kept"), (guard, "kept")),
+        *((guard, "of one"), (apps[1], "of one"), (guard, "of one")),
+    ]
 
 
 def test_hooks_are_plain_callables(app: Flask) -> None:

@@ -23,7 +23,7 @@ from ..service import Service
 from ..store import Store
 from ..wsgi import finished, start_stamped
 from .metadata import add_metadata
-from .signals import signalling_hooks
+from .signals import hooks_of, shared_hooks
 from .views import check, check_views, service
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class TokenGuard:
     def __init__(self, app: Flask | None = None, *, store: Store | None = None, clock: Clock = now) -> None:
         self._store = store
         self._clock = clock
-        #: Plain callables that are told what happens; the signals of this package are sent by them.
-        self.hooks = signalling_hooks()
+        #: Plain callables that are told what happens, in every application that this guards.
+        self.hooks = shared_hooks()
         if app is not None:
             self.init_app(app)
 
@@ -57,12 +57,13 @@ class TokenGuard:
         """Set up ``app``. Raises ConfigurationError, also if it is set up already."""
         if "tokenguard" in app.extensions:
             raise ConfigurationError("this application already has a TokenGuard")
+        hooks = hooks_of(app, self.hooks)
         try:
             options = Options.read(_given(app))
             store = self._store
             if store is None:
                 store = open_store(options.database_url, options.read_url, clock=self._clock)
-            built = Service.build(options, store, hooks=self.hooks, clock=self._clock)
+            built = Service.build(options, store, hooks=hooks, clock=self._clock)
         except ConfigurationError as error:
             forget(error)
             raise _StartError(str(error)) from None
@@ -70,7 +71,7 @@ class TokenGuard:
         app.before_request(_FirstRequest(app))
         _finish_answers(app, built.requests)
         add_metadata(app, built.requests.scheme)
-        app.cli.add_command(command_tree(lambda: (options, store), hooks=self.hooks))
+        app.cli.add_command(command_tree(lambda: (options, store), hooks=hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] | None = None) -> B:
         """Guard every view of ``blueprint`` and of those nested in it; returns it.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from blinker import NamedSignal, Namespace
-from flask import current_app
+from flask import Flask, current_app
 
-from ..hooks import Heard, Hooks, Receiver
+from ..hooks import Heard, Hooks, Receiver, call
 
 _signals = Namespace()
 #: A request was let in: ``identity``, ``environ``.
@@ -22,20 +23,39 @@ token_rotated = _signals.signal("tokenguard-rotated")
 token_revoked = _signals.signal("tokenguard-revoked")
 
 
-def signalling_hooks() -> Hooks:
-    """Hooks that send these signals."""
+def shared_hooks() -> Hooks:
+    """The hooks of a guard, for all of its applications.
+
+    Requests send their signals from here: that costs nothing while nobody listens, and a request has its application at
+    hand.
+    """
     return Hooks(
         authenticated=Heard(token_authenticated, _sender(token_authenticated)),
         refused=Heard(token_refused, _sender(token_refused)),
-        issued=[_sender(token_issued)],
-        rotated=[_sender(token_rotated)],
-        revoked=[_sender(token_revoked)],
+    )
+
+
+def hooks_of(app: Flask, shared: Hooks) -> Hooks:
+    """The hooks of one of the applications, by which all that is appended to ``shared`` is told, too.
+
+    Tokens are also issued and revoked where no application is at hand, so these know who sends the signals.
+    """
+    return Hooks(
+        authenticated=shared.authenticated,
+        refused=shared.refused,
+        issued=[partial(_send, token_issued, app), partial(call, shared.issued)],
+        rotated=[partial(_send, token_rotated, app), partial(call, shared.rotated)],
+        revoked=[partial(_send, token_revoked, app), partial(call, shared.revoked)],
     )
 
 
 def _sender(signal: NamedSignal) -> Receiver:
     def send(**arguments: Any) -> None:
-        if signal.receivers:
-            signal.send(current_app._get_current_object() if current_app else None, **arguments)  # type: ignore[attr-defined]
+        _send(signal, current_app._get_current_object() if current_app else None, **arguments)  # type: ignore[attr-defined]
 
     return send
+
+
+def _send(signal: NamedSignal, app: Flask | None, /, **arguments: Any) -> None:
+    if signal.receivers:
+        signal.send(app, **arguments)
