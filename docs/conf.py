@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
+from django.conf import settings
+
 import tokenguard
+
+# What is there for Django cannot be imported before it is set up.
+settings.configure(
+    INSTALLED_APPS=[
+        "django.contrib.admin",
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "rest_framework",
+        "tokenguard.django",
+    ],
+)
+django.setup()
 
 project = "tokenguard"
 author = "the tokenguard authors"
@@ -29,7 +44,10 @@ python_use_unqualified_type_names = True
 # Every reference must lead somewhere, but for what others document; nothing is fetched to build these pages.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|contextlib|django|enum|flask|ipaddress|logging|sqlalchemy|types|werkzeug)\..+"),
+    (
+        "py:.*",
+        r"(collections|contextlib|datetime|django|enum|flask|ipaddress|logging|rest_framework|sqlalchemy|types|werkzeug)\..+",
+    ),
     ("py:class", r"WSGI\w+|Headers|(tokenguard\.(flask|django)\.\w+\.)?[BPRV]"),
 ]
 

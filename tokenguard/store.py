@@ -143,7 +143,10 @@ class Store(Protocol):
         """All clients by name."""
 
     def records(self, client_id: str | None = None) -> list[Record]:
-        """All tokens, or those of one client, oldest first."""
+        """All tokens, or those of the client with this id, oldest first; none for an id that no client has.
+
+        Of a client that is known by its name: ``store.records(store.client("billing").id)``.
+        """
 
     def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
         """The oldest ``limit`` tokens after that place, of one client or all, but for those that have ended by ``now``.

@@ -137,7 +137,9 @@ class HasScopes(HasToken):
     named, ImproperlyConfigured is raised; an action that a mapping leaves out is refused to everybody.
     """
 
+    #: What a token must have all of.
     required_scopes: ClassVar[Asked] = ()
+    #: What a token must have one of.
     required_any_of: ClassVar[Asked] = ()
 
     def get_requirement(self, view: Any, method: str) -> Requirement | None:
