@@ -577,7 +577,8 @@ def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
     assert service.who(TEXT + "x")
 
 
-def test_threads_with_the_same_token_ask_once(service: Service) -> None:
+def ask_at_the_same_time(service: Service) -> list[str]:
+    """Who is found where a second thread waits for what the first one asks; without one that is turned away."""
     arrived, found = threading.Event(), []
     asking = service.source._endpoints[0]._asking
     plain = asking._wait
@@ -586,18 +587,43 @@ def test_threads_with_the_same_token_ask_once(service: Service) -> None:
         arrived.set()
         return plain(asked)
 
+    def ask() -> None:
+        try:
+            found.append(service.who().client_id)
+        except TemporarilyUnavailable:
+            arrived.set()
+
     asking._wait = waiting  # type: ignore[method-assign]
-    late = threading.Thread(target=lambda: found.append(service.who().client_id), daemon=True)
+    late = threading.Thread(target=ask, daemon=True)
 
     def meanwhile() -> None:
         late.start()
         assert arrived.wait(10)
 
     service.endpoint.meanwhile = meanwhile
-    service.who()
+    found.append(service.who().client_id)
     late.join(10)
-    assert found == ["nightly"]
+    return found
+
+
+def test_threads_with_the_same_token_ask_once(service: Service) -> None:
+    assert ask_at_the_same_time(service) == ["nightly", "nightly"]
     assert service.asked == 1
+
+
+def test_who_waits_about_a_token_that_was_good_is_turned_away_by_no_limit() -> None:
+    service = Service({"concurrency": 1})
+    assert service.who()
+    service.goes_by(31)
+    assert ask_at_the_same_time(service) == ["nightly", "nightly"]
+    assert service.asked == 2
+    service.endpoint.meanwhile = lambda: None
+    service.goes_by(31)
+    service.endpoint.said = {"active": False}
+    assert service.refusal() == "its issuer says that it is not active"
+    service.goes_by(31)
+    service.endpoint.said = Endpoint().said
+    assert ask_at_the_same_time(service) == ["nightly"]
 
 
 def test_one_slow_answer_keeps_nobody_else_from_asking(service: Service) -> None:

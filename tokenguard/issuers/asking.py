@@ -46,8 +46,9 @@ class Asking:
 
     ``ask`` says what a text stands for, or None; it raises :class:`NoAnswer` or Unreachable. A yes is kept for
     ``max_age`` seconds, a no for ``negative_age``. Who asks what another thread is asking just now waits ``patience``
-    seconds for that. Beyond ``concurrency`` threads that ask or wait nobody does, nor while the server has just been
-    unreachable. ``complaint`` is what the log says if there is no answer.
+    seconds for that. Beyond ``concurrency`` threads that ask or wait nobody does, but for those who wait about a text
+    that was good; nor does anybody ask while the server has just been unreachable. ``complaint`` is what the log says if
+    there is no answer.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Asking:
         key = blake2b(text.encode(), salt=self._salt, digest_size=32).digest()
         mine: Future[Answer | None] = Future()
         with self._lock:
-            if (kept := self._kept.get(key)) is not None:
-                if self._monotonic() < kept.good_until and at < kept.ends_at:
-                    return kept.answer
-                del self._kept[key]
-            # Also who only waits has a thread that answers nobody else.
-            if admitted := self._slots.acquire(blocking=False):
+            kept = self._kept.get(key)
+            if kept is not None and self._monotonic() < kept.good_until and at < kept.ends_at:
+                return kept.answer
+            # Also who only waits has a thread that answers nobody else. A token that was good is no stranger's, and who
+            # uses it often is not to be refused whenever it has to be asked about again.
+            was_good = kept is not None and kept.answer.said is not None
+            waits_freely = was_good and key in self._asked
+            if admitted := waits_freely or self._slots.acquire(blocking=False):
                 # An answer that is not to be kept was not asked for by whoever comes later.
                 asked = self._asked.setdefault(key, mine) if self._max_age else mine
         if not admitted:
@@ -91,7 +94,8 @@ class Asking:
         try:
             found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
         finally:
-            self._slots.release()
+            if not waits_freely:
+                self._slots.release()
         if found is None:
             raise TemporarilyUnavailable("its issuer does not say what it is worth")
         return found
@@ -128,6 +132,7 @@ class Asking:
             if len(self._kept) >= MAX_KEPT:
                 for oldest in list(islice(self._kept, MAX_KEPT // 100)):
                     del self._kept[oldest]
+            self._kept.pop(key, None)  # so that it counts as the newest
             self._kept[key] = _Kept(answer, asked_at + age, answer.asked_at + int(age * SECOND))
 
     def _start(self) -> None:
