@@ -47,8 +47,8 @@ class Asking:
     ``ask`` says what a text stands for, or None; it raises :class:`NoAnswer` or Unreachable. A yes is kept for
     ``max_age`` seconds, a no for ``negative_age``. Who asks what another thread is asking just now waits ``patience``
     seconds for that. Beyond ``concurrency`` threads that ask or wait nobody does, but for those who wait about a text
-    that was good; nor does anybody ask while the server has just been unreachable. ``complaint`` is what the log says if
-    there is no answer.
+    that was good; nor does anybody ask while the server has just been unreachable. ``complaint`` is what the log says
+    if there is no answer.
     """
 
     def __init__(
