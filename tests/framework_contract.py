@@ -536,6 +536,17 @@ class FrameworkContract:
             assert answer.headers["Allow"] == "POST"
         assert introspect(running, caller, "", method="HEAD").status == 405
 
+    @pytest.mark.parametrize("path", ["/revoke", "/introspect"])
+    def test_a_form_that_does_not_arrive_whole_is_not_taken_for_another(self, running: Running, path: str) -> None:
+        """Of half a token nobody must be told that it is revoked, or that it is none."""
+        _, text = running.issue()
+        _, caller = running.issue("users:manage")
+        form = f"token={text}"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {caller}\r\n"
+        head += f"Content-Type: {FORM}\r\nContent-Length: {len(form)}\r\n\r\n"
+        for answer in running.server.send(f"{head}{form[:-20]}".encode()):  # if the server lets it be answered
+            same_error(answer, 400, "invalid_request")
+
     def test_a_body_that_does_not_tell_its_length_is_bounded_too(self, running: Running) -> None:
         _, text = running.issue()
         chunks = [f"token={text}&padding=".encode(), *[b"x" * 1000] * 20]

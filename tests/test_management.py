@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from django.db import connections
 from django.test import Client as DjangoClient
 from django.test import override_settings
 from django.urls import include, path
-from flask import Flask
+from flask import Flask, request
 
 from tokenguard import Conditions, ConfigurationError, Identity, InvalidValue, Issued, MemoryStore, StoreUnavailable
 from tokenguard.clock import SECOND
@@ -67,7 +68,7 @@ class Fails(MemoryStore):
             raise StoreUnavailable("away")
 
 
-Send = Callable[[str, str, str | None, bytes | None], Answer]
+Send = Callable[[str, str, str | None, bytes | None, dict[str, Any]], Answer]
 
 
 @dataclass
@@ -78,10 +79,18 @@ class Api:
     transport: Send
 
     def send(
-        self, method: str, path: str, issued: Issued | str | None, sent: Any = None, *, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        issued: Issued | str | None,
+        sent: Any = None,
+        *,
+        body: bytes | None = None,
+        environ: dict[str, Any] | None = None,
     ) -> Answer:
         text = issued.text.reveal() if isinstance(issued, Issued) else issued
-        return self.transport(method, path, text, json.dumps(sent).encode() if sent is not None else body)
+        body = json.dumps(sent).encode() if sent is not None else body
+        return self.transport(method, path, text, body, environ or {})
 
     def issue(self, scopes: str = EVERYTHING, *, client: str = "billing", **more: Any) -> Issued:
         if self.world.store.client(client) is None:
@@ -102,19 +111,19 @@ def flask_app(world: World, **config: Any) -> Flask:
 
 
 def flask_transport(app: Flask) -> Send:
-    def send(method: str, url: str, token: str | None, body: bytes | None) -> Answer:
+    def send(method: str, url: str, token: str | None, body: bytes | None, environ: dict[str, Any]) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        got = app.test_client().open(url, method=method, headers=headers, data=body)
+        got = app.test_client().open(url, method=method, headers=headers, data=body, environ_overrides=environ)
         return Answer.of(got.status_code, got.headers, got.data)
 
     return send
 
 
 def django_transport() -> Send:
-    def send(method: str, url: str, token: str | None, body: bytes | None) -> Answer:
+    def send(method: str, url: str, token: str | None, body: bytes | None, environ: dict[str, Any]) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         kind = "application/json"
-        got = DjangoClient().generic(method, url, body or b"", content_type=kind, headers=headers)
+        got = DjangoClient().generic(method, url, body or b"", content_type=kind, headers=headers, **environ)
         return Answer.of(got.status_code, got.headers.items(), got.content)
 
     return send
@@ -719,6 +728,27 @@ class TestHostileInput:
             assert api.send("POST", f"{one}/rotate", caller, body=body).status in (400, 413)
         assert len(api.world.store.records()) == 1
 
+    @pytest.mark.parametrize(
+        "announced",
+        [
+            {"CONTENT_LENGTH": "19"},
+            {"CONTENT_LENGTH": "19", "wsgi.input_terminated": True},
+            {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"},
+        ],
+        ids=["cut off", "cut off by the server", "of no length that is known"],
+    )
+    @pytest.mark.parametrize("arrived", [b"", b'{"overlap": "PT0S"'])
+    def test_a_body_that_does_not_arrive_whole_is_not_taken_for_none(
+        self, api: Api, announced: dict[str, Any], arrived: bytes
+    ) -> None:
+        """What stands in it was meant: a rotation would go by the default instead."""
+        caller, old = api.issue(), api.issue("users.read")
+        environ = announced | {"wsgi.input": BytesIO(arrived)}
+        refused = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller, environ=environ)
+        fails_with(refused, 400, "E0000003")
+        assert len(api.world.store.records()) == 2
+        assert api.works(old.text.reveal())
+
     def test_every_fault_is_told(self, api: Api) -> None:
         refused = api.send("POST", TOKENS, api.issue(), {"name": 1, "rate": "x", "expiresAt": "y"})
         told = [cause["errorSummary"].partition(":")[0] for cause in refused.json["errorCauses"]]
@@ -819,6 +849,16 @@ class TestMounting:
             assert pattern.callback.csrf_exempt  # type: ignore[attr-defined]
 
 
+def test_a_body_that_a_flask_application_has_looked_at_is_still_there(world: World) -> None:
+    app, seen = flask_app(world), list[bytes]()
+    app.before_request(lambda: seen.append(request.get_data()))
+    app.register_blueprint(management_blueprint())
+    api = Api(world, flask_transport(app))
+    caller, old = api.issue(), api.issue("users.read")
+    assert api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller, {"overlap": "PT0S"}).status == 201
+    assert not api.works(old.text.reveal())
+
+
 def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
     """Its ids are not ours, even if they look the same."""
     client = world.issuer.register("billing", "*", actor="tests")
@@ -829,11 +869,11 @@ def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
 
     def ask(name: str) -> int:
         body = b'{"scopes": "users.read"}'
-        return management.answer(routes[name], Call(stranger, TOKENS, {}, lambda length: body, token.id)).status
+        return management.answer(routes[name], Call(stranger, TOKENS, {}, lambda length: body, {}, token.id)).status
 
     assert [ask(name) for name in ("issue_token", "revoke_current_token")] == [403, 403]
     assert [ask(name) for name in ("get_token", "revoke_token", "rotate_token")] == [404, 404, 404]
-    assert management.answer(routes["list_tokens"], Call(stranger, TOKENS, {}, lambda length: b"")).body == b"[]"
+    assert management.answer(routes["list_tokens"], Call(stranger, TOKENS, {}, lambda length: b"", {})).body == b"[]"
     assert world.store.records()[0].token.revoked_at is None
 
 
@@ -846,7 +886,7 @@ def test_on_record_another_issuers_token_is_not_taken_for_one_of_ours(world: Wor
     )
     management = Management(world.issuer, AuthScheme(), Rights())
     (route,) = [route for route in ROUTES if route.name == "revoke_token"]
-    assert management.answer(route, Call(stranger, TOKENS, {}, lambda length: b"", ended.id)).status == 204
+    assert management.answer(route, Call(stranger, TOKENS, {}, lambda length: b"", {}, ended.id)).status == 204
     local = local_token_id("https://idp", stranger.token_id)
     assert world.store.events(1)[0].actor == f"token:{local} (tool of https://idp)"
 
@@ -871,7 +911,7 @@ def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end
     management = Management(world.issuer, AuthScheme(error_form="okta"), Rights())
     (route,) = [route for route in ROUTES if route.name == name]
     body = json.dumps({"scopes": "users.read", "clientId": other.id}).encode() if name == "issue_token" else b""
-    answer = management.answer(route, Call(everywhere, TOKENS, {}, lambda length: body, target.id))
+    answer = management.answer(route, Call(everywhere, TOKENS, {}, lambda length: body, {}, target.id))
     assert answer.status == (403 if end == "set_scopes" else 401)
     assert {record.token.id for record in world.store.records()} == {token.id, target.id}
 
@@ -896,7 +936,9 @@ def test_nothing_is_handed_on_after_a_revocation_that_came_between(
     (route,) = [route for route in ROUTES if route.name == name]
     bodies = {"issue_token": {"scopes": "users.read"}, "update_token": {"network": {"connection": "ANYWHERE"}}}
     body = json.dumps(bodies.get(name, {})).encode()
-    call = Call(Identity(client.id, "billing", caller.id, caller.scopes), TOKENS, {}, lambda length: body, target.id)
+    call = Call(
+        Identity(client.id, "billing", caller.id, caller.scopes), TOKENS, {}, lambda length: body, {}, target.id
+    )
     monkeypatch.setattr(world.store, "transaction", comes_second)
     assert management.answer(route, call).status == 401
     assert world.store.events(1)[0].kind == "token.revoked"

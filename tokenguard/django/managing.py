@@ -19,7 +19,7 @@ from ..scopes import ANY_TOKEN, Requirement
 from .conf import SettingError, load, service
 from .headers import set_headers
 from .middleware import TokenGuardMiddleware, guard_of
-from .posted import outside_transactions
+from .posted import outside_transactions, read_body
 from .views import TokenRequiredMixin, get_identity
 
 APP_NAME = "tokenguard_management"
@@ -86,7 +86,7 @@ class _ManagementView(TokenRequiredMixin):
         identity = get_identity(request)
         assert identity is not None  # noqa: S101 - the guard has let it in
         url = request.build_absolute_uri(reverse(f"{_namespace(request)}:list_tokens"))
-        call = Call(identity, url, request.GET, lambda length: _read(request, length), token_id)
+        call = Call(identity, url, request.GET, lambda length: _read(request, length), request.META, token_id)
         management = Management(service().issuer, guard_of(request).scheme, self.rights)
         return _response(management.answer(self.routes[_handler(request.method or "")], call))
 
@@ -111,7 +111,7 @@ def _namespace(request: HttpRequest) -> str:
 
 def _read(request: HttpRequest, length: int) -> bytes:
     try:
-        return request.read(length)
+        return read_body(request, length)
     except UnreadablePostError:
         raise NotWellFormed from None
 

@@ -15,10 +15,18 @@ from ..posted import MAX_BODY, FormRequest
 def form_request(request: HttpRequest) -> FormRequest:
     """The request as the endpoints want it, with no more of its body than tells whether it is too long."""
     try:
-        body = request.read(MAX_BODY + 1)
+        body = read_body(request, MAX_BODY + 1)
     except UnreadablePostError:  # the client has gone away in the middle of it
         body = b""
     return FormRequest({**request.META, "wsgi.input": BytesIO(body), "wsgi.input_terminated": True})
+
+
+def read_body(request: HttpRequest, length: int) -> bytes:
+    """At most so many bytes of the body; raises UnreadablePostError."""
+    body = b""
+    while len(body) < length and (part := request.read(length - len(body))):
+        body += part  # a server may hand over less than it is asked for
+    return body
 
 
 class _Every(set[str]):

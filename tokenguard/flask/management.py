@@ -46,7 +46,9 @@ def _view(route: Route, rights: Rights) -> Any:
         management = Management(found.issuer, found.requests.scheme, rights)
         url = url_for(".list_tokens", _external=True)
         identity = current_identity._get_current_object()  # type: ignore[attr-defined]
-        status, headers, body = management.answer(route, Call(identity, url, request.args, _read, token_id))
+        status, headers, body = management.answer(
+            route, Call(identity, url, request.args, _read, request.environ, token_id)
+        )
         return Response(body, status, to_headers(headers))
 
     view.__name__ = route.name
@@ -60,8 +62,8 @@ def _read(length: int) -> bytes:
         # A stream may give less than it is asked for.
         while len(data) < length and (part := request.stream.read(length - len(data))):
             data += part
+        return data or request.get_data()  # which the application may have read before
     except RequestEntityTooLarge:
         raise TooLarge from None
-    except ClientDisconnected:
+    except (ClientDisconnected, OSError):
         raise NotWellFormed from None
-    return data

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..events import MAX_ACTOR_LENGTH
 from ..identity import OWN_ISSUER, Identity
-from ..okta import TooLarge
+from ..okta import NotWellFormed, TooLarge
+from ..posted import is_whole
 from ..sources import local_token_id
 
 #: No body that makes sense is longer.
@@ -22,8 +24,10 @@ class Call:
     #: Where the list of all tokens is found.
     url: str
     query: Mapping[str, str]
-    #: Reads at most so many bytes of the body; raises NotWellFormed if it does not arrive whole.
+    #: Reads at most so many bytes of the body; raises NotWellFormed if its sender goes away.
     read: Callable[[int], bytes]
+    #: Whose headers say what of a body there is to be.
+    environ: Mapping[str, Any]
     token_id: str = ""
 
     @property
@@ -32,6 +36,8 @@ class Call:
         body = self.read(MAX_BODY + 1)
         if len(body) > MAX_BODY:
             raise TooLarge
+        if not is_whole(self.environ, len(body)):
+            raise NotWellFormed(causes=["The body did not arrive whole"])
         return body
 
     @property
