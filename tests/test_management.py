@@ -25,6 +25,7 @@ from tokenguard.clock import SECOND
 from tokenguard.conditions import Rate
 from tokenguard.django import conf, management_urls
 from tokenguard.flask import TokenGuard, management_blueprint
+from tokenguard.foreign import register_client, revoke_token
 from tokenguard.http import AuthScheme
 from tokenguard.management import ROUTES, Call, Management, Rights
 from tokenguard.management.shape import read_duration, show_duration
@@ -32,7 +33,7 @@ from tokenguard.policy import Policy
 from tokenguard.scopes import ScopeCatalog, Scopes
 from tokenguard.sources import local_token_id
 
-from .conftest import KEY, World
+from .conftest import KEY, World, works
 from .server import Answer
 
 TOKENS = "/api/v1/api-tokens"
@@ -895,8 +896,8 @@ def test_on_record_another_issuers_token_is_not_taken_for_one_of_ours(world: Wor
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
 def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
     """A process that has not heard of it yet lets the request in, but what came of it would stay."""
-    client = world.issuer.register("billing", "users.read groups.read", actor="tests")
-    token = world.issuer.issue(client.id, "users.read", actor="tests").token
+    client = world.issuer.register("billing", f"users.read {MANAGE} {ALL}", actor="tests")
+    token = world.issuer.issue(client.id, client.scopes, actor="tests").token
     caller = Identity(client.id, "billing", token.id, token.scopes)
     match end:
         case "revoke":
@@ -904,16 +905,89 @@ def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end
         case "disable":
             world.issuer.disable(client.id, actor="tests")
         case "set_scopes":
-            world.issuer.set_scopes(client.id, "groups.read", actor="tests")
+            world.issuer.set_scopes(client.id, f"{MANAGE} {ALL}", actor="tests")
     other = world.issuer.register("shipping", "users.read", actor="tests")
-    everywhere = Identity(client.id, "billing", token.id, Scopes([*caller.scopes, Rights.all_clients]))
     target = world.issuer.issue(other.id, "users.read", actor="tests").token
     management = Management(world.issuer, AuthScheme(error_form="okta"), Rights())
     (route,) = [route for route in ROUTES if route.name == name]
     body = json.dumps({"scopes": "users.read", "clientId": other.id}).encode() if name == "issue_token" else b""
-    answer = management.answer(route, Call(everywhere, TOKENS, {}, lambda length: body, {}, target.id))
+    answer = management.answer(route, Call(caller, TOKENS, {}, lambda length: body, {}, target.id))
     assert answer.status == (403 if end == "set_scopes" else 401)
     assert {record.token.id for record in world.store.records()} == {token.id, target.id}
+
+
+@pytest.mark.parametrize("comes", ["before", "between"])
+@pytest.mark.parametrize(("left", "status"), [(ALL, 403), (MANAGE, 404)])
+@pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token", "revoke_token"])
+def test_whose_rights_were_just_withdrawn_manages_nothing(
+    world: World, name: str, left: str, status: int, comes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token is as good as it was, and a process that has not heard of it believes that it may manage others."""
+    client = world.issuer.register("billing", f"users.read {MANAGE} {ALL}", actor="tests")
+    token = world.issuer.issue(client.id, client.scopes, actor="tests").token
+    caller = Identity(client.id, "billing", token.id, token.scopes)
+    other = world.issuer.register("shipping", "users.read", actor="tests")
+    target = world.issuer.issue(other.id, "users.read", actor="tests").token
+    begin = world.store.transaction
+
+    def withdrawn() -> Any:
+        monkeypatch.setattr(world.store, "transaction", begin)
+        world.issuer.set_scopes(client.id, f"users.read {left}", actor="tests")
+        return begin()
+
+    if comes == "before":
+        world.issuer.set_scopes(client.id, f"users.read {left}", actor="tests")
+    else:
+        monkeypatch.setattr(world.store, "transaction", withdrawn)
+    network = {"connection": "ZONE", "include": ["10.0.0.0/8"]}
+    bodies: dict[str, Any] = {
+        "issue_token": {"scopes": "users.read", "clientId": other.id},
+        "update_token": {"network": network},
+    }
+    body = json.dumps(bodies.get(name, {})).encode()
+    (route,) = [route for route in ROUTES if route.name == name]
+    named = "" if name == "issue_token" else target.id
+    answer = Management(world.issuer, AuthScheme(), Rights()).answer(
+        route, Call(caller, TOKENS, {}, lambda length: body, {}, named)
+    )
+    assert answer.status == (400 if (name, left) == ("issue_token", MANAGE) else status)
+    assert {record.token for record in world.store.records()} == {token, target}
+
+
+def test_nor_does_it_meet_the_tokens_of_others(world: World) -> None:
+    client = world.issuer.register("billing", f"{READ} {ALL}", actor="tests")
+    token = world.issuer.issue(client.id, client.scopes, actor="tests").token
+    other = world.issuer.register("shipping", "users.read", actor="tests")
+    target = world.issuer.issue(other.id, "users.read", actor="tests").token
+    management, routes = Management(world.issuer, AuthScheme(), Rights()), {route.name: route for route in ROUTES}
+    caller = Identity(client.id, "billing", token.id, token.scopes)
+
+    def met() -> tuple[set[str], int]:
+        listed = management.answer(routes["list_tokens"], Call(caller, TOKENS, {}, lambda length: b"", {}))
+        got = management.answer(routes["get_token"], Call(caller, TOKENS, {}, lambda length: b"", {}, target.id))
+        return {shown["id"] for shown in json.loads(listed.body)}, got.status
+
+    assert met() == ({token.id, target.id}, 200)
+    world.issuer.set_scopes(client.id, READ, actor="tests")
+    assert met() == ({token.id}, 404)
+
+
+@pytest.mark.parametrize(("end", "status"), [("revoke", 401), ("disable", 401), ("set_scopes", 403)])
+def test_another_issuers_client_that_was_just_stopped_revokes_nothing(world: World, end: str, status: int) -> None:
+    target = world.issue("users.read", client=world.issuer.register("billing", "users.read", actor="tests").id)
+    client = register_client(world.issuer, "https://idp", "tool", actor="tests")
+    stranger = Identity("tool", "tool", "x", Scopes([MANAGE, ALL]), issuer="https://idp")
+    match end:
+        case "revoke":
+            revoke_token(world.issuer, "https://idp", "tool", "x", actor="tests")
+        case "disable":
+            world.issuer.disable(client.id, actor="tests")
+        case "set_scopes":
+            world.issuer.set_scopes(client.id, ALL, actor="tests")
+    (route,) = [route for route in ROUTES if route.name == "revoke_token"]
+    call = Call(stranger, TOKENS, {}, lambda length: b"", {}, target.token.id)
+    assert Management(world.issuer, AuthScheme(), Rights()).answer(route, call).status == status
+    assert works(world, target)
 
 
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token"])

@@ -183,15 +183,15 @@ class Issuer:
             tx.on_commit(partial(call, self.hooks.rotated, token=old, successor=successor))
         return Issued(successor, minted.text)
 
-    def revoke(self, *token_ids: str, actor: str, reason: str = "") -> list[Token]:
+    def revoke(self, *token_ids: str, actor: str, reason: str = "", provided: Provided | None = None) -> list[Token]:
         """End these tokens for good, all of them or, if one is unknown, none (UnknownToken).
 
         A token that is already revoked stays as it is: the time of its end does not change. ``reason`` goes into the
-        event; raises InvalidValue for one that is not printable or too long.
+        event; raises InvalidValue for one that is not printable or too long. ``provided`` is as in :meth:`issue`.
         """
         check_actor(actor)
         check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
-        with self.store.transaction() as tx:
+        with self._audited(actor, provided) as tx:
             found = {token_id: tx.record(token_id) for token_id in token_ids}
             if unknown := [token_id for token_id, record in found.items() if record is None]:
                 raise UnknownToken(unknown)

@@ -13,6 +13,7 @@ from ..clock import SECOND
 from ..conditions import Conditions
 from ..errors import (
     ConfigurationError,
+    InsufficientScope,
     InvalidToken,
     InvalidValue,
     IssuanceError,
@@ -26,7 +27,8 @@ from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, read_object
 from ..records import Place, Record, State
-from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog
+from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog, Scopes
+from ..sources import local_client_id, local_token_id
 from ..store import Transaction
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
@@ -113,8 +115,8 @@ class Management:
             return self.scheme.report(error)
         except ApiError as error:
             return self.scheme.report(error)
-        except InvalidToken as error:
-            log.warning("%s refused to token %s: it is %s", route.name, error.token_id, error.reason)
+        except (InvalidToken, InsufficientScope) as error:
+            log.warning("%s refused to token %s: %s", route.name, error.token_id, error.reason)
             return self.scheme.refusal(error)
         except StoreError as error:
             log.error("the token store failed: %s", error)
@@ -162,7 +164,7 @@ class Management:
                 idle_timeout=grant.idle_timeout,
                 conditions=grant.conditions,
                 not_after=grant.not_after,
-                provided=self._still(call, lambda tx: replace(grant, client=tx.client(client.id) or client)),
+                provided=self._still(call, client.id, lambda tx: replace(grant, client=tx.client(client.id) or client)),
             )
         return _shown_once(call, issued, client)
 
@@ -183,12 +185,12 @@ class Management:
             network = read_network(given["network"])
             before = record.token.conditions
             conditions = Conditions(network.allow, network.deny, before.rate)
-            provided = None
+            grant = None
             if not conditions.networks_within(before):
                 # Where it could not be used before it could be now: that is a grant.
                 wider = record._replace(token=replace(record.token, conditions=conditions))
                 grant = _grant_of(wider, self._check_grant(call, wider).ends_at)
-                provided = self._still(call, lambda tx: grant)
+            provided = self._still(call, record.client.id, lambda tx: grant)
             token = self.issuer.set_token_conditions(
                 record.token.id, conditions, actor=call.actor, instead_of=before, provided=provided
             )
@@ -207,26 +209,32 @@ class Management:
                 actor=call.actor,
                 overlap=given.get("overlap", DEFAULT_OVERLAP),
                 not_after=holder.ends_at,
-                provided=self._still(call, lambda tx: _grant_of(tx.record(call.token_id) or record, holder.ends_at)),
+                provided=self._still(
+                    call,
+                    record.client.id,
+                    lambda tx: _grant_of(tx.record(call.token_id) or record, holder.ends_at),
+                ),
             )
         return _shown_once(call, issued, record.client)
 
     def revoke_token(self, call: Call) -> Answer:
         """It ends for good."""
-        return self._revoked(call, self._find(call).token.id)
+        record = self._find(call)
+        return self._revoked(call, record.token.id, self._still(call, record.client.id))
 
     def revoke_current_token(self, call: Call) -> Answer:
         """The calling token itself ends."""
         self._holder(call)
         return self._revoked(call, call.identity.token_id)
 
-    def _revoked(self, call: Call, token_id: str) -> Answer:
+    def _revoked(self, call: Call, token_id: str, provided: Provided | None = None) -> Answer:
         with _refusals(call):
-            self.issuer.revoke(token_id, actor=call.actor)
+            self.issuer.revoke(token_id, actor=call.actor, provided=provided)
         return Answer(204, [], b"")
 
     def _sees_all(self, call: Call) -> bool:
-        return self.rights.all_clients in call.identity.scopes
+        all_clients = self.rights.all_clients
+        return all_clients in call.identity.scopes and all_clients in self._scopes(call)
 
     def _sees(self, call: Call, client_id: str) -> bool:
         return client_id == _own_client(call.identity) or self._sees_all(call)
@@ -258,9 +266,42 @@ class Management:
         holder.check(_grant_of(record, holder.ends_at), self.issuer.catalog)
         return holder
 
-    def _still(self, call: Call, grant_of: Callable[[Transaction], Grant]) -> Provided:
-        """What checks a grant once more where it is made: meanwhile the calling token may have been revoked."""
-        return lambda tx: self._holder(call, tx.record).check(grant_of(tx), self.issuer.catalog)
+    def _scopes(self, call: Call, tx: Transaction | None = None) -> Scopes:
+        """What the caller may do now, of which this process may not have heard yet; raises InvalidToken if it ended."""
+        find, find_client = (self.store.find, self.store.client) if tx is None else (tx.record, tx.client)
+        identity = call.identity
+        if identity.issuer == OWN_ISSUER:
+            return self._holder(call, find).scopes
+        ids = {"token_id": identity.token_id, "client_id": identity.client_id}
+        if find(local_token_id(identity.issuer, identity.token_id)) is not None:  # it is there once it is revoked
+            raise InvalidToken(State.REVOKED.value, **ids)
+        local = local_client_id(identity.issuer, identity.client_id)
+        client = find_client(local)
+        if client is None or client.id != local:
+            return identity.scopes
+        if not client.enabled:
+            raise InvalidToken(State.CLIENT_DISABLED.value, **ids)
+        return self.issuer.catalog.effective(identity.scopes, client.scopes)
+
+    def _still(
+        self, call: Call, client_id: str, grant_of: Callable[[Transaction], Grant | None] = lambda tx: None
+    ) -> Provided:
+        """What decides once more where a token of this client is changed: whether the caller may, and may hand it on.
+
+        Meanwhile the calling token may have been revoked, or a right withdrawn from its client.
+        """
+
+        def check(tx: Transaction) -> None:
+            scopes, manage = self._scopes(call, tx), self.rights.manage
+            if manage not in scopes:
+                who = call.identity
+                raise InsufficientScope([manage], manage, token_id=who.token_id, client_id=who.client_id)
+            if client_id != _own_client(call.identity) and self.rights.all_clients not in scopes:
+                raise NotFound(call.token_id, "Token") if call.token_id else _no_client()
+            if (grant := grant_of(tx)) is not None:
+                self._holder(call, tx.record).check(grant, self.issuer.catalog)
+
+        return check
 
     def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
         """Whose token it is to be."""
@@ -268,7 +309,7 @@ class Management:
             return holder.record.client
         client = self.store.client(given) if self._sees_all(call) else None
         if client is None or client.id != given:
-            raise Invalid({"clientId": "No client has this id"})
+            raise _no_client()
         return client
 
 
@@ -283,6 +324,10 @@ def _refusals(call: Call, about: str = "token") -> Iterator[None]:
         raise Invalid({violation.rule: str(violation).removeprefix(f"{violation.rule}: ")}) from None
     except (InvalidValue, IssuanceError) as error:
         raise Invalid({about: str(error)}) from None
+
+
+def _no_client() -> Invalid:
+    return Invalid({"clientId": "No client has this id"})
 
 
 def _grant_of(record: Record, not_after: int | None) -> Grant:
