@@ -23,6 +23,7 @@ from tokenguard.cli.output import EVENT_COLUMNS, print_rows
 from tokenguard.clock import DAY, isoformat, now
 from tokenguard.config import Options, from_environ
 from tokenguard.flask import TokenGuard
+from tokenguard.secret import Secret
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Event, EventFilter, NewUse
 
@@ -370,7 +371,7 @@ def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Pat
     assert "there is no standard output to write the successor's text to: nothing was changed" in done.stderr
     done = bash(f"tokenguard rotate {rotated} --overlap 1h >/dev/full")
     assert done.returncode == 1
-    assert f"the successor is revoked again, but token {rotated} stays rotated and ends at 20" in done.stderr
+    assert f" is revoked again; token {rotated} stays rotated and ends at 20" in done.stderr
     states = [token["state"] for token in json.loads(bash("tokenguard list --json").stdout)]
     assert states == ["revoked", "revoked", "active", "revoked"]
     for odd in ("inspect <&-", "inspect <<< $'\\xff'", "list >/dev/full", "client list --json >/dev/full"):
@@ -395,7 +396,28 @@ def test_a_token_that_could_not_be_revoked_again_is_named(world: World, monkeypa
     done = CliRunner().invoke(command_tree(lambda: (options, world.store)), ["rotate", token_id])
     successor = next(record.token.id for record in world.store.records() if record.token.id != token_id)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert f"token {successor} could not be revoked (the database is away): revoke it" in done.stderr
+    assert f"token {successor} could not be revoked (the database is away), so revoke it; " in done.stderr
+    assert f"token {token_id} stays rotated and ends at" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["issue billing --scopes users:read", "rotate {} --overlap 0"])
+def test_ctrl_c_before_the_text_is_written_leaves_no_token_alive(
+    world: World, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where nobody reads from the pipe that it is written to."""
+    first = world.issue().token.id
+
+    def interrupted(text: Secret) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tokens, "_show_text", interrupted)
+    options = Options.read({"SIGNING_KEY": KEY, "SCOPES": SCOPES})
+    done = CliRunner().invoke(command_tree(lambda: (options, world.store)), command.format(first).split())
+    (unseen,) = [record.token for record in world.store.records() if record.token.id != first]
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert unseen.revoked_at is not None
+    assert f"could not be written (interrupted): token {unseen.id} is revoked again" in done.stderr
+    assert (f"token {first} stays rotated and ends at" in done.stderr) == command.startswith("rotate")
 
 
 def test_the_actor_is_whom_the_system_knows(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def issue(
         actor=actor(),
     )
     message = f"Token {issued.token.id} {_until(issued.token)}. Its text is shown this once:"
-    _hand_over(backend, issued, message, "the token is revoked again")
+    _hand_over(backend, issued, message)
 
 
 @group.command()
@@ -94,8 +94,7 @@ def rotate(backend: Backend, token_id: str, overlap: str) -> None:
         issued,
         f"Token {token_id} is rotated and ends at {end}.\n"
         f"Its successor {issued.token.id} {_until(issued.token)}. Its text is shown this once:",
-        f"the successor is revoked again, but token {token_id} stays rotated and ends at {end}: "
-        "issue a new one in its place",
+        f"; token {token_id} stays rotated and ends at {end}: issue a new one in its place",
     )
 
 
@@ -194,17 +193,23 @@ def _token_on_stdin() -> Secret:
     return Secret(given.decode("ascii", "replace"))
 
 
-def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str) -> None:
+def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str = "") -> None:
     try:
         say(message)
         _show_text(issued.text)
-    except OSError as error:
+    except (OSError, KeyboardInterrupt) as error:
+        token_id = issued.token.id
         try:
             # A token that nobody has seen is nobody's, and must not stay alive.
-            backend.issuer.revoke(issued.token.id, actor=actor())
-        except StoreError as away:
-            otherwise = f"token {issued.token.id} could not be revoked ({away}): revoke it when that is over"
-        raise Failure(f"the text could not be written ({error}): {otherwise}") from None
+            backend.issuer.revoke(token_id, actor=actor())
+            outcome = f"token {token_id} is revoked again"
+        except (StoreError, KeyboardInterrupt) as away:
+            outcome = f"token {token_id} could not be revoked ({_reason(away)}), so revoke it"
+        raise Failure(f"the text could not be written ({_reason(error)}): {outcome}{otherwise}") from None
+
+
+def _reason(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
 
 
 def _show_text(text: Secret) -> None:
