@@ -251,6 +251,28 @@ def test_a_wrong_setting_is_one_clear_line(ready: Run, environ: dict[str, str | 
     assert "hunter2" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("list --client {}", "--client"),
+        ("events --client {}", "--client"),
+        ("events --token {}", "--token"),
+        ("client add other --scopes users:read --issuer {} --client-id {}", "--issuer"),
+        ("client add other --scopes users:read --issuer https://idp.example --client-id {}", "--client-id"),
+        ("revoke x --issuer {} --client-id {}", "--issuer"),
+    ],
+)
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_value_is_not_taken_for_an_option_that_is_not_there(
+    ready: Run, command: str, option: str, empty: str
+) -> None:
+    """As where a script's variable is unset: everything would be listed, and nothing limited."""
+    done = ready(*[empty if word == "{}" else word for word in command.split()])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Invalid value for '{option}': it is empty" in done.stderr
+    assert len(table(ready("client", "list", "--json"))) == 1
+
+
 def test_genkey_prints_a_good_key(run: Run) -> None:
     keys = [run("genkey").stdout for _ in range(2)]
     assert keys[0] != keys[1]

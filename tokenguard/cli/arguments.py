@@ -19,6 +19,16 @@ from .output import say
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def given(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The option's value; raises BadParameter for an empty one, as of a script's variable that is not set.
+
+    What it was to limit would not be limited.
+    """
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; leave the option out if that is meant", ctx, param)
+    return value
+
+
 def with_conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--network``, ``--deny-network`` and ``--rate``, which the command gets as one ``conditions``."""
 
@@ -35,13 +45,13 @@ def with_conditions(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_foreign_client(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--issuer`` and ``--client-id``, which the command gets as ``issuer`` and ``client_id``: both or neither."""
 
-    @click.option("--issuer", metavar="URL", help="Of another issuer, with this identifier.")
-    @click.option("--client-id", metavar="ID", help="What that issuer calls the client.")
+    @click.option("--issuer", callback=given, metavar="URL", help="Of another issuer, with this identifier.")
+    @click.option("--client-id", callback=given, metavar="ID", help="What that issuer calls the client.")
     @wraps(command)
     def with_options(*args: Any, issuer: str | None, client_id: str | None, **rest: Any) -> Any:
-        if bool(issuer) != bool(client_id):
+        if (issuer is None) != (client_id is None):
             raise click.UsageError("--issuer and --client-id go together: give both, or neither")
-        return command(*args, issuer=issuer or None, client_id=client_id or None, **rest)
+        return command(*args, issuer=issuer, client_id=client_id, **rest)
 
     return with_options
 

@@ -14,7 +14,7 @@ from ..errors import InvalidValue, UnknownToken
 from ..events import FEED_LIMIT, Event, EventFilter, EventKind
 from ..prune import prune as remove
 from ..store import Store
-from .arguments import as_json, moment
+from .arguments import as_json, given, moment
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import EVENT_COLUMNS, event_fields, event_line, print_json, print_rows, progress_bar, say
 
@@ -26,8 +26,8 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 
 
 @group.command()
-@click.option("--client", metavar="CLIENT", help="Only those of this client, by its id or name.")
-@click.option("--token", "token_id", metavar="ID", help="Only those of this token.")
+@click.option("--client", callback=given, metavar="CLIENT", help="Only those of this client, by its id or name.")
+@click.option("--token", "token_id", callback=given, metavar="ID", help="Only those of this token.")
 @click.option("--kind", metavar="KIND", help="Only those of this kind, such as token.issued.")
 @click.option("--since", metavar="TIME", help="Not before 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
@@ -45,7 +45,7 @@ def events(
     as_json: bool,
 ) -> None:
     """List the newest events, oldest first."""
-    client_id = backend.client(client).id if client else None
+    client_id = None if client is None else backend.client(client).id
     if token_id and "_" in token_id:  # a text, pasted in a hurry, must not look like a token that nothing was done to
         raise UnknownToken([token_id])
     which = EventFilter(client_id, token_id, _kind(kind), moment(since))

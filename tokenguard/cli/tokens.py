@@ -15,7 +15,7 @@ from ..issuer import Issued
 from ..records import Record
 from ..secret import Secret
 from ..tokens import Token
-from .arguments import as_json, duration, overlap_seconds, read_scopes, with_conditions, with_foreign_client
+from .arguments import as_json, duration, given, overlap_seconds, read_scopes, with_conditions, with_foreign_client
 from .details import token_details
 from .foreign import foreign_fields, note_issuer, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
@@ -99,13 +99,13 @@ def rotate(backend: Backend, token_id: str, overlap: str) -> None:
 
 
 @group.command("list")
-@click.option("--client", metavar="CLIENT", help="Only the tokens of this client, by its id or name.")
+@click.option("--client", callback=given, metavar="CLIENT", help="Only the tokens of this client, by its id or name.")
 @as_json
 @pass_backend
 def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
     """List tokens, oldest first."""
     at = now()
-    records = backend.store.records(backend.client(client).id if client else None)
+    records = backend.store.records(None if client is None else backend.client(client).id)
     rows = [token_fields(record, at) for record in records]
     print_json(rows) if as_json else print_rows(rows, _COLUMNS)
 
