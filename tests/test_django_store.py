@@ -21,6 +21,7 @@ from tokenguard.django import get_store, models
 from tokenguard.django.connections import schema_version
 from tokenguard.django.store import DjangoStore
 from tokenguard.hooks import Hooks
+from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 from tokenguard.tokens import Read
@@ -541,6 +542,21 @@ def test_a_damaged_row_is_an_error_not_a_no(store: DjangoStore, alias: str) -> N
         store.find(issued.token.id)
     with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
         store.standing(Read.of(issued.token))
+
+
+def test_a_version_or_a_time_that_is_no_number_is_damage(sqlite_url: str) -> None:
+    with django_alias(sqlite_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        World(store).client(), World(store).client("other")
+        with connections[alias].cursor() as cursor:
+            cursor.execute("UPDATE tokenguard_event SET at = 'x' WHERE number = 1")
+            with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
+                prune(store, 86_400, actor="tests")
+            cursor.execute("UPDATE tokenguard_revision SET schema_version = 'x'")
+        for attempt in (store.check, store.upgrade):
+            with pytest.raises(SchemaError, match="the row of tokenguard_revision is damaged"):
+                attempt()
 
 
 def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ from tokenguard import (
     UnknownToken,
     schema,
 )
+from tokenguard.cli.output import event_line
+from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
 from tokenguard.store import Place
 from tokenguard.tokens import Read
@@ -376,9 +378,72 @@ def test_a_version_that_is_no_number_is_damage(sqlite_url: str) -> None:
     store.upgrade()
     with store._writing.begin() as connection:
         connection.execute(text("UPDATE tokenguard_revision SET schema_version = 'two'"))
-    for attempt in (store.check, lambda: World(store).client()):
+    for attempt in (store.check, store.upgrade, lambda: World(store).client()):
         with pytest.raises(SchemaError, match="the row of tokenguard_revision is damaged"):
             attempt()
+    store.close()
+
+
+def test_a_version_that_is_gone_is_no_database_to_be_set_up(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    with store._writing.begin() as connection:
+        connection.execute(text("DELETE FROM tokenguard_revision"))
+    for attempt in (store.check, store.upgrade):
+        with pytest.raises(SchemaError, match=r"tokenguard_revision is missing: restore the database from a backup"):
+            attempt()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "x",
+        "[]",
+        "null",
+        '{"name": "ab"}',
+        '{"name": ["a"]}',
+        '{"name": {"a": 1, "b": 2}}',
+        '{"expires_at": [null, "x"]}',
+        '{"revoked_at": [null, 1.5]}',
+        '{"idle_timeout": ["1d", null]}',
+        '{"conditions": [{"allow": 1}, {}]}',
+        '{"conditions": [[], {}]}',
+    ],
+)
+def test_damaged_details_of_an_event(sqlite_url: str, data: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    World(store).client()
+    with store._writing.begin() as connection:
+        connection.execute(text("UPDATE tokenguard_event SET data = :data"), {"data": data})
+    for attempt in (lambda: store.events(1), lambda: store.feed(0)):
+        with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
+            attempt()
+    store.close()
+
+
+def test_details_that_a_later_version_records_are_told(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    World(store).client()
+    data = '{"audience": [null, {"a": 1}], "levels": [[1, 2], [3]], "seen_at": [null, 0]}'
+    with store._writing.begin() as connection:
+        connection.execute(text("UPDATE tokenguard_event SET data = :data"), {"data": data})
+    (event,) = store.events(1)
+    assert event_line(event).endswith('audience {"a": 1}; levels 1 2 → 3; seen at 1970-01-01T00:00:00Z')
+    store.close()
+
+
+def test_a_time_that_is_no_number_is_not_pruned_by(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    world = World(store)
+    world.client(), world.client("other")
+    with store._writing.begin() as connection:
+        connection.execute(text("UPDATE tokenguard_event SET at = 'x' WHERE number = 1"))
+    with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
+        prune(store, 86_400, actor="tests")
     store.close()
 
 

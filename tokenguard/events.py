@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from weakref import WeakMethod
 
 from .conditions import Conditions
+from .errors import StoreError
 from .scopes import Scopes
 from .tokens import Client, Token, random_id
 
@@ -141,10 +142,13 @@ def number_event(change: Change, number: int, client_id: str, token_id: str | No
 def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:
     """How many events, given by number and time, are older than ``before``, and the last one's number.
 
-    Up to the first that is young enough, so that what remains is numbered without gaps.
+    Up to the first that is young enough, so that what remains is numbered without gaps. Raises StoreError for a time
+    that is none, as SQLite keeps it.
     """
     count, last = 0, 0
     for number, at in oldest:
+        if not isinstance(at, int):
+            raise StoreError(f"a row of tokenguard_event is damaged ({number!a:.50}): its time is not a whole number")
         if at >= before:
             break
         count, last = count + 1, number

@@ -147,7 +147,10 @@ def load_conditions(text: str) -> Conditions:
 
 
 def first(rows: Sequence[Any]) -> Any:
-    """The first of rows that begin with the counter's value; raises SchemaError where that is missing or damaged."""
+    """The first of rows that begin with a number of tokenguard_revision's: the counter's value, or the version.
+
+    Raises SchemaError where that is missing or damaged.
+    """
     if not rows:
         raise SchemaError("the row of tokenguard_revision is missing: restore the database from a backup")
     if not isinstance(rows[0][0], int):
@@ -183,13 +186,33 @@ def _text(value: Any) -> str:
     return value
 
 
+def _changes(text: str) -> dict[str, Any]:
+    """From a JSON object of names to [old, new], as an event has it; raises ValueError for anything else."""
+    changes = json.loads(text)
+    if not isinstance(changes, dict):
+        raise ValueError("what has changed is not a mapping")
+    for name, pair in changes.items():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError("what has changed is not told as what it was and is")
+        # The rest may be of any form, as a later version may record it.
+        read = _CHANGED.get(name) or (_whole_number if name.endswith("_at") else None)
+        if read is not None:
+            [read(value) for value in pair if value is not None]
+    return changes
+
+
+#: Those that are more than shown as they are.
+_CHANGED: dict[str, Callable[[Any], Any]] = {
+    "conditions": lambda value: load_conditions(dump_json(value)),
+    "idle_timeout": _whole_number,
+}
 _BY_TYPE: dict[Any, Callable[[Any], Any]] = {
     int: _whole_number,
     str: _text,
     bool: _BOOLEANS.__getitem__,
     Scopes: load_scopes,
     Conditions: load_conditions,
-    Mapping[str, Any]: json.loads,
+    Mapping[str, Any]: _changes,
 }
 _READERS: dict[type[Any], list[Callable[[Any], Any]]] = {
     kind: [_reader(get_type_hints(kind)[name]) for name in columns(kind)] for kind in (Client, Token, Use, Event)

@@ -202,18 +202,21 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, (list, Scopes)):
-        return Text(" ".join(value) or "none")
+        return Text(printable(" ".join(map(str, value))) or "none")
     if isinstance(value, Mapping):
         return Text("; ".join(_changed(key, *change) for key, change in value.items()))
     return Text(printable(str(value)))
 
 
 def _changed(key: str, old: Any, new: Any) -> str:
-    before, after = (
-        conditions_text(Conditions.load(v)) if key == "conditions" and v is not None else v for v in (old, new)
-    )
-    name, after = key.replace("_", " "), _cell(after).plain
-    return f"{name} {after}" if old is None else f"{name} {_cell(before).plain} → {after}"
+    name, after = key.replace("_", " "), _cell(_in_words(key, new)).plain
+    return f"{name} {after}" if old is None else f"{name} {_cell(_in_words(key, old)).plain} → {after}"
+
+
+def _in_words(key: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return conditions_text(Conditions.load(value)) if key == "conditions" else json.dumps(value)
 
 
 def _print(table: Any) -> None:

@@ -9,6 +9,7 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..databases import complaint
+from ..rows import first
 from .models import Revision
 
 #: What makes the tables.
@@ -33,11 +34,17 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def schema_version(connection: BaseDatabaseWrapper) -> int:
-    """The version of the schema in the database; 0 where there are no tables yet."""
+    """The version of the schema in the database; 0 where there are no tables yet, or all of them are empty.
+
+    Raises SchemaError for one that is no number.
+    """
     with connection.cursor() as cursor:
         if Revision._meta.db_table not in connection.introspection.table_names(cursor):
             return 0
-    return Revision.objects.using(connection.alias).values_list("schema_version", flat=True).first() or 0
+    rows = [*Revision.objects.using(connection.alias).values_list("schema_version")]
+    # Where a flush has taken the row, "migrate" puts it back.
+    version: int = first(rows)[0] if rows else 0
+    return version
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 from .. import schema
 from ..databases import ADVISORY_LOCK, check_version
+from ..rows import first
 from .engine import SET_UP
 from .tables import VERSION_TABLE, revision_table
 
@@ -38,10 +39,14 @@ def apply_step(connection: Connection, step: int) -> None:
 
 
 def schema_version(connection: Connection) -> int:
-    """The version of the schema in the database; 0 where there are no tables yet."""
+    """The version of the schema in the database; 0 where there are no tables yet.
+
+    Raises SchemaError where the row that tells it is missing or damaged.
+    """
     if not inspect(connection).has_table(revision_table.name):
         return 0
-    return connection.execute(select(revision_table.c.schema_version)).scalar() or 0
+    version: int = first(connection.execute(select(revision_table.c.schema_version)).all())[0]
+    return version
 
 
 def _run_migrations(connection: Connection) -> None:
