@@ -1108,7 +1108,7 @@ class TestTrouble:
             ):
                 answer = browser.post(url, posted)
                 assert answer.status_code == 200
-                assert "nothing was changed, try again" in plain(answer)
+                assert "this was not done, try again" in plain(answer)
         finally:
             other.close()
         assert browser.post(f"{TOKENS}add/", data).status_code == 200

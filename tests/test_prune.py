@@ -11,7 +11,8 @@ import pytest
 
 from tokenguard import InvalidToken, InvalidValue, SigningKeys, TokenFormat
 from tokenguard.clock import DAY
-from tokenguard.prune import BATCH, Pruned, prune
+from tokenguard.errors import StoreBusy
+from tokenguard.prune import BATCH, Pruned, PruningStopped, prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse
 from tokenguard.usage import end_if_idle
@@ -82,12 +83,16 @@ def test_counts_and_events_go_by_age_and_the_newest_event_stays(world: World) ->
     used(world, token_id)
     world.clock.move(AGE + DAY_SECONDS)
     used(world, token_id)
-    assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=1, events=1)
+    assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=1, events=2)
     assert list(world.store.use_by_day(token_id)) == [world.clock() // DAY]
-    newest, pruned = world.store.events(10)
-    assert newest.kind == "token.issued"
-    assert (pruned.number, pruned.kind, pruned.actor) == (newest.number + 1, "store.pruned", "tests")
-    assert pruned.data == {"days": [None, 1], "events": [None, 1]}
+    days, events = world.store.events(10)
+    assert (days.number, days.kind, days.actor, days.data) == (3, "store.pruned", "tests", {"days": [None, 1]})
+    assert (events.number, events.kind, events.data) == (4, "store.pruned", {"events": [None, 2]})
+    world.clock.move(2 * AGE)
+    assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=1, events=2)
+    world.clock.move(2 * AGE)
+    assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=0, events=1)
+    assert [event.number for event in world.store.events(10)] == [6, 7]
 
 
 def test_nothing_to_remove_leaves_no_event(world: World) -> None:
@@ -111,7 +116,8 @@ def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
     steps.clear()
     assert prune(world.store, AGE, actor="tests", progress=steps.append).events == 2 * BATCH + 3
     assert steps == [BATCH, BATCH, 3]
-    assert [event.kind for event in world.store.events(10)] == ["token.issued", "store.pruned", "store.pruned"]
+    kinds = [event.kind for event in world.store.events(10)]
+    assert kinds == ["token.issued", *["store.pruned"] * 5]  # one in each transaction
 
 
 def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:
@@ -124,6 +130,27 @@ def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:
     with pytest.raises(KeyboardInterrupt):
         prune(world.store, AGE, actor="tests", progress=interrupt)
     assert world.store.events(1)[0].data == {"tokens": [None, 1]}
+
+
+def test_where_the_store_fails_on_the_way_what_is_gone_is_told_and_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer may hold the lock from then on: nothing more can be recorded either."""
+    world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
+    world.clock.move(AGE + 1)
+
+    def busy() -> None:
+        raise StoreBusy("another writer held the database for too long")
+
+    def hold(rows: int) -> None:
+        monkeypatch.setattr(world.store, "transaction", busy)
+
+    with pytest.raises(PruningStopped, match=r"removed so far: 1 token, 0 counts .*; then it stopped: another wr") as e:
+        prune(world.store, AGE, actor="tests", progress=hold)
+    assert e.value.removed == Pruned(tokens=1)
+    assert world.store.events(1)[0].data == {"tokens": [None, 1]}
+    with pytest.raises(StoreBusy):
+        prune(world.store, AGE, actor="tests")
 
 
 def test_a_guard_that_remembers_tokens_goes_on(world: World) -> None:
@@ -175,10 +202,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
     done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "Removed: 1 token, 1 count of a day's requests, 3 events.\n"
+    assert done.stderr == "Removed: 1 token, 1 count of a day's requests, 4 events.\n"
     store = SQLAlchemyStore(url)
     assert len(store.records()) == 1
-    assert [event.number for event in store.events(10)] == [4, 5]
+    assert [event.number for event in store.events(10)] == [5, 6, 7]
     store.close()
 
 
@@ -192,4 +219,4 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
         shown = b"".join(iter(lambda: read(seen), b""))
     os.close(seen)
     assert b"Removing" in shown
-    assert shown.endswith(b"Removed: 1 token, 1 count of a day's requests, 3 events.\r\n")
+    assert shown.endswith(b"Removed: 1 token, 1 count of a day's requests, 4 events.\r\n")

@@ -840,7 +840,7 @@ def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) ->
 
     listening.listen(store._writing, "connect", no_room)
     for _ in range(2):
-        with pytest.raises(StoreUnavailable, match=r"there is no room left for the database .*nothing was changed"):
+        with pytest.raises(StoreUnavailable, match=r"there is no room left for the database .*this was not done"):
             write()
         assert store.feed(0) == before
         assert store.find(issued.token.id) is not None

@@ -474,7 +474,7 @@ def test_also_where_one_holds_what_the_other_needs(
     for issued in many * 2:
         world.use(issued)
     pauses: list[float] = []
-    store.fault = StoreBusy("another writer held the database for too long: nothing was changed, try again")
+    store.fault = StoreBusy("another writer held the database for too long: this was not done, try again")
 
     def wait(seconds: float) -> None:
         pauses.append(seconds)
@@ -495,7 +495,7 @@ def test_a_process_that_ends_waits_once_where_waiting_takes_long(
     world.use(issued)
     clock = StoppedClock()
     monkeypatch.setattr(usage_module.time, "monotonic", lambda: clock() / SECOND)
-    store.fault = StoreBusy("another writer held the database for too long: nothing was changed, try again")
+    store.fault = StoreBusy("another writer held the database for too long: this was not done, try again")
     store.meanwhile = lambda: clock.move(5)
     world.usage.write_rest()
     assert len(store.writes) == 1 + 1

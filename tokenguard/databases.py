@@ -49,17 +49,17 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
     if any(sign in symptoms for sign in _MISSING):
         return SchemaError(f"the tokenguard tables are missing or outdated ({said}): run {set_up}")
     if any(sign in symptoms for sign in _LOCKED):
-        return StoreBusy("another writer held the database for too long: nothing was changed, try again")
+        return StoreBusy("another writer held the database for too long: this was not done, try again")
     if TOO_SLOW in symptoms:
         return StoreUnavailable(f"the database did not answer in time ({said})")
     if any(sign in symptoms for sign in _CONFLICT):
-        return StoreBusy(f"another writer came first ({said}): nothing was changed, try again")
+        return StoreBusy(f"another writer came first ({said}): this was not done, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
         # SQLite needs files beside its own, even to read.
         place = "the database, or the directory that it is in," if _SQLITE_READ_ONLY in said else "the database"
-        return StoreUnavailable(f"{place} cannot be written ({said}): nothing was changed")
+        return StoreUnavailable(f"{place} cannot be written ({said}): this was not done")
     if any(sign in symptoms for sign in _FULL):
-        return StoreUnavailable(f"there is no room left for the database ({said}): nothing was changed")
+        return StoreUnavailable(f"there is no room left for the database ({said}): this was not done")
     return StoreUnavailable(f"the database cannot be used: {said}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from .clock import DAY, SECOND, check_duration
-from .errors import InvalidValue
+from .errors import InvalidValue, StoreError
 from .events import MAX_ACTOR_LENGTH, Change, EventKind
 from .store import Store, Transaction
 from .tokens import check_label
@@ -25,6 +25,18 @@ class Pruned(NamedTuple):
     days: int = 0
     events: int = 0
 
+    def __str__(self) -> str:
+        tokens, days = _counted(self.tokens, "token"), _counted(self.days, "count")
+        return f"{tokens}, {days} of a day's requests, {_counted(self.events, 'event')}"
+
+
+class PruningStopped(StoreError):
+    """The store failed when a part was ``removed`` already, for good and with its events."""
+
+    def __init__(self, removed: Pruned, error: StoreError) -> None:
+        super().__init__(f"removed so far: {removed}; then it stopped: {error}")
+        self.removed = removed
+
 
 def prune(
     store: Store,
@@ -37,8 +49,9 @@ def prune(
     """Remove tokens that ended for good more than ``older_than`` seconds ago, and counts and events of that age.
 
     By the store's own clock, in short transactions; after each, ``progress`` is called with the number of rows that it
-    removed, and ``pause`` lets other writers have their turn. The newest event stays, and one more records what was
-    removed, if anything was. Raises InvalidValue for an age below a day.
+    removed, and ``pause`` lets other writers have their turn. The newest event stays, and each transaction adds one
+    that records what it removed. Raises InvalidValue for an age below a day, and PruningStopped if the store fails on
+    the way.
     """
     check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH)
     if check_duration(older_than) < MIN_AGE:
@@ -47,40 +60,47 @@ def prune(
         before = tx.now() - older_than * SECOND
     removed = Pruned()
     try:
-        for step in _steps(store, before):
+        for step in _steps(store, before, actor):
             removed = Pruned(*map(sum, zip(removed, step, strict=True)))
             progress(sum(step))
             pause()
-    finally:  # what is gone is recorded, even if the rest could not be done
+    except StoreError as error:
         if any(removed):
-            _record(store, removed, actor)
+            raise PruningStopped(removed, error) from error
+        raise
     return removed
 
 
-def _steps(store: Store, before: int) -> Iterator[Pruned]:
+def _steps(store: Store, before: int, actor: str) -> Iterator[Pruned]:
     # Read outside of any transaction: a token that has ended for good never comes back.
     ended = [record.token.id for record in store.records() if record.ended_at(before) is not None]
     for start in range(0, len(ended), BATCH):
         batch = ended[start : start + BATCH]
+        step = Pruned(tokens=len(batch))
         with store.transaction() as tx:
             tx.delete_tokens(batch)
-        yield Pruned(tokens=len(batch))
-    for count in _batches(store, lambda tx: tx.delete_days(before // DAY, BATCH)):
-        yield Pruned(days=count)
-    for count in _batches(store, lambda tx: tx.delete_events(before, BATCH)):
-        yield Pruned(events=count)
+            _record(tx, step, actor)
+        yield step
+    yield from _batches(store, lambda tx: Pruned(days=tx.delete_days(before // DAY, BATCH)), actor)
+    yield from _batches(store, lambda tx: Pruned(events=tx.delete_events(before, BATCH)), actor)
 
 
-def _batches(store: Store, remove: Callable[[Transaction], int]) -> Iterator[int]:
+def _batches(store: Store, remove: Callable[[Transaction], Pruned], actor: str) -> Iterator[Pruned]:
     count = BATCH
     while count == BATCH:
         with store.transaction() as tx:
-            count = remove(tx)
+            step = remove(tx)
+            if count := sum(step):
+                _record(tx, step, actor)
         if count:
-            yield count
+            yield step
 
 
-def _record(store: Store, removed: Pruned, actor: str) -> None:
+def _record(tx: Transaction, removed: Pruned, actor: str) -> None:
+    # With what it records: it may be interrupted after any step, and another writer may keep it from the next one.
     data = {key: [None, count] for key, count in removed._asdict().items() if count}
-    with store.transaction() as tx:
-        tx.note(Change(EventKind.PRUNED, tx.now(), actor, data))
+    tx.note(Change(EventKind.PRUNED, tx.now(), actor, data))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

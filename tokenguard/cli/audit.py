@@ -89,8 +89,7 @@ def prune(backend: Backend, age: str) -> None:
     seconds = parse_duration(age)
     with progress_bar("Removing") as progress:
         removed = remove(backend.store, seconds, actor=actor(), progress=progress, pause=lambda: time.sleep(PAUSE))
-    tokens, counts = _counted(removed.tokens, "token"), _counted(removed.days, "count")
-    say(f"Removed: {tokens}, {counts} of a day's requests, {_counted(removed.events, 'event')}.")
+    say(f"Removed: {removed}.")
 
 
 @group.command()
@@ -114,10 +113,6 @@ def doctor(backend: Backend, as_json: bool) -> None:
         raise Failure(f"{urgent} of {len(findings)} findings {'needs' if urgent == 1 else 'need'} a hand")
     if not as_json:
         say("All is well; what is listed needs no hand." if rows else "All is well.")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _kind(text: str | None) -> EventKind | None:
