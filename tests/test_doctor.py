@@ -19,7 +19,7 @@ from tokenguard.config import Options
 from tokenguard.doctor import Finding, Level, examine, unused_scopes
 from tokenguard.errors import StoreBusy
 from tokenguard.sqlalchemy import SQLAlchemyStore
-from tokenguard.store import NewUse
+from tokenguard.store import NewUse, Store
 from tokenguard.usage import end_if_idle
 
 from .conftest import KEY, OTHER_KEY, World
@@ -269,6 +269,39 @@ def test_where_nothing_can_be_changed_all_else_is_looked_at() -> None:
     assert "clocks" in findings(world, clock=lambda: world.clock() + 6 * SECOND)
     store.error = StoreBusy("another writer held the database for too long")
     assert "not_writable" not in findings(world)
+
+
+def test_a_database_that_lets_nobody_write_is_found_by_writing(doctor: Callable[..., Result], tmp_path: Path) -> None:
+    """SQLite lets a transaction begin where a file was opened to be read only."""
+    doctor("init")
+    store = SQLAlchemyStore(f"sqlite:///file:{tmp_path / 'tokens.db'}?mode=ro&uri=true")
+    options = Options.read({"SIGNING_KEY": KEY, "SCOPES": '{"users:read": "Read users"}'})
+    done = CliRunner().invoke(command_tree(lambda: (options, store)), ["doctor", "--json"])
+    store.close()
+    (finding,) = json.loads(done.stdout)
+    assert (finding["code"], finding["level"], done.exit_code) == ("not_writable", "warning", 0)
+
+
+def test_to_look_whether_it_can_be_written_leaves_nothing_behind(any_store: Store) -> None:
+    world = World(any_store)
+    world.client()
+    before = any_store.events(10)
+    examine(any_store, tokens=world.tokens, catalog=world.catalog, policy=Policy())
+    assert (any_store.events(10), any_store.feed(0).revision) == (before, 1)
+
+
+@pytest.mark.parametrize("table", ["client", "token", "event", "use", "use_day", "revision"])
+def test_a_table_that_is_missing(doctor: Callable[..., Result], tmp_path: Path, table: str) -> None:
+    doctor("init")
+    with sqlite3.connect(tmp_path / "tokens.db") as connection:
+        connection.execute(f"DROP TABLE tokenguard_{table}")
+    connection.close()
+    done = doctor("doctor", "--json")
+    (finding,) = json.loads(done.stdout)
+    assert (finding["level"], finding["code"], done.exit_code) == ("error", "schema", 1)
+    if table != "revision":  # without which it looks as if there were none
+        done = doctor("init")
+        assert f"the table tokenguard_{table} is missing: restore the database from a backup" in done.stderr
 
 
 def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .clock import DAY, SECOND, Clock, now
 from .errors import SchemaError, StoreBusy, StoreError
+from .events import Change, EventKind
 from .policy import Policy
 from .records import Record, State
 from .scopes import ScopeCatalog, Scopes, covers
@@ -20,6 +21,10 @@ CLOCK_TOLERANCE = 5 * SECOND
 TRIAL = 30 * DAY
 #: How many ids a message names.
 SHOWN = 3
+
+
+class _Undone(Exception):
+    """Takes back what was written to see whether it can be."""
 
 
 class Level(StrEnum):
@@ -61,6 +66,7 @@ def examine(
         store.check()
         at, here = store.now(), clock()
         records = store.records()
+        store.events(1), store.use_by_day("")  # the tables in which it did not look for those
     except StoreError as error:
         return [_not_ready(error)]
     active = [record for record in records if record.state(at) == State.ACTIVE]
@@ -98,10 +104,12 @@ def _not_ready(error: StoreError) -> Finding:
 
 def _changes(store: Store) -> Iterator[Finding]:
     try:
-        with store.transaction():
-            pass
-    except StoreBusy:
-        return  # somebody is just issuing or revoking
+        with store.transaction() as tx:
+            # Some let a transaction begin where nothing can be written.
+            tx.note(Change(EventKind.POLICY_REFUSED, tx.now(), "doctor"))
+            raise _Undone
+    except (_Undone, StoreBusy):  # or somebody is just issuing or revoking
+        return
     except StoreError as error:
         message = f"nothing can be issued or revoked from here: {error}"
         advice = "let this user write, unless it is meant to check tokens and no more"

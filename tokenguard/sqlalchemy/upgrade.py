@@ -8,9 +8,10 @@ from sqlalchemy import Connection, inspect, select, text
 
 from .. import schema
 from ..databases import ADVISORY_LOCK, check_version
+from ..errors import SchemaError
 from ..rows import first
 from .engine import SET_UP
-from .tables import VERSION_TABLE, revision_table
+from .tables import VERSION_TABLE, metadata, revision_table
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -28,6 +29,8 @@ def upgrade(connection: Connection) -> tuple[int, int]:
     _run_migrations(connection)
     after = schema_version(connection)
     check_version(after, SET_UP)
+    if missing := [name for name in metadata.tables if not inspect(connection).has_table(name)]:
+        raise SchemaError(f"the table {missing[0]} is missing: restore the database from a backup")
     return before, after
 
 
