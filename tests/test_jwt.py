@@ -785,7 +785,7 @@ def test_the_limits_of_a_client_hold_for_its_tokens(service: Service) -> None:
 
 
 def post_to_revocation(service: Service, text: str) -> int:
-    app = revocation_app(service.issuer, service.tokens, [service.source])
+    app = revocation_app(service.issuer, service.guard)
     form = {"data": f"token={text}", "content_type": "application/x-www-form-urlencoded"}
     return WsgiClient(app).post("/", **form).status_code
 

@@ -293,7 +293,7 @@ def test_a_token_without_a_jti_is_revoked_by_the_id_that_is_made_of_its_text(ser
 
 
 def test_whoever_holds_a_token_revokes_it_for_good_however_its_issuer_moves_its_end(service: Service) -> None:
-    client = WsgiClient(revocation_app(service.issuer, service.tokens, [service.source]))
+    client = WsgiClient(revocation_app(service.issuer, service.guard))
     for _ in range(2):
         assert client.post("/", data={"token": TEXT}).status_code == 200
     assert len(service.store.records()) == len(service.store.events(9, EventFilter(kind="token.revoked"))) == 1

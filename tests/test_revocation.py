@@ -58,7 +58,7 @@ def world() -> World:
 
 
 def post(world: World, form: str) -> int:
-    answer = WsgiClient(revocation_app(world.issuer, world.tokens)).post(
+    answer = WsgiClient(revocation_app(world.issuer, world.guard)).post(
         "/", data=form, content_type="application/x-www-form-urlencoded"
     )
     assert "no-store" in answer.headers["Cache-Control"]
@@ -75,7 +75,8 @@ def test_what_begins_as_our_own_tokens_is_shown_to_no_other_issuer(world: World)
             return False
 
     text = world.issue().text.reveal()
-    app = revocation_app(world.issuer, world.tokens, [Curious()])  # type: ignore[list-item]
+    world.guard.sources = (Curious(),)  # type: ignore[assignment]
+    app = revocation_app(world.issuer, world.guard)
     for posted in (text[:-1], f"{text[:-1]}-", "tg_x", "another"):
         form = "application/x-www-form-urlencoded"
         assert WsgiClient(app).post("/", data=f"token={posted}", content_type=form).status_code == 200
@@ -156,7 +157,7 @@ def test_a_store_that_is_down_is_503(world: World, caplog: pytest.LogCaptureFixt
 def test_a_client_that_goes_away_has_named_no_token(world: World) -> None:
     environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
     environ |= {"wsgi.input": io.BytesIO(b"token="), "CONTENT_LENGTH": "100"}
-    assert respond(FormRequest(environ), world.issuer, world.tokens).status == 400
+    assert respond(FormRequest(environ), world.issuer, world.guard).status == 400
 
 
 @pytest.mark.parametrize("padding", [MAX_BODY, 50 * MAX_BODY])
@@ -166,7 +167,7 @@ def test_what_is_too_long_is_not_read_to_its_end(world: World, padding: int) -> 
     environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
     environ |= {"wsgi.input": body, "wsgi.input_terminated": True}
     environ.pop("CONTENT_LENGTH", None)
-    assert respond(FormRequest(environ), world.issuer, world.tokens).status == 413
+    assert respond(FormRequest(environ), world.issuer, world.guard).status == 413
     assert body.tell() <= MAX_BODY + 1
     assert works(world, issued)
 

@@ -8,20 +8,20 @@ on. Frameworks route a URL here and translate.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
 from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
 from .foreign import outlasts, revoke_token
+from .guard import Guard
 from .http import Answer
 from .issuer import Issuer
 from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
 from .records import State
 from .secret import Secret
 from .sources import Source, source_of
-from .tokens import TokenFormat
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,19 +31,19 @@ log = logging.getLogger("tokenguard")
 REASON = "revoked by whoever holds it"
 
 
-def respond(request: Request, issuer: Issuer, tokens: TokenFormat, sources: Sequence[Source] = ()) -> Answer:
+def respond(request: Request, issuer: Issuer, guard: Guard) -> Answer:
     """The answer to a POST whose form has the text of a token as ``token``; that token is revoked with it.
 
     200 and nothing more, also for what is no token or has ended (RFC 7009 section 2.2); 400 and 413 for a request that
     names none (RFC 6749 section 5.2), 405 for other methods, and 503 when the store cannot do it. A
-    ``token_type_hint`` changes nothing, and neither does the query. Of another issuer's token, that one of ``sources``
-    takes, the service notes that it is revoked. What neither has signed never reaches the store.
+    ``token_type_hint`` changes nothing, and neither does the query. Of another issuer's token, that one of the
+    guard's sources takes, the service notes that it is revoked. What neither has signed never reaches the store.
     """
     credential = posted_token(request, what="A token is revoked")
     if isinstance(credential, Answer):
         return credential
     try:
-        _revoke(credential, issuer, tokens, sources)
+        _revoke(credential, issuer, guard)
     except (StoreError, TemporarilyUnavailable) as error:
         if isinstance(error, StoreError):  # of an issuer that cannot be asked the log tells already
             log.error("the token store failed: %s", error)
@@ -51,21 +51,21 @@ def respond(request: Request, issuer: Issuer, tokens: TokenFormat, sources: Sequ
     return Answer(200, [NO_STORE, ("Content-Length", "0")], b"")
 
 
-def revocation_app(issuer: Issuer, tokens: TokenFormat, sources: Sequence[Source] = ()) -> WSGIApplication:
-    """The endpoint as a WSGI application, to be mounted where no framework is. ``sources`` are those of the guard."""
+def revocation_app(issuer: Issuer, guard: Guard) -> WSGIApplication:
+    """The endpoint as a WSGI application, to be mounted where no framework is."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = respond(FormRequest(environ), issuer, tokens, sources)
+        status, headers, body = respond(FormRequest(environ), issuer, guard)
         return Response(body, status, headers)(environ, start_response)
 
     return app
 
 
-def _revoke(credential: Secret, issuer: Issuer, tokens: TokenFormat, sources: Sequence[Source]) -> None:
+def _revoke(credential: Secret, issuer: Issuer, guard: Guard) -> None:
     try:
-        read = tokens.read(credential)
+        read = guard.tokens.read(credential)
     except InvalidToken:
-        _revoke_foreign(credential, issuer, source_of(credential.reveal(), sources, tokens.beginning))
+        _revoke_foreign(credential, issuer, source_of(credential.reveal(), guard.sources, guard.tokens.beginning))
         return
     record = issuer.store.find(read.id)
     # A revoked one is not looked at twice: whoever holds it must not be able to keep the store's writers waiting.

@@ -65,7 +65,7 @@ def create_app() -> Any:
         "/manage": TokenGuardMiddleware(view, guard, "users:read", "users:manage", scheme=scheme),
         "/either": TokenGuardMiddleware(view, guard, any_of=("users:manage", "groups:read"), scheme=scheme),
         "/cached": TokenGuardMiddleware(cached, guard, scheme=scheme),
-        "/revoke": revocation_app(Issuer(store, tokens), tokens),
+        "/revoke": revocation_app(Issuer(store, tokens), guard),
         "/introspect": introspection_app(guard, "users:manage", issuer=ISSUER, scheme=scheme),
     }
     routes[METADATA_PATH] = routes["/any"]

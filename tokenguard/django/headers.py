@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase, ResponseHeaders
 
+from ..http import Answer
 from ..request import RequestGuard
 
 if TYPE_CHECKING:
@@ -36,6 +38,17 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
         return
     cache_control, vary = header(response, "Cache-Control"), header(response, "Vary") or ""
     set_headers(response, requests.finish(environ, cache_control, vary))
+
+
+def to_response(answer: Answer) -> HttpResponse:
+    """The answer of an endpoint of ours, as Django's."""
+    status, headers, body = answer
+    response = HttpResponse(body, status=status)
+    del response.headers["Content-Type"]  # the answer names its own, where there is something in it
+    set_headers(response, headers)
+    # Django would log the path, and somebody may have put a token's text there.
+    response._has_been_logged = status < 500  # type: ignore[attr-defined]
+    return response
 
 
 def header(response: HttpResponseBase, name: str) -> str | None:

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.debug import sensitive_post_parameters
 
 from ..introspection import Introspection, check_scope
-from .headers import set_headers
+from .headers import to_response
 from .middleware import guard_of
 from .posted import form_request, outside_transactions
 from .views import require_scopes
@@ -26,12 +26,7 @@ def introspection_view(scope: str, *, issuer: str | None = None) -> Callable[...
 
     @sensitive_post_parameters("token")
     def introspect_token(request: HttpRequest) -> HttpResponse:
-        status, headers, body = endpoint.respond(form_request(request), guard_of(request).guard)
-        response = HttpResponse(body, status=status)
-        set_headers(response, headers)
-        # Django would log the path, and somebody may have put a token's text there.
-        response._has_been_logged = status < 500  # type: ignore[attr-defined]
-        return response
+        return to_response(endpoint.respond(form_request(request), guard_of(request).guard))
 
     # So that a store that fails is answered with 503, and nobody waits for a lock.
     return outside_transactions(require_scopes(check_scope(scope))(introspect_token))

@@ -12,12 +12,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.module_loading import import_string
 
 from ..errors import ConfigurationError
-from ..http import Answer
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, WrongMethod
 from ..scopes import ANY_TOKEN, Requirement
 from .conf import SettingError, load, service
-from .headers import set_headers
+from .headers import to_response
 from .middleware import TokenGuardMiddleware, guard_of
 from .posted import outside_transactions, read_body
 from .views import TokenRequiredMixin, get_identity
@@ -80,7 +79,7 @@ class _ManagementView(TokenRequiredMixin):
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         allowed = [name.upper() for name in self.http_method_names if hasattr(self, name)]
-        return _response(guard_of(request).scheme.report(WrongMethod(allowed)))
+        return to_response(guard_of(request).scheme.report(WrongMethod(allowed)))
 
     def call(self, request: HttpRequest, token_id: str = "") -> HttpResponse:
         identity = get_identity(request)
@@ -88,7 +87,7 @@ class _ManagementView(TokenRequiredMixin):
         url = request.build_absolute_uri(reverse(f"{_namespace(request)}:list_tokens"))
         call = Call(identity, url, request.GET, lambda length: _read(request, length), request.META, token_id)
         management = Management(service().issuer, guard_of(request).scheme, self.rights)
-        return _response(management.answer(self.routes[_handler(request.method or "")], call))
+        return to_response(management.answer(self.routes[_handler(request.method or "")], call))
 
 
 def _view(routes: Sequence[Route], rights: Rights) -> Any:
@@ -114,11 +113,3 @@ def _read(request: HttpRequest, length: int) -> bytes:
         return read_body(request, length)
     except UnreadablePostError:
         raise NotWellFormed from None
-
-
-def _response(answer: Answer) -> HttpResponse:
-    response = HttpResponse(answer.body, status=answer.status)
-    set_headers(response, answer.headers)
-    # Django would log the path, and somebody may have put a token's text there.
-    response._has_been_logged = answer.status < 500  # type: ignore[attr-defined]
-    return response

@@ -13,18 +13,14 @@ from django.urls import Resolver404, resolve
 from ..errors import ConfigurationError
 from ..resource import ProtectedResource
 from .conf import configured_options, service
-from .headers import set_headers
+from .headers import to_response
 
 
 def metadata(request: HttpRequest) -> HttpResponse:
     """The document, for anybody. Raises Http404 for another path than that of ``TOKENGUARD["RESOURCE"]``."""
     if (answer := service().requests.scheme.metadata(request.META)) is None:
         raise Http404
-    status, headers, body = answer
-    response = HttpResponse(body, status=status)
-    del response.headers["Content-Type"]
-    set_headers(response, headers)
-    return response
+    return to_response(answer)
 
 
 # It changes nothing, and is for callers that have no token yet.

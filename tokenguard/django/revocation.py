@@ -8,6 +8,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from ..revocation import respond
 from .conf import service
+from .headers import to_response
 from .posted import form_request, outside_transactions
 
 
@@ -21,9 +22,7 @@ def revoke_token(request: HttpRequest) -> HttpResponse:
     See :func:`tokenguard.revocation.respond`. No other credential is asked for.
     """
     found = service()
-    guard = found.requests.guard
-    answer = respond(form_request(request), found.issuer, guard.tokens, guard.sources)
-    return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+    return to_response(respond(form_request(request), found.issuer, found.requests.guard))
 
 
 revoke_token.login_required = False  # type: ignore[attr-defined]

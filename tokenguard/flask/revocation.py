@@ -6,6 +6,7 @@ from flask import Blueprint, Response, request
 
 from ..posted import MAX_BODY
 from ..revocation import respond
+from ..wsgi import to_headers
 from .views import service
 
 #: Those that are routed at all, so that the answer to each is the endpoint's own.
@@ -26,6 +27,5 @@ def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revoc
 def _revoke() -> Response:
     found = service()
     request.max_content_length = MAX_BODY
-    guard = found.requests.guard
-    status, headers, body = respond(request, found.issuer, guard.tokens, guard.sources)
-    return Response(body, status, headers)
+    status, headers, body = respond(request, found.issuer, found.requests.guard)
+    return Response(body, status, to_headers(headers))
