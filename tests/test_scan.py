@@ -277,6 +277,30 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
     )
 
 
+def test_what_cannot_be_revoked_is_named_all_the_same(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, text), (second, other) = one.issue(), one.issue()
+    path = one.write("b.log", f"{text}\n{other}\n{text}")
+    begin, times = one.issuer.store.transaction, iter(range(9))
+
+    def fails_once() -> Any:
+        if next(times) == 0:
+            raise StoreUnavailable("the database cannot be written")
+        return begin()
+
+    monkeypatch.setattr(one.issuer.store, "transaction", fails_once)
+    done = one.scan("--revoke", path)
+    assert done.stdout == (
+        f"{path}:1: token {first} of client billing: active\n"
+        f"{path}:2: token {second} of client billing: active, revoked now\n"
+        f"{path}:3: token {first} of client billing: active\n"
+    )
+    assert done.stderr == (
+        f"Cannot revoke token {first}: the database cannot be written\n"
+        "Error: live tokens found: 2, 1 of them could not be revoked\n"
+    )
+    assert (done.returncode, one.state(first), one.state(second)) == (1, State.ACTIVE, State.REVOKED)
+
+
 def test_directories_are_read_to_the_bottom_but_for_gits_own(one: Service) -> None:
     token_id, text = one.issue()
     for name in ("z/y/x/.env", ".hidden", "a.bin", ".git/config", "z/.git/config", ".github/ci.yml"):

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from ..clock import now
-from ..errors import redact
+from ..errors import StoreError, UnknownToken, redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
 from ..records import Record, State
@@ -97,14 +97,19 @@ class _Scan:
         live = [known for known in self._known.values() if known["state"] in LIVE]
         problems = []
         if live:
-            ended = "now revoked" if self._revoke else "end them with --revoke"
-            problems.append(f"live tokens found: {len(live)}, {ended}")
+            problems.append(f"live tokens found: {len(live)}, {self._what_became_of(live)}")
         if self._unread:
             problems.append(f"could not be read: {self._unread}")
         if problems:
             raise Failure("; ".join(problems))
         prefix = self._tokens.prefix
         say(f"No live token with the prefix {prefix} found; {len(self._known)} that had ended or are unknown.")
+
+    def _what_became_of(self, live: list[dict[str, Any]]) -> str:
+        if not self._revoke:
+            return "end them with --revoke"
+        left = [known for known in live if not known["revoked"]]
+        return f"{len(left)} of them could not be revoked" if left else "now revoked"
 
     def _judge(self, found: Found, place: str) -> dict[str, Any] | None:
         """What is said of a token, where it is one; revokes it if that is asked for."""
@@ -118,11 +123,19 @@ class _Scan:
                 return None
             known = self._known[read] = _fields(found, record)
             if self._revoke and known["state"] in LIVE:
-                # No name of a file may keep a token alive, because it is too long or looks like one.
-                reason = f"leaked: found in {redact(place)[-PLACE:]}"
-                self._backend.issuer.revoke(read.id, actor=actor(), reason=reason)
-                known["revoked"] = True
+                known["revoked"] = self._end(read.id, place)
         return known
+
+    def _end(self, token_id: str, place: str) -> bool:
+        """Whether it could be revoked; if not, others may be, and all are to be named."""
+        # No name of a file may keep a token alive, because it is too long or looks like one.
+        reason = f"leaked: found in {redact(place)[-PLACE:]}"
+        try:
+            self._backend.issuer.revoke(token_id, actor=actor(), reason=reason)
+        except (StoreError, UnknownToken) as error:
+            say(f"Cannot revoke token {token_id}: {error}")
+            return False
+        return True
 
     def _complain(self, error: OSError) -> None:
         self._unread += 1
