@@ -261,7 +261,21 @@ class TestGuarding:
             assert api.send("HEAD", url, api.issue("groups.read")).status == 403
 
     def test_methods_that_there_are_not(self, api: Api) -> None:
-        assert api.send("PATCH", TOKENS, api.issue()).status == 405
+        caller = api.issue()
+        for below, allowed, wrong in (
+            ("", "GET, HEAD, OPTIONS, POST", ("PATCH", "PUT", "DELETE", "TRACE")),
+            ("/current", "DELETE, OPTIONS", ("GET", "PUT", "POST")),
+            (f"/{caller.token.id}", "DELETE, GET, HEAD, OPTIONS, PUT", ("PATCH", "POST")),
+            (f"/{caller.token.id}/rotate", "OPTIONS, POST", ("GET", "DELETE", "PATCH")),
+        ):
+            for method in wrong:
+                refused = api.send(method, f"{TOKENS}{below}", caller)
+                fails_with(refused, 405, "E0000022")
+                assert refused.headers["Allow"] == allowed
+                assert api.send(method, f"{TOKENS}{below}", None).status == 401
+            told = api.send("OPTIONS", f"{TOKENS}{below}", caller)
+            assert (told.status, sorted(told.headers["Allow"].split(", "))) == (200, allowed.split(", "))
+        assert api.send("HEAD", f"{TOKENS}/current", caller).status == 405
 
 
 class TestOwnAndOthers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
@@ -9,9 +11,12 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
-from ..okta import NotWellFormed, TooLarge
+from ..okta import NotWellFormed, TooLarge, WrongMethod
 from ..wsgi import to_headers
 from .views import current_identity, guard_needed, require_scopes, require_token, service
+
+#: Those that are routed at all, so that the answer to each is the management's own.
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS"}
 
 
 def management_blueprint(
@@ -30,14 +35,39 @@ def management_blueprint(
     """
     rights = Rights(read_scope, manage_scope, all_clients_scope)
     blueprint = Blueprint(name, __name__, url_prefix=prefix)
-    for route in ROUTES:
-        blueprint.add_url_rule(route.path, route.name, _view(route, rights), methods=[route.method])
+    for path, found in groupby(ROUTES, key=lambda route: route.path):
+        routes = list(found)
+        for route in routes:
+            _add(blueprint, path, route.name, _view(route, rights), [route.method])
+        methods = {route.method for route in routes}
+        _add(blueprint, path, f"not_{routes[0].name}", _other_methods(methods), METHODS - methods)
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:
         rights.check(guard_needed(state.app, "the management of tokens").options.catalog)
 
     return blueprint
+
+
+def _add(blueprint: Blueprint, path: str, name: str, view: Any, methods: Iterable[str]) -> None:
+    blueprint.add_url_rule(path, name, view, methods=methods, provide_automatic_options=False)
+
+
+def _other_methods(methods: set[str]) -> Any:
+    """What answers where only these are: routed, as the application's own answer would be in another form."""
+    allowed = {*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}
+
+    @require_token
+    def refuse(token_id: str = "") -> Response:
+        status, headers, body = service().requests.scheme.report(WrongMethod(allowed))
+        return Response(body, status, to_headers(headers))
+
+    def view(token_id: str = "") -> Response:
+        if request.method == "OPTIONS":  # as Flask answers it, but for this view's own methods
+            return Response(headers={"Allow": ", ".join(sorted(allowed))})
+        return refuse()
+
+    return view
 
 
 def _view(route: Route, rights: Rights) -> Any:
