@@ -273,6 +273,13 @@ def test_an_empty_value_is_not_taken_for_an_option_that_is_not_there(
     assert len(table(ready("client", "list", "--json"))) == 1
 
 
+def test_a_pattern_needs_nothing_but_the_prefix(tmp_path: Path) -> None:
+    wrong = {"TOKENGUARD_DATABASE_URL": "mysql://x", "TOKENGUARD_SIGNING_KEY": "short", "TOKENGUARD_PREFIX": "acme"}
+    command = [sys.executable, "-m", "tokenguard", "pattern"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | wrong, text=True, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\bacme_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}\\b\n", "")
+
+
 def test_genkey_prints_a_good_key(run: Run) -> None:
     keys = [run("genkey").stdout for _ in range(2)]
     assert keys[0] != keys[1]
@@ -368,7 +375,7 @@ def test_no_part_of_a_text_is_repeated_wherever_it_was_put(ready: Run, command: 
     assert text[30:60] not in ready("events", "--json").stdout
 
 
-@pytest.mark.parametrize("command", ["show", "revoke", "client show", "client disable"])
+@pytest.mark.parametrize("command", ["show", "revoke", "client show", "client disable", "events --token"])
 def test_bytes_that_are_no_text_are_unknown(ready: Run, command: str) -> None:
     refused(ready(*command.split(), "\udcff"), "no ")
 
@@ -401,6 +408,8 @@ def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Pat
         assert done.returncode == 1, odd
         assert done.stderr.startswith("Error: ")
         assert done.stderr.count("\n") == 1
+    done = bash("tokenguard genkey >&-")
+    assert (done.returncode, done.stderr) == (1, "Error: there is no standard output to write the key to\n")
     for unseen in ("client list --json", "client list", "events", f"show {rotated}"):
         done = bash(f"tokenguard {unseen} >&-")
         assert (done.returncode, done.stderr) == (0, ""), unseen

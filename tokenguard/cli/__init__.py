@@ -16,19 +16,27 @@ from .frame import Backend, Group
 from .output import say
 
 
-def command_tree(load: Callable[[], tuple[Options, Store]], *, hooks: Hooks | None = None) -> click.Group:
-    """The whole tree, on the options and the store that ``load`` gives when a command first needs them."""
+def command_tree(
+    load: Callable[[], tuple[Options, Store]],
+    *,
+    hooks: Hooks | None = None,
+    load_prefix: Callable[[], str] | None = None,
+) -> click.Group:
+    """The whole tree, on the options and the store that ``load`` gives when a command first needs them.
+
+    ``load_prefix`` gives the prefix alone, where that can be had without the rest.
+    """
     return Group(
         "tokenguard",
         commands=dict(COMMANDS),
         help="Manage API clients and their tokens.",
-        context_settings={"obj": Backend(load, hooks)},
+        context_settings={"obj": Backend(load, hooks, load_prefix)},
     )
 
 
 def main() -> None:
     """``tokenguard``, set up by the environment variables TOKENGUARD_*."""
-    tree = command_tree(_from_environ)
+    tree = command_tree(_from_environ, load_prefix=_prefix_from_environ)
     tree.help = f"{tree.help}\n\nIt is set up by the environment variables TOKENGUARD_*, as the services are."
     click.version_option(__version__, prog_name="tokenguard")(tree)(prog_name="tokenguard")
 
@@ -38,3 +46,7 @@ def _from_environ() -> tuple[Options, Store]:
     if options.database_url == "memory://":
         say("Note: memory:// ends with this command, and no service sees it: set TOKENGUARD_DATABASE_URL.")
     return options, open_store(options.database_url, options.read_url)
+
+
+def _prefix_from_environ() -> str:
+    return Options.read({word: value for word, value in from_environ().items() if word == "PREFIX"}).prefix

@@ -46,7 +46,8 @@ def events(
 ) -> None:
     """List the newest events, oldest first."""
     client_id = None if client is None else backend.client(client).id
-    if token_id and "_" in token_id:  # a text, pasted in a hurry, must not look like a token that nothing was done to
+    # A text, pasted in a hurry, must not look like a token that nothing was done to; and these bytes are no id.
+    if token_id is not None and ("_" in token_id or not token_id.isprintable()):
         raise UnknownToken([token_id])
     which = EventFilter(client_id, token_id, _kind(kind), moment(since))
     newest = backend.store.events(1)  # read first: what comes in between is seen once, and not missed

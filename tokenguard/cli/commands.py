@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from ..signing import generate_key
 from . import audit, clients, leaks, tokens
-from .frame import Backend, Group, pass_backend
+from .frame import Backend, Failure, Group, pass_backend
 from .output import say
 
 _setup = Group()
@@ -15,6 +17,8 @@ _setup = Group()
 @_setup.command()
 def genkey() -> None:
     """Print a new signing key."""
+    if sys.stdout is None:
+        raise Failure("there is no standard output to write the key to")
     click.echo(generate_key())
 
 

@@ -30,9 +30,15 @@ _HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsH
 class Backend:
     """What the commands work on, loaded when one first needs it: ``genkey`` needs nothing."""
 
-    def __init__(self, load: Callable[[], tuple[Options, Store]], hooks: Hooks | None = None) -> None:
+    def __init__(
+        self,
+        load: Callable[[], tuple[Options, Store]],
+        hooks: Hooks | None = None,
+        load_prefix: Callable[[], str] | None = None,
+    ) -> None:
         self._load = load
         self._hooks = hooks
+        self._load_prefix = load_prefix
 
     @cached_property
     def _loaded(self) -> tuple[Options, Store]:
@@ -44,6 +50,11 @@ class Backend:
     def options(self) -> Options:
         """The options of the service."""
         return self._loaded[0]
+
+    @property
+    def prefix(self) -> str:
+        """What the service's tokens begin with."""
+        return self.options.prefix if self._load_prefix is None else self._load_prefix()
 
     @cached_property
     def store(self) -> Store:

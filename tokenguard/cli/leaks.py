@@ -37,7 +37,7 @@ def pattern(backend: Backend, scanner: str | None) -> None:
 
     That is a regular expression or, with --for, a rule.
     """
-    prefix = backend.options.prefix
+    prefix = backend.prefix
     click.echo(RULES[scanner](prefix).rstrip("\n") if scanner else token_pattern(prefix))
 
 
