@@ -13,7 +13,7 @@ from ..clock import now
 from ..errors import StoreError, UnknownToken, redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
-from ..records import Record, State
+from ..records import ALIVE, Record
 from ..scan import Found, find_tokens, walk
 from ..tokens import Read
 from .arguments import as_json
@@ -22,8 +22,6 @@ from .output import print_json, printable, say
 
 #: What a found token may be, besides its state: signed here, but not on record.
 UNKNOWN = "unknown"
-#: In these a token works, or will again once its client is enabled.
-LIVE = {State.ACTIVE.value, State.CLIENT_DISABLED.value}
 #: How much of a place an event tells, from its end.
 PLACE = 200
 group = Group()
@@ -94,7 +92,7 @@ class _Scan:
                 f"Signed by no key that is configured here, and not on record: {self._strange}. Unless they are "
                 "another service's, see that TOKENGUARD_SIGNING_KEY and the database are this one's."
             )
-        live = [known for known in self._known.values() if known["state"] in LIVE]
+        live = [known for known in self._known.values() if known["state"] in ALIVE]
         problems = []
         if live:
             problems.append(f"live tokens found: {len(live)}, {self._what_became_of(live)}")
@@ -122,7 +120,7 @@ class _Scan:
                 self._strange += 1
                 return None
             known = self._known[read] = _fields(found, record)
-            if self._revoke and known["state"] in LIVE:
+            if self._revoke and known["state"] in ALIVE:
                 known["revoked"] = self._end(read.id, place)
         return known
 

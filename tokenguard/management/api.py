@@ -26,7 +26,7 @@ from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, read_object
-from ..records import Place, Record, State
+from ..records import ALIVE, Place, Record, State
 from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog, Scopes
 from ..sources import local_client_id, local_token_id
 from ..store import Transaction
@@ -342,7 +342,7 @@ def _own_client(identity: Identity) -> str:
 
 
 def _is_alive(record: Record, now: int) -> bool:
-    return record.state(now) in {State.ACTIVE, State.CLIENT_DISABLED}
+    return record.state(now) in ALIVE
 
 
 def _read_place(after: str | None) -> Place | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..clock import SECOND, isoformat
+from ..clock import SECOND, earliest, isoformat
 from ..conditions import Conditions
 from ..okta import Forbidden
 from ..records import Record
@@ -37,8 +37,7 @@ class Holder:
     @property
     def ends_at(self) -> int | None:
         """When it ends in any case."""
-        ends = (self.record.token.expires_at, self.record.token.overlap_ends_at)
-        return min((end for end in ends if end is not None), default=None)
+        return earliest(self.record.token.expires_at, self.record.token.overlap_ends_at)
 
     @property
     def idle_timeout(self) -> int | None:

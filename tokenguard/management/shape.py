@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..clock import SECOND, from_datetime
+from ..clock import SECOND, earliest, from_datetime
 from ..conditions import Conditions
 from ..errors import InvalidValue
 from ..okta import show_date
@@ -29,7 +29,6 @@ def show_token(record: Record, url: str) -> dict[str, Any]:
     out: a client is no user.
     """
     token = record.token
-    ends = [end for end in (token.expires_at, token.overlap_ends_at, record.idle_end) if end is not None]
     return {
         "id": token.id,
         "name": token.name,
@@ -41,7 +40,7 @@ def show_token(record: Record, url: str) -> dict[str, Any]:
         "rate": str(token.conditions.rate) if token.conditions.rate else None,
         "created": show_date(token.created_at),
         "lastUpdated": show_date(max(token.created_at, record.last_used_at or 0)),
-        "expiresAt": show_date(min(ends, default=None)),
+        "expiresAt": show_date(earliest(token.expires_at, token.overlap_ends_at, record.idle_end)),
         "_links": {"self": {"href": url, "hints": {"allow": ["GET", "PUT", "DELETE"]}}},
     }
 
