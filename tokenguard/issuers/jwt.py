@@ -152,12 +152,19 @@ class JWTSource:
         if not self._verifies(f"{header}.{payload}".encode(), signed_with, algorithm, keys.find(kid)):
             raise InvalidToken("the signature does not match")
         # Only from here on it is the issuer who says all this.
-        token = read_claims(claims, trusted, at, catalog, otherwise=_made_of, leeway=trusted.leeway * SECOND)
-        if token.expires_at == NO_END:
+        token = read_claims(
+            claims,
+            trusted,
+            at,
+            catalog,
+            otherwise=_made_of,
+            leeway=trusted.leeway * SECOND,
+            # Its key may be withdrawn before it ends: who is remembered is verified anew, and with keys of that day.
+            verify_again_at=at + trusted.max_age * SECOND,
+        )
+        if token.refused_at >= NO_END:
             raise InvalidToken("without an end", **token.whose)
-        # Its key may be withdrawn before it ends: who is remembered is verified anew, and with keys of that day.
-        remembered_until = min(token.expires_at, at + trusted.max_age * SECOND)
-        return token._replace(expires_at=remembered_until, ends_for_good_at=token.refused_at)
+        return token
 
 
 @lru_cache(maxsize=MANY_HEADERS)
