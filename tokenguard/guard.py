@@ -152,7 +152,7 @@ class Guard:
         """What :meth:`authorize` would raise."""
         if requirement.met_by(identity.scopes):
             return None
-        return InsufficientScope(requirement.names, str(requirement), **_whose(identity))
+        return InsufficientScope(requirement.names, str(requirement), **whose_token(identity))
 
     def lets_in(self, verified: Verified, requirement: Requirement, at: int) -> bool:
         """Whether the token may be used for what asks for ``requirement``; False also if the catalogue was not asked.
@@ -319,23 +319,23 @@ class Guard:
     def _check_rate(self, verified: Verified) -> Allowance | None:
         if self.limiter is None:
             nothing = "there is a rate limit, and nothing that counts: set RATE_LIMIT_URL, or give the guard a limiter"
-            raise TemporarilyUnavailable(nothing, **_whose(verified.identity))
+            raise TemporarilyUnavailable(nothing, **whose_token(verified.identity))
         try:
             allowance = self.limiter.hit(verified.rates)
         except LimiterUnavailable as error:
-            raise TemporarilyUnavailable(f"rate limits: {error}", **_whose(verified.identity)) from error
+            raise TemporarilyUnavailable(f"rate limits: {error}", **whose_token(verified.identity)) from error
         if allowance is not None and allowance.exceeded:
-            raise RateLimited(allowance, **_whose(verified.identity))
+            raise RateLimited(allowance, **whose_token(verified.identity))
         return allowance
 
 
 def _check_network(verified: Verified, address: str | None) -> None:
     origin = read_address(address)
     if not all(conditions.admit(origin) for conditions in verified.networks):
-        raise NetworkNotAllowed(f"network: {address!a}", **_whose(verified.identity))
+        raise NetworkNotAllowed(f"network: {address!a}", **whose_token(verified.identity))
 
 
-def _whose(identity: Identity) -> dict[str, str | None]:
+def whose_token(identity: Identity) -> dict[str, str | None]:
     """Whose token is refused, as an AuthError has it."""
     issuer = None if identity.issuer == OWN_ISSUER else identity.issuer
     return {"token_id": identity.token_id, "client_id": identity.client_id, "issuer": issuer}

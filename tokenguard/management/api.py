@@ -6,13 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from ..clock import SECOND
 from ..conditions import Conditions
 from ..errors import (
-    ConfigurationError,
     InsufficientScope,
     InvalidToken,
     InvalidValue,
@@ -22,78 +21,24 @@ from ..errors import (
     TemporarilyUnavailable,
     UnknownToken,
 )
+from ..guard import whose_token
 from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
 from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, read_object
 from ..records import ALIVE, Place, Record, State
-from ..scopes import ANY_TOKEN, Requirement, ScopeCatalog, Scopes
+from ..scopes import Scopes
 from ..sources import local_client_id, local_token_id
 from ..store import Transaction
 from ..tokens import Client
 from .bodies import NEW_TOKEN, ROTATION, read_body, refuse_unknown
 from .call import Call
 from .grants import Grant, Holder
+from .routes import Rights, Route
 from .shape import read_network, show_token
 
-PREFIX = "/api/v1/api-tokens"
 Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
-
-
-@dataclass(frozen=True)
-class Rights:
-    """The scopes that the calls ask for. With ``all_clients`` a caller meets the tokens of other clients too.
-
-    Raises InvalidValue for what is no name of a scope.
-    """
-
-    read: str = "okta.apiTokens.read"
-    manage: str = "okta.apiTokens.manage"
-    all_clients: str = "okta.apiTokens.all"
-
-    def __post_init__(self) -> None:
-        Requirement.scopes(*self.names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of them."""
-        return (self.read, self.manage, self.all_clients)
-
-    def check(self, catalog: ScopeCatalog) -> None:
-        """Raises ConfigurationError if the catalogue does not have one of them."""
-        if unknown := catalog.unknown(self.names):
-            raise ConfigurationError(
-                f"the management of tokens asks for scopes that the catalogue does not have: {', '.join(unknown)}; "
-                "declare them, or name others where it is mounted"
-            )
-
-
-class Route(NamedTuple):
-    """One call: what it is named, its method, its path below the prefix, and which right it asks for.
-
-    Without a right any valid token will do.
-    """
-
-    name: str
-    method: str
-    path: str
-    right: Literal["read", "manage"] | None
-
-    def requirement(self, rights: Rights) -> Requirement:
-        """What a caller must hold."""
-        return ANY_TOKEN if self.right is None else Requirement.scopes(getattr(rights, self.right))
-
-
-ROUTES = (
-    Route("list_tokens", "GET", "", "read"),
-    Route("issue_token", "POST", "", "manage"),
-    Route("revoke_current_token", "DELETE", "/current", None),
-    Route("get_token", "GET", "/<token_id>", "read"),
-    Route("update_token", "PUT", "/<token_id>", "manage"),
-    Route("revoke_token", "DELETE", "/<token_id>", "manage"),
-    Route("rotate_token", "POST", "/<token_id>/rotate", "manage"),
-)
 
 
 class Management:
@@ -242,7 +187,7 @@ class Management:
     def _find(self, call: Call) -> Record:
         """The token that is spoken of; raises NotFound also for what has ended, or is another client's."""
         record = self.store.find(call.token_id)
-        if record is None or not self._sees(call, record.client.id) or not _is_alive(record, self.issuer.clock()):
+        if record is None or not self._sees(call, record.client.id) or record.state(self.issuer.clock()) not in ALIVE:
             raise NotFound(call.token_id, "Token")
         return record
 
@@ -272,15 +217,15 @@ class Management:
         identity = call.identity
         if identity.issuer == OWN_ISSUER:
             return self._holder(call, find).scopes
-        ids = {"token_id": identity.token_id, "client_id": identity.client_id}
+        whose = whose_token(identity)
         if find(local_token_id(identity.issuer, identity.token_id)) is not None:  # it is there once it is revoked
-            raise InvalidToken(State.REVOKED.value, **ids)
+            raise InvalidToken(State.REVOKED.value, **whose)
         local = local_client_id(identity.issuer, identity.client_id)
         client = find_client(local)
         if client is None or client.id != local:
             return identity.scopes
         if not client.enabled:
-            raise InvalidToken(State.CLIENT_DISABLED.value, **ids)
+            raise InvalidToken(State.CLIENT_DISABLED.value, **whose)
         return self.issuer.catalog.effective(identity.scopes, client.scopes)
 
     def _still(
@@ -294,8 +239,7 @@ class Management:
         def check(tx: Transaction) -> None:
             scopes, manage = self._scopes(call, tx), self.rights.manage
             if manage not in scopes:
-                who = call.identity
-                raise InsufficientScope([manage], manage, token_id=who.token_id, client_id=who.client_id)
+                raise InsufficientScope([manage], manage, **whose_token(call.identity))
             if client_id != _own_client(call.identity) and self.rights.all_clients not in scopes:
                 raise NotFound(call.token_id, "Token") if call.token_id else _no_client()
             if (grant := grant_of(tx)) is not None:
@@ -339,10 +283,6 @@ def _grant_of(record: Record, not_after: int | None) -> Grant:
 def _own_client(identity: Identity) -> str:
     """The id of the caller's client; none that there is, for one of another issuer's, whose ids are not ours."""
     return identity.client_id if identity.issuer == OWN_ISSUER else ""
-
-
-def _is_alive(record: Record, now: int) -> bool:
-    return record.state(now) in ALIVE
 
 
 def _read_place(after: str | None) -> Place | None:
