@@ -1084,6 +1084,24 @@ class TestTrouble:
             assert answer.status_code == 503, url
             assert "manage.py migrate tokenguard" in plain(answer)
 
+    def test_routers_that_name_another_database_than_before(self, site: Site) -> None:
+        class Router:
+            tokens_in = "default"
+
+            def db_for_write(self, model: Any, **hints: Any) -> str | None:
+                return self.tokens_in if model._meta.app_label == "tokenguard" else None
+
+        with override_settings(DATABASE_ROUTERS=[router := Router()]):
+            browser, urls = site.browser("all"), self.urls(site)
+            router.tokens_in = "of_another_tenant"
+            for url in urls:
+                answer = browser.get(url)
+                assert answer.status_code == 503, url
+                assert 'name it with TOKENGUARD["USING"]' in plain(answer)
+            answer = browser.post(f"{CLIENTS}add/", {"name": "nightly", "scopes": ["users:read"]})
+            assert "keeps its tokens in one database" in plain(answer)
+        assert len(site.tokens()) == 1
+
     def test_missing_tables_are_not_asked_for_what_nobody_may_delete(self, site: Site) -> None:
         browser = site.browser("all")
         connections["default"].cursor().execute("ALTER TABLE tokenguard_token RENAME TO gone")

@@ -215,6 +215,39 @@ def test_a_token_of_one_database_is_none_of_another(alias: str, tmp_path: Path) 
         del connections["another"], connections.databases["another"]
 
 
+class ByTenant:
+    """A database router that asks for whom the request is."""
+
+    tenant = "of_this_test"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return self.tenant
+
+
+def test_no_tenants_token_is_let_in_for_another(alias: str, caplog: pytest.LogCaptureFixture) -> None:
+    router = ByTenant()
+    with override_settings(TOKENGUARD=SETTINGS | {"USING": None, "STALENESS": 0}, DATABASE_ROUTERS=[router]):
+        text = issue()
+        assert ask(text) == 200
+        router.tenant = "default"
+        assert ask(text) == 503
+        assert "the database routers named 'of_this_test' for the tokens, and then 'default'" in caplog.text
+        with pytest.raises(StoreUnavailable, match="a service keeps its tokens in one database"):
+            issue()
+        router.tenant = alias
+        assert ask(text) == 503
+    with override_settings(TOKENGUARD=SETTINGS | {"USING": None}, DATABASE_ROUTERS=[router]):
+        assert ask(text) == 200  # other settings, another service
+
+
+def test_other_routers_are_another_service(alias: str) -> None:
+    with override_settings(TOKENGUARD=SETTINGS | {"USING": None}):
+        default = service()
+        with override_settings(DATABASE_ROUTERS=[ByTenant()]):
+            assert get_store().using == alias  # type: ignore[attr-defined]
+        assert service().store.using == "default" == default.store.using  # type: ignore[attr-defined]
+
+
 # Tests of a project
 
 

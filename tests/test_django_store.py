@@ -285,6 +285,45 @@ def test_a_router_says_where_and_no_replica_is_asked(alias: str) -> None:
     assert len(store.events(5)) == 2
 
 
+class _ByTenant:
+    """A database for each tenant."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+
+    def db_for_write(self, model: type, **hints: object) -> str:
+        return self.tenant
+
+
+def test_once_the_routers_name_another_database_everything_is_refused(sqlite_url: str) -> None:
+    with django_alias(sqlite_url) as alias, override_settings(DATABASE_ROUTERS=[router := _ByTenant(alias)]):
+        store = DjangoStore()
+        store.upgrade()
+        issued = World(store).issue()
+        router.tenant = "default"
+        both = f"{alias!r} for the tokens, and then 'default'"
+        for ask in (lambda: store.standing(Read.of(issued.token)), lambda: store.feed(0), lambda: store.using):
+            with pytest.raises(StoreUnavailable, match=both):
+                ask()
+        assert not store.in_transaction
+        router.tenant = alias
+        with pytest.raises(StoreUnavailable, match=both):
+            store.feed(0)
+        assert DjangoStore().find(issued.token.id) is not None
+
+
+def test_the_routers_choice_is_that_of_when_the_store_was_made(sqlite_url: str) -> None:
+    with django_alias(sqlite_url) as alias, override_settings(DATABASE_ROUTERS=[router := _ByTenant("default")]):
+        store = DjangoStore()
+        router.tenant = alias
+        with pytest.raises(StoreUnavailable, match=r'name it with TOKENGUARD\["USING"\]'):
+            store.upgrade()
+        named = DjangoStore(alias)
+        router.tenant = "default"
+        named.upgrade()
+        named.check()
+
+
 @override_settings(DATABASE_ROUTERS=["tests.test_django_store._TokensElsewhere"])
 def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url: str, tmp_path: Path) -> None:
     with django_alias(sqlite_url) as alias:

@@ -193,5 +193,6 @@ def _settings() -> tuple[Any, ...]:
         settings.SECRET_KEY,
         settings.SECRET_KEY_FALLBACKS,
         bool(settings.DEBUG),
+        settings.DATABASE_ROUTERS,
         tests_run(),
     )

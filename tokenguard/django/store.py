@@ -42,14 +42,19 @@ from .uses import write_uses
 class DjangoStore:
     """Clients, tokens and events in one of the project's databases, SQLite or PostgreSQL.
 
-    ``using`` names it; without it the database routers are asked, as for a write. ``read_using`` names a replica of it,
-    where tokens are looked for as long as it answers; all else is asked of the primary. A write inside an open
-    ``atomic`` block is a part of it, and is undone with it. ``clock`` takes the place of the database's own, which
-    decides when an idle token ends for good: for tests.
+    ``using`` names it; without it the database routers are asked, as for a write, and must always say the same: once
+    they have named another, the store refuses everything. ``read_using`` names a replica of it, where tokens are looked
+    for as long as it answers; all else is asked of the primary. A write inside an open ``atomic`` block is a part of
+    it, and is undone with it. ``clock`` takes the place of the database's own, which decides when an idle token ends
+    for good: for tests.
     """
 
     def __init__(self, using: str | None = None, *, read_using: str | None = None, clock: Clock | None = None) -> None:
-        self._using = using
+        # Asked now, when the server starts: the first request would decide for those that are routed otherwise.
+        self._alias = _routed() if using is None else using
+        self._is_routed = using is None
+        #: Another that the routers have named since.
+        self._other: str | None = None
         self._replica = Replica(read_using) if read_using else None
         self._clock = clock
         self.committed = Committed()
@@ -57,14 +62,21 @@ class DjangoStore:
 
     @property
     def in_transaction(self) -> bool:
-        return in_transaction(self._connection)
+        # Whatever the routers say now: it is asked also when a request is over, where nothing may be raised.
+        return in_transaction(_connection(self._alias))
 
     @property
     def using(self) -> str:
-        """The alias of the database."""
-        if self._using is not None:
-            return self._using
-        return router.db_for_write(models.Token) if router.routers else DEFAULT_DB_ALIAS
+        """The alias of the database. Raises StoreUnavailable once the routers have named another."""
+        if self._is_routed and (routed := _routed()) != self._alias:
+            self._other = routed
+        # For good: as long as the feed can be read, what the process remembers lets requests in whatever routers say.
+        if self._other is not None:
+            raise StoreUnavailable(
+                f"the database routers named {self._alias!r} for the tokens, and then {self._other!r}, but a service "
+                'keeps its tokens in one database: name it with TOKENGUARD["USING"], and start again'
+            )
+        return self._alias
 
     @property
     def read_using(self) -> str | None:
@@ -240,6 +252,11 @@ class _Transaction:
         self._all(models.Revision).update(revision=self._revision)
         self.events.append(event)
         return event
+
+
+def _routed() -> str:
+    """Where the database routers keep tokens now."""
+    return router.db_for_write(models.Token) if router.routers else DEFAULT_DB_ALIAS
 
 
 def _connection(alias: str) -> BaseDatabaseWrapper:
