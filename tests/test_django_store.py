@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -151,6 +152,74 @@ def test_finding_a_token_is_one_query(store: DjangoStore, alias: str) -> None:
     with CaptureQueriesContext(connections[alias]) as queries:
         assert store.find(issued.token.id) is not None
     assert len(queries) == 1
+
+
+def _rows_not_read_to_the_end(alias: str) -> Iterator[object]:
+    rows = models.Event.objects.using(alias).order_by("number").iterator(chunk_size=1)
+    next(rows)
+    return rows
+
+
+def test_a_cursor_that_is_left_open_does_not_keep_the_feed_from_what_is_new(sqlite_url: str) -> None:
+    """In SQLite's write-ahead mode the connection then sees what was there before, however long that takes."""
+    with django_alias(sqlite_url) as alias:
+        store, other_side = DjangoStore(alias), SQLAlchemyStore(sqlite_url)
+        store.upgrade()
+        connections[alias].cursor().execute("PRAGMA journal_mode = WAL")
+        issued = World(store).issue()
+        World(store).client("another")
+        rows = _rows_not_read_to_the_end(alias)
+        World(other_side).issuer.revoke(issued.token.id, actor="tests")
+        assert models.Event.objects.using(alias).count() == 3  # so it is old
+        feed = store.feed(4)
+        assert [(event.kind, event.token_id) for event in feed.events] == [("token.revoked", issued.token.id)]
+        assert len([*rows]) == 2
+        other_side.close()
+
+
+def test_the_feed_on_sqlite_is_one_query_of_the_project_that_leaves_nothing_open(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with django_alias(sqlite_url) as alias:
+        store, connection = DjangoStore(alias), connections[alias]
+        store.upgrade()
+        opened: list[sqlite3.Connection] = []
+        connect = type(connection).get_new_connection
+
+        def noted(self: Any, parameters: Any) -> Any:
+            opened.append(connect(self, parameters))
+            return opened[-1]
+
+        monkeypatch.setattr(type(connection), "get_new_connection", noted)
+        heard: list[str] = []
+
+        def hear(execute: Any, sql: str, *rest: Any) -> Any:
+            heard.append(sql)
+            return execute(sql, *rest)
+
+        with CaptureQueriesContext(connection) as queries, connection.execute_wrapper(hear):
+            assert store.feed(0).revision == 0
+        assert (len(queries), len(heard)) == (1, 1)
+        (own,) = opened
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            own.execute("SELECT 1")
+
+
+def test_in_a_transaction_the_feed_is_read_as_that_has_it(sqlite_url: str) -> None:
+    with django_alias(sqlite_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        with transaction.atomic(using=alias):
+            World(store).client()
+            assert store.feed(0).revision == 1
+
+
+def test_a_database_in_memory_has_no_other_connection() -> None:
+    with django_alias("sqlite:///:memory:") as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        World(store).client()
+        assert store.feed(0).revision == 1
 
 
 # The project's transactions

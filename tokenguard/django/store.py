@@ -23,7 +23,7 @@ from ..rows import columns, dump, first, load
 from ..store import Transaction
 from ..tokens import Client, Read, Token
 from . import models
-from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated
+from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated, up_to_date
 from .queries import (
     database_time,
     find_client,
@@ -103,7 +103,8 @@ class DjangoStore:
         return find_foreign(self._connection, token_id, client_id)
 
     def feed(self, since: int) -> Feed:
-        return read_feed(self._connection, since)
+        with translated(), up_to_date(self._connection) as connection:
+            return read_feed(connection, since)
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
         with translated():
