@@ -20,8 +20,8 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext, setup_test_environment, teardown_test_environment
 from django.urls import path
 
-from tokenguard import StoreUnavailable
-from tokenguard.django import get_issuer, get_store, models, require_scopes
+from tokenguard import StoreUnavailable, Token
+from tokenguard.django import get_issuer, get_store, models, require_scopes, token_revoked
 from tokenguard.django.conf import service
 from tokenguard.django.store import DjangoStore
 
@@ -121,6 +121,38 @@ def test_a_savepoint_that_is_undone_takes_its_revocation_along(alias: str) -> No
             revoke(text)
             raise KeyError
     assert (ask(text), ask(other)) == (200, 401)
+
+
+def test_what_the_project_does_after_a_commit_may_fail_and_the_revocation_is_known_all_the_same(alias: str) -> None:
+    first, second, undone = issue(), issue(), issue()
+    heard: list[str] = []
+
+    def hear(token: Token, **kwargs: Any) -> None:
+        heard.append(token.id)
+
+    def fail() -> None:
+        heard.append("the project")
+        raise OSError("the mail server is away")
+
+    def act() -> None:
+        transaction.on_commit(fail, using=alias)
+        revoke(first)
+        with suppress(KeyError), transaction.atomic(using=alias):
+            revoke(undone)
+            raise KeyError
+        with transaction.atomic(using=alias):
+            revoke(second)
+        assert heard == []
+
+    assert [ask(text) for text in (first, second, undone)] == [200, 200, 200]
+    token_revoked.connect(hear)
+    try:
+        with pytest.raises(OSError, match="mail server"), transaction.atomic(using=alias):
+            act()
+    finally:
+        token_revoked.disconnect(hear)
+    assert heard == [first.split("_")[1], second.split("_")[1], "the project"]
+    assert [ask(text) for text in (first, second, undone)] == [401, 401, 200]
 
 
 def test_a_token_that_was_revoked_does_not_come_back_in_a_transaction(alias: str) -> None:

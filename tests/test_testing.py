@@ -432,10 +432,11 @@ from unittest.mock import patch
 from urllib.request import Request, urlopen
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 from django.test import AsyncClient, LiveServerTestCase, RequestFactory, TestCase, TransactionTestCase
 from rest_framework.test import APIClient
 
-from tokenguard.django import TokenGuardMiddleware, get_store
+from tokenguard.django import TokenGuardMiddleware, get_issuer, get_store, token_issued
 from tokenguard.testing import as_client, bearer
 from urls import users
 
@@ -481,6 +482,17 @@ class InATransaction(TestCase):
     def test_a_request_factory_and_the_view_alone(self):
         request = as_client(RequestFactory(), scopes="users:read").get("/users")
         self.assertEqual(TokenGuardMiddleware(users)(request).status_code, 200)
+
+    def test_what_waits_for_a_commit_is_captured(self):
+        as_client(scopes="users:read", client="billing")
+        transaction.on_commit(self.fail)  # the project's, of before
+        issued = []
+        hear = lambda token, **kwargs: issued.append(token)
+        token_issued.connect(hear)
+        with self.captureOnCommitCallbacks(execute=True):
+            token = get_issuer().issue("billing", "users:read", actor="tests").token
+            self.assertEqual(issued, [])
+        self.assertEqual(issued, [token])
 
     async def test_an_async_client(self):
         client = await sync_to_async(lambda: as_client(self.async_client, scopes="users:read", client="billing"))()
@@ -531,7 +543,7 @@ def test_manage_py_test(django_project: Project, migrations: bool, monkeypatch: 
     django_project.write(tests=DJANGO_TESTS)
     for order in ([], ["--reverse"], ["--parallel", "2"]):
         said = django_project.manage("test", "tests", *order)
-        assert "Ran 14 tests" in said
+        assert "Ran 15 tests" in said
         assert "written down" not in said
     assert nothing_is_left(django_project)
 
@@ -540,7 +552,7 @@ def test_manage_py_test_on_postgresql(django_project: Project, postgresql_url: s
     django_project.write(
         tests=DJANGO_TESTS, settings=f"{SETTINGS}\nDATABASES = {{'default': {database(postgresql_url)}}}\n"
     )
-    assert "Ran 14 tests" in django_project.manage("test", "tests")
+    assert "Ran 15 tests" in django_project.manage("test", "tests")
 
 
 @pytest.mark.parametrize("options", [[], ["--no-migrations"]])
@@ -573,7 +585,7 @@ def test_a_fixture_that_says_more(as_client, live_server):
     assert as_client(scopes="users:read").get("/users").status_code == 200
 """,
     )
-    said = django_project.pytest("--ds=settings", *options, passed=19)
+    said = django_project.pytest("--ds=settings", *options, passed=20)
     assert "written down" not in said
     assert nothing_is_left(django_project)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
-from django.db import Error
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..databases import complaint
@@ -85,6 +86,22 @@ def lock_timeout(connection: BaseDatabaseWrapper, timeout: str) -> Iterator[None
         yield
         # Not if the block fails: then it is rolled back, and the setting with it.
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+
+
+class _Ours(partial[object]):
+    """What :func:`call_first_after_commit` was given."""
+
+
+def call_first_after_commit(connection: BaseDatabaseWrapper, callback: Callable[[], object]) -> None:
+    """Call it after the outermost commit, ahead of what the project has waiting for that. Only inside a transaction.
+
+    One of the project's that fails keeps all behind it from being called, and what is committed must be told.
+    """
+    transaction.on_commit(_Ours(callback), using=connection.alias)
+    # In a TestCase's own transaction nothing is committed, and what waits is found by its place.
+    if not getattr(connection.atomic_blocks[0], "_from_testcase", False):
+        # Each with the savepoints that it goes with, and in the order in which they came.
+        connection.run_on_commit.sort(key=lambda waiting: not isinstance(waiting[1], _Ours))
 
 
 def first_to_write(connection: BaseDatabaseWrapper) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -23,7 +23,16 @@ from ..rows import columns, dump, first, load
 from ..store import Transaction
 from ..tokens import Client, Read, Token
 from . import models
-from .connections import SET_UP, first_to_write, in_transaction, lock_timeout, schema_version, translated, up_to_date
+from .connections import (
+    SET_UP,
+    call_first_after_commit,
+    first_to_write,
+    in_transaction,
+    lock_timeout,
+    schema_version,
+    translated,
+    up_to_date,
+)
 from .queries import (
     database_time,
     find_client,
@@ -151,9 +160,13 @@ class DjangoStore:
             revision, version = _lock_counter(connection)
             check_version(version, SET_UP)
             draft = _Transaction(connection, revision, self._clock)
-            # First of all that waits for the commit, which may be the project's own.
-            draft.on_commit(partial(self.committed.announce, draft.events))
             yield draft
+            call_first_after_commit(connection, partial(self._announce, draft))
+
+    def _announce(self, draft: _Transaction) -> None:
+        self.committed.announce(draft.events)
+        for callback in draft.callbacks:
+            callback()
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
@@ -188,8 +201,9 @@ class _Transaction:
         self._revision = revision
         self._clock = clock
         self.events: list[Event] = []
+        self.callbacks: list[Callable[[], object]] = []
         #: After the outermost commit, which may be the project's own.
-        self.on_commit = partial(transaction.on_commit, using=connection.alias)
+        self.on_commit = self.callbacks.append
 
     def now(self) -> int:
         return self._clock() if self._clock else database_time(self._connection)
