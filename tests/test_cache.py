@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -451,6 +454,72 @@ def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet
     fleet.here.store.after_find = meanwhile
     fleet.here.why_not(issued)  # begun before
     assert fleet.here.why_not(issued) == "revoked"
+
+
+# Interruptions, as by a signal: Ctrl-C, or a time limit for the request
+
+
+class Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+def interrupted(job: Callable[[], object], step: int) -> bool:
+    """Do this, and interrupt it at a step of what keeps the entries and their indexes; False once it is done before."""
+    steps = count()
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        if frame.f_code not in (TokenCache._remember.__code__, TokenCache._forget.__code__):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(steps) == step:
+            raise Interrupted
+        return trace
+
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks only here
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        job()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def at_every_step(ask: Callable[[Fleet, Issued], Callable[[], object]]) -> Iterator[tuple[Fleet, Issued]]:
+    """A fleet each that was interrupted at one step of what ``ask`` returns, and the token that it is about."""
+    for step in count():
+        fleet = Fleet()
+        issued = fleet.issue()
+        if not interrupted(ask(fleet, issued), step):
+            assert step > 20
+            return
+        yield fleet, issued
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_what_was_interrupted_while_it_learnt_of_a_revocation_learns_of_it_later(all_of_it: bool) -> None:
+    def learn(fleet: Fleet, issued: Issued) -> Callable[[], object]:
+        others = [fleet.issue() for _ in range(2)]
+        assert [fleet.here.why_not(each) for each in (issued, *others)] == [""] * 3
+        if all_of_it:
+            fleet.there.issuer.disable(fleet.client.id, actor="tests")
+        else:
+            fleet.revoke(issued)
+        fleet.here.seconds.now += 1.001
+        return lambda: fleet.here.why_not(others[0])
+
+    for fleet, issued in at_every_step(learn):
+        assert fleet.here.why_not(issued) == ("client disabled" if all_of_it else "revoked")
+
+
+def test_what_was_interrupted_while_it_was_remembered_can_be_forgotten() -> None:
+    for fleet, issued in at_every_step(lambda fleet, issued: lambda: fleet.here.why_not(issued)):
+        assert fleet.here.why_not(issued) == ""
+        fleet.revoke(issued)
+        fleet.here.seconds.now += 1.001
+        assert fleet.here.why_not(issued) == "revoked"
 
 
 # Transactions of the caller's

@@ -207,14 +207,16 @@ class TokenCache:
         # Another issuer's token may have several texts. One is remembered, so that none is left when it is forgotten.
         if (other := self._keys.get(token_id, key)) != key:
             self.entries.pop(other, None)
-        self.entries[key] = verified
-        self._keys[token_id] = key
+        # It comes last and goes first: a signal may end this anywhere, and no event finds what is in no index.
         self._of_client[verified.client_id].add(token_id)
+        self._keys[token_id] = key
+        self.entries[key] = verified
 
     def _forget(self, token_id: str | None, client_id: str) -> None:
         of_client = self._of_client[client_id]
         for forgotten in list(of_client) if token_id is None else [token_id]:
-            self.entries.pop(self._keys.pop(forgotten, b""), None)
+            self.entries.pop(self._keys.get(forgotten, b""), None)
+            self._keys.pop(forgotten, None)
             of_client.discard(forgotten)
         if not of_client:
             del self._of_client[client_id]
