@@ -456,6 +456,58 @@ def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet
     assert fleet.here.why_not(issued) == "revoked"
 
 
+# A primary that answers as it would have before
+
+
+def as_it_is_now(store: MemoryStore) -> MemoryStore:
+    """What who holds a transaction open goes on to see, and a backup restores."""
+    kept = MemoryStore()
+    kept._data = store._data
+    return kept
+
+
+def test_a_snapshot_of_before_a_revocation_lets_nobody_in_once_that_is_known(fleet: Fleet) -> None:
+    issued, other = fleet.issue(), fleet.issue()
+    snapshot, present = as_it_is_now(fleet.store), fleet.here.store.store
+    fleet.revoke(issued)
+    assert fleet.here.why_not(other) == ""  # another thread's, which has read the feed
+    fleet.here.store.store = snapshot
+    for _ in range(2):
+        assert fleet.here.why_not(issued).startswith("store: ")
+    fleet.here.store.store = present
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_nor_does_one_of_before_what_this_process_has_done_itself() -> None:
+    store = MemoryStore()
+    here, world = Process(store), World(store)
+    issued = world.issue()
+    here.cache.catch_up()
+    here.store.store = as_it_is_now(store)
+    world.issuer.revoke(issued.token.id, actor="tests")
+    assert here.why_not(issued).startswith("store: ")
+
+
+def test_a_restored_backup_refuses_nobody_for_longer_than_until_the_feed_is_read(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    backup = as_it_is_now(fleet.store)
+    assert fleet.here.why_not(fleet.issue()) == ""
+    fleet.here.store.store = backup
+    assert fleet.here.why_not(issued).startswith("store: ")
+    fleet.here.seconds.now += 0.501
+    assert fleet.here.why_not(issued) == ""
+
+
+def test_what_happens_all_the_time_refuses_nobody() -> None:
+    store = MemoryStore()
+    here, world = Process(store), World(store)
+    issued = world.issue()
+    here.store.after_find = lambda: world.issue(client=issued.token.client_id)
+    assert here.why_not(issued) == ""
+    assert here.store.finds == [False, True]
+    assert len(here.cache) == 0
+
+
 # Interruptions, as by a signal: Ctrl-C, or a time limit for the request
 
 

@@ -732,6 +732,20 @@ def test_a_revocation_while_a_token_is_being_verified_holds(service: Service) ->
     assert service.refusal(text) == "revoked"
 
 
+@pytest.mark.parametrize("expires_at", [AT + 3600, AT - 59])
+def test_a_snapshot_of_before_a_revocation_lets_nobody_in_once_that_is_known(service: Service, expires_at: int) -> None:
+    text = service.idp.token(exp=expires_at)
+    service.who(text)
+    snapshot = service.store._data
+    service.revoke()
+    present, service.store._data = service.store._data, snapshot
+    with pytest.raises(TemporarilyUnavailable) as refused:
+        service.who(text)
+    assert refused.value.token_id == service.idp.claims["jti"]
+    service.store._data = present
+    assert service.refusal(text) == "revoked"
+
+
 def test_a_change_while_a_token_is_being_verified_is_read_once(service: Service) -> None:
     text = service.idp.token()
     service.store.meanwhile = lambda: service.issuer.register("other", "users:read", actor="tests")

@@ -30,6 +30,8 @@ STALENESS = 1.0
 CACHE_SIZE = 100_000
 #: How many tokens are forgotten at once where there are too many.
 MANY_FORGOTTEN = 1000
+#: In place of a generation, for what is good for one request alone.
+NOT_KEPT = -1
 #: A number that no event has.
 _BEYOND = (1 << 63) - 1
 
@@ -99,6 +101,11 @@ class TokenCache:
             self._catch_up(begun)
         return self._generation
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest event that this process knows of."""
+        return max(self._seen, self._own)
+
     def put(self, key: bytes, verified: Verified, revision: int, generation: int) -> bool:
         """Remember what was read when the counter was at ``revision``, after the :meth:`catch_up` of ``generation``.
 
@@ -107,7 +114,7 @@ class TokenCache:
         if self.store.in_transaction:
             return True  # it may yet be undone
         with self._lock:
-            if revision < self._seen or revision < self._own:
+            if revision < self.newest:
                 return False
             if generation == self._generation and self.size > 0:
                 if len(self.entries) >= self.size:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 from .breaker import NotAsked
-from .cache import TokenCache
+from .cache import NOT_KEPT, TokenCache
 from .clock import Clock, NeverBack, now
 from .conditions import UNCONDITIONAL, Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
@@ -18,6 +18,7 @@ from .errors import (
     NetworkNotAllowed,
     RateLimited,
     StoreError,
+    StoreUnavailable,
     TemporarilyUnavailable,
 )
 from .identity import OWN_ISSUER, Identity
@@ -199,16 +200,15 @@ class Guard:
         """
         at = self.clock()
         token = source.verify(credential, at, self.catalog)
+        in_leeway = at >= token.expires_at
+        accept = partial(self._accepted, token)
         try:
             generation = self.cache.catch_up()
-            verified, revision = self._accepted(token)
-            if at >= token.expires_at:  # within the leeway: for this request alone
-                verified.ends_at = token.refused_at
-            elif not self.cache.put(key, verified, revision, generation):
-                verified, revision = self._accepted(token)  # what was read has changed since
-                self.cache.put(key, verified, revision, generation)
+            verified = self._keep(key, NOT_KEPT if in_leeway else generation, accept(), accept)
         except StoreError as error:
             raise self._unavailable(error, token.token_id, token.issuer) from error
+        if in_leeway:
+            verified.ends_at = token.refused_at
         return verified
 
     def _accepted(self, token: ForeignToken) -> tuple[Verified, int]:
@@ -240,17 +240,35 @@ class Guard:
         try:
             generation = self.cache.catch_up()
             try:
-                verified, revision = self._found_good(read, primary=False)
+                found = self._found_good(read, primary=False)
             except InvalidToken:
                 # A replica may only say yes: it may not have heard yet that the token exists.
                 if not self.store.replicated:
                     raise
-                verified, revision = self._found_good(read, primary=True)
-            if not self.cache.put(key, verified, revision, generation):
-                verified, revision = self._found_good(read, primary=True)
-                self.cache.put(key, verified, revision, generation)
+                found = self._found_good(read, primary=True)
+            return self._keep(key, generation, found, partial(self._found_good, read, primary=True))
         except StoreError as error:
             raise self._unavailable(error, read.id) from error
+
+    def _keep(
+        self,
+        key: bytes,
+        generation: int,
+        found: tuple[Verified, int],
+        find_again: Callable[[], tuple[Verified, int]],
+    ) -> Verified:
+        """Have ``found`` remembered, or, where something has happened since, what the primary says then.
+
+        Raises StoreUnavailable where that is older than what was known before it was asked.
+        """
+        verified, revision = found
+        if not self.cache.put(key, verified, revision, generation):
+            newest = self.cache.newest
+            verified, revision = find_again()
+            # A transaction that somebody has left open would say so for good; of a restored backup the feed will tell.
+            if revision < newest:
+                raise StoreUnavailable("it does not know what it told before: an old snapshot, or a restored backup")
+            self.cache.put(key, verified, revision, generation)
         return verified
 
     def introspect(self, credential: Secret) -> tuple[str, Standing]:
