@@ -27,7 +27,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 from tokenguard.tokens import Read
 
-from .conftest import KEY, World, django_alias, run_together, why_not, works
+from .conftest import KEY, StoppedClock, World, django_alias, run_together, why_not, works
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
@@ -248,6 +248,39 @@ def test_what_is_refused_inside_a_transaction_does_not_break_it(store: DjangoSto
             world.client()
         world.issue(client=client.id)
     assert len(store.records()) == 1
+
+
+@pytest.mark.parametrize("method", ["authenticate", "introspect"])
+def test_in_it_uses_that_wait_keep_a_token_alive_and_are_not_written(alias: str, method: str) -> None:
+    clock = StoppedClock()
+    store = DjangoStore(alias, clock=clock)
+    store.upgrade()
+    world = World(store, clock)
+    issued = world.issue(idle_timeout=3600)
+    world.use(issued)
+    clock.move(59)
+    world.use(issued)
+    clock.move(3602)  # idle by what is on record, and not by what waits
+    with transaction.atomic(using=alias):
+        getattr(world.guard, method)(issued.text)
+        transaction.set_rollback(True, using=alias)
+    assert sum(store.use_by_day(issued.token.id).values()) == 1
+    assert works(world, issued)
+    assert sum(store.use_by_day(issued.token.id).values()) == 2
+
+
+def test_in_it_an_idle_token_is_refused_and_its_end_is_recorded_by_a_later_request(alias: str) -> None:
+    clock = StoppedClock()
+    store = DjangoStore(alias, clock=clock)
+    store.upgrade()
+    world = World(store, clock)
+    issued = world.issue(idle_timeout=3600)
+    clock.move(3660)
+    with transaction.atomic(using=alias), CaptureQueriesContext(connections[alias]) as queries:
+        assert why_not(world, issued) == "idle"
+    assert [query["sql"].partition(" ")[0] for query in queries] == ["SELECT"]  # so nobody waits for the end of it
+    assert why_not(world, issued) == "idle"
+    assert [event.kind for event in store.events(1)] == ["token.idle_ended"]
 
 
 def test_the_callers_lock_timeout_holds_again_after_a_write(postgresql_url: str) -> None:

@@ -390,6 +390,20 @@ def test_uses_that_could_not_be_written_for_as_long_as_its_timeout_keep_a_token_
     assert why_not(world, issued) == "idle"
 
 
+def test_uses_that_still_cannot_be_written_keep_a_token_alive_here(clock: StoppedClock) -> None:
+    store = Lagging(clock, replicated=False)
+    world = World(store, clock)
+    issued = world.issue(idle_timeout=61)
+    world.use(issued)
+    clock.move(61 + 59)
+    world.use(issued)
+    clock.move(61 + 59)
+    assert works(world, issued)
+    assert "token.idle_ended" not in kinds(store)
+    clock.move(1)
+    assert why_not(world, issued) == "idle"
+
+
 def test_an_end_that_the_store_does_not_agree_to_is_not_asked_for_at_every_request(clock: StoppedClock) -> None:
     store = MemoryStore()  # by its own clock, years before the guard's
     world = World(store, clock)

@@ -321,13 +321,18 @@ class Guard:
         return standing
 
     def _settled(self, read: Read, standing: Standing) -> Standing:
-        """The standing of a token that seems idle, with the uses that this process knew of; if it is idle, ended."""
-        at = self.clock()
-        if self.usage is not None and self.usage.write_one(read.id):
-            standing = self._found(read, primary=True) or standing
+        """The standing of a token that seems idle, with the uses that this process knows of; if it is idle, ended."""
+        at, usage = self.clock(), self.usage
+        # What is written in a transaction of the caller's may be undone, and holds up other writers until it is over.
+        may_write = not self.store.in_transaction
+        if usage is not None:
+            if may_write and usage.write_one(read.id):
+                standing = self._found(read, primary=True) or standing
+            if (seen := usage.last_use(read.id)) > (standing.last_used_at or 0):
+                standing = standing._replace(last_used_at=seen)
         # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.
         tried = self._idle_tried.get(read.id)
-        if standing.state(at) is State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
+        if may_write and standing.state(at) is State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
             if len(self._idle_tried) > MAX_TRIED:
                 self._idle_tried.clear()
             self._idle_tried[read.id] = at

@@ -78,6 +78,11 @@ class UsageLog:
         using = self._waiting.get(token_id)
         return using if using is not None and using.scopes is scopes else None
 
+    def last_use(self, token_id: str) -> int:
+        """When the token was used last, of what waits to be written; 0 where nothing does."""
+        using = self._waiting.get(token_id)
+        return 0 if using is None else using.at
+
     def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
         """The rare part of :meth:`note`: what has to be seen to before a use is counted that meets ``requirement``."""
         using = verified.using
