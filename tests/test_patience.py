@@ -58,6 +58,33 @@ def test_what_can_wait_is_not_written_while_the_store_is_in_doubt(monkeypatch: p
     assert sum(store.use_by_day(issued.token.id).values()) == 3
 
 
+def test_what_waits_is_written_once_the_store_is_back_also_where_nobody_calls_with_a_token() -> None:
+    store = Hanging()
+    world = World(store)
+    requests, cache, seconds = RequestGuard(world.guard, AuthScheme()), world.guard.cache, [1000.0]
+    cache.monotonic = cache.breaker._monotonic = lambda: seconds[0]
+    issued = world.issue()
+    world.use(issued, write=False)
+    store.fails = True
+    seconds[0] += 10
+    with pytest.raises(TemporarilyUnavailable):
+        world.guard.authenticate(issued.text)
+    store.asked.clear()
+    requests.after_response()
+    assert not store.asked.is_set()  # it has just failed
+    seconds[0] += 10
+    with cache._reading:  # another finds out, and this one does not wait for that
+        requests.after_response()
+    assert not store.asked.is_set()
+    requests.after_response()
+    assert store.asked.is_set()
+    assert store.use_by_day(issued.token.id) == {}
+    store.fails = False
+    seconds[0] += 10
+    requests.after_response()
+    assert sum(store.use_by_day(issued.token.id).values()) == 1
+
+
 def test_while_one_finds_out_whether_the_store_is_back_the_others_are_told_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -563,6 +563,54 @@ def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: Co
     assert requests(store, issued) == 7
 
 
+@pytest.mark.parametrize("follows", ["without a token", "with another"])
+@pytest.mark.parametrize(("fault", "pause"), [("down", 5), ("busy", 5), ("damaged", 60)])
+def test_what_could_not_be_written_is_tried_again_by_whichever_request_ends_later(
+    world: World, store: CountingStore, follows: str, fault: str, pause: int
+) -> None:
+    """The token may not be used in this process again, and is not to be found idle in another."""
+    client = world.client()
+    issued, other = world.issue(client=client.id), world.issue(client=client.id)
+    world.use(other)
+    guarded = TokenGuardMiddleware(lambda environ, start_response: [b"x"], world.guard, "users:read")
+
+    def answer(environ: Any) -> None:
+        response = guarded(environ, lambda *args: print)
+        assert list(response)
+        if close := getattr(response, "close", None):
+            close()
+
+    later = create_environ() if follows == "without a token" else environ(other)
+    setattr(store, fault, fault == "down" or {issued.token.id})
+    answer(environ(issued))
+    assert (len(store.writes), requests(store, issued)) == (2, 0)
+    setattr(store, fault, set())
+    world.clock.micros += pause * SECOND - 1
+    answer({**later})
+    assert len(store.writes) == 2
+    world.clock.micros += 1
+    answer({**later})
+    assert requests(store, issued) == 1
+    assert not world.usage.due
+
+
+def test_so_is_what_was_to_be_written_after_it(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(3)]
+    for issued in many:
+        world.use(issued, write=False)
+    guard = RequestGuard(world.guard, AuthScheme())
+    store.down = True
+    guard.after_response()
+    store.down = False
+    world.clock.move(5)
+    guard.after_response()
+    assert [requests(store, issued) for issued in many] == [1, 1, 1]
+
+
 def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
     world: World, store: CountingStore
 ) -> None:

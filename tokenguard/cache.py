@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from .breaker import PATIENCE, Breaker, NotAsked
@@ -100,6 +101,13 @@ class TokenCache:
         if begun > self.good_until:
             self._catch_up(begun)
         return self._generation
+
+    def store_answers(self) -> bool:
+        """Whether the store does, as far as is known; of one that has failed this finds out, unless another does."""
+        if self.breaker.in_doubt:
+            with suppress(StoreError):
+                self.catch_up()
+        return not self.breaker.in_doubt
 
     @property
     def newest(self) -> int:

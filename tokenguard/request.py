@@ -168,7 +168,7 @@ class RequestGuard:
         """To be called when an answer has been sent: writes down what is due of the tokens' use."""
         self._waiting_since = None
         # It can wait until the store is back, and a thread that waits for the store is one that answers nobody.
-        if self.guard.usage is not None and self.guard.usage.due and not self.guard.cache.breaker.in_doubt:
+        if self.guard.usage is not None and self.guard.usage.due and self.guard.cache.store_answers():
             self.guard.usage.write()
 
     def _is_overdue(self) -> bool:

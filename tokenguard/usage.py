@@ -48,9 +48,11 @@ ACTOR = "tokenguard"
 class UsageLog:
     """Collects the uses of tokens and writes them to the store. Threads may share it; a forked child starts empty."""
 
-    #: The ids of tokens whose use is to be written now.
+    #: The ids of tokens whose use is to be written now, or as soon as what could not be written may be tried again.
     due: set[str]
     _waiting: dict[str, Using]
+    #: When that is, of each token.
+    _again_at: dict[str, int]
     _looked_at: int
     _retry_at: int
 
@@ -110,12 +112,18 @@ class UsageLog:
         Returns whether another process was in the way, so that the next time may be soon.
         """
         at, in_the_way = self._clock(), False
+        if at < self._retry_at and not everything:
+            return False
         with self._lock:
             chosen = iter(list(self._waiting) if everything else self._to_write(at))
-        while taken := self._take(chosen, at):
-            in_the_way |= self._write(taken, at)
-            if at < self._retry_at:
-                break  # the others would fare no better
+        try:
+            while taken := self._take(chosen, at):
+                in_the_way |= self._write(taken, at)
+                if at < self._retry_at:
+                    break  # the others would fare no better
+        finally:
+            with self._lock:
+                self.due.update(chosen)
         return in_the_way
 
     def write_rest(self) -> None:
@@ -164,7 +172,10 @@ class UsageLog:
                         self._put_back(using, use, until)
 
     def _to_write(self, at: int) -> list[str]:
-        due = dict.fromkeys(self.due.pop() for _ in range(len(self.due)))
+        due = dict.fromkeys(token_id for token_id in self.due if at >= self._again_at.get(token_id, 0))
+        self.due.difference_update(due)
+        if self.due and not due:
+            return []  # it is not time yet
         are_many = len(self._waiting) > MAX_WAITING
         if at - self._looked_at < TOGETHER and not are_many:  # a look at all of them has its price
             return list(due)
@@ -186,6 +197,7 @@ class UsageLog:
                 if using is None or not _add_up(using).requests:
                     continue  # its first use is just being counted
                 del self._waiting[token_id]
+                self._again_at.pop(token_id, None)
                 using.look_at, using.due_at = 0, using.at + USE_INTERVAL
                 scopes = using.scopes_needed
                 address = str(read_address(using.address) or "")
@@ -200,13 +212,14 @@ class UsageLog:
         if use.last_used_at > newer.at:
             newer.at, newer.address = use.last_used_at, use.address
         # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
-        newer.due_at = until
+        newer.due_at = self._again_at[use.token_id] = until
         newer.look_at = 0
-        self.due.discard(use.token_id)
+        # Whichever request ends next: this token may not be used here again, and is not to be found idle elsewhere.
+        self.due.add(use.token_id)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._waiting = {}
+        self._waiting, self._again_at = {}, {}
         self.due = set()
         self._looked_at = self._retry_at = 0
 

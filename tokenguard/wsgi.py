@@ -130,7 +130,8 @@ class TokenGuardMiddleware:
             if verified is None:
                 decided = requests.decide(environ, self.requirement)
                 if isinstance(decided, AuthError):
-                    return _send(requests.scheme.refusal(decided), environ, start_response)
+                    refusal = _send(requests.scheme.refusal(decided), environ, start_response)
+                    return requests.closing(refusal, environ) if requests.due else refusal
                 verified = decided
         except BaseException as error:
             forget(error)
