@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tokenguard import InvalidToken, InvalidValue, SigningKeys, TokenFormat
+from tokenguard import InvalidToken, InvalidValue, SigningKeys, Store, Token, TokenFormat
 from tokenguard.clock import DAY
 from tokenguard.errors import StoreBusy
-from tokenguard.prune import BATCH, Pruned, PruningStopped, prune
+from tokenguard.foreign import revoke_token
+from tokenguard.prune import BATCH, FOREIGN_BATCH, Pruned, PruningStopped, prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
-from tokenguard.store import NewUse
+from tokenguard.store import NewUse, Record
 from tokenguard.usage import end_if_idle
 
 from .conftest import KEY, StoppedClock, World
@@ -118,6 +119,35 @@ def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
     assert steps == [BATCH, BATCH, 3]
     kinds = [event.kind for event in world.store.events(10)]
     assert kinds == ["token.issued", *["store.pruned"] * 5]  # one in each transaction
+
+
+def test_what_is_revoked_again_meanwhile_stays_refused(
+    any_store: Store, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another issuer's token of the same id that lives on, the holder may say so just while it is looked through."""
+    world, listed = World(any_store, clock=clock), any_store.records
+    begun = clock()
+
+    def revoke(token_id: str, days: int) -> Token:
+        end = begun + days * DAY
+        return revoke_token(world.issuer, "https://idp.example.com", "app", token_id, actor="tests", expires_at=end)
+
+    def records() -> list[Record]:
+        found = listed()
+        revoke("lives on", 400)
+        return found
+
+    kept = revoke("lives on", 1)
+    for number in range(FOREIGN_BATCH):
+        revoke(f"has ended {number}", 1)
+    clock.micros = begun + 100 * DAY
+    monkeypatch.setattr(any_store, "records", records)
+    assert prune(any_store, AGE, actor="tests").tokens == FOREIGN_BATCH
+    assert any_store.find_foreign(kept.id, kept.client_id).revoked
+    assert [record.token.id for record in listed()] == [kept.id]
+    monkeypatch.undo()
+    clock.micros = begun + 500 * DAY
+    assert prune(any_store, AGE, actor="tests").tokens == 1
 
 
 def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from .clock import DAY, SECOND, check_duration
@@ -13,6 +14,8 @@ from .tokens import check_label
 
 #: Rows that one transaction removes at most: other writers wait for no more than that.
 BATCH = 1000
+#: Of other issuers' tokens, each of which is read once more there.
+FOREIGN_BATCH = 100
 #: The shortest age, in seconds. Below it, an ending that somebody is still looking into would lose its traces, and a
 #: host whose clock is slow could still take a token for alive.
 MIN_AGE = 86_400
@@ -60,7 +63,7 @@ def prune(
         before = tx.now() - older_than * SECOND
     removed = Pruned()
     try:
-        for step in _steps(store, before, actor):
+        for step in filter(any, _steps(store, before, actor)):
             removed = Pruned(*map(sum, zip(removed, step, strict=True)))
             progress(sum(step))
             pause()
@@ -72,28 +75,47 @@ def prune(
 
 
 def _steps(store: Store, before: int, actor: str) -> Iterator[Pruned]:
-    # Read outside of any transaction: a token that has ended for good never comes back.
-    ended = [record.token.id for record in store.records() if record.ended_at(before) is not None]
-    for start in range(0, len(ended), BATCH):
-        batch = ended[start : start + BATCH]
-        step = Pruned(tokens=len(batch))
-        with store.transaction() as tx:
-            tx.delete_tokens(batch)
-            _record(tx, step, actor)
-        yield step
+    ended = [record.token for record in store.records() if record.ended_at(before) is not None]
+    # Read outside of any transaction: a token of this service's that has ended for good never comes back.
+    ours = [token.id for token in ended if token.key_fingerprint]
+    others = [token.id for token in ended if not token.key_fingerprint]
+    for batch in _parts(ours, BATCH):
+        yield _step(store, partial(_delete, token_ids=batch), actor)
+    for batch in _parts(others, FOREIGN_BATCH):
+        yield _step(store, partial(_delete_ended, token_ids=batch, before=before), actor)
     yield from _batches(store, lambda tx: Pruned(days=tx.delete_days(before // DAY, BATCH)), actor)
     yield from _batches(store, lambda tx: Pruned(events=tx.delete_events(before, BATCH)), actor)
+
+
+def _delete(tx: Transaction, token_ids: Sequence[str]) -> Pruned:
+    tx.delete_tokens(token_ids)
+    return Pruned(tokens=len(token_ids))
+
+
+def _delete_ended(tx: Transaction, token_ids: Sequence[str], before: int) -> Pruned:
+    # Meanwhile one of them may have been revoked again, until a later end: it would be let in if it were forgotten.
+    found = filter(None, map(tx.record, token_ids))
+    return _delete(tx, [record.token.id for record in found if record.ended_at(before) is not None])
 
 
 def _batches(store: Store, remove: Callable[[Transaction], Pruned], actor: str) -> Iterator[Pruned]:
     count = BATCH
     while count == BATCH:
-        with store.transaction() as tx:
-            step = remove(tx)
-            if count := sum(step):
-                _record(tx, step, actor)
-        if count:
-            yield step
+        step = _step(store, remove, actor)
+        count = sum(step)
+        yield step
+
+
+def _step(store: Store, remove: Callable[[Transaction], Pruned], actor: str) -> Pruned:
+    with store.transaction() as tx:
+        step = remove(tx)
+        if any(step):
+            _record(tx, step, actor)
+    return step
+
+
+def _parts(token_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (token_ids[start : start + size] for start in range(0, len(token_ids), size))
 
 
 def _record(tx: Transaction, removed: Pruned, actor: str) -> None:
