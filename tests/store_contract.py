@@ -80,6 +80,10 @@ class StoreContract:
             tx.put_token(TOKEN, change())
         return store
 
+    @pytest.fixture
+    def hurried(self) -> None:
+        """To be asked for before the store: one that waits for another writer does not do so for long."""
+
     def test_an_empty_store_is_ready_and_knows_nobody(self, store: Store) -> None:
         store.check()
         assert store.find("A" * 16) is None
@@ -169,6 +173,31 @@ class StoreContract:
         with filled.transaction() as tx:
             event = tx.put_token(TOKEN, change())
         assert event.number == 3
+
+    @pytest.mark.usefixtures("hurried")
+    def test_a_transaction_inside_of_another_is_refused_or_a_part_of_it(self, filled: Store) -> None:
+        other, refused = replace(CLIENT, id="client-2", name="other"), False
+        with filled.transaction():
+            try:
+                with filled.transaction() as inner:
+                    inner.put_client(other, change())
+            except StoreUnavailable:
+                refused = True
+        assert filled.client(other.id) == (None if refused else other)
+        with filled.transaction() as tx:
+            tx.put_client(other, change())
+        assert filled.client(other.id) == other
+
+    @pytest.mark.usefixtures("hurried")
+    def test_a_use_inside_of_a_transaction_is_written_or_tried_again(self, filled: Store) -> None:
+        with filled.transaction() as tx:
+            try:
+                left = filled.record_uses([new_use(500, d7=1)])
+            except StoreUnavailable:
+                left = {TOKEN.id}
+            tx.put_client(CLIENT, change())
+        assert filled.use_by_day(TOKEN.id) == ({} if left else {7: 1})
+        assert filled.record_uses([new_use(600, d8=1)]) == set()
 
     def test_what_waits_for_the_commit_is_called_then_or_never(self, filled: Store) -> None:
         seen: list[Event | None] = []

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tokenguard import MemoryStore, Store
+from tokenguard import MemoryStore, Store, StoreBusy
+from tokenguard.store import Transaction
 
+from .conftest import World
 from .store_contract import StoreContract
 
 
@@ -11,3 +13,16 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()
+
+
+def test_a_revocation_inside_of_another_change_is_not_lost_unsaid(world: World) -> None:
+    issued = world.issue()
+
+    def revoke(tx: Transaction) -> None:
+        world.issuer.revoke(issued.token.id, actor="tests")
+
+    with pytest.raises(StoreBusy, match="this thread is in a transaction already"):
+        world.issuer.issue(issued.token.client_id, "users:read", actor="tests", provided=revoke)
+    assert len(world.store.records()) == 1
+    world.issuer.revoke(issued.token.id, actor="tests")
+    assert world.store.events(1)[0].kind == "token.revoked"

@@ -322,6 +322,10 @@ class TestThroughPgBouncer(StoreContract):
     """All callers share one session, each for one transaction at a time."""
 
     @pytest.fixture
+    def hurried(self, impatient: None) -> None:
+        """Nor is the session waited for."""
+
+    @pytest.fixture
     def store(self, bounced_url: str) -> Iterator[Store]:
         store = SQLAlchemyStore(bounced_url)
         store.upgrade()

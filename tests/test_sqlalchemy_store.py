@@ -52,6 +52,11 @@ class TestSQLAlchemyStore(StoreContract):
     def store(self, database_store: SQLAlchemyStore) -> Store:
         return database_store
 
+    @pytest.fixture
+    def hurried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine, "LOCK_TIMEOUT", 0.1)
+        monkeypatch.setattr("tokenguard.sqlalchemy.store.STATEMENT_TIMEOUT", 0.5)
+
 
 WRITER = """
 import sys

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from . import schema
 from .clock import Clock, now
+from .errors import StoreBusy
 from .events import ALL_EVENTS, FEED_LIMIT, Change, Committed, Event, EventFilter, Feed, number_event
 from .records import ALIVE, ForeignRecord, NewUse, Place, Record, Standing, merge_use
 from .store import Transaction
@@ -19,7 +20,9 @@ class MemoryStore:
     """Keeps everything in this process: for tests, and to try things out. Threads may share it."""
 
     def __init__(self, clock: Clock = now) -> None:
+        # The thread that has it may read again, and no more than read.
         self._lock = threading.RLock()
+        self._writing = False
         self._clock = clock
         self._data = _Data()
         self.committed = Committed()
@@ -48,7 +51,7 @@ class MemoryStore:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        with self._lock:
+        with self._lock, self._alone():
             draft = _MemoryTransaction(self._data.copy(), self._clock)
             yield draft
             self._data = draft.data
@@ -58,6 +61,8 @@ class MemoryStore:
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         with self._lock:
+            if self._writing:
+                return {use.token_id for use in uses}
             for use in uses:
                 self._data.add_use(use)
         return set()
@@ -95,6 +100,17 @@ class MemoryStore:
 
     def check(self) -> None:
         """Always ready."""
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # What was written inside of another transaction would be lost when that one puts its copy in place.
+        if self._writing:
+            raise StoreBusy("this thread is in a transaction already: nothing was done, try again after it")
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
 
 
 @dataclass

@@ -125,7 +125,10 @@ class Store(Protocol):
         """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Begin to write: locks the counter first; commits at the end of the block, or undoes it all if it raises."""
+        """Begin to write: locks the counter first; commits at the end of the block, or undoes it all if it raises.
+
+        Inside of another of the same thread's it raises StoreUnavailable, unless it is a part of that one.
+        """
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         """Write down uses, waiting for nobody; returns the ids of those that have to be tried again.
