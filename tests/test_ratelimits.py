@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import signal
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -106,6 +110,59 @@ def test_nothing_runs_in_the_background_before_there_is_something_to_count() -> 
     assert threading.enumerate() == before
     run_together([lambda: left(limiter, CLIENT_RATE)] * 4)
     assert left(limiter, CLIENT_RATE) == 0
+
+
+def test_threads_at_once_get_no_more_and_no_less_through() -> None:
+    limiter, rounds, threads = RateLimiter(), 300, 8
+    together, let_in = threading.Barrier(threads, timeout=30), Counter[int]()
+
+    def ask_twice() -> None:
+        for turn in range(rounds):
+            together.wait()
+            for _ in range(2):
+                if left(limiter, ("token", str(turn), Rate(5, "hour"))) >= 0:
+                    with counting:
+                        let_in[turn] += 1
+
+    counting, interval = threading.Lock(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        run_together([ask_twice] * threads)
+    finally:
+        sys.setswitchinterval(interval)
+    assert let_in == Counter(dict.fromkeys(range(rounds), 5))
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("where", ["memory", "redis"])
+def test_a_forked_child_does_not_wait_for_its_parents_threads(where: str, request: pytest.FixtureRequest) -> None:
+    url = "memory://" if where == "memory" else request.getfixturevalue("redis_server").url
+    limiter = RateLimiter(url, fail_open=False)
+    left(limiter, CLIENT_RATE)
+    hit, asked, answered = limiter._hit, threading.Event(), threading.Event()
+
+    def wait(rates: Any) -> None:
+        asked.set()
+        answered.wait(30)
+
+    at = time.monotonic()
+    limiter._breaker._monotonic = lambda: at
+    limiter._hit = wait  # type: ignore[method-assign]
+    waiting = threading.Thread(target=limiter.hit, args=([TOKEN_RATE],))
+    waiting.start()
+    assert asked.wait(30)
+    limiter._hit = hit  # type: ignore[method-assign]
+    limiter._breaker._monotonic = lambda: at + 60
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # or it may wait for good
+        try:
+            os._exit(0 if [left(limiter, TOKEN_RATE) for _ in range(4)] == [2, 1, 0, -1] else 1)
+        finally:
+            os._exit(2)
+    answered.set()
+    waiting.join(30)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # In the way of a request
@@ -239,6 +296,19 @@ def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
     assert refused.value.reason.startswith("there is a rate limit, and nothing that counts: set RATE_LIMIT_URL")
     # Somebody's application is in trouble, which the log warns of.
     assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
+
+
+@pytest.mark.parametrize(("fail_open", "status"), [(True, 200), (False, 503)])
+def test_whatever_keeps_it_from_counting_is_no_error_of_the_services(
+    fail_open: bool, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    world = World(MemoryStore(), limiter=RateLimiter(fail_open=fail_open))
+    assert ask(world, world.issue(conditions=limited("1/hour")).text.reveal()).status_code == status
+    assert re.search(r"rate limits.*: RuntimeError", caplog.text)
 
 
 # Redis

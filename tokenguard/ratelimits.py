@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from .breaker import Breaker
 from .complaints import Complaint
 from .conditions import Allowance, LimiterUnavailable, Rate
 from .errors import ConfigurationError, StoreUnavailable
+from .forks import in_children
 
 #: Seconds that a request waits for Redis.
 TIMEOUT = 0.5
@@ -48,13 +50,13 @@ class RateLimiter:
 
     def __init__(self, url: str = "memory://", *, fail_open: bool = True) -> None:
         url = f"redis+{url}" if url.startswith("unix://") else url
-        self._opening = threading.Lock()
+        self._in_memory = url.startswith("memory://")
         self._opened: FixedWindowRateLimiter | None = None
         try:
             # In memory, counting starts a thread: not before there is something to count, which is after a fork. A
             # server that forks by itself, as uWSGI does, could not be stopped otherwise.
             self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
-            if not url.startswith("memory://"):
+            if not self._in_memory:
                 storage = self._open()
                 if _is_redis(url):
                     _check_words(storage)
@@ -67,7 +69,10 @@ class RateLimiter:
             ) from None
         self._fail_open = fail_open
         self._breaker = Breaker()
+        self._turn: AbstractContextManager[object] = nullcontext()
         self._complain = Complaint(logging.ERROR, "rate limits cannot be counted, requests are let through")
+        self._start()
+        in_children(self._start)
 
     def hit(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
         """See :class:`tokenguard.conditions.Limiter`."""
@@ -79,18 +84,28 @@ class RateLimiter:
             self._complain(str(error))
             return None
 
+    def _start(self) -> None:
+        # In a forked child too: those who wait for an answer, or hold a lock, are threads of its parent.
+        self._breaker.forget()
+        if self._in_memory:
+            # One at a time: counting there is not made of one piece, and threads at once would get more through.
+            self._turn = threading.Lock()
+            self._opened = None
+
     def _ask(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
         try:
-            return self._hit(rates)
-        except StorageError as error:
+            with self._turn:
+                return self._hit(rates)
+        except Exception as error:
+            # Not each is a StorageError: in memory a thread is started, and there may be too many.
+            cause = error.storage_error if isinstance(error, StorageError) else error
             # Not what it says: that may quote the URL.
-            raise StoreUnavailable(type(error.storage_error).__name__) from error
+            raise StoreUnavailable(type(cause).__name__) from error
 
     @property
     def _limiter(self) -> FixedWindowRateLimiter:
         if self._opened is None:
-            with self._opening:
-                self._opened = self._opened or FixedWindowRateLimiter(self._open())
+            self._opened = FixedWindowRateLimiter(self._open())
         return self._opened
 
     def _hit(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
