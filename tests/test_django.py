@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -64,6 +64,16 @@ def login_required(get_response: Any) -> Any:
             return super().process_view(request, *args, **kwargs)
 
     return Anonymous(get_response)
+
+
+def corrected(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """As for a proxy that adds a header of its own."""
+
+    def correct(request: HttpRequest) -> HttpResponse:
+        request.META["REMOTE_ADDR"] = request.META.get("HTTP_X_REAL_IP", request.META["REMOTE_ADDR"])
+        return get_response(request)
+
+    return correct
 
 
 def seen(request: HttpRequest) -> HttpResponse:
@@ -472,6 +482,18 @@ def test_guarded_views_ask_for_no_login(http: Client) -> None:
             assert http.get(url, headers=bearer(issue())).status_code == 200
             assert http.get(url).status_code == 401
         assert http.get("/public").status_code == 302
+
+
+# Networks
+
+
+@pytest.mark.parametrize("url", ["/read", "/read-async", "/class"])
+def test_an_address_that_is_corrected_below_the_middleware_decides(http: Client, url: str) -> None:
+    token = bearer(issue(conditions=Conditions.parse(["10.0.0.0/8"])))
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "tests.test_django.corrected"]):
+        for peer, corrected, status in (("10.0.0.1", "192.0.2.1", 403), ("192.0.2.1", "10.0.0.1", 200)):
+            answer = http.get(url, headers=token | {"X-Real-IP": corrected}, REMOTE_ADDR=peer)
+            assert answer.status_code == status
 
 
 # CSRF

@@ -17,6 +17,7 @@ from werkzeug.test import Client, EnvironBuilder, create_environ
 from tokenguard import (
     AuthError,
     AuthScheme,
+    Conditions,
     ConfigurationError,
     InsufficientScope,
     InvalidRequest,
@@ -448,6 +449,26 @@ def test_a_request_is_known_again_by_all_that_was_sent_also_after_the_short_way(
             with pytest.raises((InvalidRequest, InsufficientScope)):
                 requests.admit(seen | other, manage)
         assert requests.wave_through(seen, requirement) is not None
+
+
+@pytest.mark.parametrize("asked", [None, Requirement()], ids=["known", "let in"])
+def test_an_address_that_is_corrected_meanwhile_decides_anew(world: World, asked: Requirement | None) -> None:
+    """By a middleware below the one that asks first, as for a proxy that it alone knows."""
+    issued = world.issue(conditions=Conditions.parse(["10.0.0.0/8"]))
+    requests, read = RequestGuard(world.guard, AuthScheme()), Requirement(("users:read",))
+    seen = environ(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}", REMOTE_ADDR="10.0.0.1")
+    assert requests.wave_through(seen.copy(), asked) or requests.admit(seen.copy(), asked or Requirement())
+    assert requests.wave_through(seen, asked) is not None
+    seen["REMOTE_ADDR"] = "192.0.2.1"
+    for requirement in (None, read):
+        assert requests.wave_through(seen, requirement) is None
+    assert requests.authenticate(seen.copy()) is None
+    with pytest.raises(NetworkNotAllowed):
+        requests.admit(seen, read)
+    # That was an answer; what no answer was made of yet may also turn out well.
+    known = environ(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}", REMOTE_ADDR="192.0.2.1")
+    assert requests.authenticate(known) is None
+    assert requests.admit(known | {"REMOTE_ADDR": "10.0.0.1"}, read).token_id == issued.token.id
 
 
 def test_what_one_guard_has_found_out_says_nothing_of_the_answers_of_another(world: World) -> None:

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, create_environ
+from werkzeug.wrappers import Response
 
 from tokenguard import (
     AuthScheme,
     Conditions,
     ConfigurationError,
+    Hooks,
     InsufficientScope,
     MemoryStore,
     RateLimited,
@@ -264,6 +267,23 @@ def test_a_request_is_counted_once_by_whatever_way_it_goes(world: World, require
     assert guard.wave_through(environ, requirement) is None
     with pytest.raises(RateLimited):
         guard.admit(environ, requirement)
+
+
+def test_guards_within_each_other_count_a_request_once(world: World) -> None:
+    """Where a part asks for more than the whole; but each may be told of it, and has the last word on its part."""
+    issued = world.issue(conditions=limited("4/hour"))
+    heard: list[str] = []
+    hooks = Hooks(authenticated=[lambda identity, environ: heard.append(identity.token_id)])
+    parts = {
+        "/users": TokenGuardMiddleware(Response(), world.guard, "users:read", hooks=hooks),
+        "/groups": TokenGuardMiddleware(Response(), world.guard, "groups:read"),
+        "/other-header": TokenGuardMiddleware(Response(), world.guard, scheme=AuthScheme(headers=["X-API-Key"])),
+    }
+    http = Client(TokenGuardMiddleware(DispatcherMiddleware(Response(), parts), world.guard))
+    token = {"Authorization": f"Bearer {issued.text.reveal()}"}
+    paths = ["/users", "/groups", "/other-header", "/users"]
+    assert [http.get(path, headers=token).status_code for path in paths] == [200, 403, 200, 429]
+    assert heard == [issued.token.id]
 
 
 def test_the_refusal_names_whose_it_is_to_the_operator(world: World) -> None:

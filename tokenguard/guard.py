@@ -121,9 +121,16 @@ class Guard:
 
     def check(self, verified: Verified, address: str | None) -> Verified:
         """What is decided anew for each request: whether the token may be used from there, and as often as that."""
-        if verified.networks:
-            _check_network(verified, address)
+        if not self.is_admitted(verified, address):
+            raise NetworkNotAllowed(f"network: {address!a}", **whose_token(verified.identity))
         return verified.allowed(self._check_rate(verified)) if verified.rates else verified
+
+    def is_admitted(self, verified: Verified, address: str | None) -> bool:
+        """Whether the token may be used from there: asked again whenever what is known of a request is."""
+        if not verified.networks:
+            return True
+        origin = read_address(address)
+        return all(conditions.admit(origin) for conditions in verified.networks)
 
     def find_fit(self, verified: Verified, address: str | None) -> Verified | AuthError:
         """What :meth:`check` returns or raises."""
@@ -350,12 +357,6 @@ class Guard:
         if allowance is not None and allowance.exceeded:
             raise RateLimited(allowance, **whose_token(verified.identity))
         return allowance
-
-
-def _check_network(verified: Verified, address: str | None) -> None:
-    origin = read_address(address)
-    if not all(conditions.admit(origin) for conditions in verified.networks):
-        raise NetworkNotAllowed(f"network: {address!a}", **whose_token(verified.identity))
 
 
 def whose_token(identity: Identity) -> dict[str, str | None]:

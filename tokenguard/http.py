@@ -133,6 +133,10 @@ class AuthScheme:
         found = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
         return CellType((*found, *[environ.get(key) for key in self.further]) if self.further else found)
 
+    def reads_as(self, other: AuthScheme) -> bool:
+        """Whether both find the same credential in a request, and the same address."""
+        return (self.further, self.proxies) == (other.further, other.proxies)
+
     def address(self, environ: Mapping[str, Any]) -> str | None:
         """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
         if not self.proxies:

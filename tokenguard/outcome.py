@@ -18,11 +18,13 @@ class Stage(Enum):
     """How far it has gone with a credential: a bad one alone refuses no request, nor does a good one let it in."""
 
     KNOWN = auto()
+    #: A guard around this one, which counts for the same, has let it in.
+    COUNTED = auto()
     LET_IN = auto()
     REFUSED = auto()
 
 
-KNOWN, LET_IN, REFUSED = Stage
+KNOWN, COUNTED, LET_IN, REFUSED = Stage
 
 #: All that was there where a credential was looked for. In a cell: whatever shows the environ, item by item and without
 #: those that are known to be secret, must not show the credential under this name. Equal cells hold what is equal.

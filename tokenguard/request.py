@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
 
-from .errors import AuthError, InvalidToken, MissingToken
+from .errors import AuthError, InvalidToken, MissingToken, NetworkNotAllowed
 from .guard import UNKNOWN, Guard, log
 from .hooks import Hooks, call
 from .http import AuthScheme
 from .identity import Identity
-from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Presented, Stage
+from .outcome import COUNTED, IDENTITY, KNOWN, LET_IN, OUTCOME, REFUSED, Outcome, Presented, Stage
 from .scopes import ANY_TOKEN, Requirement
 from .shortcut import shortcut
 from .verified import Verified
@@ -186,11 +186,11 @@ class RequestGuard:
         stage: Stage,
     ) -> None:
         # A view of a guarded blueprint may ask for more: that is still one request.
-        again = stage is LET_IN
+        again = stage is LET_IN or stage is COUNTED
         if (usage := self.guard.usage) is not None:
             address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
             usage.note(verified, requirement, address, 0 if again else 1)
-        if not again:
+        if stage is not LET_IN:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
             environ[OUTCOME] = (self, presented, verified, LET_IN)
             environ[IDENTITY] = verified.identity
@@ -208,9 +208,17 @@ class RequestGuard:
         return error
 
     def _outcome(self, environ: WSGIEnvironment) -> Outcome:
-        return self._remembered(environ) or self._remember(
-            environ, self.scheme.presented(environ), self._verify(environ)
-        )
+        outcome = self._remembered(environ)
+        if outcome is None or self._is_elsewhere(outcome, environ):
+            return self._remember(environ, self.scheme.presented(environ), self._verify(environ))
+        return outcome
+
+    def _is_elsewhere(self, outcome: Outcome, environ: WSGIEnvironment) -> bool:
+        """Whether the address decides otherwise by now: a middleware may correct it after another has asked."""
+        _, _, result, stage = outcome
+        if isinstance(result, Verified):
+            return not self.guard.is_admitted(result, self.scheme.address(environ))
+        return isinstance(result, NetworkNotAllowed) and stage is KNOWN
 
     def _remember(self, environ: WSGIEnvironment, presented: Presented, result: Verified | AuthError) -> Outcome:
         environ[OUTCOME] = outcome = (self, presented, result, KNOWN)
@@ -224,18 +232,25 @@ class RequestGuard:
             return error.with_traceback(None)
 
     def _remembered(self, environ: WSGIEnvironment) -> Outcome | None:
-        # Only what this very guard found out, since another one may stand before the same application with other
-        # keys; and only of this credential, since an application may make a request of its own from a copy.
+        # Only of this credential, since an application may make a request of its own from a copy.
         outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None:
             return None
-        judge, presented, _, _ = outcome
+        judge, presented, result, stage = outcome
         if judge is not self:
-            return None
+            # Another one may stand before the same application with other keys. But one request is counted once.
+            if not self._is_like(judge):
+                return None
+            outcome = (self, presented, result, COUNTED if stage is LET_IN else KNOWN)
         # What most schemes look at: asking this one costs more than the rest.
         if presented.cell_contents == (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")):
             return outcome
         return outcome if presented == self.scheme.presented(environ) else None
+
+
+    def _is_like(self, judge: object) -> bool:
+        """Whether it finds out the same of each request, and counts it for the same."""
+        return isinstance(judge, RequestGuard) and judge.guard is self.guard and judge.scheme.reads_as(self.scheme)
 
 
 class _Attended(ClosingIterator):

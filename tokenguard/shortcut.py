@@ -101,6 +101,8 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             judge, presented, verified, stage = outcome
             if judge is not owner or not isinstance(verified, Verified) or presented.cell_contents != sent:
                 return None
+            if verified.networks and not guard.is_admitted(verified, address(environ)):
+                return None
             if requirement is None:
                 return verified
             if stage is not KNOWN:  # let in already, it is one request, and counted
