@@ -247,7 +247,6 @@ class RequestGuard:
             return outcome
         return outcome if presented == self.scheme.presented(environ) else None
 
-
     def _is_like(self, judge: object) -> bool:
         """Whether it finds out the same of each request, and counts it for the same."""
         return isinstance(judge, RequestGuard) and judge.guard is self.guard and judge.scheme.reads_as(self.scheme)
