@@ -209,9 +209,10 @@ class RequestGuard:
 
     def _outcome(self, environ: WSGIEnvironment) -> Outcome:
         outcome = self._remembered(environ)
-        if outcome is None or self._is_elsewhere(outcome, environ):
-            return self._remember(environ, self.scheme.presented(environ), self._verify(environ))
-        return outcome
+        # A forgery, of which there may be many, is one wherever it comes from.
+        if outcome is not None and (type(outcome[2]) is InvalidToken or not self._is_elsewhere(outcome, environ)):
+            return outcome
+        return self._remember(environ, self.scheme.presented(environ), self._verify(environ))
 
     def _is_elsewhere(self, outcome: Outcome, environ: WSGIEnvironment) -> bool:
         """Whether the address decides otherwise by now: a middleware may correct it after another has asked."""
