@@ -224,6 +224,13 @@ def test_without_proxies_only_the_connection_counts(forwarded: str | None) -> No
         ("10.0.0.1, 203.0.113.9, 198.51.100.1", 2, "203.0.113.9"),
         ("2001:db8::1 ,198.51.100.1", 2, "2001:db8::1"),
         ("203.0.113.9, 198.51.100.1, 198.51.100.2", 3, "203.0.113.9"),
+        # As Azure's Application Gateway and IIS write them.
+        ("10.0.0.1, 203.0.113.9:443", 1, "203.0.113.9"),
+        ("203.0.113.9:52144, 198.51.100.1:443", 2, "203.0.113.9"),
+        ("[2001:db8::7]:52144", 1, "2001:db8::7"),
+        ("[2001:DB8::7]", 1, "2001:DB8::7"),
+        ("[::ffff:203.0.113.9]:1", 1, "::ffff:203.0.113.9"),
+        ("[::]:0", 1, "::"),
     ],
 )
 def test_hops_are_counted_from_the_right(forwarded: str, proxies: int, address: str) -> None:
@@ -234,17 +241,28 @@ def test_hops_are_counted_from_the_right(forwarded: str, proxies: int, address: 
     ("forwarded", "proxies"),
     [
         (None, 1), ("", 1), (" ", 1), (",", 1), ("203.0.113.9", 2), ("203.0.113.9,", 2), ("", 20), ("nonsense", 1),
-        ("10.0.0.1, unknown", 1), ("_hidden, 198.51.100.1", 2), ("10.0.0.1, 203.0.113.9:443", 1),
+        ("10.0.0.1, unknown", 1), ("_hidden, 198.51.100.1", 2), ("10.0.0.1, 203.0.113.9:", 1),
+        ("203.0.113.9:443:1", 1), ("203.0.113.9:443000", 1), ("203.0.113.9:x", 1), (":443", 1), ("256.0.0.1:443", 1),
+        ("[203.0.113.9]", 1), ("[203.0.113.9]:443", 1), ("[2001:db8::7", 1), ("2001:db8::7]:443", 1), ("[[::1]]", 1),
+        ("[2001:db8::7]443", 1), ("[2001:db8::7]:", 1), ("[]:443", 1), ("[:]:443", 1), ("[::g]", 1), ("1:443", 1),
+        ("١.2.3.4:443", 1), ("203.0.113.9:٤", 1), ("[" + ":" * 50_000 + "]", 1), ("203.0.113.9 443", 1),
     ],
 )  # fmt: skip
 def test_too_few_hops_or_garbage_is_no_address(forwarded: str | None, proxies: int) -> None:
     assert read_address(address_of(forwarded, proxies)) is None
 
 
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_a_port_that_a_proxy_adds_is_no_part_of_the_address(address: Any, port: int) -> None:
+    text = f"[{address}]" if address.version == 6 else str(address)
+    added = [str(address), text, f"{text}:{port}"] if address.version == 6 else [text, f"{text}:{port}"]
+    assert {read_address(address_of(f"10.0.0.1, {hop}", 1)) for hop in added} == {read_address(str(address))}
+
+
 @given(st.text(st.sampled_from('10.,"\\ ;=ab:[]'), max_size=30), st.integers(1, 3))
 def test_nothing_that_a_caller_sends_itself_moves_its_address(sent: str, proxies: int) -> None:
     """The trusted proxies add theirs on the right; what is on the left cannot shift them, with quotes or without."""
-    added = ["203.0.113.9", "198.51.100.1", "198.51.100.2"][:proxies]
+    added = ["203.0.113.9:443", "198.51.100.1", "198.51.100.2"][:proxies]
     address = read_address(address_of(", ".join([sent, *added]), proxies))
     assert str(address) in {"203.0.113.9", "None"}
 

@@ -169,7 +169,10 @@ def test_the_networks_of_a_client_hold_as_well(world: World) -> None:
     text = issued.text.reveal()
     assert told(world, text) == {"active": False}
     assert told(world, text, client_address="::ffff:10.0.0.1")["active"] is True
-    assert told(world, text, client_address="192.0.2.1") == {"active": False}
+    for address in ("10.0.0.1:52144", "[::ffff:10.0.0.1]", "[::ffff:10.0.0.1]:52144"):
+        assert told(world, text, client_address=address)["active"] is True
+    for address in ("192.0.2.1", "192.0.2.1:52144", "10.0.0.1:", "[10.0.0.1]"):
+        assert told(world, text, client_address=address) == {"active": False}
 
 
 def test_a_refused_introspection_is_in_no_log(world: World, caplog: pytest.LogCaptureFixture) -> None:

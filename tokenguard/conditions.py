@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -14,6 +15,10 @@ Network = IPv4Network | IPv6Network
 #: What a rate may count in, and how many seconds each of them has.
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 MAX_RATE = 1_000_000_000
+# In brackets only what begins as IPv6 does. The lengths are bounded, as a caller may have sent the text.
+_WITH_PORT = re.compile(
+    r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}):[0-9]{1,5}|\[([0-9a-f]{0,4}:[0-9a-f:.]{1,40})\](?::[0-9]{1,5})?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,14 @@ def read_address(text: str | None) -> Address | None:
         return address
     # Without a zone (fe80::1%eth0): it says which of this host's own interfaces, and may be of any length.
     return address.ipv4_mapped or IPv6Address(int(address))
+
+
+def without_port(text: str) -> str:
+    """An address as a proxy gives it, without the port (``192.0.2.1:443``) and IPv6's brackets, if it has them."""
+    if (match := _WITH_PORT.fullmatch(text)) is None:
+        return text
+    address: str = match[1] or match[2]
+    return address
 
 
 def _lies_in(inner: Network, outer: Network) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import CellType
 from typing import Any, NamedTuple
 
-from .conditions import Allowance
+from .conditions import Allowance, without_port
 from .errors import (
     AuthError,
     ConfigurationError,
@@ -144,7 +144,7 @@ class AuthScheme:
         # Split at every comma: to a parser of quoted text, a quote that the client sends could hide the proxies' hops.
         hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
         trusted = hops[-self.proxies :]
-        return trusted[0] if len(trusted) == self.proxies and all(trusted) else None
+        return without_port(trusted[0]) if len(trusted) == self.proxies and all(trusted) else None
 
     def rate_fields(self, allowance: Allowance) -> list[tuple[str, str]]:
         """What is left of a rate, in the form that was chosen."""

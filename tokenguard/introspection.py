@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from .clock import SECOND
-from .conditions import read_address
+from .conditions import read_address, without_port
 from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
 from .guard import Guard
 from .hooks import Hooks
@@ -114,5 +114,6 @@ def _spelt_out(catalog: ScopeCatalog, scopes: Scopes) -> str:
 
 def _may_be_used_from(address: str | None, standing: Standing) -> bool:
     """Whether the conditions admit it; of an address that is not known they do so only if they name no network."""
-    origin = read_address(address)
+    # As the caller's own proxy may have given it.
+    origin = None if address is None else read_address(without_port(address))
     return all(held.admit(origin) for held in (standing.conditions, standing.client_conditions))

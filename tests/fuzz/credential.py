@@ -105,9 +105,17 @@ def _lower(text: str) -> str:
     return "".join(character.lower() if character in ascii_letters else character for character in text)
 
 
+def _readings(hop: str) -> set[str]:
+    """The hop, and what it is without a port."""
+    bare, _, port = hop.rpartition(":") if not hop.endswith("]") else (hop, "", "0")
+    if bare.startswith("[") and bare.endswith("]"):
+        bare = bare[1:-1]
+    return {hop, bare} if all(character in digits for character in port) else {hop}
+
+
 def _check_address(scheme: AuthScheme, environ: dict[str, str]) -> None:
     address = scheme.address(environ)
     if scheme.proxies:
         hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        assert address is None or address == hops[-scheme.proxies].strip()
+        assert address is None or address in _readings(hops[-scheme.proxies].strip())
     assert read_address(address) is None or isinstance(read_address(address), (IPv4Address, IPv6Address))
