@@ -521,8 +521,23 @@ class TestRotating:
         shown = api.send("GET", f"{TOKENS}/{old.token.id}", caller).json
         assert abs(datetime.fromisoformat(shown["expiresAt"]).timestamp() - time.time() - 3600) < 60
         again = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller)
-        fails_with(again, 400, "E0000001")
-        assert "is rotated already" in again.json["errorCauses"][0]["errorSummary"]
+        cause = f"token: token {old.token.id} is rotated already: its successor is {made.json['id']}: look at it again"
+        fails_with(again, 409, "E0000001", cause)
+
+    def test_a_token_that_ends_meanwhile_is_not_rotated(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        caller, token = api.issue(), api.issue("users.read").token
+        find = api.world.store.find
+
+        def find_and_lose(token_id: str) -> Any:
+            record = find(token_id)
+            if token_id == token.id:
+                api.world.issuer.revoke(token.id, actor="tests")
+            return record
+
+        monkeypatch.setattr(api.world.store, "find", find_and_lose)
+        cause = f"token: token {token.id} is revoked: what has ended is not rotated, issue a new one: look at it again"
+        fails_with(api.send("POST", f"{TOKENS}/{token.id}/rotate", caller), 409, "E0000001", cause)
+        fails_with(api.send("POST", f"{TOKENS}/{token.id}/rotate", caller), 404, "E0000007")
 
     def test_at_once(self, api: Api) -> None:
         caller, old = api.issue(), api.issue("users.read")
@@ -613,8 +628,8 @@ class TestChanging:
 
         monkeypatch.setattr(api.world.store, "find", find_and_lose)
         wanted = {"network": {"connection": "ZONE", "include": ["10.3.0.0/16"]}}
-        cause = f"network: token {token.id} was changed by somebody else just now: look at it again"
-        fails_with(api.send("PUT", f"{TOKENS}/{token.id}", caller, wanted), 400, "E0000001", cause)
+        cause = f"token: token {token.id} was changed by somebody else just now: look at it again"
+        fails_with(api.send("PUT", f"{TOKENS}/{token.id}", caller, wanted), 409, "E0000001", cause)
         record = find(token.id)
         assert record is not None
         assert record.token.conditions == narrow
@@ -829,6 +844,10 @@ class TestMounting:
             "forbidden",
             "scopes: The calling token does not have tokens:any",
         )
+        mine = f"/keys/{caller.token.id}/rotate"
+        assert api.send("POST", mine, caller).status == 201
+        again = api.send("POST", mine, caller).json
+        assert (again["title"], again["status"], again["code"]) == ("Conflict", 409, "conflict")
 
     def test_without_a_guard_it_cannot_be_mounted(self, framework: str) -> None:
         if framework == "flask":

@@ -7,6 +7,7 @@ from .conditions import Conditions
 from .errors import (
     AuthError,
     ConfigurationError,
+    Conflict,
     InsufficientScope,
     InvalidRequest,
     InvalidToken,
@@ -52,6 +53,7 @@ __all__ = [
     "Client",
     "Conditions",
     "ConfigurationError",
+    "Conflict",
     "Event",
     "EventKind",
     "Guard",

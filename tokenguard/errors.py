@@ -73,6 +73,10 @@ class PolicyViolation(IssuanceError):
         self.client_id = client_id
 
 
+class Conflict(IssuanceError):
+    """The token is by now another than it was when somebody decided this: look at it again."""
+
+
 class UnknownClient(IssuanceError):
     """No client has this id or name."""
 

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from .clock import LONGEST, SECOND, Clock, check_duration, earliest, isoformat, now
 from .conditions import Conditions
-from .errors import ConfigurationError, InvalidValue, IssuanceError, PolicyViolation, UnknownClient, UnknownToken
+from .errors import (
+    ConfigurationError,
+    Conflict,
+    InvalidValue,
+    IssuanceError,
+    PolicyViolation,
+    UnknownClient,
+    UnknownToken,
+)
 from .events import MAX_ACTOR_LENGTH, Change, EventKind, recorded
 from .hooks import Hooks, call
 from .policy import Policy, check_idle_timeout
@@ -162,8 +170,8 @@ class Issuer:
 
         The old token ends when ``overlap`` (seconds) is over, with 0 at once; revoke it to end it earlier. The new one
         ends by ``not_after`` (epoch microseconds) in any case. Raises UnknownToken, InvalidValue for a malformed
-        overlap, IssuanceError if the token has ended, is rotated already or ends before the overlap would, and whatever
-        :meth:`issue` raises.
+        overlap, Conflict if the token has ended or is rotated already, IssuanceError if it ends before the overlap
+        would, and whatever :meth:`issue` raises.
         """
         check_actor(actor)
         if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
@@ -216,8 +224,7 @@ class Issuer:
         """Change from where, and how often, the token may be used.
 
         ``instead_of`` is what it is known to have had, for who has decided by that; ``provided`` is as in
-        :meth:`issue`. Raises UnknownToken, and
-        IssuanceError if it has ended or, by now, has others than those.
+        :meth:`issue`. Raises UnknownToken, and Conflict if it has ended or, by now, has others than those.
         """
         check_actor(actor)
         with self._audited(actor, provided) as tx:
@@ -227,7 +234,7 @@ class Issuer:
             at = self.clock()
             _check_alive(record, at, "its conditions are not changed")
             if instead_of is not None and record.token.conditions != instead_of:
-                raise IssuanceError(f"token {token_id} was changed by somebody else just now: look at it again")
+                raise Conflict(f"token {token_id} was changed by somebody else just now: look at it again")
             changed = replace(record.token, conditions=conditions)
             if changed != record.token:
                 kind = EventKind.TOKEN_CONDITIONS_CHANGED
@@ -323,7 +330,7 @@ def _existing(tx: Transaction, ref: str) -> Client:
 def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
     token = record.token
     if token.successor_id is not None:
-        raise IssuanceError(f"token {token.id} is rotated already: its successor is {token.successor_id}")
+        raise Conflict(f"token {token.id} is rotated already: its successor is {token.successor_id}")
     _check_alive(record, at, "what has ended is not rotated, issue a new one")
     if token.expires_at is not None and overlap_end > token.expires_at:
         raise IssuanceError(
@@ -333,7 +340,7 @@ def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
 
 def _check_alive(record: Record, at: int, therefore: str) -> None:
     if (state := record.state(at)) not in ALIVE:
-        raise IssuanceError(f"token {record.token.id} is {state}: {therefore}")
+        raise Conflict(f"token {record.token.id} is {state}: {therefore}")
 
 
 def _end(begin: int, length: int | None, not_after: int | None) -> int | None:

@@ -57,6 +57,13 @@ class Invalid(ApiError):
         super().__init__(next(iter(faults)), causes=(f"{name}: {why}" for name, why in faults.items()))
 
 
+class Changed(Invalid):
+    """Somebody else came first: what is spoken of is no longer as it was."""
+
+    status = 409
+    code = "conflict"
+
+
 class TooLarge(Invalid):
     """A body that is longer than any that makes sense."""
 

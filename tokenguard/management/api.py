@@ -12,6 +12,7 @@ from typing import Any
 from ..clock import SECOND
 from ..conditions import Conditions
 from ..errors import (
+    Conflict,
     InsufficientScope,
     InvalidToken,
     InvalidValue,
@@ -25,7 +26,7 @@ from ..guard import whose_token
 from ..http import Answer, AuthScheme
 from ..identity import OWN_ISSUER, Identity
 from ..issuer import DEFAULT_OVERLAP, Issued, Issuer, Provided
-from ..okta import ApiError, Forbidden, Invalid, NotFound, Paging, read_object
+from ..okta import ApiError, Changed, Forbidden, Invalid, NotFound, Paging, read_object
 from ..records import ALIVE, Place, Record, State
 from ..scopes import Scopes
 from ..sources import local_client_id, local_token_id
@@ -39,6 +40,8 @@ from .shape import read_network, show_token
 
 Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
+#: How what is told of a conflict ends, whoever came first.
+_AGAIN = ": look at it again"
 
 
 class Management:
@@ -266,6 +269,8 @@ def _refusals(call: Call, about: str = "token") -> Iterator[None]:
         raise NotFound(call.token_id, "Token") from None
     except PolicyViolation as violation:
         raise Invalid({violation.rule: str(violation).removeprefix(f"{violation.rule}: ")}) from None
+    except Conflict as error:
+        raise Changed({"token": f"{str(error).removesuffix(_AGAIN)}{_AGAIN}"}) from None
     except (InvalidValue, IssuanceError) as error:
         raise Invalid({about: str(error)}) from None
 
