@@ -17,14 +17,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import Client as DjangoClient
 from django.test import override_settings
-from django.urls import include, path
+from django.urls import include, path, re_path
 from flask import Flask, request
 
 from tokenguard import Conditions, ConfigurationError, Identity, InvalidValue, Issued, MemoryStore, StoreUnavailable
 from tokenguard.clock import SECOND
 from tokenguard.conditions import Rate
 from tokenguard.django import conf, management_urls
-from tokenguard.flask import TokenGuard, management_blueprint
+from tokenguard.django.introspection import introspection_view
+from tokenguard.django.revocation import revoke_token as end_token
+from tokenguard.flask import TokenGuard, introspection_blueprint, management_blueprint, revocation_blueprint
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.http import AuthScheme
 from tokenguard.management import ROUTES, Call, Management, Rights
@@ -848,6 +850,51 @@ class TestMounting:
         assert api.send("POST", mine, caller).status == 201
         again = api.send("POST", mine, caller).json
         assert (again["title"], again["status"], again["code"]) == ("Conflict", 409, "conflict")
+
+    @pytest.mark.parametrize("org", ["acme", "caf%C3%A9%3F%25"])
+    def test_below_a_path_that_captures_something(self, framework: str, world: World, org: str) -> None:
+        below = f"/t/{org}"
+        if framework == "flask":
+            app = flask_app(world)
+            app.register_blueprint(management_blueprint("/t/<org>/tokens"))
+            app.register_blueprint(introspection_blueprint("users.read"), url_prefix="/t/<org>")
+            app.register_blueprint(revocation_blueprint(), url_prefix="/t/<org>")
+            self.use(Api(world, flask_transport(app)), below)
+            return
+        with override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ERROR_FORM": "okta"}):
+            management, introspect = include(management_urls("tokens")), introspection_view("users.read")
+            views = [path("", management), path("introspect", introspect), path("revoke", end_token)]
+            mounted = include(views)
+            for captures in (
+                path("t/<org>/", mounted),
+                re_path("t/([^/]+)/", mounted),
+                re_path("t/(?P<o>[^/]+)/", mounted),
+            ):
+                with override_settings(ROOT_URLCONF=(path("elsewhere/", mounted), captures)):
+                    self.use(Api(world, django_transport()), below)
+
+    def use(self, api: Api, below: str) -> None:
+        caller, other = api.issue(), api.issue("users.read")
+        list_url, form = f"{below}/tokens", {"CONTENT_TYPE": "application/x-www-form-urlencoded"}
+        page = api.send("GET", f"{list_url}?limit=1", caller)
+        assert len(ids(page)) == 1
+        assert ids(api.send("GET", next_of(page) or "", caller)) not in ([], ids(page))
+        made = api.send("POST", list_url, caller, {"scopes": ["users.read"]})
+        url = made.headers["Location"]
+        assert (made.status, url.partition("/t/")[2]) == (201, f"{list_url}/{made.json['id']}".removeprefix("/t/"))
+        for method, at, status in (("GET", url, 200), ("PATCH", url, 405), ("POST", f"{url}/rotate", 201)):
+            answer = api.send(method, at, caller)
+            assert answer.status == status
+            assert answer.json.get("_links", {"self": {"href": url}})["self"]["href"].startswith(url.rpartition("/")[0])
+        put = api.send("PUT", url, caller, {"network": {"connection": "ZONE", "include": ["10.0.0.0/8"]}})
+        assert (put.status, put.json["_links"]["self"]["href"]) == (200, url)
+        body = f"token={other.text.reveal()}".encode()
+        for active in (True, False):
+            told = api.send("POST", f"{below}/introspect", caller, body=body, environ=form)
+            assert (told.status, told.json["active"]) == (200, active)
+            assert api.send("POST", f"{below}/revoke", None, body=body, environ=form).status == 200
+        assert api.send("DELETE", url, caller).status == 204
+        assert api.send("DELETE", f"{list_url}/current", caller).status == 204
 
     def test_without_a_guard_it_cannot_be_mounted(self, framework: str) -> None:
         if framework == "flask":

@@ -25,7 +25,7 @@ def introspection_view(scope: str, *, issuer: str | None = None) -> Callable[...
     endpoint = Introspection(issuer=issuer)
 
     @sensitive_post_parameters("token")
-    def introspect_token(request: HttpRequest) -> HttpResponse:
+    def introspect_token(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
         return to_response(endpoint.respond(form_request(request), guard_of(request).guard))
 
     # So that a store that fails is answered with 503, and nobody waits for a lock.

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
+from django.utils.encoding import escape_uri_path
 from django.utils.module_loading import import_string
 
 from ..errors import ConfigurationError
@@ -81,13 +82,15 @@ class _ManagementView(TokenRequiredMixin):
         allowed = [name.upper() for name in self.http_method_names if hasattr(self, name)]
         return to_response(guard_of(request).scheme.report(WrongMethod(allowed)))
 
-    def call(self, request: HttpRequest, token_id: str = "") -> HttpResponse:
+    def call(self, request: HttpRequest, *captured: Any, token_id: str = "", **named: Any) -> HttpResponse:
         identity = get_identity(request)
         assert identity is not None  # noqa: S101 - the guard has let it in
-        url = request.build_absolute_uri(reverse(f"{_namespace(request)}:list_tokens"))
+        route = self.routes[_handler(request.method or "")]
+        # By the path: what the project's own patterns captured on the way here cannot always be given to reverse().
+        url = request.build_absolute_uri(escape_uri_path(request.path.rsplit("/", route.path.count("/"))[0]))
         call = Call(identity, url, request.GET, lambda length: _read(request, length), request.META, token_id)
         management = Management(service().issuer, guard_of(request).scheme, self.rights)
-        return to_response(management.answer(self.routes[_handler(request.method or "")], call))
+        return to_response(management.answer(route, call))
 
 
 def _view(routes: Sequence[Route], rights: Rights) -> Any:
@@ -101,11 +104,6 @@ def _view(routes: Sequence[Route], rights: Rights) -> Any:
 def _handler(method: str) -> str:
     """What answers this HTTP method: Django has HEAD answered by what answers GET."""
     return "get" if method.lower() == "head" else method.lower()
-
-
-def _namespace(request: HttpRequest) -> str:
-    found = request.resolver_match
-    return APP_NAME if found is None else found.namespace
 
 
 def _read(request: HttpRequest, length: int) -> bytes:

@@ -16,7 +16,7 @@ from .conf import configured_options, service
 from .headers import to_response
 
 
-def metadata(request: HttpRequest) -> HttpResponse:
+def metadata(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
     """The document, for anybody. Raises Http404 for another path than that of ``TOKENGUARD["RESOURCE"]``."""
     if (answer := service().requests.scheme.metadata(request.META)) is None:
         raise Http404

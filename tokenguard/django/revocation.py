@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
@@ -16,7 +18,7 @@ from .posted import form_request, outside_transactions
 @csrf_exempt
 @outside_transactions  # so that a store that fails is answered with 503, and nobody waits for its lock
 @sensitive_post_parameters("token")
-def revoke_token(request: HttpRequest) -> HttpResponse:
+def revoke_token(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
     """Revokes the token that is posted as the form's ``token``, and answers with 200.
 
     See :func:`tokenguard.revocation.respond`. No other credential is asked for.

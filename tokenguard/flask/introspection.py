@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
@@ -31,7 +33,7 @@ def introspection_blueprint(
     blueprint = Blueprint(name, __name__)
 
     @require_scopes(check_scope(scope))
-    def introspect() -> Response:
+    def introspect(**captured: Any) -> Response:
         request.max_content_length = MAX_BODY
         status, headers, body = endpoint.respond(request, service().requests.guard)
         return Response(body, status, to_headers(headers))

@@ -58,11 +58,11 @@ def _other_methods(methods: set[str]) -> Any:
     allowed = {*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}
 
     @require_token
-    def refuse(token_id: str = "") -> Response:
+    def refuse() -> Response:
         status, headers, body = service().requests.scheme.report(WrongMethod(allowed))
         return Response(body, status, to_headers(headers))
 
-    def view(token_id: str = "") -> Response:
+    def view(**captured: Any) -> Response:
         if request.method == "OPTIONS":  # as Flask answers it, but for this view's own methods
             return Response(headers={"Allow": ", ".join(sorted(allowed))})
         return refuse()
@@ -71,10 +71,10 @@ def _other_methods(methods: set[str]) -> Any:
 
 
 def _view(route: Route, rights: Rights) -> Any:
-    def view(token_id: str = "") -> Response:
+    def view(token_id: str = "", **captured: Any) -> Response:
         found = service()
         management = Management(found.issuer, found.requests.scheme, rights)
-        url = url_for(".list_tokens", _external=True)
+        url = url_for(".list_tokens", _external=True, **captured)
         identity = current_identity._get_current_object()  # type: ignore[attr-defined]
         status, headers, body = management.answer(
             route, Call(identity, url, request.args, _read, request.environ, token_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request
 
 from ..posted import MAX_BODY
@@ -24,7 +26,7 @@ def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revoc
     return blueprint
 
 
-def _revoke() -> Response:
+def _revoke(**captured: Any) -> Response:
     found = service()
     request.max_content_length = MAX_BODY
     status, headers, body = respond(request, found.issuer, found.requests.guard)
