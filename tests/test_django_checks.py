@@ -479,6 +479,21 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert asked.stdout.startswith("Usage: manage.py tokenguard")
 
 
+def test_the_options_of_every_command_are_taken(tmp_path: Path) -> None:
+    project = Project(tmp_path, ADDED)
+    plain = project.manage("tokenguard", "pattern")
+    options = ["--traceback", "--no-color", "--force-color", "--skip-checks", "-v", "2", "--verbosity=0", "-v3"]
+    for arguments in (["pattern", *options], [*options, "pattern"]):
+        done = project.manage("tokenguard", *arguments, "--settings", "mysite.settings")
+        assert (done.returncode, done.stdout, done.stderr) == (0, plain.stdout, plain.stderr)
+    for wrong, said in (("-v9", "argument -v/--verbosity: invalid choice: 9"), ("--trace", "No such option")):
+        refused = project.manage("tokenguard", "pattern", wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert said in refused.stderr
+        assert "manage.py tokenguard" in refused.stderr
+    assert project.manage("tokenguard", "genkey", "--", "--traceback").returncode == 2
+
+
 def test_a_new_project_is_set_up_without_a_word_of_complaint(tmp_path: Path) -> None:
     project = Project(tmp_path, ADDED)
     for command in ("makemigrations", "migrate", "check"):

@@ -25,12 +25,9 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """As from a terminal: ``argv`` is ``["manage.py", "tokenguard", …]``."""
-        # Django has read these two already, wherever they stand.
-        django_options = CommandParser(add_help=False, allow_abbrev=False)
-        django_options.add_argument("--settings")
-        django_options.add_argument("--pythonpath")
-        _, arguments = django_options.parse_known_args(argv[2:])
-        _tree().main(arguments, f"{Path(argv[0]).name} tokenguard")
+        program = f"{Path(argv[0]).name} tokenguard"
+        _, arguments = _django_options(program).parse_known_args(argv[2:])
+        _tree().main(arguments, program)
 
     def print_help(self, prog_name: str, subcommand: str) -> None:
         """What ``manage.py help tokenguard`` shows: that of the command tree, which lists its commands."""
@@ -48,6 +45,20 @@ class Command(BaseCommand):
                 _tree().main(list(options["arguments"]), "tokenguard", standalone_mode=False)
             except click.ClickException as error:
                 raise CommandError(error.format_message(), returncode=error.exit_code) from None
+
+
+def _django_options(program: str) -> CommandParser:
+    """Those that every command of Django takes, wherever they stand. No command of the tree has one of their names."""
+    parser = CommandParser(prog=program, add_help=False, allow_abbrev=False, called_from_command_line=True)
+    # Django has done by now what these two ask for.
+    parser.add_argument("--settings")
+    parser.add_argument("--pythonpath")
+    # These come true as it is: no checks are run, nothing is coloured, and all is said in the fewest words. For what is
+    # refused there is no stack trace, as it is no fault of the program; for all else there is one anyway.
+    for name in ("--skip-checks", "--no-color", "--force-color", "--traceback"):
+        parser.add_argument(name, action="store_true")
+    parser.add_argument("-v", "--verbosity", type=int, choices=range(4))
+    return parser
 
 
 def _tree() -> click.Group:
