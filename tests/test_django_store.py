@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 
 from tokenguard import Guard, SchemaError, StoreError, StoreUnavailable, schema
 from tokenguard.django import get_store, models
-from tokenguard.django.connections import schema_version
+from tokenguard.django.connections import schema_version, tables
 from tokenguard.django.store import DjangoStore
 from tokenguard.hooks import Hooks
 from tokenguard.prune import prune
@@ -431,8 +432,14 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
     with django_alias(sqlite_url) as alias:
         connections.databases["other"] = connections[alias].settings_dict | {"NAME": str(tmp_path / "other.db")}
         try:
-            with pytest.raises(SchemaError, match=r"manage.py migrate tokenguard"):
-                DjangoStore("other").upgrade()
+            router = "once the database routers let the migrations of tokenguard go there$"
+            with pytest.raises(SchemaError, match=rf'run "manage.py migrate tokenguard --database other", {router}'):
+                DjangoStore("other").check()
+            for _ in range(2):
+                with pytest.raises(SchemaError, match=router):
+                    DjangoStore("other").upgrade()
+            with override_settings(DATABASE_ROUTERS=[]):
+                assert DjangoStore("other").upgrade() == (0, 2)
         finally:
             connections["other"].close()
             del connections["other"], connections.databases["other"]
@@ -646,6 +653,54 @@ def test_migrations_do_not_go_back(store: DjangoStore, alias: str) -> None:
     assert len(store.records()) == 1
 
 
+def drop_tables(alias: str) -> None:
+    with connections[alias].cursor() as cursor:
+        for name in sorted(tables(connections[alias]), key=lambda name: name == "tokenguard_client"):
+            cursor.execute(f"DROP TABLE {name}")
+
+
+def test_where_the_tables_are_dropped_they_go_back_and_come_again(store: DjangoStore, alias: str) -> None:
+    drop_tables(alias)
+    call_command("migrate", "tokenguard", "zero", database=alias, verbosity=0)
+    call_command("migrate", "tokenguard", database=alias, verbosity=0)
+    store.check()
+    assert works(World(store), World(store).issue())
+
+
+def test_where_some_tables_are_left_they_do_not_go_back(store: DjangoStore, alias: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("DROP TABLE tokenguard_revision")
+    with pytest.raises(CommandError, match="Drop them by hand if nobody does, and run this again"):
+        call_command("migrate", "tokenguard", "zero", database=alias, verbosity=0)
+
+
+def test_tables_that_are_only_on_record_are_made(
+    store: DjangoStore, alias: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_tables(alias)
+    call_command("migrate", "tokenguard", database=alias, verbosity=0)  # it has nothing left to apply
+    with pytest.raises(SchemaError, match=r'of schema version 0, .*: run "manage.py tokenguard init"$'):
+        store.check()
+    with override_settings(TOKENGUARD={"USING": alias, "SIGNING_KEY": KEY}):
+        monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+        call_command("migrate", "tokenguard", database=alias, verbosity=0, skip_checks=False)
+        assert 'run "manage.py tokenguard init"' in capsys.readouterr().err
+        call_command("tokenguard", "init")
+        assert capsys.readouterr().err == "Schema version 2 is set up.\n"
+        call_command("migrate", "tokenguard", database=alias, verbosity=0, skip_checks=False)
+        assert "tokenguard init" not in capsys.readouterr().err
+    store.check()
+    assert works(World(store), World(store).issue())
+
+
+def test_a_first_step_that_is_only_on_record_is_made_with_the_second(alias: str) -> None:
+    call_command("migrate", "tokenguard", "0001", database=alias, verbosity=0, fake=True)
+    with pytest.raises(SchemaError, match=f'run "manage.py migrate tokenguard --database {alias}"$'):
+        DjangoStore(alias).check()
+    call_command("migrate", "tokenguard", database=alias, verbosity=0)
+    DjangoStore(alias).check()
+
+
 def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
     """As between the tests of a TransactionTestCase."""
     call_command("migrate", database=alias, verbosity=0)
@@ -663,7 +718,7 @@ def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
 def test_no_tables(alias: str) -> None:
     store = DjangoStore(alias)
     for attempt in (store.check, lambda: store.find("A" * 16), lambda: World(store).client(), lambda: store.clients()):
-        with pytest.raises(SchemaError, match=r'run "manage.py migrate tokenguard"'):
+        with pytest.raises(SchemaError, match=f'run "manage.py migrate tokenguard --database {alias}"$'):
             attempt()
 
 

@@ -29,7 +29,7 @@ from ..scopes import ScopeCatalog
 from ..service import Service
 from ..signing import generate_key
 from . import conf
-from .connections import MIGRATE
+from .connections import is_recorded_alone, translated
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, names_nothing, patterns, scopes
@@ -223,13 +223,16 @@ def check_transactions(**kwargs: Any) -> list[CheckMessage]:
 def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """W008: only for the databases that are named, as by ``check --database default``."""
     store, _ = _sound_store()
-    # Before it migrates, "migrate" asks this too, and is about to do what the answer would ask for.
-    if store is None or store.using not in (databases or ()) or sys.argv[1:2] == ["migrate"]:
+    if store is None or store.using not in (databases or ()):
         return []
     try:
+        # Before it migrates, "migrate" asks this too, and is about to do what the answer would ask for.
+        with translated(store.using):
+            if sys.argv[1:2] == ["migrate"] and not is_recorded_alone(connections[store.using]):
+                return []
         store.check()
     except StoreError as error:
-        hint = f'Run "{MIGRATE} --database {store.using}".'
+        hint = 'Until then every request with a token is answered with 503; "manage.py tokenguard doctor" tells more.'
         return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
     return []
 

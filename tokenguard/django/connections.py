@@ -6,25 +6,64 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
-from django.db import Error, transaction
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, Error, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
 
+from .. import schema
 from ..databases import complaint
 from ..rows import first
 from .models import Revision
 
-#: What makes the tables.
-MIGRATE = "manage.py migrate tokenguard"
-SET_UP = f'"{MIGRATE}"'
+_LABEL = Revision._meta.app_label
+
+
+def set_up(alias: str) -> str:
+    """The command that makes the tables in this database."""
+    return '"manage.py migrate tokenguard{}"'.format("" if alias == DEFAULT_DB_ALIAS else f" --database {alias}")
+
+
+def to_set_up(connection: BaseDatabaseWrapper) -> str:
+    """The one that does it as things stand there."""
+    command = '"manage.py tokenguard init"' if is_recorded_alone(connection) else set_up(connection.alias)
+    if takes_migrations(connection):
+        return command
+    return f"{command}, once the database routers let the migrations of tokenguard go there"
+
+
+def takes_migrations(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the database routers let our migrations go there."""
+    return router.allow_migrate(connection.alias, _LABEL)
+
+
+def is_recorded_alone(connection: BaseDatabaseWrapper) -> bool:
+    """Whether there are no tables, and "migrate" has nothing left to apply.
+
+    A router has kept them from there until now, or somebody has dropped them.
+    """
+    return len(applied(connection)) >= schema.latest() and not tables(connection)
+
+
+def applied(connection: BaseDatabaseWrapper) -> list[str]:
+    """The migrations that Django has recorded here."""
+    return [name for app, name in MigrationRecorder(connection).applied_migrations() if app == _LABEL]
+
+
+def tables(connection: BaseDatabaseWrapper) -> set[str]:
+    """Those of ours that are there."""
+    with connection.cursor() as cursor:
+        there = connection.introspection.table_names(cursor)
+    return {model._meta.db_table for model in apps.get_app_config(_LABEL).get_models()}.intersection(there)
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turns what the database raises in the block into a StoreError that says what to do."""
+def translated(alias: str) -> Iterator[None]:
+    """Turns what this database raises in the block into a StoreError that says what to do."""
     try:
         yield
     except Error as error:
-        raise complaint(error.__cause__ or error, SET_UP) from error
+        raise complaint(error.__cause__ or error, set_up(alias)) from error
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -62,9 +101,8 @@ def schema_version(connection: BaseDatabaseWrapper) -> int:
 
     Raises SchemaError for one that is no number.
     """
-    with connection.cursor() as cursor:
-        if Revision._meta.db_table not in connection.introspection.table_names(cursor):
-            return 0
+    if Revision._meta.db_table not in tables(connection):
+        return 0
     rows = [*Revision.objects.using(connection.alias).values_list("schema_version")]
     # Where a flush has taken the row, "migrate" puts it back.
     version: int = first(rows)[0] if rows else 0

@@ -109,7 +109,7 @@ def find_page(
 def find_client(alias: str, ref: str) -> Client | None:
     if not askable(ref):
         return None
-    with translated():
+    with translated(alias):
         for condition in ({"pk": ref}, {"name": ref}):
             rows = models.Client.objects.using(alias).filter(**condition).values_list(*columns(Client))
             for row in rows:
@@ -120,7 +120,7 @@ def find_client(alias: str, ref: str) -> Client | None:
 def find_events(alias: str, limit: int, which: EventFilter) -> list[Event]:
     asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
     conditions = {lookup: value for lookup, value in asked.items() if value is not None}
-    with translated():
+    with translated(alias):
         events = models.Event.objects.using(alias).filter(number__gt=which.after, **conditions)
         rows = events.order_by("-number").values_list(*columns(Event))[:limit]
         return [load(Event, row) for row in rows][::-1]
@@ -132,6 +132,6 @@ def database_time(connection: BaseDatabaseWrapper) -> int:
 
 
 def _rows(connection: BaseDatabaseWrapper, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:
-    with translated(), connection.cursor() as cursor:
+    with translated(connection.alias), connection.cursor() as cursor:
         cursor.execute(query, parameters)
         return list(cursor.fetchall())

@@ -12,8 +12,8 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..databases import READ_TIMEOUT, REPLICA_PAUSE, complaint
-from ..errors import StoreError
-from .connections import SET_UP, in_transaction, translated
+from ..errors import SchemaError, StoreError
+from .connections import in_transaction, set_up, translated
 
 log = logging.getLogger("tokenguard")
 Rows = list[tuple[Any, ...]]
@@ -35,8 +35,8 @@ class Query:
             return self._ask(connection, parameters)
         except Error as error:
             if in_transaction(connection) or not _is_dead(connection):
-                raise complaint(error.__cause__ or error, SET_UP) from error
-        with translated():
+                raise complaint(error.__cause__ or error, set_up(connection.alias)) from error
+        with translated(connection.alias):
             connection.close()
             return self._ask(connection, parameters)
 
@@ -59,7 +59,7 @@ class Query:
             found: Rows = connection.connection.execute(self._for_sqlite, parameters).fetchall()
         except sqlite3.Error as error:
             connection.errors_occurred = True
-            raise complaint(error, SET_UP) from error
+            raise complaint(error, set_up(connection.alias)) from error
         return found
 
 
@@ -96,4 +96,6 @@ class Replica:
     def failed(self, error: StoreError) -> None:
         """It could not be asked: nobody waits for it again for a while."""
         self._not_before = self._monotonic() + REPLICA_PAUSE
-        log.warning("the replica %r cannot be asked, and the primary is: %s", self.alias, error)
+        # It is not migrated itself, as the error would advise.
+        why = "it does not have the tables as they are now" if isinstance(error, SchemaError) else error
+        log.warning("the replica %r cannot be asked, and the primary is: %s", self.alias, why)

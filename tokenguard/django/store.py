@@ -24,12 +24,15 @@ from ..store import Transaction
 from ..tokens import Client, Read, Token
 from . import models
 from .connections import (
-    SET_UP,
     call_first_after_commit,
     first_to_write,
     in_transaction,
+    is_recorded_alone,
     lock_timeout,
     schema_version,
+    set_up,
+    takes_migrations,
+    to_set_up,
     translated,
     up_to_date,
 )
@@ -45,6 +48,7 @@ from .queries import (
     read_feed,
 )
 from .reading import Replica
+from .upgrade import make_tables
 from .uses import write_uses
 
 
@@ -112,11 +116,11 @@ class DjangoStore:
         return find_foreign(self._connection, token_id, client_id)
 
     def feed(self, since: int) -> Feed:
-        with translated(), up_to_date(self._connection) as connection:
+        with translated(self._alias), up_to_date(self._connection) as connection:
             return read_feed(connection, since)
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
-        with translated():
+        with translated(self._alias):
             days = models.UseDay.objects.using(self._connection.alias).filter(token_id=token_id).order_by("day")
             return dict(days.values_list("day", "requests"))
 
@@ -124,7 +128,7 @@ class DjangoStore:
         return find_client(self._connection.alias, ref)
 
     def clients(self) -> list[Client]:
-        with translated():
+        with translated(self._alias):
             rows = models.Client.objects.using(self._connection.alias).order_by("name").values_list(*columns(Client))
             return [load(Client, row) for row in rows]
 
@@ -138,27 +142,27 @@ class DjangoStore:
         return find_events(self._connection.alias, limit, which)
 
     def now(self) -> int:
-        with translated():
+        with translated(self._alias):
             return self._clock() if self._clock else database_time(self._connection)
 
     def check(self) -> None:
-        with translated():
-            check_version(schema_version(self._connection), SET_UP)
+        with translated(self._alias):
+            self._check(self._connection)
 
     # Writing
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         connection = self._connection
-        with translated():
+        with translated(self._alias):
             if not (connection.in_atomic_block or connection.get_autocommit()):
                 raise StoreUnavailable(
                     f"nothing would commit what is written to the database {connection.alias!r}: it is not in "
                     "autocommit mode, as Django's databases are unless told otherwise"
                 )
-        with translated(), transaction.atomic(using=connection.alias):
+        with translated(self._alias), transaction.atomic(using=connection.alias):
             revision, version = _lock_counter(connection)
-            check_version(version, SET_UP)
+            check_version(version, set_up(connection.alias))
             draft = _Transaction(connection, revision, self._clock)
             yield draft
             call_first_after_commit(connection, partial(self._announce, draft))
@@ -170,22 +174,28 @@ class DjangoStore:
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
-        with translated(), transaction.atomic(using=connection.alias):
+        with translated(self._alias), transaction.atomic(using=connection.alias):
             return write_uses(connection, uses)
 
     def upgrade(self) -> tuple[int, int]:
         """``migrate tokenguard``; returns the schema versions before and after.
 
+        Where that has nothing left to apply, and the tables are missing all the same, it makes them.
         Raises SchemaError for a database newer than this code, or one that the database routers keep migrations from.
         """
         connection = self._connection
-        with translated():
+        with translated(self._alias):
             before = schema_version(connection)
             if before <= schema.latest():
                 call_command("migrate", "tokenguard", database=connection.alias, interactive=False, verbosity=0)
-            after = schema_version(connection)
-        check_version(after, SET_UP)
-        return before, after
+                if is_recorded_alone(connection) and takes_migrations(connection):
+                    make_tables(connection)
+            return before, self._check(connection)
+
+    def _check(self, connection: BaseDatabaseWrapper) -> int:
+        version = schema_version(connection)
+        check_version(version, set_up(connection.alias) if version else to_set_up(connection))
+        return version
 
     @property
     def _connection(self) -> BaseDatabaseWrapper:

@@ -15,7 +15,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from .. import schema
 from ..databases import ADVISORY_LOCK, CLOCKS
 from . import models
-from .connections import schema_version
+from .connections import applied, schema_version, tables
 
 
 def step(number: int) -> RunPython:
@@ -33,11 +33,24 @@ def _apply(number: int) -> Callable[[Any, BaseDatabaseSchemaEditor], None]:
         told = schema_editor.collect_sql
         if not told:
             _lock(connection)
-        if told or schema_version(connection) < number:
-            for statement in schema.statements(number):
+        for each in [number] if told else _lacking(connection, number):
+            for statement in schema.statements(each):
                 schema_editor.execute(statement, params=None)
 
     return apply
+
+
+def make_tables(connection: BaseDatabaseWrapper) -> None:
+    """The same where all migrations are recorded, and have made no tables."""
+    with connection.schema_editor() as schema_editor:
+        _apply(schema.latest())(None, schema_editor)
+
+
+def _lacking(connection: BaseDatabaseWrapper, number: int) -> range:
+    """The steps up to this one that the tables lack: all of them where an earlier one was recorded and made none."""
+    # Where a flush has taken the row, the step before is done.
+    done = schema_version(connection) or (number - 1 if tables(connection) else 0)
+    return range(done + 1, number + 1)
 
 
 def _lock(connection: BaseDatabaseWrapper) -> None:
@@ -56,9 +69,11 @@ def _lock(connection: BaseDatabaseWrapper) -> None:
 
 
 def _refuse_to_go_back(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    if not tables(schema_editor.connection):
+        return  # there is nothing to lose, and what is recorded is not so
     raise CommandError(
         "tokenguard's tables are not taken back to an older version: they hold every token and the trail of what was "
-        "done, and another service may be using them. Drop them by hand if nobody does"
+        "done, and another service may be using them. Drop them by hand if nobody does, and run this again"
     )
 
 
@@ -71,14 +86,12 @@ def restore_counter(sender: Any, using: str, **kwargs: Any) -> None:
     if not router.allow_migrate_model(using, models.Revision) or not _emptied(connection):
         return
     last = models.Event.objects.using(using).order_by("-number").values_list("number", flat=True).first() or 0
-    applied = [name for app, name in MigrationRecorder(connection).applied_migrations() if app == sender.label]
     # None is applied where tests run without migrations: then the tables are made from the models, as they are now.
-    row = models.Revision(id=1, revision=last, schema_version=len(applied) or schema.latest())
+    row = models.Revision(id=1, revision=last, schema_version=len(applied(connection)) or schema.latest())
     models.Revision._base_manager.using(using).bulk_create([row], ignore_conflicts=True)
 
 
 def _emptied(connection: BaseDatabaseWrapper) -> bool:
-    with connection.cursor() as cursor:
-        if models.Revision._meta.db_table not in connection.introspection.table_names(cursor):
-            return False
+    if models.Revision._meta.db_table not in tables(connection):
+        return False
     return not models.Revision.objects.using(connection.alias).exists()

@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from ...databases import askable, complaint
 from ...errors import TOKEN_SHAPED, StoreError, TokenGuardError
-from ..connections import SET_UP
+from ..connections import set_up
 from .writes import database
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def answered(view: View) -> View:
         try:
             response = view(self, request, *args, **kwargs)
         except Error as error:
-            response = self.unavailable(request, complaint(error.__cause__ or error, SET_UP))
+            response = self.unavailable(request, complaint(error.__cause__ or error, set_up(database())))
         except TokenGuardError as error:
             response = self.unavailable(request, error)
         # As the project's own middleware would say it, if it has it.

@@ -19,7 +19,7 @@ from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError
 from ...events import MAX_ACTOR_LENGTH
 from ...tokens import check_label
 from ..conf import service
-from ..connections import SET_UP
+from ..connections import set_up
 
 log = logging.getLogger("tokenguard")
 _SHOWN = "tokenguard_shown"
@@ -73,7 +73,7 @@ def one_transaction(request: HttpRequest) -> Iterator[None]:
             # What the issuer has recorded is undone with the rest.
             service().issuer.record_refusal(error, actor=actor(request))
         if isinstance(error, Error):
-            raise complaint(error.__cause__ or error, SET_UP) from error
+            raise complaint(error.__cause__ or error, set_up(database())) from error
         raise
 
 
