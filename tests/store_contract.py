@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tokenguard import Client, Conditions, Scopes, Store, StoreUnavailable, Token, Use
-from tokenguard.clock import SECOND, now
+from tokenguard.clock import DAY, SECOND, now
 from tokenguard.store import (
     FEED_LIMIT,
     USE_INTERVAL,
@@ -307,8 +307,11 @@ class StoreContract:
 
     # Pages
 
-    def test_a_page_has_what_a_record_calls_alive_and_nothing_else(self, filled: Store) -> None:
+    def test_a_page_has_what_a_record_calls_alive_and_nothing_else(
+        self, filled: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         now, idle = TOKEN.created_at + 1000 * SECOND, 100 * SECOND
+        monkeypatch.setattr(filled, "_clock", lambda: now)
         lives = [
             {},
             {"revoked_at": now - 1},
@@ -388,6 +391,34 @@ class StoreContract:
         assert found is not None
         assert found.use == Use(TOKEN.id, 600, "192.0.2.2", Scopes(["users:read"]))
         assert filled.use_by_day(TOKEN.id) == {7: 2}
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_a_use_of_a_host_whose_clock_is_fast_is_no_later_than_the_stores_own_time(
+        self, filled: Store, known: bool
+    ) -> None:
+        before = now() - 1000  # SQLite tells milliseconds
+        if known:
+            filled.record_uses([new_use(500, "192.0.2.1")])
+        filled.record_uses([new_use(now() + 365 * DAY, "192.0.2.2", "users:read", d7=1)])
+        found = filled.find(TOKEN.id)
+        assert found is not None
+        assert found.use is not None
+        assert before <= found.use.last_used_at <= now()
+        assert (found.use.address, found.use.scopes) == ("192.0.2.2", Scopes(["users:read"]))
+        assert filled.use_by_day(TOKEN.id) == {7: 1}
+
+    def test_a_last_use_that_lies_in_the_future_gives_way_to_the_next(
+        self, filled: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at = now() - 60 * SECOND
+        with monkeypatch.context() as fast:
+            fast.setattr(filled, "_clock", lambda: at + 365 * DAY)
+            filled.record_uses([new_use(at + 365 * DAY, "192.0.2.1", "users:read")])
+        for use in (new_use(at, "192.0.2.2", "a.b"), new_use(at - 1, "192.0.2.3")):
+            filled.record_uses([use])
+            found = filled.find(TOKEN.id)
+            assert found is not None
+            assert found.use == Use(TOKEN.id, at, "192.0.2.2", Scopes(["a.b", "users:read"]))
 
     def test_uses_of_unknown_tokens_are_passed_over(self, filled: Store) -> None:
         unknown = new_use(500, d7=1)._replace(token_id="B" * 16)

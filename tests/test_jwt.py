@@ -902,7 +902,8 @@ def use(service: Service, *texts: str, times: int = 1) -> None:
             service.usage.note(service.guard.admit(Secret(text), "192.0.2.1"), READ, "192.0.2.1")
 
 
-def test_uses_are_counted_for_a_client_that_is_registered_and_not_for_each_token(service: Service) -> None:
+def test_uses_are_counted_for_a_client_that_is_registered_and_not_for_each_token(clock: StoppedClock) -> None:
+    service = Service(store=Store(clock), clock=clock)
     client = register_client(service.issuer, service.idp.issuer, "0oa1nightly", actor="tests")
     texts = [service.idp.token(jti=str(number)) for number in range(20)]
     texts += [service.idp.token(jti=f"more {number}", scp=["users:manage"]) for number in range(20)]

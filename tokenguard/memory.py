@@ -64,7 +64,7 @@ class MemoryStore:
             if self._writing:
                 return {use.token_id for use in uses}
             for use in uses:
-                self._data.add_use(use)
+                self._data.add_use(use, self._clock())
         return set()
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
@@ -145,11 +145,11 @@ class _Data:
         found = [self.record(token.id) for token in self.tokens.values() if client_id in (None, token.client_id)]
         return sorted(filter(None, found), key=lambda record: (record.token.created_at, record.token.id))
 
-    def add_use(self, new: NewUse) -> None:
+    def add_use(self, new: NewUse, now: int) -> None:
         if new.token_id not in self.tokens and new.token_id not in self.clients:
             return
         known = self.uses.get(new.token_id)
-        self.uses[new.token_id] = merge_use(known, new)
+        self.uses[new.token_id] = merge_use(known, new, now)
         counts = self.days.setdefault(new.token_id, {})
         for day, requests in new.requests.items():
             counts[day] = counts.get(day, 0) + requests

@@ -175,14 +175,18 @@ class NewUse(NamedTuple):
     requests: Mapping[int, int]
 
 
-def merge_use(known: Use | None, new: NewUse) -> Use:
-    """What is known of a token's use once ``new`` is added; an older use changes neither time nor address."""
+def merge_use(known: Use | None, new: NewUse, now: int) -> Use:
+    """What is known of a token's use once ``new`` is added; an older use changes neither time nor address.
+
+    By the store's own clock it is ``now``: a later time is that of a host whose clock was fast, and gives way.
+    """
+    last_used_at = min(new.last_used_at, now)
     if known is None:
-        return Use(new.token_id, new.last_used_at, new.address, Scopes(new.scopes))
+        return Use(new.token_id, last_used_at, new.address, Scopes(new.scopes))
     scopes = known.scopes | Scopes(new.scopes)
-    if new.last_used_at <= known.last_used_at:
+    if last_used_at <= known.last_used_at <= now:
         return replace(known, scopes=scopes)
-    return Use(new.token_id, new.last_used_at, new.address, scopes)
+    return Use(new.token_id, last_used_at, new.address, scopes)
 
 
 def _past(end: int | None, now: int) -> bool:

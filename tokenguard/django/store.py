@@ -59,7 +59,7 @@ class DjangoStore:
     they have named another, the store refuses everything. ``read_using`` names a replica of it, where tokens are looked
     for as long as it answers; all else is asked of the primary. A write inside an open ``atomic`` block is a part of
     it, and is undone with it. ``clock`` takes the place of the database's own, which decides when an idle token ends
-    for good: for tests.
+    for good, and no last use is later than that: for tests.
     """
 
     def __init__(self, using: str | None = None, *, read_using: str | None = None, clock: Clock | None = None) -> None:
@@ -175,7 +175,7 @@ class DjangoStore:
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
         with translated(self._alias), transaction.atomic(using=connection.alias):
-            return write_uses(connection, uses)
+            return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:
         """``migrate tokenguard``; returns the schema versions before and after.

@@ -8,15 +8,17 @@ from itertools import chain
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
+from ..clock import Clock
 from ..databases import USE_LOCK_TIMEOUT
 from ..records import NewUse, merge_use
 from ..rows import columns, dump, load
 from ..tokens import Use as KnownUse
 from . import models
 from .connections import first_to_write, lock_timeout
+from .queries import database_time
 
 
-def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse]) -> set[str]:
+def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse], clock: Clock | None) -> set[str]:
     """Add ``uses`` in the caller's transaction; returns the ids of tokens that another process is writing down.
 
     Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. Unknown
@@ -33,10 +35,13 @@ def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse]) -> set[s
     # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
     missing = sorted(tokens.difference(rows.values_list("pk", flat=True)))
     with lock_timeout(connection, USE_LOCK_TIMEOUT):
-        _add_missing(alias, [merge_use(None, by_id[token_id]) for token_id in missing])
+        # Nobody else sees them before their time is put right below.
+        _add_missing(alias, [merge_use(None, by_id[token_id], 0) for token_id in missing])
         kept = rows.select_for_update(skip_locked=True).values_list(*columns(KnownUse))
         locked = [load(KnownUse, row) for row in kept]
-        _replace(alias, [merge_use(use, by_id[use.token_id]) for use in locked])
+        # Only now: what another has written just before is not to lie in the future.
+        now = clock() if clock else database_time(connection)
+        _replace(alias, [merge_use(use, by_id[use.token_id], now) for use in locked])
         written = sorted(use.token_id for use in locked)
         _count(alias, [by_id[token_id] for token_id in written])
     return tokens.difference(written)

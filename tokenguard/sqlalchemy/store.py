@@ -60,7 +60,7 @@ class SQLAlchemyStore:
     Raises ConfigurationError for a URL that names neither. ``read_url`` names a read replica of a PostgreSQL
     database, for finding tokens; while it cannot be asked, the primary is. Any number of threads and processes may
     share the database; after a fork, the child opens connections of its own. ``clock`` takes the place of the
-    database's own clock, which decides when an idle token ends for good: for tests.
+    database's own clock, which decides when an idle token ends for good, and no last use is later than that: for tests.
     """
 
     def __init__(self, url: str | URL, *, read_url: str | URL | None = None, clock: Clock | None = None) -> None:
@@ -158,7 +158,7 @@ class SQLAlchemyStore:
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         # Somebody waits for this that has other work: it is to be as quick as a read, or is tried again.
         with self._begin(READ_TIMEOUT, USE_LOCK_TIMEOUT) as connection:
-            return write_uses(connection, uses)
+            return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:
         """Create the tables, or bring older ones up to date; returns the schema versions before and after.

@@ -8,13 +8,15 @@ from typing import Any
 from sqlalchemy import Connection, Table, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..clock import Clock
 from ..records import NewUse, merge_use
 from ..rows import dump, load
 from ..tokens import Use
+from .queries import database_time
 from .tables import client_table, token_table, use_day_table, use_table
 
 
-def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
+def write_uses(connection: Connection, uses: Sequence[NewUse], clock: Clock | None) -> set[str]:
     """Add ``uses`` in the caller's transaction; returns the ids of tokens that another process is writing down.
 
     Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. On
@@ -27,9 +29,11 @@ def write_uses(connection: Connection, uses: Sequence[NewUse]) -> set[str]:
     tokens = set(connection.scalars(union_all(*found)))
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))
     locked = _lock(connection, used)
+    # Only now: what another has written just before is not to lie in the future.
+    now = clock() if clock else database_time(connection)
     # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
-    added = _add(connection, [merge_use(None, by_id[token_id]) for token_id in sorted(tokens - used)])
-    _replace(connection, [merge_use(known, by_id[token_id]) for token_id, known in locked.items()])
+    added = _add(connection, [merge_use(None, by_id[token_id], now) for token_id in sorted(tokens - used)])
+    _replace(connection, [merge_use(known, by_id[token_id], now) for token_id, known in locked.items()])
     written = added | locked.keys()
     _count(connection, [by_id[token_id] for token_id in sorted(written)])
     return tokens - written
