@@ -32,7 +32,7 @@ from tokenguard import (
 )
 from tokenguard import cache as cache_module
 from tokenguard.breaker import PATIENCE, PAUSE, Breaker, NotAsked
-from tokenguard.clock import SECOND
+from tokenguard.clock import SECOND, isoformat
 from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
 from tokenguard.tokens import Read
 
@@ -610,6 +610,34 @@ def test_an_entry_never_outlives_its_token(fleet: Fleet, options: dict[str, int]
     assert fleet.here.queries(issued) == (0, 0)
     fleet.here.clock.move(61)
     assert fleet.here.why_not(issued) in ("expired", "idle")
+
+
+def test_the_log_says_once_that_the_clock_has_stepped_back_and_since_when_time_stands_still(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, ends = fleet.here, fleet.issue(expires_in=3600)
+
+    def steps_back(seconds: int) -> list[str]:
+        caplog.clear()
+        here.clock.move(seconds)
+        here.why_not(ends)
+        here.clock.move(-seconds)
+        for _ in range(3):
+            here.why_not(ends)
+            here.seconds.now += 1
+        return caplog.messages
+
+    assert steps_back(5) == []
+    here.clock.move(5)
+    (warning,) = steps_back(86_400)
+    assert "has stepped back by 86400 seconds" in warning
+    assert f"this process goes on at {isoformat(here.clock() + 86_400 * SECOND)}" in warning
+    assert "a restart puts that right" in warning
+    assert here.why_not(ends) == "expired"
+    here.clock.move(86_400)  # it has got there, so the next time is told anew
+    here.why_not(ends)
+    here.seconds.now += 1
+    assert len(steps_back(6)) == 1
 
 
 def test_nor_its_overlap(fleet: Fleet) -> None:

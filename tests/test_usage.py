@@ -18,6 +18,7 @@ from werkzeug.test import create_environ
 from tokenguard import (
     AuthScheme,
     Conditions,
+    Guard,
     InsufficientScope,
     InvalidToken,
     Issued,
@@ -28,6 +29,7 @@ from tokenguard import (
     Store,
     StoreError,
     StoreUnavailable,
+    TokenCache,
     TokenGuardMiddleware,
     Use,
 )
@@ -40,6 +42,8 @@ from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import NewUse
 
 from .conftest import KEY, StoppedClock, World
+
+YEAR = 365 * 86_400
 
 
 class CountingStore(MemoryStore):
@@ -230,6 +234,53 @@ def test_a_clock_that_steps_back_turns_no_use_back(store: CountingStore) -> None
     world.usage.write(everything=True)
     assert last_use(store, issued) == before
     assert requests(store, issued) == 2
+
+
+def test_a_last_use_on_record_that_lies_in_the_future_keeps_nobody_from_writing(
+    world: World, store: CountingStore
+) -> None:
+    issued = world.issue()
+    world.clock.move(YEAR)
+    world.use(issued, address="192.0.2.1")
+    world.clock.move(-YEAR)
+    restarted = World(store, world.clock)
+    for _ in range(2):
+        restarted.use(issued, address="192.0.2.2")
+        world.clock.move(60)
+    assert last_use(store, issued) == Use(issued.token.id, world.clock() - 60 * SECOND, "192.0.2.2", Scopes())
+    assert len(store.writes) == 2
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+@pytest.mark.parametrize("is_short", [False, True])
+def test_a_clock_that_leaps_and_steps_back_keeps_its_own_process_from_writing_for_a_minute_at_most(
+    store: CountingStore, clock: StoppedClock, is_short: bool, is_down: bool
+) -> None:
+    world, seconds = World(store), [0.0]
+    cache = TokenCache(store, monotonic=lambda: seconds[0])
+    guard = Guard(store, world.tokens, clock=world.clock, usage=world.usage, cache=cache)
+    way, issued = RequestGuard(guard, AuthScheme()), world.issue()
+
+    def use(times: int = 1) -> None:
+        for _ in range(times):
+            environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
+            if not is_short or way.wave_through(environ, ANY_TOKEN) is None:
+                way.admit(environ, ANY_TOKEN)
+            way.after_response()
+
+    use(2)
+    world.clock.move(YEAR)
+    store.down = is_down
+    use(2)  # what is written then is due again in a minute
+    store.down = False
+    world.clock.move(-YEAR)
+    seconds[0] += 1.0  # when what has changed is asked for
+    use()
+    for each in (clock, world.clock):
+        each.move(60)
+    use()
+    assert last_use(store, issued) == Use(issued.token.id, clock(), "192.0.2.1", Scopes())
+    assert requests(store, issued) == 6
 
 
 def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_time(

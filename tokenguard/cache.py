@@ -185,6 +185,7 @@ class TokenCache:
         # At first nothing is remembered that an older event could be about.
         since = self._seen if self._seen >= 0 else self.revision()
         feed: Feed = self.breaker.call(self.store.feed, since)
+        stands_still = self.stands_still()
         with self._lock:
             if self._continues(feed):
                 for event in feed.events[1:] if self._seen else feed.events:
@@ -197,7 +198,7 @@ class TokenCache:
             self._seen_id = newest.id if newest is not None and newest.number == feed.revision else ""
             if sent > self._own_at:
                 self._own = 0  # the feed has had it, or it is gone with the history that it was a part of
-            if self.stands_still():  # so nobody can tell when others' issuers are to be asked again
+            if stands_still:  # so nobody can tell when others' issuers are to be asked again
                 for other in [each for each in self.entries.values() if each.identity.issuer != OWN_ISSUER]:
                     self._forget(other.token_id, other.client_id)
             self._read_at = sent

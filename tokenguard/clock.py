@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from functools import partial
 
 from .errors import InvalidValue
 
+log = logging.getLogger("tokenguard")
 #: Returns the present time in epoch microseconds. Guards, issuers and tests pass it in.
 Clock = Callable[[], int]
 #: Seconds of a clock that never goes back and, where there is such a one, goes on while the machine sleeps.
@@ -21,6 +23,8 @@ SECOND = 1_000_000
 DAY = 86_400 * SECOND
 #: Nothing lives longer: it keeps every sum of times within BIGINT and within a datetime's years.
 LONGEST = 100 * 366 * 24 * 3600
+#: From when on a clock that has stepped back is worth a warning: those of a fleet differ by as much.
+WORTH_TELLING = 5 * SECOND
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,6 +40,9 @@ class NeverBack:
         self.clock = clock
         #: What it has told last.
         self.latest = 0
+        #: Called once it is noticed that the clock has stepped back.
+        self.on_step_back: Callable[[], object] | None = None
+        self._has_told = False
 
     def __call__(self) -> int:
         at = self.clock()
@@ -47,7 +54,23 @@ class NeverBack:
 
     def stands_still(self) -> bool:
         """Whether the clock behind it has stepped back, by more than threads make of it that overtake each other."""
-        return self.latest - self.clock() > SECOND
+        behind = self.latest - self.clock()
+        if behind <= SECOND:
+            self._has_told = False
+        elif behind > WORTH_TELLING and not self._has_told:
+            self._has_told = True
+            self._tell(behind)
+        return behind > SECOND
+
+    def _tell(self, behind: int) -> None:
+        log.warning(
+            "the clock of this host has stepped back by %d seconds: until it gets there again this process goes on at "
+            "%s, when tokens that end earlier have expired; a restart puts that right",
+            behind // SECOND,
+            isoformat(self.latest),
+        )
+        if self.on_step_back is not None:
+            self.on_step_back()
 
 
 def now() -> int:

@@ -71,6 +71,8 @@ class Guard:
         self.usage = usage
         self.cache = TokenCache(store) if cache is None else cache
         self.cache.stands_still = self.clock.stands_still
+        if usage is not None:
+            self.clock.on_step_back = usage.look_again
         self.sources = tuple(sources)
         for source in self.sources:
             source.check(self.catalog)

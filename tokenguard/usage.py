@@ -92,6 +92,7 @@ class UsageLog:
             verified.meets(requirement)
             using.look_at = NEVER
             return
+        at = min(at, self._clock())  # of a clock that has stepped back the guard's tells nothing
         with self._lock:
             older = self._waiting.get(using.token_id)
             if older is not using:
@@ -102,9 +103,19 @@ class UsageLog:
                 _add_up(using)
                 using.day = at // DAY
             verified.meets(requirement)
+            # What is on record may be of a host whose clock was fast.
+            using.due_at = min(using.due_at, at + USE_INTERVAL)
             using.look_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
             if at >= using.look_at or (len(self._waiting) > MAX_WAITING and at >= self._retry_at):
                 self.due.add(using.token_id)
+
+    def look_again(self) -> None:
+        """Have nothing wait for a time that the clock told before it stepped back."""
+        with self._lock:
+            self._again_at.clear()
+            self._looked_at = self._retry_at = 0
+            for using in self._waiting.values():
+                using.look_at = 0
 
     def write(self, *, everything: bool = False) -> bool:
         """Write what is due and what waits with it, or everything. What cannot be written now waits for the next time.
@@ -198,6 +209,7 @@ class UsageLog:
                     continue  # its first use is just being counted
                 del self._waiting[token_id]
                 self._again_at.pop(token_id, None)
+                using.at = min(using.at, at)
                 using.look_at, using.due_at = 0, using.at + USE_INTERVAL
                 scopes = using.scopes_needed
                 address = str(read_address(using.address) or "")
