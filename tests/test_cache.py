@@ -880,6 +880,37 @@ def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
     assert breaker.call(lambda: 1) == 1
 
 
+def test_lookups_that_fail_keep_nobody_who_is_remembered_out() -> None:
+    fleet = Fleet(staleness=0.2)
+    known, other = fleet.issue(), fleet.issue()
+    assert fleet.here.why_not(known) == ""
+    fleet.here.store.before_find = fail
+    assert fleet.here.why_not(other).startswith("store:")
+    fleet.here.seconds.now += 0.5
+    assert fleet.here.why_not(known) == ""
+    fleet.revoke(known)
+    fleet.here.seconds.now += 0.3
+    assert fleet.here.why_not(known) == "store: the store has just failed, and is asked again in a moment"  # forgotten
+
+
+def test_lookups_that_wait_keep_nobody_who_is_remembered_out(fleet: Fleet) -> None:
+    known, other = fleet.issue(), fleet.issue()
+    assert fleet.here.why_not(known) == ""
+    asked, done = threading.Event(), threading.Event()
+    fleet.here.store.before_find = lambda: (asked.set(), done.wait(30))
+
+    def others() -> None:
+        assert asked.wait(30)
+        fleet.here.seconds.now += PATIENCE + 0.1
+        try:
+            assert fleet.here.why_not(known) == ""
+            assert fleet.here.why_not(fleet.issue()) == "store: others have been waiting for the store for too long"
+        finally:
+            done.set()
+
+    run_together([lambda: fleet.here.why_not(other), others])
+
+
 # A replica
 
 

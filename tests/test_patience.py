@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import create_environ
 
-from tokenguard import AuthScheme, MemoryStore, RequestGuard, StoreUnavailable, TemporarilyUnavailable
+from tokenguard import AuthScheme, MemoryStore, RequestGuard, StoreUnavailable, TemporarilyUnavailable, TokenCache
 from tokenguard import cache as cache_module
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import Feed
@@ -34,11 +34,15 @@ class Hanging(MemoryStore):
         return super().feed(since)
 
 
+def stop_time(cache: TokenCache, seconds: list[float]) -> None:
+    cache.monotonic = cache.breaker._monotonic = cache.feed_breaker._monotonic = lambda: seconds[0]
+
+
 def test_what_can_wait_is_not_written_while_the_store_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Hanging()
     world = World(store)
     requests, seconds = RequestGuard(world.guard, AuthScheme()), [1000.0]
-    world.guard.cache.monotonic = world.guard.cache.breaker._monotonic = lambda: seconds[0]
+    stop_time(world.guard.cache, seconds)
     issued = world.issue()
 
     def ask() -> None:
@@ -62,7 +66,7 @@ def test_what_waits_is_written_once_the_store_is_back_also_where_nobody_calls_wi
     store = Hanging()
     world = World(store)
     requests, cache, seconds = RequestGuard(world.guard, AuthScheme()), world.guard.cache, [1000.0]
-    cache.monotonic = cache.breaker._monotonic = lambda: seconds[0]
+    stop_time(cache, seconds)
     issued = world.issue()
     world.use(issued, write=False)
     store.fails = True
@@ -92,7 +96,7 @@ def test_while_one_finds_out_whether_the_store_is_back_the_others_are_told_at_on
     store = Hanging()
     world = World(store)
     cache, seconds = world.guard.cache, [1000.0]
-    cache.monotonic = cache.breaker._monotonic = lambda: seconds[0]
+    stop_time(cache, seconds)
     issued = world.issue()
     world.guard.authenticate(issued.text)
 

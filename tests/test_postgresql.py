@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import text
 
 from tokenguard import ConfigurationError, Store, StoreUnavailable
 from tokenguard.backends import open_store
-from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql, questions
+from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
 from tokenguard.tokens import Read
 
 from .conftest import World, run_together, why_not, works
@@ -234,9 +235,7 @@ def replica(server: PostgreSQL) -> Iterator[PostgreSQL]:
         replica.clean_up()
 
 
-def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
-    server: PostgreSQL, replica: PostgreSQL, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(server: PostgreSQL, replica: PostgreSQL) -> None:
     store = SQLAlchemyStore(server.url, read_url=replica.url)
     world = World(store)
     issued = world.issue()
@@ -260,15 +259,14 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
 
     # While the replica is away, the primary is asked, and the replica is left alone for a while.
     replica.kill()
-    monkeypatch.setattr(questions, "monotonic", lambda: 1_000_000.0)
     for _ in range(3):
-        found = store.standing(Read.of(issued.token))
-        assert found is not None
-        assert found.revision == 4
+        assert store.standing(Read.of(issued.token)) is None
+        assert why_not(world, issued) == "revoked"
+        assert works(world, world.issue(client=issued.token.client_id))
     replica.start()
     replica.query("SELECT pg_wal_replay_pause()")
     wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
-    monkeypatch.setattr(questions, "monotonic", lambda: 1_000_011.0)
+    store._replica.breaker.forget()
     store._writing.dispose()
     server.kill()
     assert store.standing(Read.of(issued.token)) is not None
@@ -280,13 +278,34 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(
     store.close()
 
 
+def test_while_a_replica_hangs_nobody_is_refused(server: PostgreSQL, replica: PostgreSQL) -> None:
+    store = SQLAlchemyStore(server.url, read_url=replica.url)
+    world = World(store)
+    client = world.client().id
+    waiting, known, other = (world.issue(client=client) for _ in range(3))
+    assert works(world, known)
+    outcomes: list[bool] = []
+    with replica.stopped():
+        first = threading.Thread(target=lambda: outcomes.append(works(world, waiting)))
+        first.start()
+        wait_until(lambda: store._replica.breaker._calls)
+        while first.is_alive():  # until it is tired of waiting, and asks the primary
+            assert works(world, known)
+            assert works(world, other)
+            world.guard.cache.evict(other.token.id, other.token.client_id)
+        first.join()
+    assert outcomes == [True]
+    store.close()
+
+
 def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
     store: SQLAlchemyStore, postgresql_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    issued = World(store).issue()
     with_replica = SQLAlchemyStore(postgresql_url, read_url=UNREACHABLE)
+    world = World(with_replica)
+    client = world.client().id
     for _ in range(3):
-        assert with_replica.standing(Read.of(issued.token)) is not None
+        assert works(world, world.issue(client=client))
     assert len(caplog.records) == 1
     assert "Connection refused" in caplog.text
     assert "hunter2secret" not in caplog.text

@@ -24,7 +24,8 @@ class Breaker:
     """Lets calls through to a store while it answers. Threads may share it.
 
     Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs, and whoever
-    says so is there. Nobody joins those who have been waiting for more than ``patience`` seconds.
+    says so is there; after it nobody asks for ``pause`` seconds. Nobody joins those who have been waiting for more than
+    ``patience`` seconds.
     """
 
     #: When those that are under way were begun.
@@ -37,10 +38,12 @@ class Breaker:
         *,
         counts: type[Exception] = StoreUnavailable,
         patience: float | None = None,
+        pause: float | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._counts = counts
         self._patience = PATIENCE if patience is None else patience
+        self._pause = PAUSE if pause is None else pause
         self.forget()
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
@@ -53,7 +56,7 @@ class Breaker:
             answer = ask(*args, **kwargs)
         except Exception as error:
             # Not from when it was asked: it may have taken its time.
-            self._closed_until = self._monotonic() + PAUSE if isinstance(error, self._counts) else 0.0
+            self._closed_until = self._monotonic() + self._pause if isinstance(error, self._counts) else 0.0
             raise
         finally:
             del self._calls[call]
@@ -80,4 +83,4 @@ class Breaker:
                 raise NotAsked("others have been waiting for the store for too long")
             if self._closed_until:
                 # This one finds out whether the store is back; until then the others do not wait.
-                self._closed_until = at + PAUSE
+                self._closed_until = at + self._pause

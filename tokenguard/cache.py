@@ -68,7 +68,10 @@ class TokenCache:
         #: Whether time goes by of which the guard's clock tells nothing.
         self.stands_still: Callable[[], bool] = bool
         self.monotonic = monotonic
+        #: Between who looks tokens up and the store.
         self.breaker = Breaker(monotonic)
+        #: The feed has its own: what is remembered holds as long as that can be read, whoever waits for what else.
+        self.feed_breaker = Breaker(monotonic)
         self._start_empty()
         store.committed.listen(self._committed)
         in_children(self._start_empty)
@@ -93,7 +96,7 @@ class TokenCache:
 
     def revision(self) -> int:
         """The counter's value, so that what is read afterwards is no older. Raises StoreError."""
-        return self.breaker.call(self.store.feed, _BEYOND).revision
+        return self.feed_breaker.call(self.store.feed, _BEYOND).revision
 
     def catch_up(self) -> int:
         """Learn what has changed, if that is due; returns what :meth:`put` is to be given. Raises StoreError."""
@@ -104,10 +107,11 @@ class TokenCache:
 
     def store_answers(self) -> bool:
         """Whether the store does, as far as is known; of one that has failed this finds out, unless another does."""
-        if self.breaker.in_doubt:
+        # By the feed, which is read from where is written to.
+        if self.feed_breaker.in_doubt:
             with suppress(StoreError):
                 self.catch_up()
-        return not self.breaker.in_doubt
+        return not self.feed_breaker.in_doubt
 
     @property
     def newest(self) -> int:
@@ -170,7 +174,7 @@ class TokenCache:
 
     def _wait_for_feed(self, begun: float) -> None:
         # Of a store that has failed one finds out whether it is back, and the others do not wait for that.
-        if not self._reading.acquire(timeout=0 if self.breaker.in_doubt else PATIENCE):
+        if not self._reading.acquire(timeout=0 if self.feed_breaker.in_doubt else PATIENCE):
             raise NotAsked("others have been waiting for the store for too long")
         try:
             if not self._is_fresh(begun):
@@ -184,7 +188,7 @@ class TokenCache:
         sent = self.monotonic()
         # At first nothing is remembered that an older event could be about.
         since = self._seen if self._seen >= 0 else self.revision()
-        feed: Feed = self.breaker.call(self.store.feed, since)
+        feed: Feed = self.feed_breaker.call(self.store.feed, since)
         stands_still = self.stands_still()
         with self._lock:
             if self._continues(feed):
@@ -265,3 +269,4 @@ class TokenCache:
         #: When the feed was last asked for, and until when what is remembered is good without a further look.
         self._read_at = self.good_until = float("-inf")
         self.breaker.forget()
+        self.feed_breaker.forget()

@@ -18,8 +18,6 @@ LOCK_TIMEOUT = 5
 STATEMENT_TIMEOUT = 10
 #: Seconds by which a server's own refusal may come late, before it is taken to hang.
 GRACE = 0.5
-#: Seconds for which a read replica that could not be asked is left alone.
-REPLICA_PAUSE = 10
 #: What only another's very first use of the same token is waited for.
 USE_LOCK_TIMEOUT = "100ms"
 #: PostgreSQL's advisory lock for changing the schema. Any number will do that nobody else takes: "tokengrd" in ASCII.

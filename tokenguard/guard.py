@@ -310,6 +310,8 @@ class Guard:
         return verified, standing.revision
 
     def _found(self, read: Read, primary: bool) -> Standing | None:
+        if self.store.replicated and not primary:
+            return self.store.standing(read)  # who waits for a replica keeps nobody from the primary
         return self.cache.breaker.call(self.store.standing, read, primary=primary)
 
     def _unavailable(

@@ -106,7 +106,8 @@ class Store(Protocol):
         """What a request has to know of the token, in one statement; None unless its id and digest are on record.
 
         Both are looked for in one, so that it takes no longer where only the id is there. It may come from a replica
-        that lags, as its counter tells, unless the ``primary`` database is asked for.
+        that lags, as its counter tells, unless the ``primary`` database is asked for. None also where such a replica
+        cannot be asked.
         """
 
     def find(self, token_id: str) -> Record | None:

@@ -21,7 +21,7 @@ class NoCache(TokenCache):
     def __init__(self, cache: TokenCache) -> None:
         """In the place of ``cache``."""
         super().__init__(cache.store, size=0)
-        self.breaker = _Open()
+        self.breaker = self.feed_breaker = _Open()
 
     def catch_up(self) -> int:
         return 0

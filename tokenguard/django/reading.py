@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-import time
-from collections.abc import Callable
 from typing import Any
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..databases import READ_TIMEOUT, REPLICA_PAUSE, complaint
-from ..errors import SchemaError, StoreError
+from ..databases import READ_TIMEOUT, complaint
 from .connections import in_transaction, set_up, translated
 
-log = logging.getLogger("tokenguard")
 Rows = list[tuple[Any, ...]]
 
 
@@ -78,24 +73,3 @@ def _can_limit_time(connection: BaseDatabaseWrapper) -> bool:
 def _is_dead(connection: BaseDatabaseWrapper) -> bool:
     """Whether the driver knows that nobody is at the other end any more."""
     return bool(getattr(connection.connection, "closed", False))
-
-
-class Replica:
-    """A database that may be asked in place of the primary, as long as it answers."""
-
-    def __init__(self, alias: str, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.alias = alias
-        self._monotonic = monotonic
-        self._not_before = 0.0
-
-    @property
-    def answers(self) -> bool:
-        """Whether it is worth asking."""
-        return self._monotonic() >= self._not_before
-
-    def failed(self, error: StoreError) -> None:
-        """It could not be asked: nobody waits for it again for a while."""
-        self._not_before = self._monotonic() + REPLICA_PAUSE
-        # It is not migrated itself, as the error would advise.
-        why = "it does not have the tables as they are now" if isinstance(error, SchemaError) else error
-        log.warning("the replica %r cannot be asked, and the primary is: %s", self.alias, why)

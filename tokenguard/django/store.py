@@ -16,9 +16,10 @@ from django.utils.connection import ConnectionDoesNotExist
 from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, check_version
-from ..errors import SchemaError, StoreError, StoreUnavailable
+from ..errors import SchemaError, StoreUnavailable
 from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
+from ..replica import Replica
 from ..rows import columns, dump, first, load
 from ..store import Transaction
 from ..tokens import Client, Read, Token
@@ -47,7 +48,6 @@ from .queries import (
     find_standing,
     read_feed,
 )
-from .reading import Replica
 from .upgrade import make_tables
 from .uses import write_uses
 
@@ -68,7 +68,9 @@ class DjangoStore:
         self._is_routed = using is None
         #: Another that the routers have named since.
         self._other: str | None = None
-        self._replica = Replica(read_using) if read_using else None
+        #: The alias of its replica, if there is one.
+        self.read_using = read_using
+        self._replica = Replica()
         self._clock = clock
         self.committed = Committed()
         self.replicated = read_using is not None
@@ -91,23 +93,14 @@ class DjangoStore:
             )
         return self._alias
 
-    @property
-    def read_using(self) -> str | None:
-        """The alias of its replica, if there is one."""
-        return self._replica.alias if self._replica else None
-
     # Reading
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
-        replica, connection = self._replica, self._connection
+        connection, alias = self._connection, self.read_using
         # In the caller's own transaction the token may have been issued a moment ago.
-        if replica is None or primary or not replica.answers or in_transaction(connection):
+        if alias is None or primary or in_transaction(connection):
             return find_standing(connection, read)
-        try:
-            return find_standing(_connection(replica.alias), read)
-        except StoreError as error:
-            replica.failed(error)
-        return find_standing(connection, read)
+        return self._replica.ask(lambda: find_standing(_connection(alias), read))
 
     def find(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 from sqlalchemy import Engine, PoolProxiedConnection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..databases import REPLICA_PAUSE, SERVER_STOPS, TOO_SLOW
-from ..errors import StoreError
+from ..databases import SERVER_STOPS, TOO_SLOW
 from .engine import store_error
 
-log = logging.getLogger("tokenguard")
 #: How many connections are kept at hand at most: fewer than there are in a pool, which may hold 15.
 KEPT = 5
 #: What a forked child has of its parent's connections.
@@ -122,25 +118,6 @@ class Question:
         # One that did not answer in time is closed too, but has taken its time already.
         broken = self._dialect.is_disconnect(error, driver, None) and state != TOO_SLOW
         return broken or state in SERVER_STOPS
-
-
-class Replica:
-    """A question put to a read replica, as long as that can be asked."""
-
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self._left_alone_until = 0.0
-
-    def ask(self, *values: object) -> Sequence[Any] | None:
-        """All rows; None if the replica cannot be asked, could not be asked lately, or has nothing yet."""
-        if monotonic() < self._left_alone_until:
-            return None
-        try:
-            return self._question.ask(*values) or None
-        except StoreError as error:
-            self._left_alone_until = monotonic() + REPLICA_PAUSE
-            log.warning("the read replica is left alone for %s s: %s", REPLICA_PAUSE, error)
-            return None
 
 
 class _LostConnection(Exception):

@@ -14,6 +14,7 @@ from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_
 from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
+from ..replica import Replica
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..store import Transaction
 from ..tokens import Client, Read, Token
@@ -41,7 +42,7 @@ from .queries import (
     find_record,
     find_records,
 )
-from .questions import Question, Replica, Reserve
+from .questions import Question, Reserve
 from .tables import (
     client_table,
     event_table,
@@ -76,12 +77,12 @@ class SQLAlchemyStore:
         self._find, self._standing = Question(reserve, FIND), Question(reserve, STAND)
         self._find_foreign, self._feed = Question(reserve, FIND_FOREIGN), Question(reserve, FEED)
         self.replicated = read_url is not None
-        self._replica: Replica | None = None
+        self._replica = Replica()
         if read_url is not None:
             replica = reading_engine(replica_url(read_url, self.url))
             self._engines.append(replica)
             self._reserves.append(Reserve(replica))
-            self._replica = Replica(Question(self._reserves[-1], STAND))
+            self._stand_by = Question(self._reserves[-1], STAND)
         in_children(self._forget_connections)
         # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
         weakref.finalize(self, _dispose, self._engines, self._reserves)
@@ -89,8 +90,10 @@ class SQLAlchemyStore:
     # Reading: each is one statement, so it sees one state.
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
-        rows = None if primary or self._replica is None else self._replica.ask(*read)
-        return load_standing(first(self._standing.ask(*read) if rows is None else rows))
+        if self.replicated and not primary:
+            rows = self._replica.ask(self._stand_by.ask, *read)  # none at all as long as it has nothing yet
+            return load_standing(first(rows)) if rows else None
+        return load_standing(first(self._standing.ask(*read)))
 
     def find(self, token_id: str) -> Record | None:
         row = first(self._find.ask(token_id if askable(token_id) else ""))
