@@ -91,6 +91,19 @@ def empty(url: str) -> None:
         connection.execute(_EMPTY.format(database=connection.info.dbname).encode())
 
 
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """Whoever connects to the database in the block cannot write there, also later."""
+    options = "-c default_transaction_read_only=off"
+    with psycopg.connect(url, autocommit=True, options=options) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+
+
 _EMPTY = """
 SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid();

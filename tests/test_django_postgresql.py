@@ -17,7 +17,7 @@ from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .conftest import World, django_alias, run_together
-from .postgresql import PostgreSQL, pgbouncer
+from .postgresql import PostgreSQL, pgbouncer, read_only
 from .store_contract import new_use
 
 
@@ -54,6 +54,18 @@ def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgre
         other.execute("UPDATE tokenguard_use SET last_used_at = last_used_at + 1 WHERE token_id = %s", [held])
         assert writer.record_uses(uses) == {held}
     assert (writer.use_by_day(held), writer.use_by_day(free)) == ({7: 1}, {7: 2})
+
+
+def test_a_connection_made_while_nothing_could_be_written_is_not_kept(
+    store: DjangoStore, alias: str, postgresql_url: str
+) -> None:
+    world, connection = World(store), connections[alias]
+    connection.close()
+    connection.settings_dict["CONN_MAX_AGE"] = None
+    with read_only(postgresql_url), pytest.raises(StoreUnavailable, match="cannot be written"):
+        world.client()
+    connection.close_if_unusable_or_obsolete()  # as Django does when a request is over
+    world.client()
 
 
 # Time

@@ -18,7 +18,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
 from tokenguard.tokens import Read
 
 from .conftest import World, run_together, why_not, works
-from .postgresql import PostgreSQL, pgbouncer, server_folder, wait_until
+from .postgresql import PostgreSQL, pgbouncer, read_only, server_folder, wait_until
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 UNREACHABLE = "postgresql://someone:hunter2secret@127.0.0.1:1/nowhere"
@@ -155,6 +155,21 @@ def test_a_restart_of_the_server_costs_nobody_an_answer(server: PostgreSQL, how:
     assert store.record_uses([new_use(500, d7=1)._replace(token_id=issued.token.id)]) == set()
     assert store.feed(1).revision == 3
     store.close()
+
+
+def test_connections_made_while_nothing_could_be_written_are_not_kept(
+    store: SQLAlchemyStore, postgresql_url: str
+) -> None:
+    world = World(store)
+    store._writing.dispose()
+    with read_only(postgresql_url):
+        with ExitStack() as held:  # so many are opened meanwhile
+            for _ in range(3):
+                held.enter_context(store._writing.connect())
+        with pytest.raises(StoreUnavailable, match="cannot be written"):
+            world.client()
+    issued = world.issue()
+    assert store.record_uses([new_use(500, d7=1)._replace(token_id=issued.token.id)]) == set()
 
 
 def test_a_restart_costs_none_of_many_threads_an_answer(server: PostgreSQL) -> None:

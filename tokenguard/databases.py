@@ -27,16 +27,18 @@ CLOCKS = {
     "postgresql": "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
 }
-#: PostgreSQL's SQLSTATEs: of a statement that took too long, and what a session is told when its server stops.
+#: PostgreSQL's SQLSTATEs: of a statement that took too long, and what is told to a session that may not write.
 TOO_SLOW = "57014"
-SERVER_STOPS = ("57P01", "57P02")
+READ_ONLY = "25006"
+#: What a session is told that is of no more use: its server stops, or a new session may be one that can write.
+OUTLIVED = ("57P01", "57P02", READ_ONLY)
 
 # Both drivers' wordings and PostgreSQL's SQLSTATEs are stable.
 _MISSING = ("no such table", "no such column", "42P01", "42703")
 _LOCKED = ("database is locked", "55P03")
 _CONFLICT = ("40001", "40P01")
 _SQLITE_READ_ONLY = "readonly database"
-_READ_ONLY = (_SQLITE_READ_ONLY, "25006")
+_READ_ONLY = (_SQLITE_READ_ONLY, READ_ONLY)
 _FULL = ("disk is full", "53100")
 
 

@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
 from .. import schema
-from ..databases import complaint
+from ..databases import READ_ONLY, complaint
 from ..rows import first
 from .models import Revision
 
@@ -64,6 +64,20 @@ def translated(alias: str) -> Iterator[None]:
         yield
     except Error as error:
         raise complaint(error.__cause__ or error, set_up(alias)) from error
+
+
+@contextmanager
+def writing(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """A transaction that writes, or a part of the caller's. Raises StoreError."""
+    with translated(connection.alias):
+        try:
+            with transaction.atomic(using=connection.alias):
+                yield
+        except Error as error:
+            # It would be told so for good: a new one, as soon as Django makes one, may be one that can.
+            if getattr(error.__cause__, "sqlstate", None) == READ_ONLY:
+                connection.close_at = 0.0
+            raise
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:

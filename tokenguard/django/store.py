@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionDoesNotExist
 
@@ -36,6 +36,7 @@ from .connections import (
     to_set_up,
     translated,
     up_to_date,
+    writing,
 )
 from .queries import (
     database_time,
@@ -153,7 +154,7 @@ class DjangoStore:
                     f"nothing would commit what is written to the database {connection.alias!r}: it is not in "
                     "autocommit mode, as Django's databases are unless told otherwise"
                 )
-        with translated(self._alias), transaction.atomic(using=connection.alias):
+        with writing(connection):
             revision, version = _lock_counter(connection)
             check_version(version, set_up(connection.alias))
             draft = _Transaction(connection, revision, self._clock)
@@ -167,7 +168,7 @@ class DjangoStore:
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
-        with translated(self._alias), transaction.atomic(using=connection.alias):
+        with writing(connection):
             return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:

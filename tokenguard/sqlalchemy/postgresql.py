@@ -12,10 +12,10 @@ from typing import Any, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
-from ..databases import CONNECT_TIMEOUT, GRACE, READ_TIMEOUT, SERVER_STOPS
+from ..databases import CONNECT_TIMEOUT, GRACE, OUTLIVED, READ_TIMEOUT
 
 # A server that vanishes from the network without a word is noticed while nobody waits for it.
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
@@ -50,6 +50,7 @@ class _Pool:
         event.listen(engine, "checkout", self._check)
         event.listen(engine, "checkin", _calm)
         event.listen(engine, "invalidate", self._forsake)
+        event.listen(engine, "handle_error", _give_up)
 
     def _connect(self, dialect: Any, record: Any, args: Any, kwargs: Any) -> PatientConnection:
         generation = self._generation
@@ -64,7 +65,7 @@ class _Pool:
     def _forsake(self, connection: PatientConnection, record: Any, error: BaseException | None) -> None:
         # What broke one has most often broken all: a restart, a failover.
         if connection.generation == self._generation and isinstance(error, psycopg.Error):
-            self._generation += connection.closed or error.sqlstate in SERVER_STOPS
+            self._generation += connection.closed or error.sqlstate in OUTLIVED
 
 
 def set_up(engine: Engine) -> None:
@@ -101,6 +102,12 @@ def _milliseconds(seconds: float) -> str:
 def _calm(connection: PatientConnection | None, record: Any) -> None:
     if connection is not None:
         connection.patience = PatientConnection.patience
+
+
+def _give_up(context: ExceptionContext) -> None:
+    # Nothing has broken, but only what has is thrown away.
+    if getattr(context.original_exception, "sqlstate", None) in OUTLIVED:
+        context.is_disconnect = True
 
 
 def _until(gen: Any, deadline: float | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, PoolProxiedConnection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..databases import SERVER_STOPS, TOO_SLOW
+from ..databases import OUTLIVED, TOO_SLOW
 from .engine import store_error
 
 #: How many connections are kept at hand at most: fewer than there are in a pool, which may hold 15.
@@ -117,7 +117,7 @@ class Question:
         state = getattr(error, "sqlstate", None)
         # One that did not answer in time is closed too, but has taken its time already.
         broken = self._dialect.is_disconnect(error, driver, None) and state != TOO_SLOW
-        return broken or state in SERVER_STOPS
+        return broken or state in OUTLIVED
 
 
 class _LostConnection(Exception):
