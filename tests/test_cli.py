@@ -25,7 +25,7 @@ from tokenguard.config import Options, from_environ
 from tokenguard.flask import TokenGuard
 from tokenguard.secret import Secret
 from tokenguard.sqlalchemy import SQLAlchemyStore
-from tokenguard.store import FEED_LIMIT, Event, EventFilter, NewUse
+from tokenguard.store import FEED_LIMIT, Event, EventFilter, Feed, NewUse
 
 from .conftest import KEY, OTHER_KEY, World
 
@@ -662,6 +662,49 @@ def test_following_misses_nothing_and_repeats_nothing(world: World) -> None:
     assert [event.number for event in seen] == list(range(2, 2 * FEED_LIMIT + 4))
     only = EventFilter(kind="client.enabled", after=2 * FEED_LIMIT)
     assert [event.number for event in followed(world.store, only)] == [2 * FEED_LIMIT + 1, 2 * FEED_LIMIT + 3]
+
+
+def test_following_goes_on_after_an_outage_and_tells_of_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+    class Away(MemoryStore):
+        away = False
+
+        def feed(self, since: int) -> Feed:
+            if self.away:
+                raise StoreUnavailable("the database cannot be used: connection refused")
+            return super().feed(since)
+
+    store = Away()
+    world = World(store)
+    world.client()
+
+    def go(away: bool) -> None:
+        store.away = away
+
+    def change() -> None:
+        world.issuer.disable("billing", actor="tests")
+        go(away=False)
+
+    steps = [lambda: go(away=True), int, int, change, lambda: go(away=True), lambda: go(away=False)]
+    assert [event.number for event in followed(store, EventFilter(after=0), *steps)] == [1, 2]
+    warning = "Warning: the database cannot be used: connection refused. This goes on when it is back."
+    assert capsys.readouterr().err.splitlines() == [warning] * 2
+
+
+def test_events_are_listed_and_followed_from_a_number_on(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        ready("client", "disable", "billing")
+        ready("client", "enable", "billing")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "_wait", stop)
+    for more in ([], ["--follow"]):
+        events = lines(ready("events", "--json", "--after", "4", *more))
+        assert [event["number"] for event in events] == [5, 6, 7]
+    # What came in between is more than a list shows.
+    assert len(lines(ready("events", "--json", "--follow", "--after", "0", "--limit", "1"))) == 7
+    assert ready("events", "--after", "-1").returncode == 2
 
 
 def test_following_goes_on_after_a_backup_was_restored() -> None:

@@ -10,7 +10,7 @@ import click
 
 from ..clock import parse_duration
 from ..doctor import examine
-from ..errors import InvalidValue, UnknownToken
+from ..errors import InvalidValue, StoreUnavailable, UnknownToken
 from ..events import FEED_LIMIT, Event, EventFilter, EventKind
 from ..prune import prune as remove
 from ..store import Store
@@ -30,6 +30,7 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 @click.option("--token", "token_id", callback=given, metavar="ID", help="Only those of this token.")
 @click.option("--kind", metavar="KIND", help="Only those of this kind, such as token.issued.")
 @click.option("--since", metavar="TIME", help="Not before 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
+@click.option("--after", type=click.IntRange(0), metavar="NUMBER", help="Only those numbered above this.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
@@ -40,6 +41,7 @@ def events(
     token_id: str | None,
     kind: str | None,
     since: str | None,
+    after: int | None,
     limit: int,
     follow: bool,
     as_json: bool,
@@ -49,7 +51,10 @@ def events(
     # A text, pasted in a hurry, must not look like a token that nothing was done to; and these bytes are no id.
     if token_id is not None and ("_" in token_id or not token_id.isprintable()):
         raise UnknownToken([token_id])
-    which = EventFilter(client_id, token_id, _kind(kind), moment(since))
+    which = EventFilter(client_id, token_id, _kind(kind), moment(since), after or 0)
+    if follow and after is not None:  # all of them, however many: whoever says this has seen the others
+        _follow(backend.store, which, as_json)
+        return
     newest = backend.store.events(1)  # read first: what comes in between is seen once, and not missed
     found = backend.store.events(limit, which)
     if not (follow or as_json):
@@ -64,11 +69,21 @@ def events(
 def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> Iterator[Event]:
     """The events numbered above ``which.after`` that it takes, each as it comes; ``wait`` is called in between.
 
-    Ends only when ``wait`` or the store raises.
+    Goes on after an outage of the store, of which it tells. Ends only when ``wait`` raises, or the store for another
+    reason.
     """
     seen, which = which.after, which._replace(after=0)
+    away = False
     while True:
-        feed = store.feed(seen + 1)
+        try:
+            feed = store.feed(seen + 1)
+        except StoreUnavailable as error:
+            if not away:
+                say(f"Warning: {error}. This goes on when it is back.")
+            away = True
+            wait()
+            continue
+        away = False
         for event in feed.events:
             seen = event.number
             if which.takes(event):
