@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy.engine import make_url
 
 from tokenguard import MemoryStore, Policy, ScopeCatalog, Scopes, SigningKeys, StoreUnavailable, TokenFormat
 from tokenguard.cli import command_tree
@@ -264,7 +266,7 @@ def test_where_nothing_can_be_changed_all_else_is_looked_at() -> None:
     world.client()
     found = findings(world)
     assert found["not_writable"].level == Level.WARNING
-    assert "nothing can be issued or revoked from here: the database cannot be" in found["not_writable"].message
+    assert "clients and tokens cannot be changed from here: the database cannot be" in found["not_writable"].message
     assert not found["not_writable"].needs_action
     assert "clocks" in findings(world, clock=lambda: world.clock() + 6 * SECOND)
     store.error = StoreBusy("another writer held the database for too long")
@@ -280,6 +282,33 @@ def test_a_database_that_lets_nobody_write_is_found_by_writing(doctor: Callable[
     store.close()
     (finding,) = json.loads(done.stdout)
     assert (finding["code"], finding["level"], done.exit_code) == ("not_writable", "warning", 0)
+
+
+def test_rights_that_are_missing_are_found(postgresql_url: str) -> None:
+    world = World(SQLAlchemyStore(postgresql_url))
+    world.store.upgrade()  # type: ignore[attr-defined]
+    all_tables = "tokenguard_client, tokenguard_token, tokenguard_use, tokenguard_use_day, tokenguard_event"
+    with psycopg.connect(postgresql_url, autocommit=True) as admin:
+
+        def found(*, but: str) -> dict[str, str]:
+            admin.execute("DROP ROLE IF EXISTS issuing; CREATE ROLE issuing LOGIN")
+            admin.execute(f"GRANT SELECT, INSERT, UPDATE ON {all_tables}, tokenguard_revision TO issuing".encode())
+            admin.execute(f"REVOKE INSERT, UPDATE ON {but} FROM issuing".encode())
+            mine = SQLAlchemyStore(make_url(postgresql_url).set(username="issuing"))
+            try:
+                all_found = examine(mine, tokens=world.tokens, catalog=world.catalog, policy=Policy())
+            finally:
+                mine.close()
+                admin.execute("DROP OWNED BY issuing; DROP ROLE issuing")
+            return {finding.code: finding.message for finding in all_found if finding.code != "clocks"}
+
+        assert found(but="tokenguard_alembic_version") == {}
+        for table in ("tokenguard_client", "tokenguard_token", "tokenguard_event", "tokenguard_revision"):
+            messages = found(but=table)
+            assert messages.keys() == {"not_writable"}
+            assert f"permission denied for table {table}" in messages["not_writable"]
+        assert found(but="tokenguard_use").keys() == {"uses_not_written"}
+    world.store.close()  # type: ignore[attr-defined]
 
 
 def test_to_look_whether_it_can_be_written_leaves_nothing_behind(any_store: Store) -> None:

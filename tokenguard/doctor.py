@@ -10,10 +10,10 @@ from .clock import DAY, SECOND, Clock, now
 from .errors import SchemaError, StoreBusy, StoreError
 from .events import Change, EventKind
 from .policy import Policy
-from .records import Record, State
+from .records import NewUse, Record, State
 from .scopes import ScopeCatalog, Scopes, covers
-from .store import Store
-from .tokens import TokenFormat
+from .store import Store, Transaction
+from .tokens import Client, Token, TokenFormat, random_id
 
 #: Clocks may disagree by as much.
 CLOCK_TOLERANCE = 5 * SECOND
@@ -73,6 +73,7 @@ def examine(
     lasting = [record for record in active if record.token.successor_id is None]
     findings = [
         *_changes(store),
+        *_uses(store, at),
         *_clocks(at, here),
         *_keys(active, tokens),
         *_beyond(active, catalog),
@@ -105,15 +106,35 @@ def _not_ready(error: StoreError) -> Finding:
 def _changes(store: Store) -> Iterator[Finding]:
     try:
         with store.transaction() as tx:
-            # Some let a transaction begin where nothing can be written.
-            tx.note(Change(EventKind.POLICY_REFUSED, tx.now(), "doctor"))
+            # Some let a transaction begin where nothing can be written, or an event but no token.
+            _try(tx)
             raise _Undone
     except (_Undone, StoreBusy):  # or somebody is just issuing or revoking
         return
     except StoreError as error:
-        message = f"nothing can be issued or revoked from here: {error}"
+        message = f"clients and tokens cannot be changed from here: {error}"
         advice = "let this user write, unless it is meant to check tokens and no more"
         yield Finding(Level.WARNING, "not_writable", message, advice, False)
+
+
+def _try(tx: Transaction) -> None:
+    """What issuing writes."""
+    at, name = tx.now(), random_id()
+    change = Change(EventKind.POLICY_REFUSED, at, "doctor")
+    tx.put_client(client := Client(random_id(), name, Scopes(), False, at), change)
+    tx.put_token(Token(random_id(), client.id, name, Scopes(), random_id(), "", at), change)
+
+
+def _uses(store: Store, at: int) -> Iterator[Finding]:
+    try:
+        # Of a token that does not exist there is nothing to write, but who may not is told so.
+        store.record_uses([NewUse(random_id(), at, "", frozenset(), {})])
+    except StoreBusy:
+        return
+    except StoreError as error:
+        message = f"the use of tokens cannot be written down from here: {error}"
+        advice = "let this user write the tables of uses: tokens with an idle timeout end while they are in use"
+        yield Finding(Level.WARNING, "uses_not_written", message, advice, False)
 
 
 def _clocks(at: int, here: int) -> Iterator[Finding]:
