@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import string
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import pytest
 
@@ -110,6 +112,10 @@ def introspect(
 ) -> Answer:
     headers = [("Content-Type", content_type)] + ([("Authorization", f"Bearer {caller}")] if caller else [])
     return running.server.request(method, path, headers, form.encode())
+
+
+def basic(user: str, password: str) -> tuple[str, str]:
+    return "Authorization", f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def same_inactive(answer: Answer) -> None:
@@ -515,6 +521,54 @@ class FrameworkContract:
             same_refusal(introspect(running, "forged", form), 401, "invalid_token")
             same_refusal(introspect(running, text, form), 403, "insufficient_scope")
         same_refusal(running.server.request("GET", f"/introspect?token={text}"), 401, "missing_token")
+
+    def test_a_stock_client_asks_with_its_token_as_its_password(self, running: Running) -> None:
+        """As client_secret_basic of RFC 6749 section 2.3.1."""
+        caller_id, caller = running.issue("users:manage", client="R&D: café")
+        client = running.store.client("R&D: café")
+        assert client is not None
+        token_id, text = running.issue()
+        running.issuer.register("other", "*", actor="tests")
+
+        def ask(*headers: tuple[str, str], path: str = "/introspect") -> Answer:
+            form = ("Content-Type", FORM)
+            return running.server.request("POST", path, [form, *headers], f"token={text}".encode())
+
+        for user in (client.id, quote(client.name)):
+            assert ask(basic(user, caller)).json["jti"] == token_id
+        name, value = basic(client.id, caller)
+        assert ask((name, value.replace("Basic", "bAsIc "))).json["active"] is True
+        for user in ("other", running.store.client("other").id, "", "R&D", caller_id, caller, client.id.lower()):
+            same_refusal(ask(basic(user, caller)), 401, "invalid_token")
+        forged = caller[:-1] + ("a" if caller[-1] != "a" else "b")
+        for password in (forged, "x", text[:-1]):
+            same_refusal(ask(basic(client.id, password)), 401, "invalid_token")
+        same_refusal(ask(basic("billing", text)), 403, "insufficient_scope")
+        for password in ("", "a b", "a,b", "ü", "%0A", f"{caller}, Bearer {caller}"):
+            same_refusal(ask(basic(client.id, password)), 400, "invalid_request")
+        for malformed in ("Basic x", "Basic /w==", "Basic " + "x" * 7000 + "-"):
+            same_refusal(ask((name, malformed)), 400, "invalid_request")
+        bearer = (name, f"Bearer {caller}")
+        for both in ([(name, value), bearer], [bearer, (name, value)], [(name, value), ("X-API-Key", caller)]):
+            same_refusal(ask(*both), 400, "invalid_request")
+        same_refusal(ask((name, value), path="/introspect?access_token=x"), 400, "invalid_request")
+        same_refusal(ask((name, value), path="/manage"), 401, "missing_token")
+        running.issuer.revoke(caller_id, actor="tests")
+        same_refusal(ask((name, value)), 401, "invalid_token")
+
+    def test_a_stock_client_is_limited_as_any_caller(self, running: Running) -> None:
+        form, body = ("Content-Type", FORM), b"token=x"
+
+        def ask(limits: Conditions) -> list[Answer]:
+            _, caller = running.issue("users:manage", conditions=limits)
+            headers = [form, basic("billing", caller)]
+            return [running.server.request("POST", "/introspect", headers, body) for _ in range(5)]
+
+        same_refusal(ask(Conditions.parse(["10.0.0.0/8"]))[0], 403, "network_not_allowed")
+        answers = ask(Conditions.parse(["127.0.0.0/8"], rate="2/day"))
+        assert answers[0].headers["RateLimit"].startswith('"tokenguard";r=1;t=')
+        # Each of the two workers counts for itself here.
+        same_refusal(next(answer for answer in answers if answer.status != 200), 429, "rate_limited")
 
     def test_a_request_that_names_no_token_to_introspect_is_refused(self, running: Running) -> None:
         _, caller = running.issue("users:manage")

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 from flask import Flask
+from werkzeug.test import Client as WsgiClient
 from werkzeug.test import EnvironBuilder
 
 from tokenguard import ConfigurationError, InvalidValue, ScopeCatalog, Secret, StoreUnavailable, TemporarilyUnavailable
@@ -181,6 +182,45 @@ def test_a_refused_introspection_is_in_no_log(world: World, caplog: pytest.LogCa
     world.issuer.revoke(issued.token.id, actor="tests")
     assert told(world, issued.text.reveal()) == {"active": False}
     assert issued.text.reveal()[-70:] not in caplog.text
+
+
+def test_another_ones_name_is_no_use_of_a_token_and_the_log_tells_whose_it_is(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    issued = world.issue("users:manage")
+    heard: list[Any] = []
+    world.hooks.authenticated.append(lambda **told: heard.append(told))
+    http = WsgiClient(introspection_app(world.guard, "users:manage", hooks=world.hooks))
+    text = issued.text.reveal()
+    for user in ("a stranger", text):
+        answer = http.post("/", data={"token": "x"}, auth=(user, text))
+        assert (answer.status_code, answer.json["code"]) == (401, "invalid_token")
+    assert heard == []
+    assert not world.usage.due
+    whose = f"(token {issued.token.id}, client {issued.token.client_id}, from"
+    assert all("refused 401 invalid_token: the user name" in line and whose in line for line in caplog.messages)
+    assert len(caplog.messages) == 2
+    assert text[-70:] not in caplog.text
+    assert http.post("/", data={"token": "x"}, auth=("billing", text)).status_code == 200
+    assert len(heard) == 1
+
+
+def test_an_error_of_who_is_asked_about_a_password_does_not_show_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("broken")
+
+    text = world.issue("users:manage").text.reveal()
+    monkeypatch.setattr(world.guard.cache, "get", broken)
+    http = WsgiClient(introspection_app(world.guard, "users:manage"))
+    with pytest.raises(RuntimeError, match="broken") as caught:
+        http.post("/", data={"token": "x"}, auth=("billing", text))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    ours = [frame for frame in frames if frame.f_globals["__name__"].startswith("tokenguard.")]
+    assert len(ours) > 2
+    assert not any(text[-43:] in repr(frame.f_locals) for frame in ours)
 
 
 # Mounting

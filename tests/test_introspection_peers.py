@@ -131,6 +131,13 @@ def test_a_service_that_may_not_ask_lets_nobody_in(ours: Ours, caplog: pytest.Lo
     assert text[-43:] not in caplog.text
 
 
+def test_tokenguard_asks_tokenguard_as_a_client(ours: Ours) -> None:
+    _, text = ours.issue()
+    for client, expected in (("asking", 200), ("billing", 503)):
+        http = asking(ours.url, client_id=client, client_secret=ours.asking, prefix="theirs_")
+        assert status(http, text) == expected
+
+
 def test_inspect_tells_what_an_opaque_token_is(ours: Ours) -> None:
     asked = {"issuer": "http://localhost", "introspection_url": f"{ours.url}/introspect", "prefix": "theirs_"}
 
@@ -322,6 +329,15 @@ def test_the_client_of_authlib_asks_ours(ours: Ours) -> None:
             assert answer.json()["scope"].split(" ") == ["users:manage", "users:read"]
         refused = session.introspect_token(f"{ours.url}/introspect", token=text, auth=BearerAuth(text))
         assert refused.status_code == 403
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", None])
+def test_the_client_of_authlib_asks_ours_as_it_asks_any(ours: Ours, method: str | None) -> None:
+    token_id, text = ours.issue()
+    for secret, status in ((ours.asking, 200), (text, 401), ("wrong", 401)):
+        with OAuth2Session("asking", secret, token_endpoint_auth_method=method) as session:
+            answer = session.introspect_token(f"{ours.url}/introspect", token=text, token_type_hint="access_token")
+            assert (answer.status_code, answer.json().get("jti")) == (status, token_id if status == 200 else None)
 
 
 def test_the_resource_server_of_authlib_asks_ours(ours: Ours) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from base64 import b64decode
+from collections.abc import Mapping, MutableMapping, Sequence
 from types import CellType
 from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
 
 from .conditions import Allowance, without_port
 from .errors import (
@@ -37,6 +39,7 @@ METADATA_AGE = 3600
 _BARE = re.compile(rf"({TOKEN68})", re.ASCII)
 # At least one space after Bearer. Okta's clients send SSWS both with and without it, and no other scheme starts so.
 _AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({TOKEN68})", re.ASCII | re.IGNORECASE)
+_BASIC = re.compile(rf"basic +({TOKEN68})", re.ASCII | re.IGNORECASE)
 # Anywhere: servers join two headers of one name with a comma, and a hidden second credential is one too many.
 _OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?:[ ,]|\Z)|ssws)", re.ASCII | re.IGNORECASE)
 # RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed, however its
@@ -248,6 +251,21 @@ class AuthScheme:
         if len(self._known_marks) < MAX_KNOWN_MARKS:
             self._known_marks[cache_control, vary] = marks
         return marks
+
+
+def basic_to_bearer(environ: MutableMapping[str, Any]) -> str | None:
+    """Has the password of HTTP Basic stand in the environ as a Bearer token; returns the user name, None without one.
+
+    Both are form-urlencoded (RFC 6749 section 2.3.1). What cannot be read becomes a malformed token.
+    """
+    if (match := _BASIC.fullmatch(environ.get("HTTP_AUTHORIZATION", "").strip(" \t"))) is None:
+        return None
+    try:
+        user, _, password = b64decode(match[1], validate=True).decode().partition(":")
+    except ValueError:
+        user = password = ""
+    environ["HTTP_AUTHORIZATION"] = f"Bearer {unquote_plus(password)}"
+    return unquote_plus(user)
 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:

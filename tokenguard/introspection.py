@@ -13,11 +13,14 @@ from werkzeug.wrappers import Request, Response
 from .clock import SECOND
 from .conditions import read_address, without_port
 from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
-from .guard import Guard
+from .frames import forget
+from .guard import Guard, whose_token
 from .hooks import Hooks
-from .http import Answer, AuthScheme
+from .http import Answer, AuthScheme, basic_to_bearer
+from .outcome import IDENTITY, KNOWN, OUTCOME
 from .posted import FormRequest, error_answer, json_answer, posted_token, unavailable_answer
 from .records import Standing
+from .request import RequestGuard
 from .resource import checked_url
 from .scopes import ScopeCatalog, Scopes
 from .wsgi import TokenGuardMiddleware
@@ -97,7 +100,40 @@ def introspection_app(
         status, headers, body = endpoint.respond(FormRequest(environ), guard)
         return Response(body, status, headers)(environ, start_response)
 
-    return TokenGuardMiddleware(app, guard, check_scope(scope), scheme=scheme, hooks=hooks)
+    guarded = TokenGuardMiddleware(app, guard, check_scope(scope), scheme=scheme, hooks=hooks)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            take_basic(guarded.requests, environ)
+            return guarded(environ, start_response)
+        except BaseException:
+            del environ  # this frame is in the traceback
+            raise
+
+    return application
+
+
+def take_basic(requests: RequestGuard, environ: WSGIEnvironment) -> None:
+    """Have HTTP Basic, by which stock OAuth clients authenticate, stand for the token that is its password.
+
+    To be called before the guard, which then finds that token and judges it as any other. It refuses it as a bad one
+    unless the user name is the id or the name of the token's client. No challenge names Basic: a browser would ask for
+    a password then, and send it along by itself from then on.
+    """
+    if (user := basic_to_bearer(environ)) is None:
+        return
+    try:
+        identity = requests.authenticate(environ)
+    except BaseException as error:
+        forget(error)
+        del environ
+        raise
+    if identity is None or user in (identity.client_id, identity.client_name):
+        return
+    environ["HTTP_AUTHORIZATION"] = "Basic"  # whatever asks again must not find the token, which is a good one
+    refused = InvalidToken("the user name is not that of its client", **whose_token(identity))
+    environ[OUTCOME] = (requests, requests.scheme.presented(environ), refused, KNOWN)
+    environ[IDENTITY] = None
 
 
 def check_scope(scope: str) -> str:

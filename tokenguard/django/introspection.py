@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.debug import sensitive_post_parameters
 
-from ..introspection import Introspection, check_scope
+from ..introspection import Introspection, check_scope, take_basic
 from .headers import to_response
 from .middleware import guard_of
 from .posted import form_request, outside_transactions
@@ -24,9 +25,15 @@ def introspection_view(scope: str, *, issuer: str | None = None) -> Callable[...
     """
     endpoint = Introspection(issuer=issuer)
 
+    @require_scopes(check_scope(scope))
     @sensitive_post_parameters("token")
     def introspect_token(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
         return to_response(endpoint.respond(form_request(request), guard_of(request).guard))
 
+    @wraps(introspect_token)
+    def view(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
+        take_basic(guard_of(request), request.META)
+        return introspect_token(request)
+
     # So that a store that fails is answered with 503, and nobody waits for a lock.
-    return outside_transactions(require_scopes(check_scope(scope))(introspect_token))
+    return outside_transactions(view)

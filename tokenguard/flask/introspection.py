@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
-from ..introspection import Introspection, check_scope
+from ..introspection import Introspection, check_scope, take_basic
 from ..posted import MAX_BODY
 from ..scopes import Requirement
 from ..wsgi import to_headers
@@ -38,7 +39,12 @@ def introspection_blueprint(
         status, headers, body = endpoint.respond(request, service().requests.guard)
         return Response(body, status, to_headers(headers))
 
-    blueprint.add_url_rule(rule, "introspect", introspect, methods=METHODS, provide_automatic_options=False)
+    @wraps(introspect)
+    def view(**captured: Any) -> Response:
+        take_basic(service().requests, request.environ)
+        return introspect()
+
+    blueprint.add_url_rule(rule, "introspect", view, methods=METHODS, provide_automatic_options=False)
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:
