@@ -25,7 +25,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """
     app = Flask("sample_flask", static_folder=None)
     app.config["SAMPLE_DATABASE_URL"] = os.environ.get("SAMPLE_DATABASE_URL", "sqlite:///sample_directory.db")
-    app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY + 1  # by which a body is told to be too long
     app.config["TOKENGUARD_SCOPES"] = scopes.SCOPES
     app.config["TOKENGUARD_ERROR_FORM"] = "okta"
     app.config["TOKENGUARD_IDLE_TIMEOUT"] = scopes.IDLE_TIMEOUT

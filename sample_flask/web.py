@@ -10,7 +10,7 @@ from werkzeug import exceptions
 
 from tokenguard.okta import ApiError, NotFound, NotWellFormed, Paging, TooLarge, WrongMethod, show_error
 
-from . import errors
+from . import errors, okta
 from .directory import Directory
 from .people import Item, Page
 
@@ -23,10 +23,10 @@ def directory() -> Directory:
 
 
 def body() -> bytes:
-    """The request's body; raises RequestEntityTooLarge."""
-    data = request.get_data()
-    # Of a chunked body Werkzeug gives what is within the limit, and only complains when one reads on.
-    request.stream.read(1)
+    """The request's body; raises TooLarge, and RequestEntityTooLarge for one that says so beforehand."""
+    # Of a chunked body Werkzeug gives what is within its own limit, which is one byte more.
+    if len(data := request.get_data()) > okta.MAX_BODY:
+        raise TooLarge
     return data
 
 

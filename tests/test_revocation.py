@@ -172,6 +172,26 @@ def test_what_is_too_long_is_not_read_to_its_end(world: World, padding: int) -> 
     assert works(world, issued)
 
 
+@pytest.mark.parametrize(
+    "more", [{"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}, {"wsgi.input_terminated": True}, {}]
+)
+@pytest.mark.parametrize(("over", "status"), [(0, 200), (1, 413), (2, 413)])
+def test_the_longest_body_is_as_long_as_the_refusal_says(
+    world: World, more: dict[str, Any], over: int, status: int
+) -> None:
+    issued = world.issue()
+    body = f"token={issued.text.reveal()}&x=".encode().ljust(MAX_BODY + over, b"x")
+    flask = Flask("app")
+    flask.config |= {"TOKENGUARD_SIGNING_KEY": KEY}
+    TokenGuard(flask, store=world.store)
+    flask.register_blueprint(revocation_blueprint("/"))
+    for app in (revocation_app(world.issuer, world.guard), flask):
+        kind = "application/x-www-form-urlencoded"
+        answer = WsgiClient(app).post("/", data=body, content_type=kind, environ_overrides=more)
+        assert answer.status_code == status
+        assert works(world, issued) is (status != 200)
+
+
 def test_flask_where_something_has_read_the_form_already(world: World) -> None:
     app = Flask("app")
     app.config |= {"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://"}

@@ -16,6 +16,8 @@ from .sources import MAX_LENGTH
 
 #: Bytes that a request's body may have: what the longest token takes, and as much again.
 MAX_BODY = 2 * MAX_LENGTH
+#: Bytes that are read of it: that there is one more is how a body is told to be too long.
+READ_AT_MOST = MAX_BODY + 1
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = ("Cache-Control", "no-store")
 
@@ -23,7 +25,7 @@ NO_STORE = ("Cache-Control", "no-store")
 class FormRequest(Request):
     """A request whose body is read only if it is a short one."""
 
-    max_content_length = MAX_BODY
+    max_content_length = READ_AT_MOST
 
 
 def is_whole(environ: Mapping[str, Any], length: int) -> bool:
@@ -49,8 +51,8 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
     try:
         if request.mimetype != FORM:
             return error_answer(400, "invalid_request", f"The body is a form: {FORM}.")
-        body = request.get_data()
-        request.stream.read(1)  # a form that was cut off at the limit is not taken for a whole one: this raises then
+        if len(body := request.get_data()) > MAX_BODY:
+            raise RequestEntityTooLarge
         # Of a form that somebody has read before there is no body left.
         is_cut = bool(body) and not is_whole(request.environ, len(body))
         given = [] if is_cut else request.form.getlist("token")

@@ -9,13 +9,13 @@ from typing import Any
 from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 
-from ..posted import MAX_BODY, FormRequest
+from ..posted import READ_AT_MOST, FormRequest
 
 
 def form_request(request: HttpRequest) -> FormRequest:
     """The request as the endpoints want it, with no more of its body than tells whether it is too long."""
     try:
-        body = read_body(request, MAX_BODY + 1)
+        body = read_body(request, READ_AT_MOST)
     except UnreadablePostError:  # the client has gone away in the middle of it
         body = b""
     return FormRequest({**request.META, "wsgi.input": BytesIO(body), "wsgi.input_terminated": True})

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
 from ..introspection import Introspection, check_scope, take_basic
-from ..posted import MAX_BODY
+from ..posted import READ_AT_MOST
 from ..scopes import Requirement
 from ..wsgi import to_headers
 from .revocation import METHODS
@@ -34,8 +34,8 @@ def introspection_blueprint(
     blueprint = Blueprint(name, __name__)
 
     @require_scopes(check_scope(scope))
-    def introspect(**captured: Any) -> Response:
-        request.max_content_length = MAX_BODY
+    def introspect() -> Response:
+        request.max_content_length = READ_AT_MOST
         status, headers, body = endpoint.respond(request, service().requests.guard)
         return Response(body, status, to_headers(headers))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..posted import MAX_BODY
+from ..posted import READ_AT_MOST
 from ..revocation import respond
 from ..wsgi import to_headers
 from .views import service
@@ -28,6 +28,6 @@ def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revoc
 
 def _revoke(**captured: Any) -> Response:
     found = service()
-    request.max_content_length = MAX_BODY
+    request.max_content_length = READ_AT_MOST
     status, headers, body = respond(request, found.issuer, found.requests.guard)
     return Response(body, status, to_headers(headers))
