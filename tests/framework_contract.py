@@ -357,7 +357,7 @@ class FrameworkContract:
         assert (answer.status, answer.body) == (204, b"")
         assert answer.headers["Access-Control-Allow-Origin"] == answer.headers["Access-Control-Allow-Headers"] == "*"
 
-    @pytest.mark.parametrize("path", ["/read", "/either"])
+    @pytest.mark.parametrize("path", ["/read", "/either", "/revoke", "/introspect"])
     def test_a_preflight_passes_without_running_the_view(self, running: Running, path: str) -> None:
         preflight = [("Origin", "https://example.com"), ("Access-Control-Request-Method", "GET")]
         answer = running.server.request("OPTIONS", path, preflight)

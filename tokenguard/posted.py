@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
 from .errors import TemporarilyUnavailable
-from .http import Answer
+from .http import Answer, is_preflight
 from .secret import Secret
 from .sources import MAX_LENGTH
 
@@ -43,8 +43,10 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
     """The text that a POST has in its form as ``token``, or the answer to one that has none.
 
     Once, and not empty; the query is not looked at. 400 and 413 are RFC 6749 section 5.2's, and 405 for other methods
-    says ``what`` is done with POST.
+    says ``what`` is done with POST. A CORS preflight is answered, empty: what speaks CORS stands around this.
     """
+    if is_preflight(request.environ):
+        return Answer(204, [], b"")
     if request.method != "POST":
         refusal = error_answer(405, "invalid_request", f"{what} with POST.")
         return refusal._replace(headers=[*refusal.headers, ("Allow", "POST")])
