@@ -461,7 +461,7 @@ class FrameworkContract:
 
     def test_a_token_is_revoked_with_post_alone(self, running: Running) -> None:
         _, text = running.issue()
-        for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
             answer = revoke(running, f"token={text}", path=f"/revoke?token={text}", method=method)
             same_error(answer, 405, "invalid_request")
             assert answer.headers["Allow"] == "POST"
@@ -584,7 +584,7 @@ class FrameworkContract:
         ):
             same_error(answer, 400, "invalid_request")
         same_error(introspect(running, caller, f"token={text}&padding={'x' * MAX_BODY}"), 413, "invalid_request")
-        for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
             answer = introspect(running, caller, f"token={text}", method=method)
             same_error(answer, 405, "invalid_request")
             assert answer.headers["Allow"] == "POST"

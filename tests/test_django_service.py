@@ -8,7 +8,7 @@ from .framework_contract import FrameworkContract
 
 
 class TestDjango(FrameworkContract):
-    app = "django.core.wsgi:get_wsgi_application()"
+    app = "tests.services.common:validated('django.core.wsgi', 'get_wsgi_application')"
 
 
 class TestDjangoAsync(FrameworkContract):

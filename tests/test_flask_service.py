@@ -4,4 +4,4 @@ from .framework_contract import FrameworkContract
 
 
 class TestFlask(FrameworkContract):
-    app = "tests.services.flask_service:create_app()"
+    app = "tests.services.common:validated('tests.services.flask_service')"

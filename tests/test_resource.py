@@ -18,6 +18,7 @@ from werkzeug.test import Client
 from tokenguard import AuthScheme, ConfigurationError, MissingToken, ProtectedResource, TokenGuardMiddleware
 from tokenguard.config import Options
 from tokenguard.flask import TokenGuard
+from tokenguard.http import EMPTY_TYPE
 from tokenguard.resource import WELL_KNOWN
 from tokenguard.testing import MemoryService
 
@@ -221,7 +222,7 @@ def test_what_a_service_says_of_itself_byte_for_byte() -> None:
     assert scheme.metadata({"REQUEST_METHOD": "GET", "SCRIPT_NAME": f"{WELL_KNOWN}/tenant1"}) == ask("GET")
     assert scheme.metadata({"REQUEST_METHOD": "GET", "PATH_INFO": f"{WELL_KNOWN}/tenant1"}) == ask("GET")
     assert ask("HEAD") == (200, headers, b"")
-    assert ask("POST") == (405, [("Allow", methods), ("Content-Length", "0")], b"")
+    assert ask("POST") == (405, [EMPTY_TYPE, ("Content-Length", "0"), ("Allow", methods)], b"")
     for _ in range(2):  # nobody can spoil it
         status, sent, nothing = ask("OPTIONS")
         assert (status, nothing) == (204, b"")

@@ -4,4 +4,4 @@ from .framework_contract import FrameworkContract
 
 
 class TestWSGI(FrameworkContract):
-    app = "tests.services.wsgi_service:create_app()"
+    app = "tests.services.common:validated('tests.services.wsgi_service')"

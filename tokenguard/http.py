@@ -49,6 +49,8 @@ _IN_QUERY = re.compile(rf"(?:^|&){_ENCODED}(?:[=&]|\Z)", re.ASCII | re.IGNORECAS
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _RATE_HEADERS = ("none", "draft", "okta")
+#: PEP 3333 wants every answer that could have a body to name its kind.
+EMPTY_TYPE = ("Content-Type", "text/plain; charset=utf-8")
 _METADATA_METHODS = "GET, HEAD, OPTIONS"
 _ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")
 _OPTIONS = [
@@ -224,7 +226,7 @@ class AuthScheme:
         if method == "OPTIONS":
             return Answer(204, _OPTIONS.copy(), b"")
         if method not in ("GET", "HEAD"):
-            return Answer(405, [("Allow", _METADATA_METHODS), ("Content-Length", "0")], b"")
+            return Answer(405, [EMPTY_TYPE, ("Content-Length", "0"), ("Allow", _METADATA_METHODS)], b"")
         body = json.dumps(resource.metadata).encode("ascii")
         headers = [
             ("Content-Type", "application/json"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Request
 
 from .clock import SECOND
 from .conditions import read_address, without_port
@@ -18,7 +18,7 @@ from .guard import Guard, whose_token
 from .hooks import Hooks
 from .http import Answer, AuthScheme, basic_to_bearer
 from .outcome import IDENTITY, KNOWN, OUTCOME
-from .posted import FormRequest, error_answer, json_answer, posted_token, unavailable_answer
+from .posted import error_answer, form_app, json_answer, posted_token, unavailable_answer
 from .records import Standing
 from .request import RequestGuard
 from .resource import checked_url
@@ -95,11 +95,7 @@ def introspection_app(
     Raises as :class:`Introspection` and :class:`tokenguard.TokenGuardMiddleware` do.
     """
     endpoint = Introspection(issuer=issuer)
-
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = endpoint.respond(FormRequest(environ), guard)
-        return Response(body, status, headers)(environ, start_response)
-
+    app = form_app(lambda request: endpoint.respond(request, guard))
     guarded = TokenGuardMiddleware(app, guard, check_scope(scope), scheme=scheme, hooks=hooks)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.wrappers import Request
+from werkzeug.wrappers import Request, Response
 
 from .errors import TemporarilyUnavailable
 from .http import Answer, is_preflight
 from .secret import Secret
 from .sources import MAX_LENGTH
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+R = TypeVar("R", bound=Response)
 
 #: Bytes that a request's body may have: what the longest token takes, and as much again.
 MAX_BODY = 2 * MAX_LENGTH
@@ -26,6 +31,20 @@ class FormRequest(Request):
     """A request whose body is read only if it is a short one."""
 
     max_content_length = READ_AT_MOST
+
+
+def form_app(respond: Callable[[FormRequest], Answer]) -> WSGIApplication:
+    """What answers a form so, as a WSGI application."""
+    return lambda environ, start_response: to_response(respond(FormRequest(environ)), Response)(environ, start_response)
+
+
+def to_response(answer: Answer, kind: type[R]) -> R:
+    """The answer as Werkzeug's, or a framework's of that kind."""
+    status, headers, body = answer
+    response = kind([body], status, headers)
+    if status == 204:
+        del response.headers["Content-Type"]  # which Werkzeug names for nothing too
+    return response
 
 
 def is_whole(environ: Mapping[str, Any], length: int) -> bool:

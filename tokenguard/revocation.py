@@ -8,23 +8,22 @@ on. Frameworks route a URL here and translate.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Request
 
 from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
 from .foreign import outlasts, revoke_token
 from .guard import Guard
-from .http import Answer
+from .http import EMPTY_TYPE, Answer
 from .issuer import Issuer
-from .posted import NO_STORE, FormRequest, posted_token, unavailable_answer
+from .posted import NO_STORE, form_app, posted_token, unavailable_answer
 from .records import State
 from .secret import Secret
 from .sources import Source, source_of
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger("tokenguard")
 #: What the event says.
@@ -48,17 +47,12 @@ def respond(request: Request, issuer: Issuer, guard: Guard) -> Answer:
         if isinstance(error, StoreError):  # of an issuer that cannot be asked the log tells already
             log.error("the token store failed: %s", error)
         return unavailable_answer("The token may still work. Try again shortly.")
-    return Answer(200, [NO_STORE, ("Content-Length", "0")], b"")
+    return Answer(200, [EMPTY_TYPE, ("Content-Length", "0"), NO_STORE], b"")
 
 
 def revocation_app(issuer: Issuer, guard: Guard) -> WSGIApplication:
     """The endpoint as a WSGI application, to be mounted where no framework is."""
-
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = respond(FormRequest(environ), issuer, guard)
-        return Response(body, status, headers)(environ, start_response)
-
-    return app
+    return form_app(lambda request: respond(request, issuer, guard))
 
 
 def _revoke(credential: Secret, issuer: Issuer, guard: Guard) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES
-from werkzeug.wrappers import Response
 
 from .errors import AuthError
 from .frames import forget
@@ -124,7 +123,7 @@ class TokenGuardMiddleware:
         if self._has_metadata and (answer := requests.scheme.metadata(environ)) is not None:
             return _send(answer, environ, start_response)
         if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
-            return Response(status=204)(environ, start_response)
+            return _send(Answer(204, [], b""), environ, start_response)
         try:
             verified = requests.wave_through(environ, self.requirement)
             if verified is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
+from wsgiref.validate import validator
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,6 +32,12 @@ def mounted(app: WSGIApplication) -> WSGIApplication:
             environ["PATH_INFO"] = path.removeprefix(MOUNT)
         return app(environ, start_response)
 
+    return application
+
+
+def validated(module: str, factory: str = "create_app") -> WSGIApplication:
+    """The application that a module makes, and an AssertionError for whatever PEP 3333 does not allow."""
+    application: WSGIApplication = validator(getattr(import_module(module), factory)())
     return application
 
 

@@ -18,6 +18,7 @@ from tokenguard import (
     UsageLog,
 )
 from tokenguard.cache import TokenCache
+from tokenguard.http import EMPTY_TYPE
 from tokenguard.introspection import introspection_app
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.request import RequestGuard
@@ -48,7 +49,12 @@ def create_app() -> Any:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def cached(environ: Any, start_response: Any) -> list[bytes]:
-        headers = [("Content-Length", "0"), ("Cache-Control", "max-age=60"), ("Vary", "Accept, authorization")]
+        headers = [
+            EMPTY_TYPE,
+            ("Content-Length", "0"),
+            ("Cache-Control", "max-age=60"),
+            ("Vary", "Accept, authorization"),
+        ]
         start_response("200 OK", headers)
         return []
 

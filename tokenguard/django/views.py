@@ -21,12 +21,12 @@ from django.views.generic import View
 
 from ..errors import AuthError, ConfigurationError, InvalidValue
 from ..frames import forget
-from ..http import is_preflight
+from ..http import Answer, is_preflight
 from ..identity import Identity
 from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
 from .conf import SettingError
-from .headers import set_headers
+from .headers import set_headers, to_response
 from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -74,7 +74,7 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
             "guard a method of a class with @method_decorator(require_scopes(…)): it takes no request first"
         ) from None
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
-        return HttpResponse(status=204)
+        return to_response(Answer(204, [], b""))
     requests = environ.get(MIDDLEWARE) or guard_of(request)
     if hasattr(request, "_cache_update_cache"):
         keep_out_of_caches(request)

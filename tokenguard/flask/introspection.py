@@ -8,11 +8,11 @@ from typing import Any
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
+from ..http import is_preflight
 from ..introspection import Introspection, check_scope, take_basic
-from ..posted import READ_AT_MOST
+from ..posted import READ_AT_MOST, to_response
 from ..scopes import Requirement
-from ..wsgi import to_headers
-from .revocation import METHODS
+from .routing import add_for_all_methods
 from .views import guard_needed, require_scopes, service
 
 
@@ -33,18 +33,22 @@ def introspection_blueprint(
     endpoint = Introspection(issuer=issuer)
     blueprint = Blueprint(name, __name__)
 
+    def answer() -> Response:
+        return to_response(endpoint.respond(request, service().requests.guard), Response)
+
     @require_scopes(check_scope(scope))
     def introspect() -> Response:
         request.max_content_length = READ_AT_MOST
-        status, headers, body = endpoint.respond(request, service().requests.guard)
-        return Response(body, status, to_headers(headers))
+        return answer()
 
     @wraps(introspect)
     def view(**captured: Any) -> Response:
+        if is_preflight(request.environ):
+            return answer()  # Flask's own would name the methods that are routed, which all are
         take_basic(service().requests, request.environ)
         return introspect()
 
-    blueprint.add_url_rule(rule, "introspect", view, methods=METHODS, provide_automatic_options=False)
+    add_for_all_methods(blueprint, rule, "introspect", view)
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:

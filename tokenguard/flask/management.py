@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
@@ -12,11 +11,9 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, TooLarge, WrongMethod
-from ..wsgi import to_headers
+from ..posted import to_response
+from .routing import add_for_all_methods
 from .views import current_identity, guard_needed, require_scopes, require_token, service
-
-#: Those that are routed at all, so that the answer to each is the management's own.
-METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS"}
 
 
 def management_blueprint(
@@ -38,9 +35,10 @@ def management_blueprint(
     for path, found in groupby(ROUTES, key=lambda route: route.path):
         routes = list(found)
         for route in routes:
-            _add(blueprint, path, route.name, _view(route, rights), [route.method])
+            view = _view(route, rights)
+            blueprint.add_url_rule(path, route.name, view, methods=[route.method], provide_automatic_options=False)
         methods = {route.method for route in routes}
-        _add(blueprint, path, f"not_{routes[0].name}", _other_methods(methods), METHODS - methods)
+        add_for_all_methods(blueprint, path, f"not_{routes[0].name}", _other_methods(methods))
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:
@@ -49,18 +47,13 @@ def management_blueprint(
     return blueprint
 
 
-def _add(blueprint: Blueprint, path: str, name: str, view: Any, methods: Iterable[str]) -> None:
-    blueprint.add_url_rule(path, name, view, methods=methods, provide_automatic_options=False)
-
-
 def _other_methods(methods: set[str]) -> Any:
     """What answers where only these are: routed, as the application's own answer would be in another form."""
     allowed = {*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}
 
     @require_token
     def refuse() -> Response:
-        status, headers, body = service().requests.scheme.report(WrongMethod(allowed))
-        return Response(body, status, to_headers(headers))
+        return to_response(service().requests.scheme.report(WrongMethod(allowed)), Response)
 
     def view(**captured: Any) -> Response:
         if request.method == "OPTIONS":  # as Flask answers it, but for this view's own methods
@@ -76,10 +69,8 @@ def _view(route: Route, rights: Rights) -> Any:
         management = Management(found.issuer, found.requests.scheme, rights)
         url = url_for(".list_tokens", _external=True, **captured)
         identity = current_identity._get_current_object()  # type: ignore[attr-defined]
-        status, headers, body = management.answer(
-            route, Call(identity, url, request.args, _read, request.environ, token_id)
-        )
-        return Response(body, status, to_headers(headers))
+        call = Call(identity, url, request.args, _read, request.environ, token_id)
+        return to_response(management.answer(route, call), Response)
 
     view.__name__ = route.name
     needed = route.requirement(rights).all_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response, abort, request
 
 from ..http import AuthScheme
-from ..wsgi import to_headers
+from ..posted import to_response
 
 
 def add_metadata(app: Flask, scheme: AuthScheme) -> None:
@@ -16,8 +16,7 @@ def add_metadata(app: Flask, scheme: AuthScheme) -> None:
     def metadata() -> Response:
         if (answer := scheme.metadata(request.environ)) is None:
             abort(404)  # the application is mounted below the host's root, where nobody looks for it
-        status, headers, body = answer
-        return Response([body], status, to_headers(headers))
+        return to_response(answer, Response)
 
     app.add_url_rule(
         scheme.resource.metadata_path,

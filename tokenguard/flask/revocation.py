@@ -6,13 +6,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..posted import READ_AT_MOST
+from ..posted import READ_AT_MOST, to_response
 from ..revocation import respond
-from ..wsgi import to_headers
+from .routing import add_for_all_methods
 from .views import service
-
-#: Those that are routed at all, so that the answer to each is the endpoint's own.
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revocation") -> Blueprint:
@@ -22,12 +19,11 @@ def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revoc
     :func:`tokenguard.revocation.respond`. No other credential is asked for.
     """
     blueprint = Blueprint(name, __name__)
-    blueprint.add_url_rule(rule, "revoke", _revoke, methods=METHODS, provide_automatic_options=False)
+    add_for_all_methods(blueprint, rule, "revoke", _revoke)
     return blueprint
 
 
 def _revoke(**captured: Any) -> Response:
     found = service()
     request.max_content_length = READ_AT_MOST
-    status, headers, body = respond(request, found.issuer, found.requests.guard)
-    return Response(body, status, to_headers(headers))
+    return to_response(respond(request, found.issuer, found.requests.guard), Response)
