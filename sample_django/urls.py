@@ -9,16 +9,23 @@ from django.contrib.staticfiles.views import serve
 from django.core.exceptions import SuspiciousFileOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt
 
 from sample_flask import okta
 from tokenguard.django import management_urls
 
 from .views import groups, users
+from .web import DirectoryView
 
 
-def index(request: HttpRequest) -> HttpResponse:
+# Nothing is done here that another site could abuse; the check would answer with a page of its own.
+@method_decorator(csrf_exempt, name="dispatch")
+class IndexView(DirectoryView):
     """The one page that needs no token."""
-    return JsonResponse(okta.INDEX)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse(okta.INDEX)
 
 
 def static_file(request: HttpRequest, name: str) -> HttpResponse:
@@ -33,7 +40,7 @@ def static_file(request: HttpRequest, name: str) -> HttpResponse:
 
 
 urlpatterns = [
-    path("", index),
+    path("", IndexView.as_view()),
     path("api/v1/users", users.UsersView.as_view(), name="users"),
     path("api/v1/users/<key>", users.UserView.as_view(), name="user"),
     path("api/v1/users/<key>/lifecycle/activate", users.ActivateView.as_view()),

@@ -471,6 +471,7 @@ class TestHostileInput:
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [
+            *((method, "/", {"GET", "HEAD", "OPTIONS"}) for method in ("POST", "PUT", "PATCH", "TRACE", "PROPFIND")),
             ("PATCH", ADA, {"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"}),
             ("DELETE", USERS, {"GET", "HEAD", "OPTIONS", "POST"}),
             ("POST", GROUPS, {"GET", "HEAD", "OPTIONS"}),
@@ -481,6 +482,11 @@ class TestHostileInput:
         answer = api.request(method, path)
         assert_error(answer, 405, "E0000022")
         assert set(answer.headers["Allow"].split(", ")) == allowed
+
+    def test_the_public_page_tells_what_it_takes(self, sample: Sample) -> None:
+        told = sample.client().request("OPTIONS", "/")
+        assert (told.status, set(told.headers["Allow"].split(", "))) == (200, {"GET", "HEAD", "OPTIONS"})
+        assert sample.client().request("HEAD", "/").status == 200
 
     @pytest.mark.parametrize("host", ["", "a b", "<script>", "[", "evil.example:99999999", "x" * 300])
     def test_a_strange_host_does_no_harm(self, api: Client, host: str) -> None:

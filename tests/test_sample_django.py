@@ -125,10 +125,6 @@ class TestHostileInput:
     def test_a_host_that_is_not_ours(self, api: Client, host: str) -> None:
         assert_error(api.get(USERS, headers={"Host": host}), 400, "E0000001")
 
-    def test_the_public_page_is_only_read(self, sample: DjangoSample) -> None:
-        assert sample.client().request("PROPFIND", "/").status == 403
-        assert sample.client().request("HEAD", "/").status == 200
-
     @pytest.mark.parametrize(("size", "statuses"), [(1_000, (200, 400)), (17_000, (413, 400))])
     def test_chunked_bodies(self, api: Client, size: int, statuses: tuple[int, int]) -> None:
         # Django's side of WSGI takes a body without a length for an empty one.
