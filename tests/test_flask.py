@@ -287,6 +287,45 @@ def test_a_handler_for_the_status_restyles_and_the_challenge_stays(app: Flask) -
     assert lacking.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("own", "vary", "challenges"),
+    [
+        ([("Vary", "Origin")], "Origin, Authorization", []),
+        ([("Vary", "Origin"), ("Vary", "Accept, authorization")], "Origin, Accept, authorization", []),
+        ([("Vary", "*")], "*", []),
+        ([("WWW-Authenticate", 'Basic realm="old"')], "Authorization", ['Basic realm="old"']),
+        (
+            [("WWW-Authenticate", "Digest x=y, Basic"), ("www-authenticate", "Negotiate")],
+            "Authorization",
+            ["Digest x=y, Basic", "Negotiate"],
+        ),
+        ([("WWW-Authenticate", 'Bearer realm="mine"')], "Authorization", []),
+        ([("WWW-Authenticate", 'Basic, bearer realm="mine"')], "Authorization", []),
+    ],
+)
+def test_what_a_handler_says_to_others_stays_beside_the_challenge(
+    app: Flask, own: list[tuple[str, str]], vary: str, challenges: list[str]
+) -> None:
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    app.register_error_handler(401, lambda error: Response("no", 401, own))
+    refused = app.test_client().get("/")
+    assert refused.headers.getlist("Vary") == [vary]
+    assert refused.headers.getlist("WWW-Authenticate") == [*challenges, 'Bearer realm="api"']
+    assert refused.headers.getlist("Cache-Control") == ["no-store"]
+
+
+def test_what_is_added_to_a_refusal_stays(app: Flask) -> None:
+    """As Flask-CORS does it."""
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+
+    @app.after_request
+    def vary(response: Response) -> Response:
+        response.vary.add("Origin")
+        return response
+
+    assert app.test_client().get("/").headers.getlist("Vary") == ["Authorization, Origin"]
+
+
 @pytest.mark.parametrize("handled", [Refused, HTTPException, Exception])
 def test_a_handler_by_class_sees_every_refusal(app: Flask, handled: type[Exception]) -> None:
     app.add_url_rule("/", view_func=require_scopes("users:manage")(lambda: "in"))

@@ -193,6 +193,10 @@ class AuthScheme:
             headers.append(("WWW-Authenticate", self.challenge(error)))
         return headers
 
+    def beside(self, vary: str, refusal: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """These headers of a refusal, for an answer that names things in its own ``vary``, comma-separated."""
+        return [field for field in refusal if field[0] != "Vary"] + self.marks("no-store", vary)
+
     def _reset_fields(self, error: RateLimited | TemporarilyUnavailable) -> list[tuple[str, str]]:
         """When to try again, in the terms of who does not read Retry-After: Okta's SDKs need ``X-Rate-Limit-Reset``."""
         fields = self.rate_fields(error.allowance) if isinstance(error, RateLimited) else []
@@ -268,6 +272,11 @@ def basic_to_bearer(environ: MutableMapping[str, Any]) -> str | None:
         user = password = ""
     environ["HTTP_AUTHORIZATION"] = f"Bearer {unquote_plus(password)}"
     return unquote_plus(user)
+
+
+def is_for_others(challenge: str) -> bool:
+    """Whether a challenge is one of other schemes alone."""
+    return _OUR_SCHEME.search(challenge) is None
 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:

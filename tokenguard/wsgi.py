@@ -13,7 +13,7 @@ from .errors import AuthError
 from .frames import forget
 from .guard import Guard
 from .hooks import Hooks
-from .http import Answer, AuthScheme, is_preflight
+from .http import Answer, AuthScheme, is_for_others, is_preflight
 from .request import RequestGuard
 from .scopes import Requirement
 
@@ -55,9 +55,11 @@ def finished(requests: RequestGuard, environ: WSGIEnvironment, fields: list[tupl
     """An answer's headers, with those that :meth:`RequestGuard.finish` has for it."""
     if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(fields):
         return [*fields, *marks]
-    if fields[2:] == requests.refused_with(environ):
+    if (refused := requests.refused_with(environ)) is None:
+        return _replaced(fields, requests.finish(environ, *_said_to_caches(fields)))
+    if fields[2:] == refused:
         return fields  # the refusal is as it was made
-    return _replaced(fields, requests.finish(environ, *_said_to_caches(fields)))
+    return _worded(fields, requests.scheme.beside(_said_to_caches(fields)[1], refused))
 
 
 def _said_to_caches(fields: list[tuple[str, str]]) -> tuple[str | None, str]:
@@ -69,6 +71,12 @@ def _said_to_caches(fields: list[tuple[str, str]]) -> tuple[str | None, str]:
 def _replaced(fields: list[tuple[str, str]], new: list[tuple[str, str]]) -> list[tuple[str, str]]:
     names = {name.lower() for name, _ in new}
     return [*(field for field in fields if field[0].lower() not in names), *new]
+
+
+def _worded(fields: list[tuple[str, str]], refused: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A refusal that the application has worded, which may ask for other credentials too."""
+    kept = [field for field in fields if field[0].lower() == "www-authenticate" and is_for_others(field[1])]
+    return _replaced(fields, [*kept, *refused])
 
 
 def _send(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
