@@ -51,6 +51,7 @@ CATALOG: dict[str, Any] = {
 EVERYTHING = f"users.manage groups.read {MANAGE}"
 DAY = 86_400
 HIDDEN = re.compile(r"tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
+INSIDE = Conditions.parse(["10.0.0.0/8"])
 
 
 class Fails(MemoryStore):
@@ -972,6 +973,18 @@ def test_on_record_another_issuers_token_is_not_taken_for_one_of_ours(world: Wor
     assert world.store.events(1)[0].actor == f"token:{local} (tool of https://idp)"
 
 
+def before_the_next_write(world: World, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """It comes between what a call has looked at and what it writes."""
+    begin = world.store.transaction
+
+    def second() -> Any:
+        monkeypatch.setattr(world.store, "transaction", begin)
+        happens()
+        return begin()
+
+    monkeypatch.setattr(world.store, "transaction", second)
+
+
 @pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
 def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
@@ -1008,17 +1021,14 @@ def test_whose_rights_were_just_withdrawn_manages_nothing(
     caller = Identity(client.id, "billing", token.id, token.scopes)
     other = world.issuer.register("shipping", "users.read", actor="tests")
     target = world.issuer.issue(other.id, "users.read", actor="tests").token
-    begin = world.store.transaction
 
-    def withdrawn() -> Any:
-        monkeypatch.setattr(world.store, "transaction", begin)
+    def withdraw() -> None:
         world.issuer.set_scopes(client.id, f"users.read {left}", actor="tests")
-        return begin()
 
     if comes == "before":
-        world.issuer.set_scopes(client.id, f"users.read {left}", actor="tests")
+        withdraw()
     else:
-        monkeypatch.setattr(world.store, "transaction", withdrawn)
+        before_the_next_write(world, monkeypatch, withdraw)
     network = {"connection": "ZONE", "include": ["10.0.0.0/8"]}
     bodies: dict[str, Any] = {
         "issue_token": {"scopes": "users.read", "clientId": other.id},
@@ -1079,13 +1089,6 @@ def test_nothing_is_handed_on_after_a_revocation_that_came_between(
     caller = world.issuer.issue(client.id, f"users.read {MANAGE}", actor="tests").token
     inside = Conditions.parse(["127.0.0.1"])
     target = world.issuer.issue(client.id, "users.read", actor="tests", conditions=inside).token
-    begin = world.store.transaction
-
-    def comes_second() -> Any:
-        monkeypatch.setattr(world.store, "transaction", begin)
-        world.issuer.revoke(caller.id, actor="tests")
-        return begin()
-
     management = Management(world.issuer, AuthScheme(), Rights())
     (route,) = [route for route in ROUTES if route.name == name]
     bodies = {"issue_token": {"scopes": "users.read"}, "update_token": {"network": {"connection": "ANYWHERE"}}}
@@ -1093,10 +1096,64 @@ def test_nothing_is_handed_on_after_a_revocation_that_came_between(
     call = Call(
         Identity(client.id, "billing", caller.id, caller.scopes), TOKENS, {}, lambda length: body, {}, target.id
     )
-    monkeypatch.setattr(world.store, "transaction", comes_second)
+    before_the_next_write(world, monkeypatch, lambda: world.issuer.revoke(caller.id, actor="tests"))
     assert management.answer(route, call).status == 401
     assert world.store.events(1)[0].kind == "token.revoked"
     assert [record.token.conditions for record in world.store.records() if record.token.id != caller.id] == [inside]
+
+
+@pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token"])
+def test_who_was_limited_meanwhile_hands_on_no_more_than_is_left(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.issuer.register("billing", f"users.read {MANAGE}", actor="tests")
+    caller = world.issuer.issue(client.id, client.scopes, actor="tests").token
+    had = INSIDE if name == "update_token" else Conditions()
+    target = world.issuer.issue(client.id, "users.read", actor="tests", conditions=had).token
+    (route,) = [route for route in ROUTES if route.name == name]
+    bodies = {"issue_token": {"scopes": "users.read"}, "update_token": {"network": {"connection": "ANYWHERE"}}}
+    body = json.dumps(bodies.get(name, {})).encode()
+    identity = Identity(client.id, "billing", caller.id, caller.scopes)
+    before_the_next_write(
+        world,
+        monkeypatch,
+        lambda: world.issuer.set_token_conditions(caller.id, INSIDE, actor="tests", instead_of=Conditions()),
+    )
+    answer = Management(world.issuer, AuthScheme(), Rights()).answer(
+        route, Call(identity, TOKENS, {}, lambda length: body, {}, target.id)
+    )
+    assert answer.status == 403
+    held = {record.token.id: record.token.conditions for record in world.store.records()}
+    assert held == {caller.id: INSIDE, target.id: had}
+
+
+@pytest.mark.parametrize(
+    ("name", "widened"), [("rotate_token", "token"), ("rotate_token", "client"), ("issue_token", "client")]
+)
+def test_what_was_widened_meanwhile_is_handed_on_by_nobody_who_has_less(
+    world: World, name: str, widened: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.issuer.register("billing", f"users.read {MANAGE} {ALL}", actor="tests", conditions=INSIDE)
+    caller = world.issuer.issue(client.id, client.scopes, actor="tests").token
+    limits = {widened: INSIDE}
+    other = world.issuer.register("shipping", "users.read", actor="tests", conditions=limits.get("client"))
+    target = world.issuer.issue(other.id, "users.read", actor="tests", conditions=limits.get("token")).token
+
+    def widen() -> None:
+        if widened == "client":
+            world.issuer.set_conditions(other.id, Conditions(), actor="tests")
+        else:
+            world.issuer.set_token_conditions(target.id, Conditions(), actor="tests", instead_of=INSIDE)
+
+    (route,) = [route for route in ROUTES if route.name == name]
+    body = json.dumps({"scopes": "users.read", "clientId": other.id} if name == "issue_token" else {}).encode()
+    identity = Identity(client.id, "billing", caller.id, caller.scopes)
+    before_the_next_write(world, monkeypatch, widen)
+    answer = Management(world.issuer, AuthScheme(), Rights()).answer(
+        route, Call(identity, TOKENS, {}, lambda length: body, {}, target.id)
+    )
+    assert answer.status == 403
+    assert {record.token.id for record in world.store.records()} == {caller.id, target.id}
 
 
 @pytest.mark.parametrize(
