@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jws
+from joserfc.jwk import RSAKey
 from werkzeug.test import Client as WsgiClient
 
 from tokenguard import (
@@ -273,6 +275,11 @@ def test_what_is_signed_by_hand_is_good_but_for_what_is_wrong_with_it(service: S
     assert service.who(by_hand(service.idp, {"alg": "RS256", "kid": "one", "typ": "JWT", "x": 1}))
 
 
+def test_what_the_library_cannot_verify_is_not_signed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(jws.JWSRegistry().get_alg("RS256")), "verify", lambda *_: 1 // 0)
+    assert service.refusal(service.idp.token()) == "the signature does not match"
+
+
 def test_every_truncation_is_refused(service: Service) -> None:
     text = service.idp.token()
     for length in range(0, len(text), 7):
@@ -316,6 +323,7 @@ def test_the_edges_of_the_leeway(service: Service) -> None:
     assert requests.wave_through(environ(service.idp.token(exp=AT - 59)), None) is not None
     strict = Service(options={"leeway": 0})
     assert strict.refusal(strict.idp.token(exp=AT)) == "expired"
+    assert strict.refusal(strict.idp.token(exp=None)) == "without an end"
 
 
 def test_what_is_remembered_ends_with_the_token(service: Service) -> None:
@@ -359,6 +367,42 @@ def test_one_key_without_an_id_is_enough(service: Service) -> None:
     del published["keys"][0]["kid"]
     service.idp.jwks = lambda: published  # type: ignore[method-assign]
     assert service.who(service.idp.token(kid=None))
+
+
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")  # which would make an error of it
+def test_a_key_that_is_too_short_verifies_nothing(service: Service) -> None:
+    service.idp.keys["weak"] = RSAKey.generate_key(1024)
+    assert service.refusal(service.idp.token(kid="weak")) == "the issuer has no such key"
+
+
+@pytest.mark.parametrize("more", [{"key_ops": ["encrypt"]}, {"key_ops": "verify"}, {"d": "AAAA"}])
+def test_a_key_that_is_not_for_verifying_verifies_nothing(service: Service, more: dict[str, Any]) -> None:
+    (published,) = service.idp.jwks()["keys"]
+    service.idp.jwks = lambda: {"keys": [published | more]}  # type: ignore[method-assign]
+    assert service.refusal(service.idp.token()) == "the issuer has no such key"
+
+
+@pytest.mark.parametrize("more", [{}, {"key_ops": ["verify"]}])
+def test_a_key_may_leave_out_what_it_is_for(service: Service, more: dict[str, Any]) -> None:
+    (published,) = service.idp.jwks()["keys"]
+    del published["use"]
+    service.idp.jwks = lambda: {"keys": [published | more]}  # type: ignore[method-assign]
+    assert service.who(service.idp.token())
+
+
+@pytest.mark.parametrize("entry", [None, "x", EC_KEY.as_dict(private=False) | {"kid": ["two"]}])
+def test_what_is_no_key_does_no_harm_to_the_others(service: Service, entry: Any) -> None:
+    published = {"keys": [entry, *service.idp.jwks()["keys"]]}
+    service.idp.jwks = lambda: published  # type: ignore[method-assign]
+    assert service.who(service.idp.token())
+
+
+def test_where_the_keys_are_can_be_configured_and_then_no_metadata_is_asked_for() -> None:
+    service = Service(options={"jwks_url": "https://org.okta.com/keys"})
+    service.idp.documents.clear()
+    service.idp.keys_path = "/keys"
+    assert service.who(service.idp.token())
+    assert service.idp.asked == ["/keys"]
 
 
 # Keys that come and go
