@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,6 +57,7 @@ from tokenguard.django.rest_framework import (
 from tokenguard.django.store import DjangoStore
 
 from .conftest import KEY
+from .idp import AUDIENCE, Idp
 from .services.common import CATALOG, HEADERS
 from .services.django_settings import database
 
@@ -165,6 +168,15 @@ class OwnWords(View):
         return worded
 
 
+class Always200(View):
+    authentication_classes = (KnownByToken,)
+    permission_classes = (IsAuthenticated,)
+    schema = None
+
+    def get_exception_handler(self) -> Any:
+        return lambda exc, context: Response({"refused": exc.error.code})
+
+
 def with_permission(*permissions: Any, **more: Any) -> Callable[..., Any]:
     return type("With", (View,), {"permission_classes": permissions, **more}).as_view()  # type: ignore[attr-defined]
 
@@ -221,6 +233,8 @@ urlpatterns = [
         with_permission(IsAuthenticated, authentication_classes=(KnownByToken, SessionAuthentication), schema=None),
     ),
     path("paged", cache_page(60)(with_permission(schema=None))),
+    path("paged-alone", cache_page(60)(with_permission(HasToken, authentication_classes=(), schema=None))),
+    path("paged-always-200", cache_page(60)(Always200.as_view())),
     path("paged-within", PagedWithin.as_view()),
     path("paged-within-guarded", require_token(PagedWithin.as_view())),
     path("nothing-named", with_permission(HasScopes, __qualname__="NothingNamed", schema=None)),
@@ -467,12 +481,57 @@ def test_tokens_from_one_address_are_throttled_apart() -> None:
     cache.clear()
 
 
+@pytest.mark.parametrize("scopes", ["users:read", "groups:read"])
+def test_a_permission_with_only_any_of_does_not_ask_for_what_the_view_names(scopes: str) -> None:
+    view = with_permission(
+        type("Any", (HasScopes,), {"required_any_of": ("users:read", "groups:read")}), required_scopes="users:manage"
+    )
+    with override_settings(ROOT_URLCONF=(path("here", view),)):
+        assert caller(scopes).get("/here").status_code == 200
+
+
+def test_another_issuers_tokens_are_throttled_by_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    idps = [Idp("https://one.okta.com"), Idp("https://other.okta.com")]
+    for idp in idps:
+        idp.at = int(time.time())
+    published = json.dumps(idps[0].jwks()).encode()
+    monkeypatch.setattr("tokenguard.issuers.jwks.exchange", lambda *_, **__: (200, published))
+    trusted = [{"issuer": idp.issuer, "audience": AUDIENCE, "jwks_url": f"{idp.issuer}/v1/keys"} for idp in idps]
+    cache.clear()
+    with override_settings(TOKENGUARD=settings.TOKENGUARD | {"ISSUERS": trusted}):
+        for idp in idps:
+            texts = [idp.token(jti=str(number)) for number in range(3)]
+            headers = [{"Authorization": f"Bearer {text}"} for text in texts]
+            assert [caller().get("/throttled", headers=each).status_code for each in headers] == [200, 200, 429]
+    cache.clear()
+
+
 def test_what_is_told_to_a_caller_is_kept_by_no_cache() -> None:
     cache.clear()
     text = get_issuer().issue("billing", "users:read", actor="tests").text.reveal()
     assert caller().get("/paged", headers={HEADERS[0]: text}).json()["auth"] == "billing"
     assert caller().get("/paged").json()["auth"] is None
     cache.clear()
+
+
+def test_a_page_that_a_permission_alone_guards_is_kept_by_no_cache() -> None:
+    cache.clear()
+    issued, api = get_issuer().issue("billing", "users:read", actor="tests"), caller()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}")
+    assert [api.get("/paged-alone").status_code for _ in range(2)] == [200] * 2
+    get_issuer().revoke(issued.token.id, actor="tests")
+    assert [each.get("/paged-alone").status_code for each in (api, caller())] == [401] * 2
+
+
+def test_a_refusal_is_kept_by_no_cache_even_where_a_project_takes_it_for_a_page() -> None:
+    cache.clear()
+
+    def told(**limits: Any) -> Any:
+        text = get_issuer().issue("billing", "users:read", actor="tests", **limits).text.reveal()
+        return caller().get("/paged-always-200", headers={HEADERS[0]: text}).json()
+
+    assert told(conditions=Conditions.parse(["10.0.0.0/8"])) == {"refused": "network_not_allowed"}
+    assert told()["auth"] == "billing"
 
 
 @pytest.mark.parametrize("path_", ["/or-admin", "/admin-or"])
