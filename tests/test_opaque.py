@@ -188,6 +188,16 @@ def test_it_never_holds_beyond_the_end(service: Service) -> None:
     assert service.refusal() == "expired"
 
 
+@pytest.mark.parametrize("max_age", [0, 30])
+def test_who_ends_while_it_is_being_asked_about_is_not_let_in(max_age: int) -> None:
+    service = Service({"max_age": max_age})
+    service.endpoint.said["exp"] = AT + 7
+    service.endpoint.meanwhile = lambda: service.goes_by(7)
+    request = {"HTTP_AUTHORIZATION": f"Bearer {TEXT}", "REMOTE_ADDR": "192.0.2.1", "REQUEST_METHOD": "GET"}
+    assert RequestGuard(service.guard, AuthScheme()).wave_through(request, None) is None
+    assert service.refusal() == "expired"
+
+
 def test_what_holds_counts_from_before_it_was_asked(service: Service) -> None:
     service.endpoint.meanwhile = lambda: service.goes_by(3)
     service.who()
@@ -554,6 +564,24 @@ def test_a_flood_of_texts_fills_no_memory(service: Service) -> None:
     assert asking._asked == {}
     assert len(service.guard.cache) == 0
     assert all(isinstance(key, bytes) and len(key) == 32 for key in asking._kept)
+    asked = service.asked
+    service.refusal(f"{TEXT}{MAX_KEPT + 499}")
+    assert service.asked == asked
+    service.refusal(f"{TEXT}0")  # the oldest have made room
+    assert service.asked == asked + 1
+
+
+def test_what_was_asked_about_again_is_none_of_the_oldest(service: Service) -> None:
+    service.endpoint.said = {"active": False}
+    many = [f"{TEXT}{number}" for number in range(MAX_KEPT)]
+    for text in [TEXT, *many[:50]]:
+        service.refusal(text)
+    service.goes_by(10)
+    for text in [TEXT, *many[50:]]:  # for the last one, the oldest make room
+        service.refusal(text)
+    asked = service.asked
+    service.refusal(TEXT)
+    assert service.asked == asked
 
 
 @pytest.mark.parametrize("other", [TEXT + "x", TEXT])

@@ -97,6 +97,14 @@ def test_what_is_refused_for_one_counts_against_none() -> None:
     assert left(limiter, CLIENT_RATE) == 1
 
 
+def test_who_is_overtaken_by_another_process_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = RateLimiter()
+    assert left(limiter, TOKEN_RATE) == 2
+    # As it was a moment ago, when one was left: the others take it before this one is counted.
+    monkeypatch.setattr(limiter._limiter, "test", lambda *_: True)
+    assert [left(limiter, TOKEN_RATE) for _ in range(3)] == [1, 0, -1]
+
+
 def test_a_new_period_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = RateLimiter()
     for _ in range(4):
