@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MODULES = [
-    Path(path).stem for path in tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
+    path.removeprefix("tokenguard/").removesuffix(".py")
+    for path in tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
 ]
 #: Where the changed code is, and what became of each mutant.
 MUTANTS = Path("mutants")
@@ -67,7 +68,8 @@ def _report(modules: Iterable[str]) -> Iterable[str]:
 def _results(module: str) -> list[tuple[str, str]]:
     """Each mutant of the module, with what became of it."""
     done = subprocess.run(["mutmut", "results", "--all", "true"], text=True, capture_output=True)
-    found = re.findall(rf"^ *(tokenguard\.{module}\.\S+): (.+)$", done.stdout, re.MULTILINE)
+    dotted = module.replace("/", ".")
+    found = re.findall(rf"^ *(tokenguard\.{dotted}\.\S+): (.+)$", done.stdout, re.MULTILINE)
     return [(name, state.strip()) for name, state in found]
 
 
