@@ -973,6 +973,19 @@ def test_on_record_another_issuers_token_is_not_taken_for_one_of_ours(world: Wor
     assert world.store.events(1)[0].actor == f"token:{local} (tool of https://idp)"
 
 
+@pytest.mark.parametrize("client_id", ["c" * 255, "c" * 230 + " " + "c" * 24], ids=["cut", "cut after a space"])
+def test_the_longest_names_of_another_issuers_keep_nobody_from_revoking(world: World, client_id: str) -> None:
+    target = world.issue("users.read", client=world.issuer.register("billing", "users.read", actor="tests").id)
+    rights = Scopes([MANAGE, ALL])
+    stranger = Identity(client_id, client_id, "j" * 255, rights, issuer=f"https://{'i' * 243}.com")
+    (route,) = [route for route in ROUTES if route.name == "revoke_token"]
+    call = Call(stranger, TOKENS, {}, lambda length: b"", {}, target.token.id)
+    assert Management(world.issuer, AuthScheme(), Rights()).answer(route, call).status == 204
+    assert not works(world, target)
+    local = local_token_id(stranger.issuer, stranger.token_id)
+    assert world.store.events(1)[0].actor == f"token:{local} ({client_id}"[:255].rstrip()
+
+
 def before_the_next_write(world: World, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """It comes between what a call has looked at and what it writes."""
     begin = world.store.transaction

@@ -507,6 +507,23 @@ def test_digests_stay_out_of_database_errors(database_store: SQLAlchemyStore) ->
     assert not re.search(r"[0-9a-f]{64}", shown)
 
 
+def test_nor_are_they_in_the_traceback_of_an_insert_that_is_refused(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    digest = "".join(f"{number:02x}" for number in range(32))  # not in the text of this test, which is quoted too
+    with store._writing.begin() as connection:
+        refuse = "CREATE TRIGGER refuse BEFORE INSERT ON tokenguard_token BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        connection.execute(text(refuse))
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change(EventKind.CLIENT_REGISTERED))
+    with pytest.raises(StoreError) as refused, store.transaction() as tx:
+        tx.put_token(replace(TOKEN, digest=digest), change())
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "INSERT INTO tokenguard_token" in shown
+    assert digest not in shown
+    store.close()
+
+
 def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemyStore) -> None:
     """gunicorn --preload forks after the application was loaded, perhaps after it has used the database."""
     world = World(database_store)
