@@ -6,13 +6,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tokenguard import ConfigurationError, Secret, TemporarilyUnavailable
 from tokenguard.clock import now
+from tokenguard.issuers import opaque
 from tokenguard.issuers.https import Received, Unreachable, checked_endpoint, exchange
 from tokenguard.issuers.opaque import MAX_BYTES, IntrospectedIssuer, IntrospectionSource
 from tokenguard.scopes import ScopeCatalog
@@ -108,8 +109,30 @@ def endless(before: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
     return pieces
 
 
-def ask(server: Hostile, url: str | None = None, body: bytes | None = b"token=x") -> Received:
-    return exchange(url or server.url, {"Accept": "*/*"}, body, timeout=5, deadline=0.2, max_bytes=1000)
+#: Seconds of a limit that is not the one which ends a test: without that it would not end.
+NEVER = 3600
+
+
+def ask(
+    server: Hostile,
+    url: str | None = None,
+    body: bytes | None = b"token=x",
+    *,
+    timeout: float = NEVER,
+    deadline: float = 0.2,
+) -> Received:
+    return exchange(url or server.url, {"Accept": "*/*"}, body, timeout=timeout, deadline=deadline, max_bytes=1000)
+
+
+@contextmanager
+def accepting_nobody() -> Iterator[Hostile]:
+    """A server that is too busy to answer who wants to connect."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as waiting:
+        for _ in range(2):
+            first = waiting.enter_context(socket.socket())
+            first.setblocking(False)
+            first.connect_ex(listening.getsockname())
+        yield Hostile(listening.getsockname()[1])
 
 
 def test_an_answer_is_received_whole() -> None:
@@ -162,6 +185,14 @@ def test_a_server_that_drips_while_hands_are_shaken_is_hung_up_on() -> None:
     # A record of TLS that never ends: each read has a byte to give.
     with hostile(drip(b"\x16\x03\x03\x40\x00", b"\x02"), first=False) as server, pytest.raises(Unreachable):
         ask(server, f"https://localhost:{server.port}/introspect")
+
+
+@pytest.mark.parametrize(
+    "served", [accepting_nobody, lambda: hostile(HOSTILE["silence"])], ids=["connecting", "reading"]
+)
+def test_each_part_is_waited_for_no_longer_than_is_said(served: Callable[[], AbstractContextManager[Hostile]]) -> None:
+    with served() as server, pytest.raises(Unreachable, match="TimeoutError"):
+        ask(server, timeout=0.2, deadline=NEVER)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -231,6 +262,16 @@ def source(server: Hostile) -> IntrospectionSource:
 
 
 CATALOG = ScopeCatalog({"users:read": "Read users"})
+
+
+@pytest.mark.parametrize("without", ["timeout", "deadline"])
+def test_each_limit_ends_the_question_without_the_other(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opaque, "exchange", lambda *asked, **limits: exchange(*asked, **limits | {without: NEVER}))
+    with hostile(HOSTILE["silence"]) as server:
+        trusted = IntrospectedIssuer("http://localhost", server.url, bearer_token="x")
+        trusted.timeout = 0.2  # type: ignore[assignment]
+        with pytest.raises(TemporarilyUnavailable):
+            IntrospectionSource([trusted]).verify(Secret("opaque"), now(), CATALOG)
 
 
 def test_a_yes_over_the_wire() -> None:
