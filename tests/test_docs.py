@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import logging
 import os
 import re
 import shlex
@@ -177,6 +178,16 @@ def write_file(example: Example) -> None:
         file.write(str(example.parsed))
 
 
+@pytest.fixture
+def same_level_of_the_log() -> Iterator[None]:
+    """A page that sets logging up does so for itself alone, and not for the tests after it."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("same_level_of_the_log")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands begin with none of the options set; Python begins with a signing key, and keeps tokens in memory."""

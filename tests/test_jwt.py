@@ -742,6 +742,7 @@ def test_the_refusal_names_whose_it_is_to_the_operator(service: Service) -> None
 def test_a_refusal_tells_an_issuers_client_from_ours_of_the_same_id(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     service.register(conditions=Conditions.parse(["192.0.2.0/24"]))
     client = service.issuer.register("billing", "users:read", actor="tests")
     own = service.issuer.issue(client.id, "users:read", actor="tests")
@@ -767,6 +768,7 @@ def test_a_refusal_tells_an_issuers_client_from_ours_of_the_same_id(
         theirs.format("0oa1nightly", "198.51.100.1"),
         theirs.format(client.id, "192.0.2.1"),
         f"token {own.token.id}, client {client.id}, from '192.0.2.1')",
+        "token -, client -, from '192.0.2.1')",
     ]
 
 
