@@ -318,6 +318,29 @@ def test_a_use_during_a_write_that_fails_waits_with_the_others(world: World, sto
     assert requests(store, issued) == 4
 
 
+def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world: World, store: CountingStore) -> None:
+    issued = world.issue("users:read groups:read")
+    store.down = True
+    world.use(issued, "users:read")
+    store.down = False
+    world.clock.move(1)
+    world.use(issued, "groups:read", write=False)
+    world.usage.write(everything=True)
+    use = last_use(store, issued)
+    assert use is not None
+    assert list(use.scopes) == ["groups:read", "users:read"]
+
+
+def test_the_log_of_a_write_that_failed_shows_no_secret_of_the_error(
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    issued = world.issue()
+    store.fault = ValueError(f"not a text: {issued.text.reveal()}")
+    world.use(issued)
+    assert "could not be written down" in caplog.text
+    assert issued.text.reveal() not in caplog.text
+
+
 def test_what_another_process_is_writing_waits(world: World, store: CountingStore) -> None:
     issued = world.issue()
     store.busy = {issued.token.id}
