@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable, __version__
+from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable, TokenFormat, __version__
 from tokenguard.cli import audit, command_tree, tokens
 from tokenguard.cli.output import EVENT_COLUMNS, print_rows
 from tokenguard.clock import DAY, isoformat, now
@@ -311,8 +312,6 @@ def test_inspect_says_where_it_reads_the_text(ready: Run) -> None:
 
 
 def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
-    from tokenguard import TokenFormat
-
     unknown = TokenFormat(SigningKeys(KEY)).mint()
     refused(ready("inspect", stdin=unknown.text.reveal()), f"no token has the id '{unknown.id}'")
     dropped = ready("issue", "billing", "--scopes", "users:read").stdout
@@ -324,6 +323,15 @@ def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
         TOKENGUARD_OLD_SIGNING_KEYS=KEY.replace(" ", "\u2009"),
     )
     assert old.returncode == 1
+
+
+def test_inspect_tells_a_text_that_is_signed_and_not_the_one_on_record(ready: Run, tmp_path: Path) -> None:
+    text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
+    token_id, other = text.split("_")[1], TokenFormat(SigningKeys(KEY)).mint()
+    with closing(sqlite3.connect(tmp_path / "tokenguard.db")) as database, database:
+        database.execute("UPDATE tokenguard_token SET digest = ?", (other.digest,))
+    done = ready("inspect", stdin=text)
+    refused(done, f"this text is signed, but it is not the one on record for token {token_id}")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from django.test import override_settings
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from tokenguard import Client, MemoryStore, SigningKeys, StoreUnavailable, TokenFormat
+from tokenguard import Client, MemoryStore, SigningKeys, StoreUnavailable, TokenFormat, UnknownToken
 from tokenguard.cli import command_tree
 from tokenguard.cli.frame import actor
 from tokenguard.clock import now
@@ -277,14 +277,17 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
     )
 
 
-def test_what_cannot_be_revoked_is_named_all_the_same(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("the database cannot be written"), UnknownToken(["it is gone"])])
+def test_what_cannot_be_revoked_is_named_all_the_same(
+    one: Service, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     (first, text), (second, other) = one.issue(), one.issue()
     path = one.write("b.log", f"{text}\n{other}\n{text}")
     begin, times = one.issuer.store.transaction, iter(range(9))
 
     def fails_once() -> Any:
         if next(times) == 0:
-            raise StoreUnavailable("the database cannot be written")
+            raise error
         return begin()
 
     monkeypatch.setattr(one.issuer.store, "transaction", fails_once)
@@ -295,8 +298,7 @@ def test_what_cannot_be_revoked_is_named_all_the_same(one: Service, monkeypatch:
         f"{path}:3: token {first} of client billing: active\n"
     )
     assert done.stderr == (
-        f"Cannot revoke token {first}: the database cannot be written\n"
-        "Error: live tokens found: 2, 1 of them could not be revoked\n"
+        f"Cannot revoke token {first}: {error}\nError: live tokens found: 2, 1 of them could not be revoked\n"
     )
     assert (done.returncode, one.state(first), one.state(second)) == (1, State.ACTIVE, State.REVOKED)
 
