@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tokenguard import (
     Conditions,
@@ -37,6 +40,7 @@ from .conftest import KEY, World
 from .redis_server import RedisServer, redis_running
 from .services.common import CATALOG
 
+NOWHERE = "redis://127.0.0.1:1/0"
 CHANNEL = "tokenguard:evict:0"
 ROOT = Path(__file__).parent.parent
 
@@ -231,7 +235,7 @@ def test_a_revocation_is_none_the_worse_for_a_redis_that_is_away(
 
 def test_after_a_failure_redis_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    publisher = Publisher("redis://127.0.0.1:1/0", MemoryStore())
+    publisher = Publisher(NOWHERE, MemoryStore())
     monkeypatch.setattr(publisher._redis, "publish", lambda *_: asked.append(1) or 1 / 0)
     started = time.monotonic()
     for at, times in ((0, 1), (1, 1), (4.9, 1), (5, 2), (6, 2), (10, 3)):
@@ -283,6 +287,52 @@ def test_a_listener_notices_a_redis_that_is_silent_for_too_long(
     finally:
         server.signal(signal.SIGCONT)
     until(lambda: send(server, '[[null, "again"]]') or cache.told)
+
+
+def test_a_redis_that_answers_no_ping_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, at = Forgotten(), time.monotonic()
+    subscriber = Subscriber(NOWHERE, cache)
+    pings: list[float] = []
+
+    def nothing_comes(self: redis.client.PubSub, timeout: float) -> None:
+        nonlocal at
+        at += timeout
+        assert len(pings) < 2, "it is asked again and again"
+
+    monkeypatch.setattr(push_module.time, "monotonic", lambda: at)
+    monkeypatch.setattr(redis.client.PubSub, "subscribe", lambda self, channel: None)
+    monkeypatch.setattr(redis.client.PubSub, "get_message", nothing_comes)
+    monkeypatch.setattr(redis.client.PubSub, "ping", lambda self: pings.append(at))
+    begun = at
+    with pytest.raises(redis.TimeoutError):
+        subscriber._follow(os.getpid())
+    assert [ping - begun for ping in pings] == [11]
+    assert at - begun == 21
+
+
+def test_a_listener_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Forgotten()
+    subscriber = Subscriber(NOWHERE, cache)
+    done: list[object] = []
+
+    def fails(pid: int) -> None:
+        done.append("attempt")
+        if done.count("attempt") == 3:
+            subscriber._cache = weakref.ref(Forgotten())  # which is gone at once
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(subscriber, "_follow", fails)
+    monkeypatch.setattr(push_module.time, "sleep", done.append)
+    subscriber._listen(os.getpid())
+    assert done[::2] == ["attempt"] * 3
+    assert all(isinstance(pause, float) and 1 <= pause <= 3 for pause in done[1::2])
+
+
+@pytest.mark.parametrize("url", [NOWHERE, "rediss://127.0.0.1:1", "unix:///nowhere.sock"])
+def test_who_revokes_waits_for_each_step_but_once_and_not_for_long(url: str) -> None:
+    settings = Publisher(url, MemoryStore())._redis.connection_pool.connection_kwargs
+    assert (settings["socket_timeout"], settings["socket_connect_timeout"]) == (0.5, 0.5)
+    assert settings["retry"] == Retry(NoBackoff(), 0)
 
 
 def test_a_publisher_finds_redis_again(server: RedisServer, cache: Forgotten, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnected
+from redis.retry import Retry
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, create_environ
 from werkzeug.wrappers import Response
@@ -394,6 +397,21 @@ def test_a_redis_that_hangs_holds_few_requests_up_and_not_for_long(redis_server:
         deadline = time.monotonic() + 20
         while not counts(limiter):
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1", "unix:///nowhere.sock"])
+def test_a_request_waits_for_redis_but_for_a_moment(url: str) -> None:
+    settings = made_with(url)
+    assert (settings["socket_timeout"], settings["socket_connect_timeout"]) == (0.5, 0.5)
+    assert settings["retry"] == Retry(NoBackoff(), 1, (NotConnected,))
+    assert made_with(f"{url}?socket_timeout=2")["socket_timeout"] == 2
+
+
+def made_with(url: str) -> dict[str, Any]:
+    """What its connections are made with."""
+    storage: Any = RateLimiter(url)._limiter.storage
+    settings: dict[str, Any] = storage.storage.connection_pool.connection_kwargs
+    return settings
 
 
 def count_calls(thing: Any, name: str) -> list[object]:
