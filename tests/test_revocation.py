@@ -18,12 +18,14 @@ from django.http import HttpRequest
 from django.test import Client as Browser
 from django.test import override_settings
 from django.urls import path
+from django.views.debug import SafeExceptionReporterFilter
 from flask import Flask, request
 from werkzeug.test import Client as WsgiClient
 from werkzeug.test import EnvironBuilder
 
 from tokenguard import MemoryStore, StoreUnavailable
 from tokenguard.django import get_issuer
+from tokenguard.django.introspection import introspection_view
 from tokenguard.django.revocation import revoke_token
 from tokenguard.flask import TokenGuard, revocation_blueprint
 from tokenguard.posted import MAX_BODY, FormRequest
@@ -216,7 +218,7 @@ def reads_the_form(get_response: Any) -> Any:
     return middleware
 
 
-urlpatterns = [path("revoke", revoke_token)]
+urlpatterns = [path("revoke", revoke_token), path("introspect", introspection_view("a"))]
 
 
 @pytest.fixture
@@ -250,11 +252,30 @@ def test_django_asks_for_no_csrf_token_and_no_login(
     assert record.token.revoked_at is not None
 
 
-def test_in_django_no_database_has_a_transaction_around_it(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    view = importlib.reload(sys.modules[revoke_token.__module__]).revoke_token  # as where both are configured
+@pytest.mark.parametrize("name", ["revocation", "introspection"])
+def test_in_django_no_database_has_a_transaction_around_it(
+    alias: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    module = importlib.reload(sys.modules[f"tokenguard.django.{name}"])  # as where both are configured
+    view = module.revoke_token if name == "revocation" else module.introspection_view("a")
     for each in ("default", alias):
         monkeypatch.setitem(connections[each].settings_dict, "ATOMIC_REQUESTS", True)
     assert BaseHandler().make_view_atomic(view) is view
+
+
+@pytest.mark.parametrize("url", ["/revoke", "/introspect"])
+def test_an_error_report_of_django_does_not_show_the_token_that_was_posted(alias: str, url: str) -> None:
+    text = get_issuer().issue("billing", "a", actor="tests").text
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "tests.test_revocation.reads_the_form"]):
+        answer = Browser().post(
+            url,
+            f"token={text.reveal()}&token_type_hint=access_token",
+            content_type="application/x-www-form-urlencoded",
+            headers={"Authorization": f"Bearer {text.reveal()}"},
+        )
+    assert answer.status_code == 200
+    shown = SafeExceptionReporterFilter().get_post_parameters(answer.wsgi_request)
+    assert (shown["token"], shown["token_type_hint"]) == ("********************", "access_token")
 
 
 def test_django_and_a_client_that_goes_away(alias: str) -> None:
