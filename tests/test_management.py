@@ -33,7 +33,7 @@ from tokenguard.management import ROUTES, Call, Management, Rights
 from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
 from tokenguard.scopes import ScopeCatalog, Scopes
-from tokenguard.sources import local_token_id
+from tokenguard.sources import local_client_id, local_token_id
 
 from .conftest import KEY, World, works
 from .server import Answer
@@ -789,7 +789,7 @@ class TestHostileInput:
 
 
 class TestOutage:
-    def test_a_store_that_is_away_is_a_503(self, api: Api) -> None:
+    def test_a_store_that_is_away_is_a_503(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
         caller = api.issue()
         assert api.send("GET", TOKENS, caller).status == 200
         api.world.store.fails = True  # type: ignore[attr-defined]
@@ -802,6 +802,7 @@ class TestOutage:
             away = api.send(method, url, caller, sent)
             fails_with(away, 503, "E0000009")
             assert away.headers["Retry-After"] == "5"
+        assert caplog.messages.count("the token store failed: away") == 4
         api.world.store.fails = False  # type: ignore[attr-defined]
         assert api.send("GET", TOKENS, caller).status == 200
 
@@ -1075,8 +1076,13 @@ def test_nor_does_it_meet_the_tokens_of_others(world: World) -> None:
     assert met() == ({token.id}, 404)
 
 
-@pytest.mark.parametrize(("end", "status"), [("revoke", 401), ("disable", 401), ("set_scopes", 403)])
-def test_another_issuers_client_that_was_just_stopped_revokes_nothing(world: World, end: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [("revoke", 401, "revoked"), ("disable", 401, "client disabled"), ("set_scopes", 403, f"lacks {MANAGE}")],
+)
+def test_another_issuers_client_that_was_just_stopped_revokes_nothing(
+    world: World, end: str, status: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     target = world.issue("users.read", client=world.issuer.register("billing", "users.read", actor="tests").id)
     client = register_client(world.issuer, "https://idp", "tool", actor="tests")
     stranger = Identity("tool", "tool", "x", Scopes([MANAGE, ALL]), issuer="https://idp")
@@ -1091,6 +1097,17 @@ def test_another_issuers_client_that_was_just_stopped_revokes_nothing(world: Wor
     call = Call(stranger, TOKENS, {}, lambda length: b"", {}, target.token.id)
     assert Management(world.issuer, AuthScheme(), Rights()).answer(route, call).status == status
     assert works(world, target)
+    assert caplog.messages == [f"revoke_token refused to token x: {reason}"]
+
+
+def test_a_client_is_not_taken_for_another_issuers_by_its_name(world: World) -> None:
+    target = world.issue("users.read", client=world.issuer.register("billing", "users.read", actor="tests").id)
+    named = world.issuer.register(local_client_id("https://idp", "tool"), "users.read", actor="tests")
+    world.issuer.disable(named.id, actor="tests")
+    stranger = Identity("tool", "tool", "x", Scopes([MANAGE, ALL]), issuer="https://idp")
+    (route,) = [route for route in ROUTES if route.name == "revoke_token"]
+    call = Call(stranger, TOKENS, {}, lambda length: b"", {}, target.token.id)
+    assert Management(world.issuer, AuthScheme(), Rights()).answer(route, call).status == 204
 
 
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token"])
