@@ -434,10 +434,11 @@ def test_a_flood_of_unknown_keys_costs_a_fetch_a_minute(service: Service) -> Non
     for number in range(50):
         service.refusal(service.idp.token(kid=f"x{number}", key=RSA_KEYS[1]))
     assert service.idp.asked == []
-    service.seconds = 60
-    for number in range(50):
-        service.refusal(service.idp.token(kid=f"x{number}", key=RSA_KEYS[1]))
-    assert service.idp.asked.count(service.idp.keys_path) == 1
+    for seconds, fetches in ((59, 0), (60, 1)):
+        service.seconds = seconds
+        for number in range(50):
+            service.refusal(service.idp.token(kid=f"x{number}", key=RSA_KEYS[1]))
+        assert service.idp.asked.count(service.idp.keys_path) == fetches
 
 
 def test_a_key_that_is_withdrawn_verifies_nothing_after_the_maximum_age(service: Service) -> None:
@@ -499,8 +500,9 @@ def test_an_outage_is_bridged_for_a_day_and_then_nobody_says_yes_or_no(service: 
     assert service.who(service.idp.token(jti="3"))
 
 
-def test_an_issuer_that_is_away_is_asked_every_ten_seconds(service: Service) -> None:
-    service.idp.broken = 503
+@pytest.mark.parametrize("broken", [503, b"no JSON"])
+def test_an_issuer_that_is_away_is_asked_every_ten_seconds(service: Service, broken: int | bytes) -> None:
+    service.idp.broken = broken
     for _ in range(5):
         with pytest.raises(TemporarilyUnavailable):
             service.who(service.idp.token())
@@ -737,6 +739,28 @@ def test_the_refusal_names_whose_it_is_to_the_operator(service: Service) -> None
     with pytest.raises(InvalidToken, match="revoked") as refused:
         service.who(text)
     assert (refused.value.token_id, refused.value.client_id) == (service.idp.claims["jti"], "0oa1nightly")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": 7},
+        {"aud": "api://other"},
+        {"token_use": "id"},
+        {"events": {}},
+        {"cnf": {"jkt": "x"}},
+        {"exp": AT - 60},
+        {"nbf": AT + 61},
+        {"iat": AT + 61},
+    ],
+    ids=lambda claims: next(iter(claims)),
+)
+def test_so_does_that_of_a_token_that_is_signed_and_not_for_us_now(service: Service, claims: dict[str, Any]) -> None:
+    with pytest.raises(InvalidToken) as refused:
+        service.who(service.idp.token(**claims))
+    error = refused.value
+    whose = (service.idp.claims["jti"], "0oa1nightly", service.idp.issuer)
+    assert (error.token_id, error.client_id, error.issuer) == whose
 
 
 def test_a_refusal_tells_an_issuers_client_from_ours_of_the_same_id(
