@@ -84,6 +84,15 @@ def test_a_rotation_takes_the_place_of_its_token() -> None:
     refused(world, "max_active_tokens")
 
 
+def test_what_was_rotated_away_leaves_room_for_another_while_it_still_works() -> None:
+    world = world_with(max_active_tokens=2)
+    old = world.issue(client="billing")
+    world.rotate(old.token.id, overlap=DAY)
+    world.issue(client="billing")
+    world.scopes_of(old)
+    refused(world, "max_active_tokens")
+
+
 def test_rules_that_became_stricter_hold_for_a_rotation() -> None:
     world = world_with()
     issued = world.issue(client="billing")
