@@ -10,6 +10,7 @@ from werkzeug.test import create_environ
 
 from tokenguard import AuthScheme, MemoryStore, RequestGuard, StoreUnavailable, TemporarilyUnavailable, TokenCache
 from tokenguard import cache as cache_module
+from tokenguard.breaker import Breaker, NotAsked
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import Feed
 
@@ -123,3 +124,37 @@ def test_while_one_finds_out_whether_the_store_is_back_the_others_are_told_at_on
         store.answers.set()
         first.join()
     world.guard.authenticate(issued.text)
+
+
+def test_a_store_that_took_its_time_to_fail_is_left_alone_from_then_on() -> None:
+    seconds = [0.0]
+    breaker = Breaker(lambda: seconds[0])
+
+    def fails_late() -> None:
+        seconds[0] += 30
+        raise StoreUnavailable("as the test wants it")
+
+    with pytest.raises(StoreUnavailable, match="as the test wants it"):
+        breaker.call(fails_late)
+    seconds[0] += 0.9
+    with pytest.raises(NotAsked):
+        breaker.call(list)
+    seconds[0] += 0.1
+    assert breaker.call(list) == []
+
+
+def test_nobody_joins_who_has_waited_for_long_also_if_another_has_just_come() -> None:
+    seconds = [0.0]
+    breaker = Breaker(lambda: seconds[0])
+
+    def waits() -> None:
+        seconds[0] += 0.9
+        breaker.call(waits_too)
+
+    def waits_too() -> None:
+        seconds[0] += 0.2
+        with pytest.raises(NotAsked):
+            breaker.call(list)
+
+    breaker.call(waits)
+    assert breaker.call(list) == []
