@@ -143,17 +143,27 @@ def test_a_rate(text: str, seconds: int) -> None:
     [
         "", "/", "100", "100/", "/minute", "100/minutes", "100/Minute", "100 /minute", "100/ minute", " 100/minute",
         "100/minute\n", "-1/minute", "+1/minute", "1.5/minute", "1_0/minute", "1e3/minute", "١٠٠/minute", "²/minute",
-        "100/minute/minute", "100 per minute",
+        "100/minute/minute", "100 per minute", 100, b"100/minute", ["100/minute"],
     ],
 )  # fmt: skip
-def test_what_is_no_rate_is_refused_and_named(text: str) -> None:
+def test_what_is_no_rate_is_refused_and_named(text: Any) -> None:
     with pytest.raises(InvalidValue, match="is not a rate: write it as 100/minute") as refused:
         Conditions.parse(rate=text)
     assert repr(text) in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    "count", ["0", "00", str(MAX_RATE + 1), "9" * 30, "9" * 10_000, "0" * 19 + "1" + "9" * 5, "0" * 19 + "1" * 5_000]
+    "count",
+    [
+        "0",
+        "00",
+        str(MAX_RATE + 1),
+        f"{MAX_RATE}0",
+        "9" * 30,
+        "9" * 10_000,
+        "0" * 19 + "1" + "9" * 5,
+        "0" * 19 + "1" * 5_000,
+    ],
 )
 def test_a_rate_of_nothing_or_beyond_all_counting_is_refused(count: str) -> None:
     with pytest.raises(InvalidValue, match=f"between 1 and {MAX_RATE} requests") as refused:
