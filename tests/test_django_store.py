@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import sys
@@ -153,6 +154,19 @@ def test_finding_a_token_is_one_query(store: DjangoStore, alias: str) -> None:
     with CaptureQueriesContext(connections[alias]) as queries:
         assert store.find(issued.token.id) is not None
     assert len(queries) == 1
+
+
+def test_first_uses_are_added_in_one_order_whoever_writes_them(store: DjangoStore, alias: str) -> None:
+    """So that two who write the same do not wait for each other in a circle."""
+    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        for token in tokens:
+            tx.put_token(token, change())
+    with CaptureQueriesContext(connections[alias]) as queries:
+        store.record_uses([new_use(500)._replace(token_id=token.id) for token in reversed(tokens)])
+    added, *_ = [query["sql"] for query in queries if re.match('INSERT .*INTO "tokenguard_use" ', query["sql"])]
+    assert re.findall(r"\d{16}", added) == [token.id for token in tokens]
 
 
 def _rows_not_read_to_the_end(alias: str) -> Iterator[object]:

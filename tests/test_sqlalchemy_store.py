@@ -766,6 +766,25 @@ def test_uses_of_many_tokens_take_as_many_statements_as_those_of_one(database_st
     assert max(counts) <= min(counts) + 1
 
 
+def test_first_uses_are_added_in_one_order_whoever_writes_them(database_store: SQLAlchemyStore) -> None:
+    """So that two who write the same do not wait for each other in a circle."""
+    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
+    with database_store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        for token in tokens:
+            tx.put_token(token, change())
+    added: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        if statement.startswith("INSERT INTO tokenguard_use "):
+            values = parameters.values() if isinstance(parameters, dict) else parameters
+            added.extend(value for value in values if re.fullmatch(r"\d{16}", str(value)))
+
+    listening.listen(database_store._writing, "before_cursor_execute", note)
+    database_store.record_uses([new_use(500)._replace(token_id=token.id) for token in reversed(tokens)])
+    assert added == [token.id for token in tokens]
+
+
 def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemyStore, database_url: str) -> None:
     """From the very first use on, and many tokens in one batch: nobody may wait for the other in a circle."""
     tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
