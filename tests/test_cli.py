@@ -325,6 +325,25 @@ def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
     assert old.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("revoke {} --issuer https://idp", "--issuer and --client-id go together"),
+        ("revoke {} --client-id tool", "--issuer and --client-id go together"),
+        ("revoke {} --expires-in 1d", "--expires-in goes with --issuer"),
+        ("client add tool --scopes users:read --issuer https://idp", "--issuer and --client-id go together"),
+        ("client add tool --scopes users:read --client-id tool", "--issuer and --client-id go together"),
+    ],
+)
+def test_half_of_what_names_another_issuers_client_does_nothing(ready: Run, command: str, message: str) -> None:
+    token_id = ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    events = ready("events", "--json").stdout
+    done = ready(*command.format(token_id).split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert ready("events", "--json").stdout == events
+
+
 def test_inspect_tells_a_text_that_is_signed_and_not_the_one_on_record(ready: Run, tmp_path: Path) -> None:
     text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
     token_id, other = text.split("_")[1], TokenFormat(SigningKeys(KEY)).mint()
