@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
-from django.core.checks import CheckMessage, Tags, run_checks
+from django.core.checks import ERROR, CheckMessage, Tags, run_checks
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.middleware.cache import UpdateCacheMiddleware
@@ -281,13 +281,17 @@ def test_e008_without_a_catalogue_every_scope_is_known() -> None:
 
 
 def test_e008_views_of_rest_framework() -> None:
-    from rest_framework.permissions import IsAdminUser
+    from rest_framework.permissions import BasePermission, IsAdminUser
     from rest_framework.views import APIView
 
     from tokenguard.django import rest_framework as ours
 
     class Base(APIView):
         permission_classes = (IsAdminUser | ours.HasScopes,)
+
+    class Others(BasePermission):  # type: ignore[misc]
+        def has_permission(self, request: Any, view: Any) -> bool:
+            return bool(view.required_scopes)
 
     class ByMethod(Base):
         required_scopes: ClassVar = {"get": "users:read", "post": ("users:read", "users:wirte")}
@@ -303,6 +307,7 @@ def test_e008_views_of_rest_framework() -> None:
         required_scopes = ("of:somebody:else",)
 
     class SomebodyElses(APIView):
+        permission_classes = (Others,)
         required_scopes = ("of:somebody:else",)
 
     class Right(Base):
@@ -340,6 +345,89 @@ def test_w010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) ->
             return []
 
     assert ids(**views(Later.as_view())) == []
+
+
+def test_e010_scopes_that_nothing_asks_for() -> None:
+    from rest_framework.permissions import AllowAny
+    from rest_framework.views import APIView
+    from rest_framework.viewsets import ViewSet
+
+    from tokenguard.django import TokenRequiredMixin
+    from tokenguard.django import rest_framework as ours
+
+    class ByToken(APIView):
+        permission_classes = (ours.HasToken,)
+        required_scopes = "users:read"
+
+    class ToAll(APIView):
+        permission_classes = (AllowAny,)
+        required_any_of: ClassVar = {"get": "users:read"}
+
+    class Users(ViewSet):
+        permission_classes = (ours.HasToken,)
+        required_scopes = ()
+
+        def list(self, request: Any) -> None:
+            """Any token will do."""
+
+    listing = Users.as_view({"get": "list"})
+    # As a router calls it for @action(required_scopes="users:read").
+    by_action = Users.as_view({"get": "list"}, required_scopes="users:read")
+
+    class Plain(View):
+        required_scopes = "users:read"
+
+    @method_decorator(csrf_exempt, name="dispatch")
+    class ByMixin(TokenRequiredMixin, View):
+        required_scopes = ("users:read",)
+
+    for vain in (ByToken.as_view(), ToAll.as_view(), by_action, Plain.as_view(), ByMixin.as_view()):
+        (wrong,) = said(**views(vain, listing))
+        assert (wrong.id, wrong.level) == ("tokenguard.E010", ERROR)
+        assert "names scopes that nothing asks for" in wrong.msg
+        assert ("HasScopes" in str(wrong.hint)) == hasattr(vain, "cls")
+
+
+def test_e010_is_not_said_where_something_may_ask() -> None:
+    from rest_framework.permissions import AllowAny, BasePermission
+    from rest_framework.views import APIView
+
+    from tokenguard.django import rest_framework as ours
+
+    class TokenHasScope(BasePermission):  # type: ignore[misc]
+        def has_permission(self, request: Any, view: Any) -> bool:
+            return bool(view.required_scopes)
+
+    class Scoped(APIView):
+        permission_classes = (ours.HasScopes,)
+        required_scopes = "users:read"
+
+    class Opened(Scoped):
+        permission_classes = (AllowAny,)
+
+    class Another(APIView):
+        permission_classes = (TokenHasScope,)
+        required_scopes = ("read",)
+
+    class Later(APIView):
+        required_scopes = "users:read"
+
+        def get_permissions(self) -> list[Any]:
+            return [ours.HasScopes()]
+
+    class ByItself(View):
+        required_scopes = "users:read"
+
+        def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            return require_scopes(self.required_scopes)(super().dispatch)(request)
+
+    class ByMethod(Parts):
+        required_scopes = "users:read"
+
+    asked = [Scoped, Opened, Another, Later, ByItself, ByMethod, Mixed]
+    catalog = {"SCOPES": {**CATALOG, "users:wirte": ""}}
+    by_action = Scoped.as_view(permission_classes=[AllowAny])
+    assert ids(**options(**catalog), **views(*(kind.as_view() for kind in asked), by_action)) == []
 
 
 @pytest.mark.parametrize("named", [5, {"get": 5}, b"users:read", property(lambda view: "users:read")])

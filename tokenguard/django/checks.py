@@ -32,7 +32,7 @@ from . import conf
 from .connections import is_recorded_alone, translated
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
-from .requirements import checked_for_csrf, names_nothing, patterns, scopes
+from .requirements import checked_for_csrf, names_in_vain, names_nothing, patterns, scopes
 from .store import DjangoStore
 
 
@@ -150,7 +150,7 @@ def check_catalog(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E008, W003, W010: what the views of the URLconf ask for."""
+    """E008, E010, W003, W010: what the views of the URLconf ask for."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     options, csrf = _options(), any(issubclass(kind, CsrfViewMiddleware) for kind in _middleware())
@@ -162,6 +162,8 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
             found[view, name] = _unknown_scope(view, name, catalog)
         if names_nothing(pattern.callback):
             found[view, "required_scopes"] = _names_nothing(view)
+        if names_in_vain(pattern.callback):
+            found[view, "required_scopes"] = _names_in_vain(view, pattern.callback)
         if csrf and (methods := checked_for_csrf(pattern.callback)):
             found[view, ""] = _half_guarded(view, methods)
     return list(found.values())
@@ -341,6 +343,14 @@ def _names_nothing(view: str) -> CheckMessage:
     message = f"The class of the view {view} has HasScopes among its permissions and names no scope: that gives 500."
     hint = "Set required_scopes or required_any_of; where any valid token will do, HasToken is the permission."
     return checks.Warning(message, hint=hint, id="tokenguard.W010")
+
+
+def _names_in_vain(view: str, callback: Any) -> CheckMessage:
+    message = f"The class of the view {view} names scopes that nothing asks for: it is open to tokens without them."
+    hint = "Put ScopesRequiredMixin first among its bases."
+    if hasattr(callback, "cls"):
+        hint = "Put HasScopes among its permission_classes, or into DEFAULT_PERMISSION_CLASSES."
+    return Error(message, hint=hint, id="tokenguard.E010")
 
 
 def _half_guarded(view: str, methods: list[str]) -> CheckMessage:

@@ -12,6 +12,7 @@ from ..scopes import Requirement
 from .views import REQUIREMENTS
 
 _SAFE_METHODS = {"get", "head", "options", "trace"}
+_WORDS = ("required_scopes", "required_any_of")
 
 
 def patterns(within: Sequence[URLPattern | URLResolver]) -> Iterator[URLPattern]:
@@ -25,11 +26,14 @@ def patterns(within: Sequence[URLPattern | URLResolver]) -> Iterator[URLPattern]
 
 def scopes(view: Callable[..., Any]) -> list[str]:
     """The names of all scopes that a view asks for, or some method of it."""
+    return list(dict.fromkeys([*_guarded_with(view), *_rest_framework_scopes(view)]))
+
+
+def _guarded_with(view: Any) -> list[str]:
     asked = [*_requirements(view)]
     for method in _methods(view).values():
         asked += _requirements(method)
-    names = [name for requirement in asked for name in requirement.names]
-    return list(dict.fromkeys([*names, *_rest_framework_scopes(view)]))
+    return [name for requirement in asked for name in requirement.names]
 
 
 def _requirements(view: Any) -> Iterator[Requirement]:
@@ -67,6 +71,42 @@ def names_nothing(view: Any) -> bool:
     )
 
 
+def names_in_vain(view: Any) -> bool:
+    """Whether the class of a view names scopes and nothing asks for them, so that tokens without them are let in.
+
+    False where something else than the frameworks and tokenguard may look at what is named; and where a subclass, or
+    an action, has taken other permissions than the class that names it.
+    """
+    owner = getattr(view, "cls", None) or getattr(view, "view_class", None)
+    if owner is None or _guarded_with(view):
+        return False
+    given = getattr(view, "initkwargs", None) or getattr(view, "view_initkwargs", {})
+    named = [word for word in _WORDS if given.get(word) or getattr(owner, word, None)]
+    if not named or not _is_inherited(owner, ("as_view", "setup", "dispatch")):
+        return False
+    if not hasattr(owner, "permission_classes"):
+        return True
+    permissions = [*_single(given.get("permission_classes", owner.permission_classes))]
+    for word in named:
+        if not given.get(word):
+            permissions += _single(getattr(_definer(owner, word), "permission_classes", ()))
+    return (
+        _is_inherited(owner, ("get_permissions", "check_permissions", "initial"))
+        and all(_is_inherited(permission, ("has_permission",)) for permission in permissions)
+        and not any(map(_is_has_scopes, permissions))
+    )
+
+
+def _definer(kind: type, name: str) -> type:
+    return next((base for base in kind.__mro__ if name in vars(base)), kind)
+
+
+def _is_has_scopes(permission: type) -> bool:
+    # Where nobody has imported it, nobody asks for HasScopes.
+    ours = sys.modules.get("tokenguard.django.rest_framework")
+    return ours is not None and issubclass(permission, ours.HasScopes)
+
+
 def _rest_framework_scopes(view: Any) -> Iterator[str]:
     """What a view of Django REST framework names, for whatever action."""
     for _, named in _asked_of_rest_framework(view):
@@ -75,18 +115,15 @@ def _rest_framework_scopes(view: Any) -> Iterator[str]:
 
 def _asked_of_rest_framework(view: Any) -> Iterator[tuple[Any, list[Any]]]:
     """Each HasScopes among the permissions of a view of Django REST framework, and whatever is named for it."""
-    # Where nobody has imported it, nobody asks for HasScopes.
-    ours = sys.modules.get("tokenguard.django.rest_framework")
     owner = getattr(view, "cls", None)
-    if ours is None or owner is None:
+    if owner is None:
         return
     given = getattr(view, "initkwargs", {})
     for permission in _single(given.get("permission_classes", owner.permission_classes)):
-        if issubclass(permission, ours.HasScopes):
-            words = ("required_scopes", "required_any_of")
+        if _is_has_scopes(permission):
             yield (
                 permission,
-                [getattr(permission, word) or given.get(word) or getattr(owner, word, None) for word in words],
+                [getattr(permission, word) or given.get(word) or getattr(owner, word, None) for word in _WORDS],
             )
 
 
