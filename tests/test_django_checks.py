@@ -225,6 +225,22 @@ def test_e007_a_subclass_will_do_and_either_name() -> None:
     assert ids(MIDDLEWARE=["tokenguard.django.middleware.TokenGuardMiddleware"]) == []
 
 
+@pytest.mark.parametrize("word", [*config.WORDS, "USING", "READ_USING"])
+def test_e011_an_option_as_a_setting_of_its_own(word: str) -> None:
+    (wrong,) = said(**{f"TOKENGUARD_{word}": OTHER_KEY})
+    assert wrong.id == "tokenguard.E011"
+    assert wrong.msg.startswith(f"The setting TOKENGUARD_{word} is not read")
+    assert wrong.hint == f'Write it as TOKENGUARD["{word}"].' or word in {"DATABASE_URL", "READ_URL"}
+    assert OTHER_KEY not in str(wrong)
+
+
+def test_e011_a_setting_that_goes_into_the_dictionary_or_is_the_projects_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ids(**options(PROXIES=2), TOKENGUARD_PROXIES=2, TOKENGUARD_SIGNING_KEY=KEY) == []
+    assert ids(TOKENGUARD_REPORTS=True) == []
+    monkeypatch.setenv("TOKENGUARD_REALM", "directory")
+    assert ids(TOKENGUARD_REALM="directory") == []
+
+
 def test_w001_a_cache_below_the_middleware() -> None:
     cache = f"{UpdateCacheMiddleware.__module__}.UpdateCacheMiddleware"
     fetch = f"{UpdateCacheMiddleware.__module__}.FetchFromCacheMiddleware"

@@ -287,6 +287,10 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+#: The words of all options.
+WORDS = tuple(_READERS)
+
+
 def _signing_keys(current: str | None, old: list[str]) -> SigningKeys | None:
     if current is None:
         if old:

@@ -20,7 +20,7 @@ from django.middleware.security import SecurityMiddleware
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from ..config import PREFIX, Options
+from ..config import PREFIX, WORDS, Options
 from ..databases import CLOCKS
 from ..errors import ConfigurationError, StoreError
 from ..hooks import Hooks
@@ -38,7 +38,9 @@ from .store import DjangoStore
 
 def register() -> None:
     """Registers the checks."""
-    for check in (check_options, check_signing_key, check_catalog, check_middleware, check_views, check_metadata):
+    for check in (check_options, check_names, check_signing_key, check_catalog):
+        checks.register(check, Tags.security)
+    for check in (check_middleware, check_views, check_metadata):
         checks.register(check, Tags.security)
     for check in (check_database, check_replica):
         checks.register(check, Tags.compatibility)
@@ -59,17 +61,27 @@ def check_options(**kwargs: Any) -> list[CheckMessage]:
     for url in conf.URLS:
         if url in given:
             message = f'TOKENGUARD["{url}"] is not used with Django: tokens are kept in one of DATABASES.'
-            hint = (
-                'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one, and its '
-                'replica with TOKENGUARD["READ_USING"].'
-            )
-            found.append(Error(message, hint=hint, id="tokenguard.E002"))
+            found.append(Error(message, hint=_INSTEAD_OF_URLS, id="tokenguard.E002"))
     options = _core_options(given)
     for word, value in options.items():
         # What another issuer's scopes stand for is looked up among the service's.
         beside = {"SCOPES": options["SCOPES"]} if word == "ISSUERS" and "SCOPES" in options else {}
         if not _wrong_with(beside) and (wrong := _wrong_with({**beside, word: value})):
             found.append(Error(wrong, hint=_origin(word), id="tokenguard.E003"))
+    return found
+
+
+def check_names(**kwargs: Any) -> list[CheckMessage]:
+    """E011. Other settings of the prefix are left alone: they may be the project's own."""
+    given = _configured() or {}
+    found: list[CheckMessage] = []
+    for word in (*WORDS, conf.USING, conf.READ_USING):
+        # A settings file may read an option, as from its environment, before it puts it into the dictionary.
+        if (value := getattr(settings, PREFIX + word, None)) is None or value == given.get(word):
+            continue
+        message = f"The setting {PREFIX}{word} is not read: options stand in the dictionary TOKENGUARD."
+        hint = _INSTEAD_OF_URLS if word in conf.URLS else f'Write it as TOKENGUARD["{word}"].'
+        found.append(Error(message, hint=hint, id="tokenguard.E011"))
     return found
 
 
@@ -240,6 +252,11 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
 
 
 # Options
+
+_INSTEAD_OF_URLS = (
+    'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one, and its replica with '
+    'TOKENGUARD["READ_USING"].'
+)
 
 
 def _configured() -> dict[str, Any] | None:
