@@ -20,7 +20,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.test import AsyncClient, Client, RequestFactory, modify_settings, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -264,6 +264,14 @@ def test_without_the_middleware_nothing_passes() -> None:
     for attempt in (require_token(seen), get_identity):
         with pytest.raises(ImproperlyConfigured, match="MIDDLEWARE"):
             attempt(request)
+
+
+def test_the_application_is_tokenguard_django_and_not_tokenguard() -> None:
+    with (
+        modify_settings(INSTALLED_APPS={"remove": ["tokenguard.django"], "append": ["tokenguard"]}),
+        pytest.raises(ImproperlyConfigured, match=r'add "tokenguard\.django" to INSTALLED_APPS'),
+    ):
+        TokenGuardMiddleware(lambda request: HttpResponse())
 
 
 def test_the_refusal_of_a_head_request_has_no_body() -> None:

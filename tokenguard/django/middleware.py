@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest
@@ -30,7 +31,8 @@ class TokenGuardMiddleware:
 
     Put it into MIDDLEWARE above whatever looks at the identity. On an async server it stays async: what needs no
     database is answered on the event loop, and only what does is asked in a thread. Never touches ``request.user``,
-    sessions or cookies. Raises ImproperlyConfigured when the server starts, for a setting that cannot be used.
+    sessions or cookies. Raises ImproperlyConfigured when the server starts, for a setting that cannot be used, and
+    where "tokenguard.django" is not in INSTALLED_APPS.
     """
 
     sync_capable = True
@@ -41,6 +43,9 @@ class TokenGuardMiddleware:
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
+        # "tokenguard" is taken as well, as any package is: but it has no models, no checks and no commands.
+        if not apps.is_installed("tokenguard.django"):
+            raise ImproperlyConfigured('add "tokenguard.django" to INSTALLED_APPS')
         service()
 
     def __call__(self, request: HttpRequest) -> Any:
