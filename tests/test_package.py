@@ -26,15 +26,21 @@ def test_importing_the_core_loads_no_framework_and_no_database() -> None:
     assert unwanted.isdisjoint(name.partition(".")[0] for name in loaded)
 
 
-def test_the_core_works_with_its_two_dependencies_alone() -> None:
-    """As after a plain ``pip install wsgi-tokenguard``: everything else is made impossible to import."""
-    code = """
+def without(*packages: str) -> str:
+    """Code that makes these impossible to import, as if they were not installed."""
+    return f"""
 import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"flask", "sqlalchemy", "alembic", "click", "rich", "psycopg"}:
+        if name.partition(".")[0] in {set(packages)}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_the_core_works_with_its_two_dependencies_alone() -> None:
+    """As after a plain ``pip install wsgi-tokenguard``: everything else is made impossible to import."""
+    code = """
 from tokenguard import Guard, Issuer, MemoryStore, SigningKeys, TokenFormat
 store, tokens = MemoryStore(), TokenFormat(SigningKeys("k" * 32))
 issuer = Issuer(store, tokens)
@@ -52,11 +58,70 @@ try:
 except SystemExit as error:
     print(error)
 """
-    assert python(code).splitlines() == [
+    blocked = without("flask", "sqlalchemy", "alembic", "click", "rich", "psycopg")
+    assert python(blocked + code).splitlines() == [
         "billing",
         'keeping tokens in a database needs sqlalchemy: pip install "wsgi-tokenguard[sqlalchemy]"',
         'Error: the command line needs click: pip install "wsgi-tokenguard[cli]"',
     ]
+
+
+DJANGO = """
+import django
+from django.conf import settings
+contrib = ["admin", "auth", "contenttypes", "messages", "sessions"]
+settings.configure(
+    SECRET_KEY="s" * 50,
+    DEBUG=True,
+    INSTALLED_APPS=[*(f"django.contrib.{name}" for name in contrib), "tokenguard.django"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+)
+django.setup()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("flask", "flask", "flask"),
+        ("sqlalchemy", "sqlalchemy", "sqlalchemy"),
+        ("ratelimits", "limits", "limits"),
+        ("django", "django", "django"),
+        ("django.rest_framework", "rest_framework", "drf"),
+        ("django.management.commands.tokenguard", "click", "django"),
+    ],
+)
+def test_an_import_says_which_extra_is_missing(module: str, package: str, extra: str) -> None:
+    code = f"""
+try:
+    import tokenguard.{module}
+except ModuleNotFoundError as error:
+    print(error.name, error, sep="; ")
+"""
+    setup = DJANGO if "." in module else ""
+    said = f'{package}; this needs {package}: pip install "wsgi-tokenguard[{extra}]"\n'
+    assert python(setup + without(package) + code) == said
+
+
+def test_an_import_of_anything_else_fails_as_it_does() -> None:
+    code = """
+try:
+    import tokenguard.flask
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert python(without("blinker") + code) == "blinker\n"
+
+
+def test_djangos_admin_needs_nothing_of_the_command_line() -> None:
+    code = """
+from django.contrib import admin
+admin.autodiscover()
+print(sorted(model.__name__ for model in admin.site._registry if model.__module__.startswith("tokenguard.")))
+"""
+    blocked = without("flask", "sqlalchemy", "alembic", "click", "rich", "limits", "rest_framework")
+    assert python(blocked + DJANGO + code) == "['Client', 'Token']\n"
 
 
 def test_djangos_settings_are_read_live_where_no_tests_run() -> None:

@@ -109,6 +109,11 @@ def parse_duration(text: str) -> int:
     return check_duration(int(match[1]) * _UNITS[match[2]])
 
 
+def overlap_seconds(text: str) -> int:
+    """Seconds, where 0 needs no unit; raises InvalidValue."""
+    return 0 if text.strip() == "0" else parse_duration(text)
+
+
 def check_duration(seconds: int) -> int:
     """``seconds`` itself, if it is a whole number between 1 second and 100 years; else raises InvalidValue."""
     if isinstance(seconds, bool) or not isinstance(seconds, int):

@@ -11,22 +11,24 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from limits import (
-    RateLimitItem,
-    RateLimitItemPerDay,
-    RateLimitItemPerHour,
-    RateLimitItemPerMinute,
-    RateLimitItemPerSecond,
-)
-from limits.errors import StorageError
-from limits.storage import storage_from_string
-from limits.strategies import FixedWindowRateLimiter
-
 from .breaker import Breaker
 from .complaints import Complaint
 from .conditions import Allowance, LimiterUnavailable, Rate
 from .errors import ConfigurationError, StoreUnavailable
+from .extras import extra
 from .forks import in_children
+
+with extra("limits", "limits"):
+    from limits import (
+        RateLimitItem,
+        RateLimitItemPerDay,
+        RateLimitItemPerHour,
+        RateLimitItemPerMinute,
+        RateLimitItemPerSecond,
+    )
+    from limits.errors import StorageError
+    from limits.storage import storage_from_string
+    from limits.strategies import FixedWindowRateLimiter
 
 #: Seconds that a request waits for Redis.
 TIMEOUT = 0.5

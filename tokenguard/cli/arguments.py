@@ -69,11 +69,6 @@ def duration(text: str | None) -> int | None:
     return None if text is None else parse_duration(text)
 
 
-def overlap_seconds(text: str) -> int:
-    """Seconds, where 0 needs no unit; raises InvalidValue."""
-    return 0 if text.strip() == "0" else parse_duration(text)
-
-
 def moment(text: str | None) -> int | None:
     """Epoch microseconds of a date, of a time (UTC, unless it says otherwise), or of so long ago.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import click
 
 from ..clock import parse_duration
+from ..details import event_fields
 from ..doctor import examine
 from ..errors import InvalidValue, StoreUnavailable, UnknownToken
 from ..events import FEED_LIMIT, Event, EventFilter, EventKind
@@ -16,7 +17,7 @@ from ..prune import prune as remove
 from ..store import Store
 from .arguments import as_json, given, moment
 from .frame import Backend, Failure, Group, actor, pass_backend
-from .output import EVENT_COLUMNS, event_fields, event_line, print_json, print_rows, progress_bar, say
+from .output import EVENT_COLUMNS, event_line, print_json, print_rows, progress_bar, say
 
 POLL_EVERY = 1.0
 #: Seconds between two batches of a prune: who waits for SQLite looks for its turn every tenth of a second at most.

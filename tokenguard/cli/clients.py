@@ -6,12 +6,12 @@ import click
 
 from ..clock import now
 from ..conditions import UNCONDITIONAL, Conditions
+from ..details import client_details, client_fields, conditions_text
 from ..sources import local_client_id
 from .arguments import as_json, read_scopes, with_conditions, with_foreign_client
-from .details import client_details
 from .foreign import note_issuer
 from .frame import Backend, Group, actor, pass_backend
-from .output import client_fields, conditions_text, print_fields, print_json, print_rows, readable, say
+from .output import print_fields, print_json, print_rows, readable, say
 
 group = Group("client", help="Manage the applications that may hold tokens.")
 _COLUMNS = {"id": "ID", "name": "Name", "scopes": "Scopes", "enabled": "Enabled", "created_at": "Created"}

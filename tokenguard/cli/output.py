@@ -10,12 +10,10 @@ from typing import Any
 
 import click
 
-from ..clock import SECOND, isoformat
 from ..conditions import Conditions
+from ..details import conditions_text, event_fields
 from ..events import Event
-from ..records import Record
 from ..scopes import Scopes
-from ..tokens import Client
 
 EVENT_COLUMNS = {
     "number": "No.",
@@ -27,7 +25,6 @@ EVENT_COLUMNS = {
     "data": "Changed",
 }
 _ONLY_IF_ROTATED = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"}
-_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 def say(message: str) -> None:
@@ -40,69 +37,10 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def client_fields(client: Client) -> dict[str, Any]:
-    """A client as JSON members."""
-    return {
-        "id": client.id,
-        "name": client.name,
-        "scopes": list(client.scopes),
-        "enabled": client.enabled,
-        "created_at": isoformat(client.created_at),
-        "conditions": client.conditions.dump(),
-    }
-
-
-def token_fields(record: Record, now: int) -> dict[str, Any]:
-    """A token as JSON members: never its digest."""
-    token, client = record.token, record.client
-    return {
-        "id": token.id,
-        "client_id": client.id,
-        "client": client.name,
-        "name": token.name,
-        "scopes": list(token.scopes),
-        "state": record.state(now).value,
-        "created_at": isoformat(token.created_at),
-        "expires_at": _time(token.expires_at),
-        "revoked_at": _time(token.revoked_at),
-        "idle_timeout": _duration(token.idle_timeout),
-        "idle_ends_at": _time(token.idle_ended_at or record.idle_end),
-        "last_used_at": _time(record.last_used_at),
-        "last_address": record.use.address if record.use else None,
-        "conditions": token.conditions.dump(),
-        "successor_id": token.successor_id,
-        "overlap_ends_at": _time(token.overlap_ends_at),
-    }
-
-
-def event_fields(event: Event) -> dict[str, Any]:
-    """An event as JSON members."""
-    return {
-        "number": event.number,
-        "id": event.id,
-        "at": isoformat(event.at),
-        "kind": event.kind,
-        "actor": event.actor,
-        "client_id": event.client_id,
-        "token_id": event.token_id,
-        "data": {key: [_change(key, value) for value in values] for key, values in event.data.items()},
-    }
-
-
 def event_line(event: Event) -> str:
     """An event on one line, for people who watch them come."""
     fields = event_fields(event)
     return "  ".join(_cell(fields[key]).plain for key in EVENT_COLUMNS)
-
-
-def conditions_text(conditions: Conditions) -> str:
-    """From where and how often, in words."""
-    parts = [
-        conditions.allow and "only from " + ", ".join(map(str, conditions.allow)),
-        conditions.deny and "not from " + ", ".join(map(str, conditions.deny)),
-        conditions.rate and f"at most {conditions.rate}",
-    ]
-    return "; ".join(str(part) for part in parts if part) or "none"
 
 
 def readable(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,27 +97,6 @@ def _json_character(character: str) -> str:
     if character.isprintable():
         return character
     return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # which leaves that one alone
-
-
-def _change(key: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if key.endswith("_at"):
-        return isoformat(value)
-    return _duration(value) if key == "idle_timeout" else value
-
-
-def _duration(micros: int | None) -> str | None:
-    # In the form in which it was given: the largest unit that says it exactly.
-    if micros is None:
-        return None
-    seconds = micros // SECOND
-    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
-
-
-def _time(micros: int | None) -> str | None:
-    return None if micros is None else isoformat(micros)
 
 
 def _table(*headings: str, headed: bool, whole: Collection[str] = ()) -> Any:

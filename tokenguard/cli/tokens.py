@@ -7,19 +7,19 @@ import sys
 
 import click
 
-from ..clock import SECOND, isoformat, now
+from ..clock import SECOND, isoformat, now, overlap_seconds
 from ..conditions import Conditions
+from ..details import token_details, token_fields
 from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
 from ..records import Record
 from ..secret import Secret
 from ..tokens import Token
-from .arguments import as_json, duration, given, overlap_seconds, read_scopes, with_conditions, with_foreign_client
-from .details import token_details
+from .arguments import as_json, duration, given, read_scopes, with_conditions, with_foreign_client
 from .foreign import foreign_fields, note_issuer, verified
 from .frame import Backend, Failure, Group, actor, pass_backend
-from .output import print_fields, print_json, print_rows, readable, say, token_fields
+from .output import print_fields, print_json, print_rows, readable, say
 
 MAX_INPUT = 10_000
 group = Group()

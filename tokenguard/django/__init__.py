@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from .annotations import GuardedRequest
-from .conf import get_issuer, get_store
-from .managing import management_urls
-from .middleware import TokenGuardMiddleware
-from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
-from .views import ScopesRequiredMixin, TokenRequiredMixin, get_identity, require_scopes, require_token
+from ..extras import extra
+
+with extra("django", "django"):
+    from .annotations import GuardedRequest
+    from .conf import get_issuer, get_store
+    from .managing import management_urls
+    from .middleware import TokenGuardMiddleware
+    from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
+    from .views import ScopesRequiredMixin, TokenRequiredMixin, get_identity, require_scopes, require_token
 
 __all__ = [
     "GuardedRequest",

@@ -12,16 +12,9 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException, PermissionDenied
-from rest_framework.permissions import AllowAny, BasePermission
-from rest_framework.renderers import BaseRenderer
-from rest_framework.request import Request
-from rest_framework.settings import api_settings
-from rest_framework.throttling import SimpleRateThrottle
 
-# Nothing of rest_framework.views up here: it imports this module, where the settings name a class of it.
 from ..errors import AuthError, InsufficientScope, InvalidToken, InvalidValue, MissingToken
+from ..extras import extra
 from ..http import is_preflight
 from ..identity import OWN_ISSUER, Identity
 from ..request import RequestGuard
@@ -29,6 +22,16 @@ from ..scopes import ANY_TOKEN, Requirement
 from ..sources import local_client_id
 from .middleware import MIDDLEWARE, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
+
+with extra("drf", "rest_framework"):
+    # Nothing of rest_framework.views up here: it imports this module, where the settings name a class of it.
+    from rest_framework.authentication import BaseAuthentication
+    from rest_framework.exceptions import APIException, PermissionDenied
+    from rest_framework.permissions import AllowAny, BasePermission
+    from rest_framework.renderers import BaseRenderer
+    from rest_framework.request import Request
+    from rest_framework.settings import api_settings
+    from rest_framework.throttling import SimpleRateThrottle
 
 __all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRateThrottle"]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from .extension import TokenGuard
-from .introspection import introspection_blueprint
-from .management import management_blueprint
-from .revocation import revocation_blueprint
-from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
-from .views import Refused, current_identity, get_identity, require_scopes, require_token
+from ..extras import extra
+
+with extra("flask", "flask"):
+    from .extension import TokenGuard
+    from .introspection import introspection_blueprint
+    from .management import management_blueprint
+    from .revocation import revocation_blueprint
+    from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
+    from .views import Refused, current_identity, get_identity, require_scopes, require_token
 
 __all__ = [
     "Refused",

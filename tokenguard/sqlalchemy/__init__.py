@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .store import SQLAlchemyStore
-from .tables import include_name, metadata
+from ..extras import extra
+
+with extra("sqlalchemy", "sqlalchemy", "alembic"):
+    from .store import SQLAlchemyStore
+    from .tables import include_name, metadata
 
 __all__ = ["SQLAlchemyStore", "include_name", "metadata"]

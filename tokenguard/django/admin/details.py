@@ -11,10 +11,9 @@ from django.contrib.admin.utils import display_for_value
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from ...cli.details import client_details, token_details
-from ...cli.output import conditions_text, event_fields
 from ...clock import to_datetime
 from ...conditions import Conditions
+from ...details import client_details, conditions_text, event_fields, token_details
 from ...events import Event, EventFilter
 from ...records import Record
 from ...rows import load_scopes

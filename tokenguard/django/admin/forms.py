@@ -11,8 +11,7 @@ from django.utils.crypto import get_random_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ...cli.arguments import overlap_seconds
-from ...clock import DAY, SECOND, parse_duration
+from ...clock import DAY, SECOND, overlap_seconds, parse_duration
 from ...conditions import UNCONDITIONAL, Conditions, Rate
 from ...config import Options
 from ...errors import InvalidValue, PolicyViolation, TokenGuardError

@@ -7,13 +7,17 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-import click
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
-from ....cli import command_tree
+from ....extras import extra
 from ...conf import load
 from ...signals import signalling_hooks
+
+with extra("django", "click"):
+    import click
+
+    from ....cli import command_tree
 
 
 class Command(BaseCommand):

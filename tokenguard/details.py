@@ -1,0 +1,158 @@
+"""What is known of clients, tokens and events, as the command line and Django's admin tell it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .clock import DAY, SECOND, isoformat, to_datetime
+from .conditions import Conditions
+from .config import Options
+from .doctor import unused_scopes
+from .events import Event, EventFilter, EventKind
+from .records import Record, State
+from .store import Store
+from .tokens import Client, Token
+
+#: How many days of requests are shown.
+DAYS = 30
+_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+def client_fields(client: Client) -> dict[str, Any]:
+    """A client as JSON members."""
+    return {
+        "id": client.id,
+        "name": client.name,
+        "scopes": list(client.scopes),
+        "enabled": client.enabled,
+        "created_at": isoformat(client.created_at),
+        "conditions": client.conditions.dump(),
+    }
+
+
+def token_fields(record: Record, now: int) -> dict[str, Any]:
+    """A token as JSON members: never its digest."""
+    token, client = record.token, record.client
+    return {
+        "id": token.id,
+        "client_id": client.id,
+        "client": client.name,
+        "name": token.name,
+        "scopes": list(token.scopes),
+        "state": record.state(now).value,
+        "created_at": isoformat(token.created_at),
+        "expires_at": _time(token.expires_at),
+        "revoked_at": _time(token.revoked_at),
+        "idle_timeout": _duration(token.idle_timeout),
+        "idle_ends_at": _time(token.idle_ended_at or record.idle_end),
+        "last_used_at": _time(record.last_used_at),
+        "last_address": record.use.address if record.use else None,
+        "conditions": token.conditions.dump(),
+        "successor_id": token.successor_id,
+        "overlap_ends_at": _time(token.overlap_ends_at),
+    }
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """An event as JSON members."""
+    return {
+        "number": event.number,
+        "id": event.id,
+        "at": isoformat(event.at),
+        "kind": event.kind,
+        "actor": event.actor,
+        "client_id": event.client_id,
+        "token_id": event.token_id,
+        "data": {key: [_change(key, value) for value in values] for key, values in event.data.items()},
+    }
+
+
+def conditions_text(conditions: Conditions) -> str:
+    """From where and how often, in words."""
+    parts = [
+        conditions.allow and "only from " + ", ".join(map(str, conditions.allow)),
+        conditions.deny and "not from " + ", ".join(map(str, conditions.deny)),
+        conditions.rate and f"at most {conditions.rate}",
+    ]
+    return "; ".join(str(part) for part in parts if part) or "none"
+
+
+def token_details(store: Store, options: Options, record: Record, now: int) -> dict[str, Any]:
+    """A token as JSON members: all of ``list``'s, and what its use, its key and its rotation tell."""
+    token = record.token
+    rotated_at = _rotated_at(store, token)
+    return token_fields(record, now) | {
+        "effective_scopes": list(options.catalog.effective(token.scopes, record.client.scopes)),
+        "unused_scopes": unused_scopes(record, options.catalog),
+        "key": _key(options, token),
+        "requests_by_day": _requests_by_day(store, token.id, now),
+        "replaces": _replaced(store, token),
+        "rotated_at": None if rotated_at is None else isoformat(rotated_at),
+        "used_since_rotation": None if rotated_at is None else (record.last_used_at or 0) > rotated_at,
+    }
+
+
+def client_details(store: Store, client: Client, now: int) -> dict[str, Any]:
+    """A client as JSON members: all of ``list``'s, and what its tokens tell of it.
+
+    Of another issuer's client no tokens are kept: the requests with all of them are counted together.
+    """
+    records, use = store.records(client.id), store.find_foreign("", client.id).use
+    uses = [record.use for record in records] + [use]
+    last = max((use for use in uses if use is not None), key=lambda use: use.last_used_at, default=None)
+    return client_fields(client) | {
+        "active_tokens": [record.state(now) for record in records].count(State.ACTIVE),
+        "last_used_at": None if last is None else isoformat(last.last_used_at),
+        "last_address": None if last is None else last.address,
+        **({} if use is None else {"requests_by_day": _requests_by_day(store, client.id, now)}),
+    }
+
+
+def _requests_by_day(store: Store, counted_as: str, now: int) -> dict[str, int]:
+    days = {day: count for day, count in store.use_by_day(counted_as).items() if day > now // DAY - DAYS}
+    return {f"{to_datetime(day * DAY):%Y-%m-%d}": count for day, count in days.items()}
+
+
+def _key(options: Options, token: Token) -> str:
+    if options.signing_keys is None:
+        return "unknown"
+    tokens = options.token_format()
+    if token.key_fingerprint == tokens.key_fingerprint:
+        return "current"
+    return "old" if token.key_fingerprint in tokens.key_fingerprints else "dropped"
+
+
+def _replaced(store: Store, token: Token) -> str | None:
+    others = (record.token for record in store.records(token.client_id))
+    return next((other.id for other in others if other.successor_id == token.id), None)
+
+
+def _rotated_at(store: Store, token: Token) -> int | None:
+    if token.successor_id is None:
+        return None
+    for event in store.events(1, EventFilter(token_id=token.id, kind=EventKind.TOKEN_ROTATED)):
+        return event.at
+    # The event may have been pruned; the successor was made at the same time.
+    successor = store.find(token.successor_id)
+    return successor.token.created_at if successor else None
+
+
+def _change(key: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if key.endswith("_at"):
+        return isoformat(value)
+    return _duration(value) if key == "idle_timeout" else value
+
+
+def _duration(micros: int | None) -> str | None:
+    # In the form in which it was given: the largest unit that says it exactly.
+    if micros is None:
+        return None
+    seconds = micros // SECOND
+    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def _time(micros: int | None) -> str | None:
+    return None if micros is None else isoformat(micros)
