@@ -165,7 +165,7 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
             ),
         ),
         (
-            NetworkNotAllowed("network"),
+            NetworkNotAllowed("192.0.2.1"),
             [("WWW-Authenticate", CHALLENGE)],
             (
                 '"title": "Forbidden", "status": 403, "detail": "The API token may not be used from this network.", '

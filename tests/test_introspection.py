@@ -22,7 +22,7 @@ from tokenguard.posted import FORM, FormRequest
 from tokenguard.store import Standing
 from tokenguard.tokens import Read
 
-from .conftest import KEY, World
+from .conftest import KEY, StoppedClock, World
 from .services.common import CATALOG
 
 AT = 1_900_000_000
@@ -41,7 +41,8 @@ class Counting(MemoryStore):
 
 @pytest.fixture
 def world() -> World:
-    return World(Counting())
+    clock = StoppedClock()
+    return World(Counting(clock), clock)
 
 
 def ask(world: World, text: str, **more: str) -> Answer:

@@ -174,6 +174,13 @@ class NetworkNotAllowed(AuthError):
     code = "network_not_allowed"
     detail = "The API token may not be used from this network."
 
+    def __init__(self, address: str | None, **whose: str | None) -> None:
+        """``whose`` are the ``token_id``, ``client_id`` and ``issuer``."""
+        unknown = "the address is unknown (fewer hops in X-Forwarded-For than PROXIES, if that is set)"
+        super().__init__(f"network: {unknown if address is None else ascii(address)}", **whose)
+        #: Where the request comes from, if that is known.
+        self.address = address
+
 
 class RateLimited(AuthError):
     """The token, or its client, has made as many requests as it may for now."""

@@ -35,8 +35,6 @@ log = logging.getLogger("tokenguard")
 #: Why a signed text is refused that is not on record: its record is gone, or others have the signing key. It is the
 #: latter where another text is on record under its id, but that is not told apart: each refusal takes as long.
 UNKNOWN = "unknown"
-#: In place of an address that a request has none of.
-NO_ADDRESS = "the address is unknown (fewer hops in X-Forwarded-For than PROXIES, if that is set)"
 #: How many idle tokens a guard remembers to have tried to end.
 MAX_TRIED = 10_000
 
@@ -126,8 +124,7 @@ class Guard:
     def check(self, verified: Verified, address: str | None) -> Verified:
         """What is decided anew for each request: whether the token may be used from there, and as often as that."""
         if not self.is_admitted(verified, address):
-            origin = NO_ADDRESS if address is None else ascii(address)
-            raise NetworkNotAllowed(f"network: {origin}", **whose_token(verified.identity))
+            raise NetworkNotAllowed(address, **whose_token(verified.identity))
         return verified.allowed(self._check_rate(verified)) if verified.rates else verified
 
     def is_admitted(self, verified: Verified, address: str | None) -> bool:

@@ -95,7 +95,8 @@ class RequestGuard:
 
         For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
         """
-        if self._remembered(environ) is not None:
+        outcome = self._remembered(environ)
+        if outcome is not None and not self._is_elsewhere(outcome, environ):
             return True
         presented = self.scheme.presented(environ)
         try:
@@ -219,7 +220,9 @@ class RequestGuard:
         _, _, result, stage = outcome
         if isinstance(result, Verified):
             return not self.guard.is_admitted(result, self.scheme.address(environ))
-        return isinstance(result, NetworkNotAllowed) and stage is KNOWN
+        return (
+            isinstance(result, NetworkNotAllowed) and stage is KNOWN and result.address != self.scheme.address(environ)
+        )
 
     def _remember(self, environ: WSGIEnvironment, presented: Presented, result: Verified | AuthError) -> Outcome:
         environ[OUTCOME] = outcome = (self, presented, result, KNOWN)
