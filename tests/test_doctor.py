@@ -291,15 +291,15 @@ def test_rights_that_are_missing_are_found(postgresql_url: str) -> None:
     with psycopg.connect(postgresql_url, autocommit=True) as admin:
 
         def found(*, but: str) -> dict[str, str]:
-            admin.execute("DROP ROLE IF EXISTS issuing; CREATE ROLE issuing LOGIN")
-            admin.execute(f"GRANT SELECT, INSERT, UPDATE ON {all_tables}, tokenguard_revision TO issuing".encode())
-            admin.execute(f"REVOKE INSERT, UPDATE ON {but} FROM issuing".encode())
-            mine = SQLAlchemyStore(make_url(postgresql_url).set(username="issuing"))
+            admin.execute("DROP ROLE IF EXISTS lacking; CREATE ROLE lacking LOGIN")
+            admin.execute(f"GRANT SELECT, INSERT, UPDATE ON {all_tables}, tokenguard_revision TO lacking".encode())
+            admin.execute(f"REVOKE INSERT, UPDATE ON {but} FROM lacking".encode())
+            mine = SQLAlchemyStore(make_url(postgresql_url).set(username="lacking"))
             try:
                 all_found = examine(mine, tokens=world.tokens, catalog=world.catalog, policy=Policy())
             finally:
                 mine.close()
-                admin.execute("DROP OWNED BY issuing; DROP ROLE issuing")
+                admin.execute("DROP OWNED BY lacking; DROP ROLE lacking")
             return {finding.code: finding.message for finding in all_found if finding.code != "clocks"}
 
         assert found(but="tokenguard_alembic_version") == {}
