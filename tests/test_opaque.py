@@ -639,6 +639,18 @@ def test_threads_with_the_same_token_ask_once(service: Service) -> None:
     assert service.asked == 1
 
 
+def test_without_an_age_nobody_takes_the_answer_to_an_earlier_question() -> None:
+    service = Service({"max_age": 0})
+
+    def meanwhile() -> None:
+        service.endpoint.meanwhile = lambda: None
+        run_together([service.who])
+
+    service.endpoint.meanwhile = meanwhile
+    service.who()
+    assert service.asked == 2
+
+
 def test_who_waits_about_a_token_that_was_good_is_turned_away_by_no_limit() -> None:
     service = Service({"concurrency": 1})
     assert service.who()
