@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def extra(name: str, *packages: str) -> Iterator[None]:
+def from_extra(name: str, *packages: str) -> Iterator[None]:
     """For imports of these packages: where one is missing, the ModuleNotFoundError says which extra brings it."""
     try:
         yield

@@ -15,10 +15,10 @@ from .breaker import Breaker
 from .complaints import Complaint
 from .conditions import Allowance, LimiterUnavailable, Rate
 from .errors import ConfigurationError, StoreUnavailable
-from .extras import extra
+from .extras import from_extra
 from .forks import in_children
 
-with extra("limits", "limits"):
+with from_extra("limits", "limits"):
     from limits import (
         RateLimitItem,
         RateLimitItemPerDay,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..extras import extra
+from ..extras import from_extra
 
-with extra("django", "django"):
+with from_extra("django", "django"):
     from .annotations import GuardedRequest
     from .conf import get_issuer, get_store
     from .managing import management_urls

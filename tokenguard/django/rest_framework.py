@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
 from ..errors import AuthError, InsufficientScope, InvalidToken, InvalidValue, MissingToken
-from ..extras import extra
+from ..extras import from_extra
 from ..http import is_preflight
 from ..identity import OWN_ISSUER, Identity
 from ..request import RequestGuard
@@ -23,7 +23,7 @@ from ..sources import local_client_id
 from .middleware import MIDDLEWARE, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
-with extra("drf", "rest_framework"):
+with from_extra("drf", "rest_framework"):
     # Nothing of rest_framework.views up here: it imports this module, where the settings name a class of it.
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.exceptions import APIException, PermissionDenied

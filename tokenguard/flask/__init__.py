@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..extras import extra
+from ..extras import from_extra
 
-with extra("flask", "flask"):
+with from_extra("flask", "flask"):
     from .extension import TokenGuard
     from .introspection import introspection_blueprint
     from .management import management_blueprint

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..extras import extra
+from ..extras import from_extra
 
-with extra("sqlalchemy", "sqlalchemy", "alembic"):
+with from_extra("sqlalchemy", "sqlalchemy", "alembic"):
     from .store import SQLAlchemyStore
     from .tables import include_name, metadata
 

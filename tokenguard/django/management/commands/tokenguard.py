@@ -10,11 +10,11 @@ from typing import Any, TextIO, cast
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
-from ....extras import extra
+from ....extras import from_extra
 from ...conf import load
 from ...signals import signalling_hooks
 
-with extra("django", "click"):
+with from_extra("django", "click"):
     import click
 
     from ....cli import command_tree
