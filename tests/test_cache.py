@@ -395,6 +395,17 @@ def test_another_history_clears_everything(fleet: Fleet, happen: Callable[[Memor
     assert fleet.here.why_not(issued) == "revoked"
 
 
+def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(fleet: Fleet) -> None:
+    """A backup is restored before the feed has told of what came after it."""
+    fleet.here.why_not(fleet.issue())
+    before = fleet.store._data
+    issued = fleet.issue()
+    assert fleet.here.why_not(issued) == ""
+    fleet.store._data = before
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "unknown"
+
+
 def test_a_gap_in_the_numbers_clears_everything(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)

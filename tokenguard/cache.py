@@ -49,6 +49,8 @@ class TokenCache:
     good_until: float
     _seen: int
     _own_at: float
+    _heard: int
+    _heard_at: float
 
     def __init__(
         self,
@@ -128,6 +130,8 @@ class TokenCache:
         with self._lock:
             if revision < self.newest:
                 return False
+            if revision > self._heard:
+                self._heard, self._heard_at = revision, self.monotonic()
             if generation == self._generation and self.size > 0:
                 if len(self.entries) >= self.size:
                     self._make_room()
@@ -191,7 +195,7 @@ class TokenCache:
         feed: Feed = self.feed_breaker.call(self.store.feed, since)
         stands_still = self.stands_still()
         with self._lock:
-            if self._continues(feed):
+            if self._continues(feed, sent):
                 for event in feed.events[1:] if self._seen else feed.events:
                     self._forget(event.token_id, event.client_id)
             else:
@@ -209,8 +213,10 @@ class TokenCache:
             # Last of all: who reads it finds forgotten what is to be forgotten.
             self.good_until = sent + self.staleness / 2
 
-    def _continues(self, feed: Feed) -> bool:
+    def _continues(self, feed: Feed, sent: float) -> bool:
         """Whether these events are what came after those that were read before: the same history, and all of it."""
+        if feed.revision < self._heard and sent > self._heard_at:
+            return False  # what was read of a token since is of another
         if self._seen and (not feed.events or feed.events[0].id != self._seen_id):
             return False
         return [event.number for event in feed.events] == list(range(max(self._seen, 1), feed.revision + 1))
@@ -248,6 +254,7 @@ class TokenCache:
 
     def _forget_all(self) -> None:
         self._generation += 1
+        self._heard = 0
         self.entries.clear()
         self._keys.clear()
         self._of_client.clear()
@@ -266,6 +273,8 @@ class TokenCache:
         self._seen, self._seen_id = -1, ""
         #: The newest event that this process has made since, and when.
         self._own, self._own_at = 0, 0.0
+        #: The newest event that what is remembered was read after, and since when that is known.
+        self._heard, self._heard_at = 0, 0.0
         #: When the feed was last asked for, and until when what is remembered is good without a further look.
         self._read_at = self.good_until = float("-inf")
         self.breaker.forget()
