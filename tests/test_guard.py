@@ -6,12 +6,16 @@ import string
 import sys
 import traceback
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tokenguard import (
+    ConfigurationError,
+    Guard,
     InsufficientScope,
     InvalidToken,
+    Issuer,
     MemoryStore,
     MissingToken,
     Requirement,
@@ -59,6 +63,30 @@ def refusal(world: World, text: str | Secret | None) -> str:
         world.guard.authenticate(Secret(text) if isinstance(text, str) else text)
     assert refused.value.detail == InvalidToken.detail
     return refused.value.reason
+
+
+def test_what_is_given_to_a_guard_is_looked_at_once_and_not_at_every_request() -> None:
+    store, tokens = MemoryStore(), TokenFormat(SigningKeys(KEY))
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"tokens": SigningKeys(KEY)}, r"^a guard takes TokenFormat\(SigningKeys\(…\)\), not SigningKeys$"),
+        ({"tokens": KEY}, r"^a guard takes .*, not str$"),
+        ({"limiter": "100/minute"}, "^a limiter has a method hit"),
+        ({"catalog": ["users:read"]}, "^a catalogue maps each scope to its description"),
+        ({"catalog": {"users:manage": {"implies": "users:read"}}}, "which is not in the catalogue$"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(ConfigurationError, match=message) as refused:
+            Guard(store, **{"tokens": tokens, **given})
+        assert KEY not in str(refused.value)
+
+
+def test_a_mapping_of_scopes_is_a_catalogue() -> None:
+    store, tokens = MemoryStore(), TokenFormat(SigningKeys(KEY))
+    catalog = {"users:read": "Read users", "users:manage": {"implies": ["users:read"]}}
+    issuer = Issuer(store, tokens, catalog=catalog)
+    issuer.register("billing", "users:manage", actor="me")
+    issued = issuer.issue("billing", "users:read", actor="me")
+    assert Guard(store, tokens, catalog=catalog).authenticate(issued.text).scopes == Scopes(["users:read"])
 
 
 def test_a_valid_token_is_its_client(world: World) -> None:

@@ -92,9 +92,16 @@ def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
             Scopes([name])
 
 
-@pytest.mark.parametrize("given", [lambda request: None, ["users:read"]])
-def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any) -> None:
-    with pytest.raises(InvalidValue, match=r'a scope is a text, not .*: write the scopes in parentheses, \("a", "b"\)'):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda request: None, r'^a decorator takes scopes, and not the view: write @require_scopes\("a"\)$'),
+        (["users:read"], r"""^give each scope as an argument of its own, "a", "b", and not \['users:read'\]$"""),
+        (("users:read",), r"""^give each scope as an argument of its own, "a", "b", and not \('users:read',\)$"""),
+    ],
+)
+def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
         Requirement.scopes(given)
 
 

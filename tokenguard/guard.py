@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 from .breaker import NotAsked
 from .cache import NOT_KEPT, TokenCache
@@ -12,6 +13,7 @@ from .clock import Clock, NeverBack, now
 from .conditions import UNCONDITIONAL, Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
     AuthError,
+    ConfigurationError,
     InsufficientScope,
     InvalidToken,
     MissingToken,
@@ -51,7 +53,7 @@ class Guard:
         store: Store,
         tokens: TokenFormat,
         *,
-        catalog: ScopeCatalog | None = None,
+        catalog: ScopeCatalog | Mapping[str, Any] | None = None,
         clock: Clock = now,
         limiter: Limiter | None = None,
         usage: UsageLog | None = None,
@@ -61,11 +63,19 @@ class Guard:
         """``limiter`` counts requests where tokens or clients have a rate; ``usage`` writes down what is used.
 
         ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does. ``sources`` are those of other
-        issuers' tokens, beside the service's own. Raises ConfigurationError for one that grants what ``catalog`` lacks.
+        issuers' tokens, beside the service's own. Raises ConfigurationError for one that grants what ``catalog`` lacks,
+        and for what is something else than it has to be.
         """
+        # At the start, and not with every request.
+        if not isinstance(tokens, TokenFormat):
+            raise ConfigurationError(f"a guard takes TokenFormat(SigningKeys(…)), not {type(tokens).__name__}")
+        if limiter is not None and not callable(getattr(limiter, "hit", None)):
+            raise ConfigurationError(
+                f"a limiter has a method hit, as RateLimiter has: {type(limiter).__name__} has none"
+            )
         self.store = store
         self.tokens = tokens
-        self.catalog = catalog or ScopeCatalog()
+        self.catalog = ScopeCatalog.of(catalog)
         self.clock = NeverBack(clock)
         self.limiter = limiter
         self.usage = usage

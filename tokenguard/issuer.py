@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -53,7 +53,7 @@ class Issuer:
         store: Store,
         tokens: TokenFormat | None,
         *,
-        catalog: ScopeCatalog | None = None,
+        catalog: ScopeCatalog | Mapping[str, Any] | None = None,
         policy: Policy | None = None,
         hooks: Hooks | None = None,
         clock: Clock = now,
@@ -61,7 +61,7 @@ class Issuer:
         """``tokens`` may be None where nothing is issued: managing clients needs no signing key."""
         self.store = store
         self.tokens = tokens
-        self.catalog = catalog or ScopeCatalog()
+        self.catalog = ScopeCatalog.of(catalog)
         self.policy = policy or Policy()
         self.hooks = hooks or Hooks()
         self.clock = clock

@@ -146,9 +146,10 @@ class Requirement:
         """The same, refusing to ask for nothing: a forgotten argument must not open a view."""
         if isinstance(any_of, str):
             raise InvalidValue(f"any_of takes several scopes: write any_of=({any_of!r},)")
-        # A decorator without parentheses is given the view, and one may be given a list.
-        if all_of and (callable(all_of[0]) or isinstance(all_of[0], (list, tuple, set))):
-            raise InvalidValue(f'a scope is a text, not {all_of[0]!r}: write the scopes in parentheses, ("a", "b")')
+        if all_of and callable(all_of[0]):
+            raise InvalidValue('a decorator takes scopes, and not the view: write @require_scopes("a")')
+        if all_of and isinstance(all_of[0], (list, tuple, set)):
+            raise InvalidValue(f'give each scope as an argument of its own, "a", "b", and not {all_of[0]!r}')
         requirement = cls(all_of, tuple(any_of))
         if not requirement.names:
             raise InvalidValue("name at least one scope; where any valid token will do, ask for a token alone")
@@ -207,6 +208,15 @@ class ScopeCatalog:
                 raise ConfigurationError(f"scope {name!r} implies {unknown!r}, which is not in the catalogue")
         # Followed to the end once, here: a request only looks up what the scopes that it holds imply.
         self._implied = {name: self._follow(implied) for name, implied in self._implied.items() if implied}
+
+    @classmethod
+    def of(cls, given: ScopeCatalog | Mapping[str, Any] | None) -> ScopeCatalog:
+        """``given``, or the catalogue of a mapping; raises ConfigurationError for anything else."""
+        if isinstance(given, ScopeCatalog):
+            return given
+        if not isinstance(given, Mapping | None):
+            raise ConfigurationError(f"a catalogue maps each scope to its description: {type(given).__name__} is none")
+        return cls(given)
 
     def _declare(self, name: str, entry: Any) -> None:
         fields = {"description": entry} if isinstance(entry, str) else entry
