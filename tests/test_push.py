@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -31,12 +32,13 @@ from tokenguard import (
 )
 from tokenguard import push as push_module
 from tokenguard.backends import open_store, publish
+from tokenguard.cli import command_tree
 from tokenguard.config import Options
 from tokenguard.push import MAX_BYTES, Publisher, Subscriber
 from tokenguard.service import Service
 from tokenguard.store import Change, EventKind
 
-from .conftest import KEY, World
+from .conftest import KEY, World, works
 from .redis_server import RedisServer, redis_running
 from .services.common import CATALOG
 
@@ -520,6 +522,17 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"TOKENGUARD_PUSH_URL needs redis: pip install .*\[redis\]"):
         publish(Options.read({"PUSH_URL": "redis://127.0.0.1:1"}), MemoryStore())
     publish(Options.read({}), MemoryStore())
+
+
+def test_what_cannot_be_told_keeps_nobody_from_revoking() -> None:
+    """On an operator's machine that lacks what the service has."""
+    world = World(MemoryStore())
+    issued = world.issue()
+    tree = command_tree(lambda: (Options.read({"PUSH_URL": "http://u:hunter2secret@h"}), world.store))
+    done = CliRunner().invoke(tree, ["revoke", issued.token.id])
+    assert (done.exit_code, works(world, issued)) == (0, False)
+    assert "Note: services are not told at once, but within TOKENGUARD_STALENESS: TOKENGUARD_PUSH_URL" in done.stderr
+    assert "hunter2secret" not in done.stderr
 
 
 def event(kind: str = "token.revoked", token_id: str = "t" * 16, client_id: str = "c" * 16) -> Event:

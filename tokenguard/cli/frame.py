@@ -15,13 +15,14 @@ import click
 
 from ..backends import publish
 from ..config import Options
-from ..errors import InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
+from ..errors import ConfigurationError, InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..hooks import Hooks
 from ..issuer import Issuer
 from ..records import Record
 from ..sources import Source
 from ..store import Store
 from ..tokens import Client, TokenFormat
+from .output import say
 
 # A command without arguments is answered with its help; Click 8.1 prints that without raising anything.
 _HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -43,7 +44,11 @@ class Backend:
     @cached_property
     def _loaded(self) -> tuple[Options, Store]:
         options, store = self._load()
-        publish(options, store)
+        try:
+            publish(options, store)
+        except ConfigurationError as error:
+            # Whoever has to revoke a token now must not be kept from it: services hear of it in the feed.
+            say(f"Note: services are not told at once, but within TOKENGUARD_STALENESS: {error}.")
         return options, store
 
     @property

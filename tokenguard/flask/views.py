@@ -44,6 +44,9 @@ class Refused(HTTPException):
     are added to whatever it returns.
     """
 
+    #: The status, which such an exception always has.
+    code: int
+
     def __init__(self, error: AuthError, response: Response) -> None:
         super().__init__(error.detail, response)
         self.error = error
