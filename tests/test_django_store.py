@@ -235,6 +235,7 @@ def test_a_database_in_memory_has_no_other_connection() -> None:
         store.upgrade()
         World(store).client()
         assert store.feed(0).revision == 1
+        connections[alias].connection.close()  # Django does not close one of this kind, as nothing would be left of it
 
 
 # The project's transactions
