@@ -17,7 +17,6 @@ from .frames import forget
 from .guard import Guard, whose_token
 from .hooks import Hooks
 from .http import Answer, AuthScheme, basic_to_bearer
-from .outcome import IDENTITY, KNOWN, OUTCOME
 from .posted import error_answer, form_app, json_answer, posted_token, unavailable_answer
 from .records import Standing
 from .request import RequestGuard
@@ -127,9 +126,7 @@ def take_basic(requests: RequestGuard, environ: WSGIEnvironment) -> None:
     if identity is None or user in (identity.client_id, identity.client_name):
         return
     environ["HTTP_AUTHORIZATION"] = "Basic"  # whatever asks again must not find the token, which is a good one
-    refused = InvalidToken("the user name is not that of its client", **whose_token(identity))
-    environ[OUTCOME] = (requests, requests.scheme.presented(environ), refused, KNOWN)
-    environ[IDENTITY] = None
+    requests.remember(environ, InvalidToken("the user name is not that of its client", **whose_token(identity)))
 
 
 def check_scope(scope: str) -> str:

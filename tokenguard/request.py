@@ -95,20 +95,18 @@ class RequestGuard:
 
         For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
         """
-        outcome = self._remembered(environ)
-        if outcome is not None and not self._is_elsewhere(outcome, environ):
+        if self._remembered(environ) is not None:
             return True
-        presented = self.scheme.presented(environ)
         try:
             credential = self.scheme.credential(environ)
             known = None if credential is None else self.guard.recall(self.guard.key(credential.reveal()))
             if known is None:
                 self.guard.recognise(credential)
             elif not known.rates:  # what counts requests may have to be waited for
-                self._remember(environ, presented, self.guard.check(known, self.scheme.address(environ)))
+                self.remember(environ, self.guard.check(known, self.scheme.address(environ)))
                 return True
         except AuthError as error:
-            self._remember(environ, presented, error.with_traceback(None))
+            self.remember(environ, error.with_traceback(None))
             return True
         return False
 
@@ -132,6 +130,12 @@ class RequestGuard:
             self._let_in(result, ANY_TOKEN, environ, presented, stage)  # nobody asked for it, and it was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
+
+    def remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> Outcome:
+        """Have this be what is known of the request's credential."""
+        environ[OUTCOME] = outcome = (self, self.scheme.presented(environ), result, KNOWN)
+        environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
+        return outcome
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
         """Whether this has let a request with this environ in."""
@@ -209,25 +213,7 @@ class RequestGuard:
         return error
 
     def _outcome(self, environ: WSGIEnvironment) -> Outcome:
-        outcome = self._remembered(environ)
-        # A forgery, of which there may be many, is one wherever it comes from.
-        if outcome is not None and (type(outcome[2]) is InvalidToken or not self._is_elsewhere(outcome, environ)):
-            return outcome
-        return self._remember(environ, self.scheme.presented(environ), self._verify(environ))
-
-    def _is_elsewhere(self, outcome: Outcome, environ: WSGIEnvironment) -> bool:
-        """Whether the address decides otherwise by now: a middleware may correct it after another has asked."""
-        _, _, result, stage = outcome
-        if isinstance(result, Verified):
-            return not self.guard.is_admitted(result, self.scheme.address(environ))
-        return (
-            isinstance(result, NetworkNotAllowed) and stage is KNOWN and result.address != self.scheme.address(environ)
-        )
-
-    def _remember(self, environ: WSGIEnvironment, presented: Presented, result: Verified | AuthError) -> Outcome:
-        environ[OUTCOME] = outcome = (self, presented, result, KNOWN)
-        environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
-        return outcome
+        return self._remembered(environ) or self.remember(environ, self._verify(environ))
 
     def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
         try:
@@ -247,9 +233,20 @@ class RequestGuard:
                 return None
             outcome = (self, presented, result, COUNTED if stage is LET_IN else KNOWN)
         # What most schemes look at: asking this one costs more than the rest.
-        if presented.cell_contents == (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")):
-            return outcome
-        return outcome if presented == self.scheme.presented(environ) else None
+        sent = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
+        if presented.cell_contents != sent and presented != self.scheme.presented(environ):
+            return None
+        # A forgery, of which there may be many, is one wherever it comes from.
+        return outcome if type(result) is InvalidToken or self._still_holds(result, stage, environ) else None
+
+    def _still_holds(self, result: Verified | AuthError, stage: Stage, environ: WSGIEnvironment) -> bool:
+        """Whether the address decides as it did: a middleware may correct it after another has asked."""
+        if isinstance(result, Verified):
+            return self.guard.is_admitted(result, self.scheme.address(environ))
+        # What has been refused stays so, since the answer to that needs its headers.
+        if isinstance(result, NetworkNotAllowed) and stage is not REFUSED:
+            return result.address == self.scheme.address(environ)
+        return True
 
     def _is_like(self, judge: object) -> bool:
         """Whether it finds out the same of each request, and counts it for the same."""
