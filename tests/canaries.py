@@ -8,12 +8,14 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from django.utils.log import AdminEmailHandler
 from rich.console import Console
 from rich.traceback import Traceback
 
+import tokenguard
 from tokenguard import (
     MemoryStore,
     SigningKeys,
@@ -28,6 +30,7 @@ OLD_KEY = "CanaryOfTheOldSigningKey" + "m5Gc8Ry1Tp4Uv7Ae2Ko9"
 SHORT_KEY = "CanaryOfAShortKey" + "w3Ne6Iq9Zs"
 SECRET_KEY = "of the tests alone, and no signing key: 0123456789abcdefghijklmnopqrstuvwxyz"
 PIECE = 24
+_PACKAGE = Path(tokenguard.__file__).parent
 OPTIONS = {"SIGNING_KEY": KEY, "OLD_SIGNING_KEYS": [OLD_KEY]}
 
 
@@ -130,12 +133,17 @@ def emailing_errors() -> Iterator[None]:
         reports.removeHandler(handler)
 
 
+def our_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Those of the package in the error's traceback, with their locals; whatever the folder is called that it is in."""
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+
+
 def everything_of(error: BaseException, *, ours: bool = False, drawn: bool = True) -> str:
     """The traceback with its locals, as the standard library and as rich draw it; ``ours``: of our frames alone."""
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     if ours:
-        frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-        package = [frame for frame in frames if "/tokenguard/" in frame.filename and "/tests/" not in frame.filename]
+        package = our_frames(error)
         assert package
         return f"{error!r}" + "".join(f"{frame.name} {frame.locals}" for frame in package)
     if not drawn:

@@ -42,6 +42,7 @@ from tokenguard.prune import prune
 from tokenguard.revocation import revocation_app
 from tokenguard.store import EventFilter
 
+from .canaries import our_frames
 from .conftest import KEY, StoppedClock, run_together
 from .services.common import CATALOG
 
@@ -791,8 +792,7 @@ def test_no_secret_is_in_what_an_issuer_shows_or_in_an_error_about_it() -> None:
         ):
             with pytest.raises((ConfigurationError, TypeError)) as refused:
                 read(good | wrong)
-            trace = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
-            shown = [frame.locals for frame in trace.stack if "/tokenguard/" in frame.filename]
+            shown = [frame.locals for frame in our_frames(refused.value)]
             assert SECRET not in str(refused.value) + repr(shown)
     issuer = IntrospectedIssuer(**good)
     assert repr(issuer) == f"<IntrospectedIssuer {ISSUER}>"
