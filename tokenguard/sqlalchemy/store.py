@@ -78,6 +78,8 @@ class SQLAlchemyStore:
         self._find_foreign, self._feed = Question(reserve, FIND_FOREIGN), Question(reserve, FEED)
         self.replicated = read_url is not None
         self._replica = Replica()
+        #: What it is asked, if there is one.
+        self._stand_by: Question | None = None
         if read_url is not None:
             replica = reading_engine(replica_url(read_url, self.url))
             self._engines.append(replica)
@@ -90,7 +92,7 @@ class SQLAlchemyStore:
     # Reading: each is one statement, so it sees one state.
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
-        if self.replicated and not primary:
+        if self._stand_by is not None and not primary:
             rows = self._replica.ask(self._stand_by.ask, *read)  # none at all as long as it has nothing yet
             return load_standing(first(rows)) if rows else None
         return load_standing(first(self._standing.ask(*read)))
