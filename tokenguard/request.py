@@ -131,11 +131,10 @@ class RequestGuard:
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
 
-    def remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> Outcome:
+    def remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> None:
         """Have this be what is known of the request's credential."""
-        environ[OUTCOME] = outcome = (self, self.scheme.presented(environ), result, KNOWN)
+        environ[OUTCOME] = (self, self.scheme.presented(environ), result, KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
-        return outcome
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
         """Whether this has let a request with this environ in."""
@@ -213,7 +212,11 @@ class RequestGuard:
         return error
 
     def _outcome(self, environ: WSGIEnvironment) -> Outcome:
-        return self._remembered(environ) or self.remember(environ, self._verify(environ))
+        outcome = self._remembered(environ)
+        if outcome is None:
+            self.remember(environ, self._verify(environ))
+            outcome = environ[OUTCOME]
+        return outcome
 
     def _verify(self, environ: WSGIEnvironment) -> Verified | AuthError:
         try:
