@@ -138,7 +138,7 @@ def test_the_signing_key_alone_makes_no_token(world: World, store: CountingStore
     assert refusal(world, unknown.text) == "unknown"
     # Nor with the id of a token that exists: the secret is random, and its digest is on record.
     signed = f"tg_{real.token.id}_{'0' * 32}"
-    same_id = signed + Tagger(Secret(KEY)).tag(signed)
+    same_id = signed + Tagger(Secret(KEY)).tag(signed.encode()).decode()
     assert refusal(world, same_id) == "unknown"
 
 
@@ -146,7 +146,7 @@ def test_a_row_written_into_the_database_lets_nobody_in(world: World, store: Cou
     """Who can write rows, but has no signed text, gets nowhere: the tag is missing."""
     real = world.issue()
     text = "tg_" + "A" * 16 + "_" + "B" * 75
-    planted = replace(real.token, id="A" * 16, digest=digest(text))
+    planted = replace(real.token, id="A" * 16, digest=digest(text.encode()))
     with store.transaction() as tx:
         tx.put_token(planted, Change(EventKind.TOKEN_ISSUED, 0, "intruder"))
     assert "signature" in refusal(world, text)

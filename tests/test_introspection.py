@@ -84,7 +84,7 @@ def test_a_store_that_is_down_is_503_without_a_text_anywhere(world: World, caplo
     assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, "5")
     assert b"active" not in answer.body.replace(b"is active", b"")
     shown = shown_of_failure(world, [Secret(text)])
-    assert "_alive" in shown
+    assert "_standing" in shown
     assert text[-43:] not in caplog.text + repr(answer) + shown
 
 

@@ -218,7 +218,7 @@ def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> 
     lines[2] = TOKENS.mint().text.reveal()
     # The same id with another secret: signed, but not what is on record.
     signed = f"tg_{ids[3]}_{'0' * 32}"
-    lines[3] = signed + Tagger(Secret(KEY)).tag(signed)
+    lines[3] = signed + Tagger(Secret(KEY)).tag(signed.encode()).decode()
     one.texts += lines
     states = ["revoked", "expired", "unknown", "unknown", "active"]
 

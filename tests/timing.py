@@ -135,7 +135,7 @@ def _on_record(world: World, client: str, wrong: tuple[int | None, int | None]) 
     random.shuffle(places)
     with world.store.transaction() as tx:
         for text, place in zip(texts, places, strict=True):
-            digest = tokens.digest(text)
+            digest = tokens.digest(text.encode())
             if place is not None:
                 parts = digest[:place], "0" if digest[place] != "0" else "1", digest[place + 1 :]
                 digest = "".join(parts)

@@ -48,10 +48,10 @@ class Breaker:
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
         """``ask(*args, **kwargs)``; raises NotAsked without asking where that would be in vain."""
-        call, at = object(), self._monotonic()
-        if self._calls or self._closed_until:
+        call, calls, at = object(), self._calls, self._monotonic()
+        if calls or self._closed_until:
             self._check(at)
-        self._calls[call] = at
+        calls[call] = at
         try:
             answer = ask(*args, **kwargs)
         except Exception as error:
@@ -59,7 +59,7 @@ class Breaker:
             self._closed_until = self._monotonic() + self._pause if isinstance(error, self._counts) else 0.0
             raise
         finally:
-            del self._calls[call]
+            del calls[call]
         self._closed_until = 0.0
         return answer
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -128,7 +127,7 @@ class TokenCache:
         if self.store.in_transaction:
             return True  # it may yet be undone
         with self._lock:
-            if revision < self.newest:
+            if revision < self._seen or revision < self._own:
                 return False
             if revision > self._heard:
                 self._heard, self._heard_at = revision, self.monotonic()
@@ -142,7 +141,7 @@ class TokenCache:
         """Forget a token or, without its id, all of a client's."""
         with self._lock:
             self._generation += 1  # also what is being read just now
-            self._forget(token_id, client_id)
+            self._forget([(token_id, client_id)])
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -196,8 +195,8 @@ class TokenCache:
         stands_still = self.stands_still()
         with self._lock:
             if self._continues(feed, sent):
-                for event in feed.events[1:] if self._seen else feed.events:
-                    self._forget(event.token_id, event.client_id)
+                new = feed.events[1:] if self._seen else feed.events
+                self._forget([(event.token_id, event.client_id) for event in new])
             else:
                 self._forget_all()
             newest = feed.events[-1] if feed.events else None
@@ -208,7 +207,7 @@ class TokenCache:
                 self._own = 0  # the feed has had it, or it is gone with the history that it was a part of
             if stands_still:  # so nobody can tell when others' issuers are to be asked again
                 for other in [each for each in self.entries.values() if each.identity.issuer != OWN_ISSUER]:
-                    self._forget(other.token_id, other.client_id)
+                    self._forget_one(other.token_id)
             self._read_at = sent
             # Last of all: who reads it finds forgotten what is to be forgotten.
             self.good_until = sent + self.staleness / 2
@@ -225,8 +224,7 @@ class TokenCache:
         with self._lock:
             self._own = max(self._own, events[-1].number)
             self._own_at = self.monotonic()
-            for event in events:
-                self._forget(event.token_id, event.client_id)
+            self._forget([(event.token_id, event.client_id) for event in events])
 
     def _remember(self, key: bytes, verified: Verified) -> None:
         token_id = verified.token_id
@@ -234,30 +232,36 @@ class TokenCache:
         if (other := self._keys.get(token_id, key)) != key:
             self.entries.pop(other, None)
         # It comes last and goes first: a signal may end this anywhere, and no event finds what is in no index.
-        self._of_client[verified.client_id].add(token_id)
         self._keys[token_id] = key
         self.entries[key] = verified
 
-    def _forget(self, token_id: str | None, client_id: str) -> None:
-        of_client = self._of_client[client_id]
-        for forgotten in list(of_client) if token_id is None else [token_id]:
-            self.entries.pop(self._keys.get(forgotten, b""), None)
-            self._keys.pop(forgotten, None)
-            of_client.discard(forgotten)
-        if not of_client:
-            del self._of_client[client_id]
+    def _forget(self, changed: Iterable[tuple[str | None, str]]) -> None:
+        """Forget these tokens or, without a token's id, all of a client's."""
+        clients = set()
+        for token_id, client_id in changed:
+            if token_id is None:
+                clients.add(client_id)
+            else:
+                self._forget_one(token_id)
+        # Who is whose is in no index: all have the price of that, and clients hardly ever change. One look for all.
+        if clients:
+            for token_id in [each.token_id for each in self.entries.values() if each.client_id in clients]:
+                self._forget_one(token_id)
+
+    def _forget_one(self, token_id: str) -> None:
+        self.entries.pop(self._keys.get(token_id, b""), None)
+        self._keys.pop(token_id, None)
 
     def _make_room(self) -> None:
         # Some at once, as finding the oldest has its price; not so many that a request would notice.
         for verified in list(islice(self.entries.values(), max(1, min(self.size // 10, MANY_FORGOTTEN)))):
-            self._forget(verified.token_id, verified.client_id)
+            self._forget_one(verified.token_id)
 
     def _forget_all(self) -> None:
         self._generation += 1
         self._heard = 0
         self.entries.clear()
         self._keys.clear()
-        self._of_client.clear()
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
@@ -266,7 +270,6 @@ class TokenCache:
         #: What is remembered, by :meth:`TokenFormat.key`.
         self.entries: dict[bytes, Verified] = {}
         self._keys: dict[str, bytes] = {}
-        self._of_client: defaultdict[str, set[str]] = defaultdict(set)
         #: Counts up when something is forgotten for which there is no event's number.
         self._generation = 0
         #: The newest event that the feed has told of, and its id.

@@ -21,6 +21,8 @@ monotonic: Callable[[], float] = (
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
+#: A time that does not come.
+NEVER = 1 << 63
 #: Nothing lives longer: it keeps every sum of times within BIGINT and within a datetime's years.
 LONGEST = 100 * 366 * 24 * 3600
 #: From when on a clock that has stepped back is worth a warning: those of a fleet differ by as much.

@@ -9,7 +9,7 @@ from typing import Any
 
 from .breaker import NotAsked
 from .cache import NOT_KEPT, TokenCache
-from .clock import Clock, NeverBack, now
+from .clock import NEVER, Clock, NeverBack, now
 from .conditions import UNCONDITIONAL, Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
     AuthError,
@@ -31,7 +31,7 @@ from .sources import MAX_LENGTH, ForeignToken, Source, source_of
 from .store import Store
 from .tokens import Read, TokenFormat
 from .usage import UsageLog, end_if_idle
-from .verified import NEVER, NOBODY, Using, Verified
+from .verified import NOBODY, Using, Verified
 
 log = logging.getLogger("tokenguard")
 #: Why a signed text is refused that is not on record: its record is gone, or others have the signing key. It is the
@@ -158,7 +158,8 @@ class Guard:
         """
         if credential is None:
             raise MissingToken
-        read = self._read(credential.reveal())
+        # In no variable: the traceback shows this frame's.
+        read = self.tokens.examine(credential.reveal()) or self._source_of(credential.reveal())
         if read is None or isinstance(read, InvalidToken):
             raise read or InvalidToken("not a token of this service")
         return read
@@ -190,23 +191,20 @@ class Guard:
 
     def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
         """What is to be said of a text that is not remembered; None for one that has not even the shape of a token."""
-        read = self._read(text)
-        if read is None or isinstance(read, InvalidToken):
-            return read
+        read = self.tokens.examine(text)
         try:
             if isinstance(read, Read):
                 return self.look_up(read, key)
-            return self.look_up_foreign(read, Secret(text, "credential"), key)
+            if read is None and self.sources and (source := self._source_of(text)) is not None:
+                return self.look_up_foreign(source, Secret(text, "credential"), key)
+            return read
         except AuthError as error:
             return error.with_traceback(None)
 
-    def _read(self, text: str) -> Read | Source | InvalidToken | None:
-        """What was signed here, or else the source whose kind it is; None for what is of no kind."""
+    def _source_of(self, text: str) -> Source | None:
+        """The source of whose kind a text is that is none of the service's own."""
         # By its shape alone: whose it is must be clear before anything is verified, and nobody tries it on the others.
-        read = self.tokens.examine(text)
-        if read is None and self.sources:
-            return source_of(text, self.sources, self.tokens.beginning)
-        return read
+        return source_of(text, self.sources, self.tokens.beginning)
 
     def _learn(self, credential: Secret, key: bytes) -> Verified:
         read = self.recognise(credential)
@@ -220,10 +218,11 @@ class Guard:
         at = self.clock()
         token = source.verify(credential, at, self.catalog)
         in_leeway = at >= token.expires_at
-        accept = partial(self._accepted, token)
         try:
             generation = self.cache.catch_up()
-            verified = self._keep(key, NOT_KEPT if in_leeway else generation, accept(), accept)
+            verified = self._keep(
+                key, NOT_KEPT if in_leeway else generation, self._accepted(token), self._accepted, token
+            )
         except StoreError as error:
             raise self._unavailable(error, token.token_id, token.issuer) from error
         if in_leeway:
@@ -258,14 +257,8 @@ class Guard:
         """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""
         try:
             generation = self.cache.catch_up()
-            try:
-                found = self._found_good(read, primary=False)
-            except InvalidToken:
-                # A replica may only say yes: it may not have heard yet that the token exists.
-                if not self.store.replicated:
-                    raise
-                found = self._found_good(read, primary=True)
-            return self._keep(key, generation, found, partial(self._found_good, read, primary=True))
+            found = self._vouched_for(read) if self.store.replicated else None
+            return self._keep(key, generation, found or self._found_good(read), self._found_good, read)
         except StoreError as error:
             raise self._unavailable(error, read.id) from error
 
@@ -274,7 +267,8 @@ class Guard:
         key: bytes,
         generation: int,
         found: tuple[Verified, int],
-        find_again: Callable[[], tuple[Verified, int]],
+        find_again: Callable[..., tuple[Verified, int]],
+        *asked: object,
     ) -> Verified:
         """Have ``found`` remembered, or, where something has happened since, what the primary says then.
 
@@ -283,7 +277,7 @@ class Guard:
         verified, revision = found
         if not self.cache.put(key, verified, revision, generation):
             newest = self.cache.newest
-            verified, revision = find_again()
+            verified, revision = find_again(*asked)
             # A transaction that somebody has left open would say so for good; of a restored backup the feed will tell.
             if revision < newest:
                 raise StoreUnavailable("it does not know what it told before: an old snapshot, or a restored backup")
@@ -297,29 +291,46 @@ class Guard:
         """
         read = self.tokens.read(credential)
         try:
-            return read.id, self._alive(read, primary=True)
+            return read.id, self._settled(read, self._standing(read))
         except StoreError as error:
             raise self._unavailable(error, read.id) from error
 
-    def _found_good(self, read: Read, *, primary: bool) -> tuple[Verified, int]:
-        standing = self._alive(read, primary)
+    def _vouched_for(self, read: Read) -> tuple[Verified, int] | None:
+        """What the replica says, which may only say yes: it may not have heard yet that the token exists, or is used.
+
+        Who waits for it keeps nobody from the primary.
+        """
+        standing = self.store.standing(read)
+        if standing is None or self.clock() >= (ends_at := standing.good_until):
+            return None
+        return self._verified(read, standing, ends_at), standing.revision
+
+    def _found_good(self, read: Read) -> tuple[Verified, int]:
+        """What the primary says."""
+        standing = self._standing(read)
+        if self.clock() >= (ends_at := standing.good_until):
+            standing = self._settled(read, standing)
+            ends_at = standing.good_until
+        return self._verified(read, standing, ends_at), standing.revision
+
+    def _verified(self, read: Read, standing: Standing, ends_at: int) -> Verified:
         scopes = self.catalog.effective(standing.scopes, standing.ceiling)
         using = None if self.usage is None else self.usage.waiting(read.id, scopes)
-        verified = Verified(
+        return Verified(
             Identity(standing.client_id, standing.client_name, read.id, scopes),
             read.id,
             standing.client_id,
-            standing.end or NEVER,
+            ends_at,
             using or Using(read.id, scopes, standing.last_used_at),
-            own=standing.conditions,
-            common=standing.client_conditions,
+            standing.conditions,
+            standing.client_conditions,
         )
-        return verified, standing.revision
 
-    def _found(self, read: Read, primary: bool) -> Standing | None:
-        if self.store.replicated and not primary:
-            return self.store.standing(read)  # who waits for a replica keeps nobody from the primary
-        return self.cache.breaker.call(self.store.standing, read, primary=primary)
+    def _standing(self, read: Read) -> Standing:
+        standing = self.cache.breaker.call(self.store.standing, read, primary=True)
+        if standing is None:
+            raise InvalidToken(UNKNOWN, token_id=read.id)
+        return standing
 
     def _unavailable(
         self, error: StoreError, token_id: str | None = None, issuer: str | None = None
@@ -328,27 +339,23 @@ class Guard:
             log.error("the token store failed: %s", error)
         return TemporarilyUnavailable(f"store: {error}", token_id=token_id, issuer=issuer)
 
-    def _alive(self, read: Read, primary: bool) -> Standing:
-        standing = self._found(read, primary)
-        if standing is None:
-            raise InvalidToken(UNKNOWN, token_id=read.id)
+    def _settled(self, read: Read, standing: Standing) -> Standing:
+        """The same if the token is good, or if uses that this process knows of make it so; raises InvalidToken."""
+        if standing.state(self.clock()) is State.IDLE and standing.idle_ended_at is None:
+            standing = self._used(read, standing)
         state = standing.state(self.clock())
-        # Of what only a replica calls idle, the primary may know more.
-        if state is State.IDLE and standing.idle_ended_at is None and (primary or not self.store.replicated):
-            standing = self._settled(read, standing)
-            state = standing.state(self.clock())
         if state is not State.ACTIVE:
             raise InvalidToken(state.value, token_id=read.id, client_id=standing.client_id)
         return standing
 
-    def _settled(self, read: Read, standing: Standing) -> Standing:
+    def _used(self, read: Read, standing: Standing) -> Standing:
         """The standing of a token that seems idle, with the uses that this process knows of; if it is idle, ended."""
         at, usage = self.clock(), self.usage
         # What is written in a transaction of the caller's may be undone, and holds up other writers until it is over.
         may_write = not self.store.in_transaction
         if usage is not None:
             if may_write and usage.write_one(read.id):
-                standing = self._found(read, primary=True) or standing
+                standing = self._standing(read)
             if (seen := usage.last_use(read.id)) > (standing.last_used_at or 0):
                 standing = standing._replace(last_used_at=seen)
         # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.

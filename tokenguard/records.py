@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from .clock import SECOND, earliest
+from .clock import NEVER, SECOND, earliest
 from .conditions import Conditions
 from .scopes import Scopes
 from .tokens import Client, Token, Use
@@ -68,7 +68,17 @@ class Standing(NamedTuple):
     @property
     def end(self) -> int | None:
         """When the token ends unless something changes."""
+        if self.overlap_ends_at is None and self.idle_timeout is None:  # as of most
+            return self.expires_at
         return earliest(self.expires_at, self.overlap_ends_at, self.idle_end)
+
+    @property
+    def good_until(self) -> int:
+        """The same, NEVER for one that does not end; 0 for a token that is no good whatever the time."""
+        if self.revoked_at is not None or self.idle_ended_at is not None or not self.enabled:
+            return 0
+        end = self.end
+        return NEVER if end is None else end
 
     def state(self, now: int) -> State:
         """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""

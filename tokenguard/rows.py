@@ -65,15 +65,16 @@ def load_record(row: Sequence[Any]) -> Record:
     return Record(load(Token, token), load(Client, client), row[0], None if used[0] is None else load(Use, used))
 
 
-def load_standing(row: Sequence[Any]) -> Standing | None:
-    """From the counter's value and the columns of STANDING; None where all of these are NULL, as of no token.
+def load_standing(rows: Sequence[Any]) -> Standing | None:
+    """From the one row of the counter's value and the columns of STANDING; None where these are NULL, as of no token.
 
-    Raises StoreError as :func:`load` does. Each request that asks the store waits for this.
+    Raises StoreError as :func:`first` and :func:`load` do. Each request that asks the store waits for this.
     """
-    if row[1] is None:
-        return None
+    row = rows[0] if rows else first(rows)
     types = tuple(map(type, row))
     if types not in _SOUND:
+        if first(rows)[1] is None:
+            return None
         standing = _load_standing_by_column(row)
         if len(_SOUND) < REMEMBERED:
             _SOUND.add(types)
@@ -83,7 +84,7 @@ def load_standing(row: Sequence[Any]) -> Standing | None:
         held = _read_otherwise(*row[_KEPT_OTHERWISE])
     except _DAMAGE:
         return _load_standing_by_column(row)  # which says what is wrong
-    return Standing._make((row[0], *held, *row[_KEPT_OTHERWISE.stop :]))
+    return Standing(row[0], *held, *row[_KEPT_OTHERWISE.stop :])
 
 
 def _load_standing_by_column(row: Sequence[Any]) -> Standing:

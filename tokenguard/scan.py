@@ -46,7 +46,7 @@ def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> 
             if isinstance(result, Read):
                 yield Found(line, result, signed=True)
             elif result is not None and result.token_id is not None:
-                yield Found(line, Read(result.token_id, digest(text)), signed=False)
+                yield Found(line, Read(result.token_id, digest(match[0])), signed=False)
             at = match.start() + 1  # what only looks like a token may hold the beginning of one
         # Nothing less than a whole token is left over, so none is found twice.
         done = max(counted, len(held) - tokens.length + 1)

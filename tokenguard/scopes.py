@@ -276,9 +276,9 @@ class ScopeCatalog:
 
     def effective(self, granted: Scopes, ceiling: Scopes) -> Scopes:
         """What a token that was given ``granted`` may do while its client may have ``ceiling``."""
-        if len(self._effective) >= REMEMBERED:
-            self._effective.clear()
         both = granted.names, ceiling.names
         if (found := self._effective.get(both)) is None:
+            if len(self._effective) >= REMEMBERED:
+                self._effective.clear()
             found = self._effective[both] = self.expand(granted) & self.expand(ceiling)
         return found

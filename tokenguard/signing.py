@@ -104,12 +104,12 @@ class Tagger:
         block = _derive(key.reveal(), _TOKEN_SALT).ljust(sha256().block_size, b"\0")
         self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
 
-    def tag(self, signed: str) -> str:
+    def tag(self, signed: bytes) -> bytes:
         """The signature of ``signed`` as 43 letters and digits."""
         inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(signed.encode("ascii"))
+        inner.update(signed)
         outer.update(inner.digest())
-        return b2a_base64(outer.digest())[:TAG_LENGTH].translate(_LETTERS_AND_DIGITS).decode("ascii")
+        return b2a_base64(outer.digest())[:TAG_LENGTH].translate(_LETTERS_AND_DIGITS)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a signing key is not pickled or copied")

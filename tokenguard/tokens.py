@@ -11,11 +11,11 @@ randomness in it, a slow password hash would add cost and nothing else.
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
+from hmac import compare_digest
 from typing import NamedTuple
 
 from .base62 import random_text
@@ -143,9 +143,9 @@ class TokenFormat:
     def mint(self) -> Minted:
         """A new token's text, signed with the current key."""
         token_id = random_id()
-        signed = f"{self.prefix}_{token_id}_{random_text(SECRET_LENGTH)}"
+        signed = f"{self.prefix}_{token_id}_{random_text(SECRET_LENGTH)}".encode()
         text = signed + self._taggers[0].tag(signed)
-        return Minted(token_id, Secret(text), digest(text), self.key_fingerprint)
+        return Minted(token_id, Secret(text.decode()), digest(text), self.key_fingerprint)
 
     def read(self, credential: Secret) -> Read:
         """The id and digest of a text that one of the keys has signed; raises InvalidToken. Asks no store.
@@ -164,16 +164,17 @@ class TokenFormat:
         match = self._pattern.fullmatch(text)
         if match is None:
             return None
-        signed, tag = text[:-TAG_LENGTH], text[-TAG_LENGTH:]
+        sent = text.encode()
+        signed, tag = sent[:-TAG_LENGTH], sent[-TAG_LENGTH:]
         for tagger in self._taggers:
-            if hmac.compare_digest(tagger.tag(signed), tag):
-                return Read(match[1], digest(text))
+            if compare_digest(tagger.tag(signed), tag):
+                return Read(match[1], digest(sent))
         return InvalidToken("signature does not match: forged, or signed by a dropped key", token_id=match[1])
 
 
-def digest(text: str) -> str:
+def digest(text: bytes) -> str:
     """What the store keeps of a token's text: its SHA-256 in hexadecimal."""
-    return sha256(text.encode("ascii")).hexdigest()
+    return sha256(text).hexdigest()
 
 
 def random_id() -> str:

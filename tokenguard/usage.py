@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from .clock import DAY, SECOND, Clock, now
+from .clock import DAY, NEVER, SECOND, Clock, now
 from .conditions import read_address
 from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, redact
 from .events import Change, EventKind
@@ -25,7 +25,7 @@ from .forks import in_children
 from .records import USE_INTERVAL, NewUse, State
 from .scopes import Requirement, Scopes
 from .store import Store
-from .verified import NEVER, NOBODY, NOTHING, Using, Verified
+from .verified import NOBODY, NOTHING, Using, Verified
 
 log = logging.getLogger("tokenguard")
 #: How many tokens' uses wait at most; beyond it they are written earlier.

@@ -14,8 +14,6 @@ from .scopes import Requirement, Scopes
 
 #: How many requirements are remembered that a token meets.
 MANY_MET = 100
-#: A time that never comes, in epoch microseconds.
-NEVER = 1 << 63
 #: Of whom no uses are written down.
 NOBODY = ""
 Limits: TypeAlias = tuple[tuple[Conditions, ...], tuple[tuple[str, str, Rate], ...]]
@@ -77,7 +75,6 @@ class Verified:
         client_id: str,
         ends_at: int,
         using: Using,
-        *,
         own: Conditions = UNCONDITIONAL,
         common: Conditions = UNCONDITIONAL,
     ) -> None:
@@ -89,12 +86,12 @@ class Verified:
         self.ends_at = ends_at
         #: What this process has not written yet of its use.
         self.using = using
-        limited = own is not UNCONDITIONAL or common is not UNCONDITIONAL
+        is_free = own is UNCONDITIONAL and common is UNCONDITIONAL
         #: The conditions that limit from where it may be used; and how often it may be, and of whom that is counted: a
         #: kind and an id.
-        self.networks, self.rates = _limits(token_id, own, client_id, common) if limited else _NO_LIMITS
+        self.networks, self.rates = _NO_LIMITS if is_free else _limits(token_id, own, client_id, common)
         #: Whether it may be used at all depends on the request.
-        self.conditional = bool(self.networks or self.rates)
+        self.conditional = not is_free and bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
 

@@ -68,7 +68,7 @@ _FEED = Query(f"""
 
 
 def find_standing(connection: BaseDatabaseWrapper, read: Read) -> Standing | None:
-    return load_standing(first(_STAND.rows(connection, *read)))
+    return load_standing(_STAND.rows(connection, *read))
 
 
 def find_record(connection: BaseDatabaseWrapper, token_id: str) -> Record | None:

@@ -94,8 +94,8 @@ class SQLAlchemyStore:
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         if self._stand_by is not None and not primary:
             rows = self._replica.ask(self._stand_by.ask, *read)  # none at all as long as it has nothing yet
-            return load_standing(first(rows)) if rows else None
-        return load_standing(first(self._standing.ask(*read)))
+            return load_standing(rows) if rows else None
+        return load_standing(self._standing.ask(*read))
 
     def find(self, token_id: str) -> Record | None:
         row = first(self._find.ask(token_id if askable(token_id) else ""))
