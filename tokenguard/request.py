@@ -75,8 +75,8 @@ class RequestGuard:
         """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
         # A view that has let the request in may ask several times.
         asked = None if self.has_let_in(environ) else ANY_TOKEN
-        if (verified := self.wave_through(environ, asked)) is not None:
-            return verified.identity
+        if isinstance(found := self.wave_through(environ, asked), Verified):
+            return found.identity
         self.guard.catalog.check(ANY_TOKEN)
         _, presented, result, stage = self._outcome(environ)
         if isinstance(result, AuthError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time_ns
 from types import CellType, SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from .clock import now
+from .errors import AuthError
 from .guard import Guard
 from .hooks import Heard, Hooks, call
 from .http import AuthScheme
@@ -23,14 +23,25 @@ if TYPE_CHECKING:
 _NOBODY = SimpleNamespace(receivers=())
 
 
+class WaveThrough(Protocol):
+    """What :func:`shortcut` makes."""
+
+    @overload
+    def __call__(self, environ: WSGIEnvironment, requirement: Requirement) -> Verified | None: ...
+
+    @overload
+    def __call__(self, environ: WSGIEnvironment, requirement: Requirement | None) -> Verified | AuthError | None: ...
+
+
 def shortcut(  # noqa: C901 - in one piece on purpose
     owner: object, guard: Guard, scheme: AuthScheme, hooks: Hooks
-) -> Callable[[WSGIEnvironment, Requirement | None], Verified | None]:
+) -> WaveThrough:
     """What almost every request takes, in one piece, since its steps would cost more than what is done in them.
 
     Lets in a request whose token is sent in the plainest form, is good and meets the requirement; without a
-    requirement, it only says who is calling. ``owner`` is whose outcome that is. None is no refusal: whatever is not so
-    plain takes the long way, which decides and refuses. So this must let nobody in whom the long way would not.
+    requirement, it only says who is calling or, as far as it has found out, why that is nobody. ``owner`` is whose
+    outcome that is. None is no refusal: whatever is not so plain takes the long way, which decides and refuses. So this
+    must let nobody in whom the long way would not.
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further = scheme.further
@@ -42,7 +53,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     # Besides what passes it on to the signal, whenever that was added.
     signal, quiet = (told.signal, 1) if isinstance(told, Heard) else (_NOBODY, 0)
 
-    def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Verified | None:  # noqa: C901
+    def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Any:  # noqa: C901
         sent: tuple[str | None, ...]
         authorization, query = sent = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
         if further:
@@ -75,7 +86,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 if not isinstance(found, Verified):
                     if found is not None:  # the long way refuses it, and does not ask again
                         environ[OUTCOME], environ[IDENTITY] = (owner, presented, found, KNOWN), None
-                    return None
+                    return found if requirement is None else None
                 verified = found
             elif not is_fresh:
                 return None
@@ -90,7 +101,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 fit = guard.find_fit(verified, address(environ))
                 if not isinstance(fit, Verified):
                     environ[OUTCOME], environ[IDENTITY] = (owner, presented, fit, KNOWN), None
-                    return None
+                    return fit if requirement is None else None
                 verified = fit
             environ[IDENTITY] = verified.identity
             if requirement is None:

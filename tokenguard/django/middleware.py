@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 
 from ..frames import forget
 from ..request import RequestGuard
+from ..verified import Verified
 from .conf import service
 from .headers import finish_headers, set_headers
 from .signals import heard
@@ -55,8 +56,11 @@ class TokenGuardMiddleware:
         try:
             if hasattr(request, "identity"):
                 _warn_if_taken(request)
-            verified = requests.wave_through(environ, None)
-            identity = requests.authenticate(environ) if verified is None else verified.identity
+            found = requests.wave_through(environ, None)
+            if found is None:
+                identity = requests.authenticate(environ)
+            else:
+                identity = found.identity if isinstance(found, Verified) else None
         except BaseException as error:
             forget(error)
             del environ

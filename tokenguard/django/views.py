@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache, wraps
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -25,9 +25,13 @@ from ..http import Answer, is_preflight
 from ..identity import Identity
 from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
+from ..verified import Verified
 from .conf import SettingError
 from .headers import set_headers, to_response
 from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
@@ -60,9 +64,8 @@ def get_identity(request: HttpRequest) -> Identity | None:
     Raises ImproperlyConfigured where the middleware is missing.
     """
     requests = guard_of(request)
-    if (verified := requests.wave_through(request.META, None)) is not None:
-        return verified.identity
-    return requests.authenticate(request.META)
+    found = requests.wave_through(request.META, None)
+    return found.identity if isinstance(found, Verified) else requests.authenticate(request.META)
 
 
 def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpResponse | None:
@@ -81,8 +84,7 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
     try:
         verified = requests.wave_through(environ, requirement)
         if verified is None:
-            _check(requirement, requests)
-            decided = requests.decide(environ, requirement)
+            decided = _decide(requests, environ, requirement)
             if isinstance(decided, AuthError):
                 return _refusal(requests, request, decided)
             verified = decided
@@ -92,6 +94,13 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         raise
     request.identity = verified.identity  # type: ignore[attr-defined]
     return None
+
+
+def _decide(requests: RequestGuard, environ: WSGIEnvironment, requirement: Requirement) -> Verified | AuthError:
+    try:
+        return requests.decide(environ, requirement)
+    except ConfigurationError as error:
+        raise SettingError(error) from None
 
 
 def _refusal(requests: RequestGuard, request: HttpRequest, error: AuthError) -> HttpResponse:
@@ -110,15 +119,11 @@ def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
     """
     requests = guard_of(request)
     keep_out_of_caches(request)
-    _check(requirement, requests)
-    return requests
-
-
-def _check(requirement: Requirement, requests: RequestGuard) -> None:
     try:
         requests.guard.catalog.check(requirement)
     except ConfigurationError as error:
         raise SettingError(error) from None
+    return requests
 
 
 def keep_out_of_caches(request: HttpRequest) -> None:
