@@ -23,8 +23,9 @@ from .signals import heard
 
 T = TypeVar("T")
 log = logging.getLogger("tokenguard")
-#: Where in the environ the middleware leaves what it has looked at the request with.
-MIDDLEWARE = "tokenguard.middleware"
+#: Where the request has what the middleware has looked at it with. Not in its environ: whoever reads the headers of
+#: that goes through all that is in there.
+LOOKED_AT_WITH = "_tokenguard"
 
 
 class TokenGuardMiddleware:
@@ -66,7 +67,7 @@ class TokenGuardMiddleware:
             del environ
             raise
         request.identity = identity  # type: ignore[attr-defined]
-        environ[MIDDLEWARE] = requests
+        request._tokenguard = requests  # type: ignore[attr-defined]
         response = self.get_response(request)
         finish_headers(requests, environ, response)
         if (stamp := requests.scheme.form.stamp) is not None:
@@ -86,8 +87,8 @@ class TokenGuardMiddleware:
         except BaseException as error:
             forget(error)
             raise
-        request.META[MIDDLEWARE] = requests
         request.identity = identity  # type: ignore[attr-defined]
+        request._tokenguard = requests  # type: ignore[attr-defined]
         response: HttpResponseBase = await self.get_response(request)
         await in_thread_if_heard(finish_headers, requests, request.META, response)
         if (stamp := requests.scheme.form.stamp) is not None:
@@ -102,7 +103,7 @@ def guard_of(request: HttpRequest) -> RequestGuard:
 
     It stays the same as long as the request takes, also if a setting changes meanwhile.
     """
-    found: RequestGuard | None = request.META.get(MIDDLEWARE)
+    found: RequestGuard | None = getattr(request, LOOKED_AT_WITH, None)
     if found is None:
         raise ImproperlyConfigured(
             'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
@@ -153,7 +154,7 @@ class _AfterResponse:
 
 
 def _warn_if_taken(request: HttpRequest) -> None:
-    if (other := getattr(request, "identity", None)) is not None and MIDDLEWARE not in request.META:
+    if (other := getattr(request, "identity", None)) is not None and not hasattr(request, LOOKED_AT_WITH):
         _warn_once(type(other).__qualname__)
 
 

@@ -20,7 +20,7 @@ from ..identity import OWN_ISSUER, Identity
 from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
 from ..sources import local_client_id
-from .middleware import MIDDLEWARE, guard_of
+from .middleware import LOOKED_AT_WITH, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
 with from_extra("drf", "rest_framework"):
@@ -56,7 +56,8 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
         asked: HttpRequest = request._request
-        if MIDDLEWARE not in asked.META and getattr(request.parser_context.get("view"), "swagger_fake_view", False):
+        view = request.parser_context.get("view")
+        if not hasattr(asked, LOOKED_AT_WITH) and getattr(view, "swagger_fake_view", False):
             return None  # made up for a schema, and come through nothing
         identity = get_identity(asked)
         if identity is None:

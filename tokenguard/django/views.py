@@ -28,7 +28,7 @@ from ..scopes import ANY_TOKEN, Requirement
 from ..verified import Verified
 from .conf import SettingError
 from .headers import set_headers, to_response
-from .middleware import MIDDLEWARE, guard_of, in_thread_if_heard, look_up
+from .middleware import LOOKED_AT_WITH, guard_of, in_thread_if_heard, look_up
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -78,7 +78,7 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         ) from None
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
         return to_response(Answer(204, [], b""))
-    requests = environ.get(MIDDLEWARE) or guard_of(request)
+    requests: RequestGuard = getattr(request, LOOKED_AT_WITH, None) or guard_of(request)
     if hasattr(request, "_cache_update_cache"):
         keep_out_of_caches(request)
     try:
