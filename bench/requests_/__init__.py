@@ -33,8 +33,9 @@ once a second, or once a minute, is not among them, unless the uses of many toke
   frozenset, the caller is put into the environ, and `Vary` and `Cache-Control` are set. It checks nothing else, and
   *refuses* what is not in the dictionary with 401, the challenge and both headers. *Not cached*: the client's name and
   the token's scopes are asked of SQLite in place of the dictionary, by one statement on an open connection, and nothing
-  is remembered. *× floor* is beside the one of these three that has the same to do: to refuse, to ask a database, or
-  neither.
+  is remembered. *With a middleware*, which says to all views who is calling and marks all answers, as tokenguard's does
+  in Django, and the scope is asked for beside the view. *× floor* is beside the first three, by what there is to do: to
+  refuse, to ask a database, or neither.
 * *cached*: a token that this process has seen. *Not cached*: {many} tokens in a circle, in a process that remembers
   {remembered}, so each is read from SQLite again. *JWT*: tokens of another issuer; *first use*: in such a circle, so
   for each the signature is verified and SQLite asked. *Forged*: the right shape and a wrong signature.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -52,6 +52,43 @@ def floor(find: by_hand.Find) -> Callable[[HttpRequest], HttpResponse]:
     return guarded
 
 
+class FloorMiddleware:
+    """The least that a guard could do which says to all views who is calling, and marks all answers."""
+
+    #: Who is calling, by the token that was sent.
+    find: ClassVar[by_hand.Find]
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.caller = type(self).find(request.META["HTTP_AUTHORIZATION"][7:])  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response.headers["Vary"] = "Authorization"
+        response.headers["Cache-Control"] = "private"
+        return response
+
+
+def scope_asked(request: HttpRequest) -> HttpResponse:
+    """The view, for those whom that middleware has found to have the scope."""
+    caller = request.caller  # type: ignore[attr-defined]
+    if caller is None or SCOPE not in caller[1]:
+        return HttpResponse(status=401, headers=REFUSED)
+    return users(request)
+
+
+def with_middleware(view: Any, token: str) -> Contestant:
+    """The least that a guard could do in two places, as a project of many views has it."""
+    find = by_hand.remembered(token)
+
+    def enter() -> None:
+        entering(view)()
+        FloorMiddleware.find = staticmethod(find)
+
+    app = handler(f"{__name__}.FloorMiddleware")
+    return Contestant("floor, with a middleware", app, [token], marked=True, enter=enter)
+
+
 def ask(query: str, parameters: tuple[str, str]) -> Any:
     """A cursor that has asked this of Django's own connection, with whose placeholders it is written."""
     cursor = connection.cursor()
@@ -65,6 +102,7 @@ def make_contestants() -> tuple[Contestant, list[Contestant]]:
     plain, guarded = handler(), handler(GUARD)
     return contestant("bare", plain, users, tokens[0]), [
         *floors(lambda find: (plain, entering(floor(find))), tokens, by_hand.asking(ask)),
+        with_middleware(scope_asked, tokens[0]),
         *tokenguard_contestants((guarded, entering(require_scopes(SCOPE)(users))), tokens),
         Contestant("**tokenguard**, forged, at an open view", guarded, forgeries(MANY), enter=entering(users)),
     ]

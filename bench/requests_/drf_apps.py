@@ -19,7 +19,7 @@ from ..django_project import GUARD, handler
 from ..fixtures import SCOPE, issue
 from . import by_hand
 from .contestants import Contestant
-from .django_apps import ask, contestant, entering
+from .django_apps import ask, contestant, entering, with_middleware
 from .wsgi_apps import MANY, REFUSED, floors, tokenguard_contestants
 
 
@@ -56,13 +56,9 @@ def floor(find: by_hand.Find) -> Any:
         def authenticate_header(self, request: Request) -> str:
             return REFUSED["WWW-Authenticate"]
 
-    class Permission(BasePermission):
-        def has_permission(self, request: Request, view: Any) -> bool:
-            return SCOPE in request.auth[1]  # type: ignore[index]
-
     class Marked(Users):
         authentication_classes = (Authentication,)
-        permission_classes = (Permission,)
+        permission_classes = (HasScope,)
 
         def get(self, request: Request) -> Response:
             response = super().get(request)
@@ -73,11 +69,28 @@ def floor(find: by_hand.Find) -> Any:
     return Marked.as_view()
 
 
+class Found(BaseAuthentication):
+    """Whom the middleware has found."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any]:
+        if (caller := request._request.caller) is None:  # type: ignore[attr-defined]
+            raise AuthenticationFailed
+        return None, caller
+
+
+class HasScope(BasePermission):
+    """Whoever has the scope."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return SCOPE in request.auth[1]  # type: ignore[index]
+
+
 def make_contestants() -> tuple[Contestant, list[Contestant]]:
     """The view without a guard; and with one."""
     tokens = issue(get_store(), MANY)
     plain, guarded = handler(), handler(GUARD)
     return contestant("bare", plain, Users.as_view(), tokens[0]), [
         *floors(lambda find: (plain, entering(floor(find))), tokens, by_hand.asking(ask)),
+        with_middleware(view(Found, HasScope), tokens[0]),
         *tokenguard_contestants((guarded, entering(view(TokenAuthentication, HasScopes))), tokens),
     ]
