@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from flask import Flask
@@ -143,20 +144,49 @@ def test_a_person_sees_tables_with_nothing_cut_short(ready: Run) -> None:
     assert "\x1b" not in clients
 
 
-def test_ids_are_whole_in_a_terminal_of_the_usual_width(monkeypatch: pytest.MonkeyPatch) -> None:
+IDS = {"client_id": "C" * 16, "token_id": "T" * 16}
+
+
+def in_terminal(monkeypatch: pytest.MonkeyPatch, width: int, event: dict[str, Any]) -> list[str]:
+    """The lines that somebody sees of two such events."""
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "dumb")
-    ids = {"client_id": "C" * 16, "token_id": "T" * 16}
-    print_rows([dict.fromkeys(EVENT_COLUMNS, "some words " * 9) | ids], EVENT_COLUMNS)
-    shown = terminal.getvalue()
-    assert all(whole in shown for whole in ids.values())
-    assert max(map(len, shown.splitlines())) == 80
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal := Terminal())
+        patch.setenv("COLUMNS", str(width))
+        patch.setenv("TERM", "xterm")
+        print_rows([event, event], EVENT_COLUMNS)
+    return click.unstyle(terminal.getvalue()).splitlines()
+
+
+def test_ids_are_whole_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = dict.fromkeys(EVENT_COLUMNS, "some words " * 9) | {"number": 7, "kind": "token.issued"} | IDS
+    lines = in_terminal(monkeypatch, 100, event)
+    assert [line.split().count("No.") for line in lines].count(1) == 1
+    assert all(sum(whole in line for line in lines) == 2 for whole in IDS.values())
+    assert max(map(len, lines)) == 100
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_where_a_terminal_is_too_narrow_for_a_table_each_row_is_shown_by_itself(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    event = {"number": 7, "at": "2026-01-31T12:00:00Z", "kind": "client.registered", "actor": "cli:alice", "data": {}}
+    lines = in_terminal(monkeypatch, width, event | IDS)
+    facts = [line.split() for line in lines if line.strip()]
+    ids = [["Client", IDS["client_id"]], ["Token", IDS["token_id"]]]
+    start = [["No.", "7"], ["At", event["at"]], ["Event", event["kind"]]]
+    assert facts == [*start, *ids, ["By", event["actor"]], ["Changed"]] * 2
+    assert max(map(len, lines)) <= width
+
+
+def test_a_row_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows([{"name": "many scopes", "scopes": ["some.scope"] * 40}], {"name": "Name", "scopes": "Scopes"})
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "some.scope" in line)
+    assert line.split() == ["many", "scopes", *["some.scope"] * 40]
 
 
 def test_clients_are_changed_by_name_or_id(ready: Run) -> None:

@@ -24,6 +24,9 @@ EVENT_COLUMNS = {
     "actor": "By",
     "data": "Changed",
 }
+# What cannot be copied or read when it goes on in the next line. What else there is has this many characters in a line.
+_WHOLE = {"number", "kind", "state", "enabled", "level"}
+_PART = 12
 _ONLY_IF_ROTATED = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"}
 
 
@@ -61,12 +64,19 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """As a table; ``columns`` maps members to headings."""
-    # An id that is cut short, or goes on in the next line, cannot be copied.
-    ids = [heading for key, heading in columns.items() if key == "id" or key.endswith("_id")]
-    table = _table(*columns.values(), headed=True, whole=ids)
+    """As a table; ``columns`` maps members to headings. Where there is no room for one, each row by itself."""
+    whole = {key for key in columns if key in _WHOLE or key == "id" or key.endswith("_id")}
+    table = _table(*columns.values(), headed=True, whole=[columns[key] for key in whole])
+    least = {key: _least(heading, key in whole) for key, heading in columns.items()}
     for row in rows:
-        table.add_row(*(_cell(row[key]) for key in columns))
+        cells = {key: _cell(row[key]) for key in columns}
+        table.add_row(*cells.values())
+        least = {key: max(least[key], _least(cell.plain, key in whole)) for key, cell in cells.items()}
+    between = 3 * len(columns) - 1
+    if rows and sum(least.values()) + between > _width():
+        for row in rows:
+            print_fields({heading: row[key] for key, heading in columns.items()})
+        return
     _print(table)
 
 
@@ -136,8 +146,21 @@ def _in_words(key: str, value: Any) -> Any:
     return conditions_text(Conditions.load(value)) if key == "conditions" else json.dumps(value)
 
 
-def _print(table: Any) -> None:
+def _least(text: str, whole: bool) -> int:
+    """How wide a column must be for this text."""
+    from rich.cells import cell_len
+
+    return cell_len(text) if whole else min(max(map(cell_len, text.split()), default=0), _PART)
+
+
+def _width() -> int:
     from rich.console import Console
 
     # Where nobody looks there is no width to keep to: a pipe gets whole lines.
-    Console(width=None if sys.stdout and sys.stdout.isatty() else 250).print(table)
+    return Console().width if sys.stdout and sys.stdout.isatty() else 1_000_000
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=_width()).print(table)
