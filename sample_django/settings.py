@@ -7,6 +7,7 @@ TOKENGUARD_ISSUERS      other issuers whose JWTs are taken too, as JSON: docs/is
 DJANGO_ALLOWED_HOSTS    the names that this service is reached by, with spaces between them
 DJANGO_DATABASE         the SQLite file, by default sample_django.db in the working directory
 DJANGO_HTTPS            0 only where it is tried out without HTTPS
+DJANGO_STATIC_ROOT      where collectstatic gathers the admin's files, if a web server serves them
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ TOKENGUARD = {
 ROOT_URLCONF = "sample_django.urls"
 WSGI_APPLICATION = "sample_django.wsgi.application"
 STATIC_URL = "/static/"
+STATIC_ROOT = os.environ.get("DJANGO_STATIC_ROOT")
+# As the command line and the log have it. Without this the admin tells the time in Chicago.
+TIME_ZONE = "UTC"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

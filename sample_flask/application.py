@@ -21,10 +21,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The WSGI application; ``config`` goes before the environment.
 
     The directory is kept at SAMPLE_DATABASE_URL, clients and tokens at TOKENGUARD_DATABASE_URL. TOKENGUARD_ISSUERS
-    names other issuers whose JWTs are taken too.
+    names other issuers whose JWTs are taken too. SAMPLE_TRUSTED_HOSTS are the names that the service is reached by,
+    with spaces between them: without it, links in answers lead to whatever host a request names.
     """
     app = Flask("sample_flask", static_folder=None)
     app.config["SAMPLE_DATABASE_URL"] = os.environ.get("SAMPLE_DATABASE_URL", "sqlite:///sample_directory.db")
+    app.config["TRUSTED_HOSTS"] = os.environ.get("SAMPLE_TRUSTED_HOSTS", "").split() or None
     app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY + 1  # by which a body is told to be too long
     app.config["TOKENGUARD_SCOPES"] = scopes.SCOPES
     app.config["TOKENGUARD_ERROR_FORM"] = "okta"

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from sample_django import settings
 from sample_flask.playground import ROOT, SAMPLES, Playground
 
 from .samples import EVERYTHING, SERVERS, Client, DjangoSample, django_sample
@@ -62,6 +63,15 @@ class TestProject:
         done = manage("check", "--deploy", "--fail-level", "WARNING", cwd=tmp_path, **PRODUCTION)
         assert done.returncode == 0, done.stderr
         assert "no issues" in done.stdout
+
+    def test_the_static_files_are_gathered_for_a_web_server(self, tmp_path: Path) -> None:
+        folder = tmp_path / "static"
+        done = manage("collectstatic", cwd=tmp_path, DJANGO_STATIC_ROOT=str(folder), **PRODUCTION)
+        assert done.returncode == 0, done.stderr
+        assert (folder / "tokenguard" / "copy.js").exists()
+
+    def test_times_are_told_as_by_the_command_line(self) -> None:
+        assert settings.TIME_ZONE == "UTC"
 
     def test_it_is_developed_without_any_preparation(self, tmp_path: Path) -> None:
         for arguments in (("check",), ("migrate",), ("tokenguard", "client", "add", "billing", "--scopes", "*")):
