@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokenguard.okta import Invalid, Paging, read_object, show_date
+from tokenguard.okta import Invalid, Paging, read_argument, read_object, show_date
 
 from .people import FIELDS, Group, User
 
@@ -28,7 +28,9 @@ def read_paging(query: Mapping[str, str]) -> Paging:
 
 def read_flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
     """``true`` or ``false`` in the arguments; raises Invalid for anything else."""
-    text = query.get(name, str(default).lower())
+    text = read_argument(query, name)
+    if text is None:
+        return default
     if text not in ("true", "false"):
         raise Invalid({name: "The value must be true or false"})
     return text == "true"

@@ -680,6 +680,8 @@ class TestPaging:
             fails_with(api.send("GET", f"{TOKENS}?after={bad}", caller), 400, "E0000001")
         for bad in ("0", "201", "-1", "", "1e1", "9" * 999):
             fails_with(api.send("GET", f"{TOKENS}?limit={bad}", caller), 400, "E0000001")
+        for twice in ("limit=1&limit=2", f"after={after}&after={after}"):
+            fails_with(api.send("GET", f"{TOKENS}?{twice}", caller), 400, "E0000001")
         for search in ("q", "filter", "search"):
             fails_with(api.send("GET", f"{TOKENS}?{search}=x", caller), 400, "E0000001")
 

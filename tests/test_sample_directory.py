@@ -241,6 +241,9 @@ class TestPaging:
         for bad in ("", "x", after[:-1], after + "0", after.swapcase(), "ff" + after, "é" * 28, "\x00" * 28):
             assert_error(api.get(USERS, query={"after": bad}), 400, "E0000001")
 
+    def test_an_argument_that_is_there_twice(self, api: Client) -> None:
+        assert_error(api.get(f"{USERS}?limit=1&limit=2"), 400, "E0000001")
+
     @pytest.mark.parametrize("argument", ["q", "filter", "search"])
     def test_a_search_is_not_answered_with_everybody(self, api: Client, argument: str) -> None:
         assert_error(api.get(USERS, query={argument: "ada"}), 400, "E0000001")
@@ -267,7 +270,8 @@ class TestWriting:
         assert DATE.fullmatch(user["activated"])
 
     def test_activate_is_true_or_false(self, api: Client) -> None:
-        assert_error(api.post(f"{USERS}?activate=no", sent={"profile": NEW}), 400, "E0000001")
+        for bad in ("activate=no", "activate=", "activate=true&activate=false"):
+            assert_error(api.post(f"{USERS}?{bad}", sent={"profile": NEW}), 400, "E0000001")
 
     @pytest.mark.parametrize("login", ["ada.abbott@example.com", "ADA.ABBOTT@EXAMPLE.COM"])
     def test_a_login_is_unique(self, api: Client, login: str) -> None:

@@ -152,6 +152,18 @@ def read_object(body: bytes) -> dict[str, Any]:
     return found
 
 
+def read_argument(query: Mapping[str, str], name: str) -> str | None:
+    """This argument of a request, None if it is not there; raises Invalid for one that is there twice.
+
+    ``query`` is Werkzeug's ``request.args`` or Django's ``request.GET``. Of two, the one would take the first, and the
+    other the last.
+    """
+    getlist = getattr(query, "getlist", None)
+    if getlist is not None and len(getlist(name)) > 1:
+        raise Invalid({name: "The argument may be there only once"})
+    return query.get(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Paging:
     """What a caller asks of a list: how many, and after which item."""
@@ -169,7 +181,7 @@ class Paging:
             # To leave one out of account would answer with everything, to a caller who asked for a few.
             if name in query:
                 raise Invalid({name: "There is no search here"})
-        return cls(_read_limit(query.get("limit", str(MAX_LIMIT))), _read_cursor(query.get("after"), item))
+        return cls(_read_limit(read_argument(query, "limit")), _read_cursor(read_argument(query, "after"), item))
 
     def links(self, url: str, next_after: str | None) -> str:
         """The ``Link`` header of this page of the list at ``url``: ``self``, then ``next`` if there is one.
@@ -186,7 +198,9 @@ class Paging:
         return f'<{url}?{urlencode({**cursor, "limit": self.limit})}>; rel="{rel}"'
 
 
-def _read_limit(text: str) -> int:
+def _read_limit(text: str | None) -> int:
+    if text is None:
+        return MAX_LIMIT
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
         raise Invalid({"limit": f"The limit must be a whole number from 1 to {MAX_LIMIT}"})
     return int(text)
