@@ -101,6 +101,20 @@ def load() -> tuple[Options, Store]:
         raise SettingError(error) from None
 
 
+def load_options() -> Options:
+    """The options alone, as configured: with no look at SECRET_KEY, of which the log would tell each time.
+
+    Raises as :func:`service` does.
+    """
+    try:
+        given = configured_options()
+        return Options.read({word: value for word, value in given.items() if word not in (USING, READ_USING)})
+    except ConfigurationError as error:
+        forget(error)
+        given = {}
+        raise SettingError(error) from None
+
+
 def chosen_store(using: Any, read_using: Any = None) -> DjangoStore:
     """The store in the database of this alias or, without one, in that of the routers' choice; and with this replica.
 

@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, WrongMethod
 from ..scopes import ANY_TOKEN, Requirement
-from .conf import SettingError, load, service
+from .conf import SettingError, load_options, service
 from .headers import to_response
 from .middleware import TokenGuardMiddleware, guard_of
 from .posted import outside_transactions, read_body
@@ -58,7 +58,7 @@ def _check(rights: Rights) -> None:
             )
         )
     try:
-        options, _ = load()
+        options = load_options()
     except SettingError:
         return  # the system checks tell what is wrong, if the URLconf can be imported; and the middleware does
     try:

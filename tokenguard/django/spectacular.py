@@ -11,7 +11,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.settings import spectacular_settings
 from rest_framework.permissions import AND, OR
 
-from .conf import load
+from .conf import load_options
 from .rest_framework import HasToken, TokenAuthentication
 
 #: Ways to meet permissions with a token, each a list of scopes; none where a token is not what they ask for.
@@ -40,7 +40,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 def _description() -> str:
-    options, _ = load()
+    options = load_options()
     headers = "".join(f", or alone as `{name}`" for name in options.scheme.vary[1:])
     scopes = "".join(f"\n- `{name}`: {options.catalog.descriptions[name]}" for name in options.catalog)
     return f"An API token, as `Authorization: Bearer`{headers}." + (f"\n\nScopes:\n{scopes}" if scopes else "")
