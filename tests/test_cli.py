@@ -222,7 +222,7 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("client add  --scopes users:read", "a client needs a name", 2),
         ("issue billing --scopes users:read --expires-in 90", "'90' is not a duration: write a number and a unit", 2),
         ("issue billing --scopes users:read --expires-in 0d", "a duration lies between", 2),
-        ("issue billing --scopes users:read --idle 60s", "an idle timeout is longer than the 60 seconds", 2),
+        ("issue billing --scopes users:read --idle 60s", "written down again; this is 1m", 2),
         ("issue billing --scopes users:read --idle soon", "'soon' is not a duration", 2),
         ("issue billing --scopes users:read --network 10.0.0.1/8", "'10.0.0.1/8' is not a network", 2),
         ("issue billing --scopes users:read --rate 0/minute", "a rate lies between 1 and", 2),
@@ -236,7 +236,7 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("events --since 2026-02-30", "'2026-02-30' is not a time", 2),
         ("events --client nobody", "no client has the id or name 'nobody'", 1),
         ("prune --older-than 90", "'90' is not a duration", 2),
-        ("prune --older-than 23h", "what is younger than 1 day is not pruned", 2),
+        ("prune --older-than 23h", "what is younger than 1 day is not pruned; this is 23h", 2),
     ],
 )
 def test_what_is_refused_is_one_clear_line(ready: Run, command: str, message: str, status: int) -> None:

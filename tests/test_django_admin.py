@@ -1323,7 +1323,7 @@ def test_it_can_be_unregistered(site: Site) -> None:
 
 
 def test_an_hour_is_an_hour() -> None:
-    from tokenguard.django.admin.forms import duration_text
+    from tokenguard.clock import duration_text
 
     for seconds, text in ((90 * 86_400, "90d"), (3600, "1h"), (90, "90s"), (120, "2m")):
         assert duration_text(seconds) == text

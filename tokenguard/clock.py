@@ -111,6 +111,12 @@ def parse_duration(text: str) -> int:
     return check_duration(int(match[1]) * _UNITS[match[2]])
 
 
+def duration_text(seconds: int) -> str:
+    """The reverse, as people write it: in the largest unit up to days that says it exactly."""
+    unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
 def overlap_seconds(text: str) -> int:
     """Seconds, where 0 needs no unit; raises InvalidValue."""
     return 0 if text.strip() == "0" else parse_duration(text)

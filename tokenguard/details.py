@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .clock import DAY, SECOND, isoformat, to_datetime
+from .clock import DAY, SECOND, duration_text, isoformat, to_datetime
 from .conditions import Conditions
 from .config import Options
 from .doctor import unused_scopes
@@ -15,7 +15,6 @@ from .tokens import Client, Token
 
 #: How many days of requests are shown.
 DAYS = 30
-_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 def client_fields(client: Client) -> dict[str, Any]:
@@ -146,12 +145,7 @@ def _change(key: str, value: Any) -> Any:
 
 
 def _duration(micros: int | None) -> str | None:
-    # In the form in which it was given: the largest unit that says it exactly.
-    if micros is None:
-        return None
-    seconds = micros // SECOND
-    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
+    return None if micros is None else duration_text(micros // SECOND)
 
 
 def _time(micros: int | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .clock import SECOND, check_duration
+from .clock import SECOND, check_duration, duration_text
 from .errors import ConfigurationError, InvalidValue, PolicyViolation
 from .records import USE_INTERVAL, Record, State
 from .tokens import Token
@@ -65,7 +65,8 @@ class Policy:
         lifetime = (token.expires_at - token.created_at) // SECOND
         if lifetime <= self.max_lifetime:
             return None
-        return f"a token may live {self.max_lifetime} seconds at most here, and this one would {lifetime}"
+        most, asked = duration_text(self.max_lifetime), duration_text(lifetime)
+        return f"a token may live {most} at most here, and this one would live {asked}"
 
     def _one_too_many(self, others: Iterable[Record], now: int, overlapping: bool) -> str | None:
         if self.max_active_tokens is None:
@@ -75,7 +76,7 @@ class Policy:
         active = sum(other.state(now) == State.ACTIVE for other in counted)
         if active < self.max_active_tokens:
             return None
-        return f"a client may have {self.max_active_tokens} active tokens here, and it has {active}"
+        return f"the most active tokens of a client are {self.max_active_tokens} here, and this one has {active}"
 
 
 def check_idle_timeout(seconds: int) -> int:
@@ -83,6 +84,6 @@ def check_idle_timeout(seconds: int) -> int:
     if check_duration(seconds) < MIN_IDLE_TIMEOUT:
         raise InvalidValue(
             f"an idle timeout is longer than the {USE_INTERVAL // SECOND} seconds after which a use is written down "
-            f"again; this is {seconds} seconds"
+            f"again; this is {duration_text(seconds)}"
         )
     return seconds

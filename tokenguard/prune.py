@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from .clock import DAY, SECOND, check_duration
+from .clock import DAY, SECOND, check_duration, duration_text
 from .errors import InvalidValue, StoreError
 from .events import MAX_ACTOR_LENGTH, Change, EventKind
 from .store import Store, Transaction
@@ -58,7 +58,7 @@ def prune(
     """
     check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH)
     if check_duration(older_than) < MIN_AGE:
-        raise InvalidValue(f"what is younger than 1 day is not pruned; this is {older_than} seconds")
+        raise InvalidValue(f"what is younger than 1 day is not pruned; this is {duration_text(older_than)}")
     with store.transaction() as tx:
         before = tx.now() - older_than * SECOND
     removed = Pruned()

@@ -11,7 +11,7 @@ from django.utils.crypto import get_random_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ...clock import DAY, SECOND, overlap_seconds, parse_duration
+from ...clock import DAY, SECOND, duration_text, overlap_seconds, parse_duration
 from ...conditions import UNCONDITIONAL, Conditions, Rate
 from ...config import Options
 from ...errors import InvalidValue, PolicyViolation, TokenGuardError
@@ -217,15 +217,6 @@ class RotateForm(OnceForm):
 def version(client: Client) -> str:
     """A text that is another one as soon as the client is changed."""
     return hashlib.sha256(repr(dump(client)).encode()).hexdigest()
-
-
-def duration_text(seconds: int) -> str:
-    """As people write it: in days if it is a number of them."""
-    unit, length = next((unit, length) for unit, length in _UNITS.items() if seconds % length == 0)
-    return f"{seconds // length}{unit}"
-
-
-_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 def _clients() -> list[models.Client]:
