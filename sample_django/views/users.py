@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
 
 from sample_flask import lifecycle, okta
 from sample_flask.people import User, profile_changes, whole_profile
-from tokenguard.django import ScopesRequiredMixin, get_identity
+from tokenguard.django import GuardedRequest, ScopesRequiredMixin
 
 from .. import directory, web
 
@@ -23,12 +23,12 @@ class UsersView(ScopesRequiredMixin, web.DirectoryView):
 
     required_scopes: ClassVar = {"get": READ, "post": MANAGE}
 
-    def get(self, request: HttpRequest) -> HttpResponse:
+    def get(self, request: GuardedRequest) -> HttpResponse:
         paging = okta.read_paging(request.GET)
         page = directory.users(paging.limit, paging.after)
         return web.answer_page(request, "users", paging, page, lambda user: _show(request, user))
 
-    def post(self, request: HttpRequest) -> HttpResponse:
+    def post(self, request: GuardedRequest) -> HttpResponse:
         """Answers 200 like Okta, not 201: its SDK gives no user to the caller for any other status."""
         active = okta.read_flag(request.GET, "activate", default=True)
         profile = whole_profile(okta.read_profile(web.body(request)))
@@ -42,21 +42,21 @@ class UserView(ScopesRequiredMixin, web.DirectoryView):
 
     required_scopes: ClassVar = {"get": READ, "post": MANAGE, "put": MANAGE, "delete": MANAGE}
 
-    def get(self, request: HttpRequest, key: str) -> HttpResponse:
+    def get(self, request: GuardedRequest, key: str) -> HttpResponse:
         return JsonResponse(_show(request, directory.user(key)))
 
-    def post(self, request: HttpRequest, key: str) -> HttpResponse:
+    def post(self, request: GuardedRequest, key: str) -> HttpResponse:
         """Changes the fields that are sent and leaves the others; null clears one."""
         given = okta.read_profile(web.body(request))
         changes = profile_changes({} if given is None else given)
         return JsonResponse(_show(request, _change(request, "updated", key, lifecycle.updated(changes))))
 
-    def put(self, request: HttpRequest, key: str) -> HttpResponse:
+    def put(self, request: GuardedRequest, key: str) -> HttpResponse:
         """Fields that are not sent are cleared."""
         profile = whole_profile(okta.read_profile(web.body(request)))
         return JsonResponse(_show(request, _change(request, "replaced", key, lifecycle.replaced(profile))))
 
-    def delete(self, request: HttpRequest, key: str) -> HttpResponse:
+    def delete(self, request: GuardedRequest, key: str) -> HttpResponse:
         """Deactivates a user that is not DEPROVISIONED yet."""
         _change(request, "asked to delete", key, lifecycle.deleted)
         return HttpResponse(status=204)
@@ -65,7 +65,7 @@ class UserView(ScopesRequiredMixin, web.DirectoryView):
 class ActivateView(ScopesRequiredMixin, web.DirectoryView):
     required_scopes = MANAGE
 
-    def post(self, request: HttpRequest, key: str) -> HttpResponse:
+    def post(self, request: GuardedRequest, key: str) -> HttpResponse:
         _change(request, "activated", key, lifecycle.activated)
         return JsonResponse({})
 
@@ -73,22 +73,21 @@ class ActivateView(ScopesRequiredMixin, web.DirectoryView):
 class DeactivateView(ScopesRequiredMixin, web.DirectoryView):
     required_scopes = MANAGE
 
-    def post(self, request: HttpRequest, key: str) -> HttpResponse:
+    def post(self, request: GuardedRequest, key: str) -> HttpResponse:
         _change(request, "deactivated", key, lifecycle.deactivated)
         return JsonResponse({})
 
 
-def _show(request: HttpRequest, user: User) -> dict[str, Any]:
+def _show(request: GuardedRequest, user: User) -> dict[str, Any]:
     return okta.show_user(user, web.url(request, "user", user.id))
 
 
-def _change(request: HttpRequest, what: str, key: str, change: lifecycle.Change) -> User:
+def _change(request: GuardedRequest, what: str, key: str, change: lifecycle.Change) -> User:
     user = directory.change_user(key, change)
     _log(request, what, user)
     return user
 
 
-def _log(request: HttpRequest, what: str, user: User) -> None:
+def _log(request: GuardedRequest, what: str, user: User) -> None:
     # The token tells which application did it, which is all that tokenguard knows: no person is behind it.
-    identity = get_identity(request)
-    log.info("%s %s user %s", identity and identity.client_name, what, user.id)
+    log.info("%s %s user %s", request.identity.client_name, what, user.id)
