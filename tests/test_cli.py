@@ -246,7 +246,17 @@ def test_what_is_refused_is_one_clear_line(ready: Run, command: str, message: st
 
 
 @pytest.mark.parametrize(
-    "command", ["", "nonsense", "issue", "issue billing", "list --nonsense", "events --limit 0", "revoke"]
+    "command",
+    [
+        "",
+        "nonsense",
+        "issue",
+        "issue billing",
+        "list --nonsense",
+        "events --limit 0",
+        f"events --after {2**63}",
+        "revoke",
+    ],
 )
 def test_wrong_usage_exits_with_2(run: Run, command: str) -> None:
     done = run(*command.split())

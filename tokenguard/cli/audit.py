@@ -20,6 +20,8 @@ from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import EVENT_COLUMNS, event_line, print_json, print_rows, progress_bar, say
 
 POLL_EVERY = 1.0
+#: No event's number comes near it, and every database can compare with it.
+MAX_NUMBER = 2**62
 #: Seconds between two batches of a prune: who waits for SQLite looks for its turn every tenth of a second at most.
 PAUSE = 0.1
 group = Group()
@@ -31,7 +33,7 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 @click.option("--token", "token_id", callback=given, metavar="ID", help="Only those of this token.")
 @click.option("--kind", metavar="KIND", help="Only those of this kind, such as token.issued.")
 @click.option("--since", metavar="TIME", help="Not before 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
-@click.option("--after", type=click.IntRange(0), metavar="NUMBER", help="Only those numbered above this.")
+@click.option("--after", type=click.IntRange(0, MAX_NUMBER), metavar="NUMBER", help="Only those numbered above this.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
