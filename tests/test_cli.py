@@ -229,6 +229,7 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("client add other --scopes users:read --rate 5/week", "'5/week' is not a rate: write it as 100/minute", 2),
         ("client set-conditions billing --deny-network x", "'x' is not a network", 2),
         ("client set-conditions nobody", "no client has the id or name 'nobody'", 1),
+        ("client add other --scopes users:read --issuer https://idp.example --client-id a\t", "printable text", 2),
         ("rotate nowhere", "no token has the id 'nowhere'", 1),
         ("rotate nowhere --overlap 24", "'24' is not a duration", 2),
         ("events --kind token.eaten", "there is no kind of event 'token.eaten'; there are client.registered,", 2),

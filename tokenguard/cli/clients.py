@@ -7,7 +7,7 @@ import click
 from ..clock import now
 from ..conditions import UNCONDITIONAL, Conditions
 from ..details import client_details, client_fields, conditions_text
-from ..sources import local_client_id
+from ..foreign import register_client
 from .arguments import as_json, read_scopes, with_conditions, with_foreign_client
 from .foreign import note_issuer
 from .frame import Backend, Group, actor, pass_backend
@@ -30,10 +30,13 @@ def add(
 
     With --issuer and --client-id it is the client that this issuer knows by that id.
     """
-    known_as = None if issuer is None or client_id is None else local_client_id(issuer, client_id)
     granted = read_scopes(scopes)
-    client = backend.issuer.register(name, granted, conditions=conditions, actor=actor(), client_id=known_as)
-    if issuer is not None:
+    if issuer is None or client_id is None:
+        client = backend.issuer.register(name, granted, conditions=conditions, actor=actor())
+    else:
+        client = register_client(
+            backend.issuer, issuer, client_id, name=name, scopes=granted, conditions=conditions, actor=actor()
+        )
         note_issuer(backend, issuer)
     say(f"Client {client.name} has the id {client.id}. Its tokens may have: {client.scopes or 'nothing'}.")
     if conditions != UNCONDITIONAL:
