@@ -65,7 +65,7 @@ def test_the_most_active_tokens_of_a_client() -> None:
     first = world.issue(client="billing", expires_in=10)
     world.issue(client="billing")
     message = refused(world, "max_active_tokens")
-    assert message == "max_active_tokens: the most active tokens of a client are 2 here, and this one has 2"
+    assert message == "max_active_tokens: a client may have 2 at most at a time here, and this one has 2"
     world.client("reports")
     world.issue(client="reports")  # another client's count for themselves
     world.issuer.revoke(first.token.id, actor="tests")

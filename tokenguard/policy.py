@@ -76,7 +76,7 @@ class Policy:
         active = sum(other.state(now) == State.ACTIVE for other in counted)
         if active < self.max_active_tokens:
             return None
-        return f"the most active tokens of a client are {self.max_active_tokens} here, and this one has {active}"
+        return f"a client may have {self.max_active_tokens} at most at a time here, and this one has {active}"
 
 
 def check_idle_timeout(seconds: int) -> int:
