@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tokenguard.forks import in_children
+
+
+class Worker:
+    """What is to be told that it is in a child."""
+
+    def __init__(self, told: list[str], name: str) -> None:
+        self._told, self._name = told, name
+        in_children(self.start)
+
+    def start(self) -> None:
+        self._told.append(self._name)
+
+
+@pytest.fixture
+def uwsgi(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that uWSGI has in its processes; it calls ``post_fork_hook``, and none of Python's."""
+    module = ModuleType("uwsgi")
+    monkeypatch.setitem(sys.modules, "uwsgi", module)
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", None)
+    return module
+
+
+def test_a_worker_of_uwsgi_is_told_that_it_is_a_child(uwsgi: Any) -> None:
+    told: list[str] = []
+    first, second = Worker(told, "first"), Worker(told, "second")
+    uwsgi.post_fork_hook()
+    assert sorted(told) == ["first", "second"]
+    del first
+    uwsgi.post_fork_hook()
+    assert sorted(told) == ["first", "second", "second"]
+    del second
+
+
+def test_the_services_own_hook_is_called_last(uwsgi: Any) -> None:
+    told: list[str] = []
+    uwsgi.post_fork_hook = lambda: told.append("the service's")
+    worker = Worker(told, "ours")
+    uwsgi.post_fork_hook()
+    assert told == ["ours", "the service's"]
+    del worker
+
+
+def test_uwsgis_decorators_do_not_take_the_place_of_ours(
+    uwsgi: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """As uWSGI's own module does, whoever is the first to import it."""
+    monkeypatch.delitem(sys.modules, "uwsgidecorators")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "uwsgidecorators.py").write_text(
+        "import uwsgi\ntold = []\nuwsgi.post_fork_hook = lambda: told.append('a decorated function')\n"
+    )
+    told: list[str] = []
+    worker = Worker(told, "ours")
+    decorators = __import__("uwsgidecorators")
+    uwsgi.post_fork_hook()
+    assert [*told, *decorators.told] == ["ours", "a decorated function"]
+    monkeypatch.delitem(sys.modules, "uwsgidecorators")
+    del worker
