@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -271,3 +272,28 @@ def _terminate(alias: str, server: str) -> None:
         (pid,) = cursor.fetchone()
     with psycopg.connect(server, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+
+# What is forked
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_worker_opens_a_connection_of_its_own(store: DjangoStore, alias: str, issued: Issued) -> None:
+    """gunicorn --preload forks after the project was loaded, perhaps after it has asked the database."""
+
+    def process() -> object:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            return cursor.fetchone()[0]
+
+    parents = process()
+    child = os.fork()
+    if child == 0:
+        try:
+            found = [store.find(issued.token.id) for _ in range(20)]
+            os._exit(int(None in found or process() == parents))
+        finally:
+            os._exit(1)
+    assert all(store.find(issued.token.id) is not None for _ in range(20))
+    _, status = os.waitpid(child, 0)
+    assert (status, process()) == (0, parents)

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, Error, router, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -17,6 +17,8 @@ from ..rows import first
 from .models import Revision
 
 _LABEL = Revision._meta.app_label
+#: What a forked child has of its parent's connections.
+_INHERITED: list[object] = []
 
 
 def set_up(alias: str) -> str:
@@ -108,6 +110,19 @@ def up_to_date(connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]
 def _is_file(connection: BaseDatabaseWrapper) -> bool:
     # In memory, as in tests, another connection would find another database, or tables that this one has locked.
     return connection.vendor == "sqlite" and not connection.is_in_memory_db()  # type: ignore[attr-defined]
+
+
+def leave_to_parent(alias: str) -> None:
+    """Have a forked child connect to this database for itself: answers on its parent's connection are not for it.
+
+    A database in memory stays, as there is no other way to it.
+    """
+    connection = connections[alias]
+    if connection.vendor == "postgresql" or _is_file(connection):
+        # They are still open, also those of a pool: as long as somebody holds them, nobody closes them.
+        pools = getattr(connection, "_connection_pools", {})
+        _INHERITED.append((connection.connection, pools.pop(alias, None)))
+        connection.connection = None
 
 
 def schema_version(connection: BaseDatabaseWrapper) -> int:

@@ -18,6 +18,7 @@ from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, check_version
 from ..errors import SchemaError, StoreUnavailable
 from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica
 from ..rows import columns, dump, first, load
@@ -29,6 +30,7 @@ from .connections import (
     first_to_write,
     in_transaction,
     is_recorded_alone,
+    leave_to_parent,
     lock_timeout,
     schema_version,
     set_up,
@@ -75,6 +77,11 @@ class DjangoStore:
         self._clock = clock
         self.committed = Committed()
         self.replicated = read_using is not None
+        in_children(self._leave_connections)
+
+    def _leave_connections(self) -> None:
+        for alias in {self._alias, self.read_using or self._alias}.intersection(connections):
+            leave_to_parent(alias)
 
     @property
     def in_transaction(self) -> bool:
