@@ -105,7 +105,7 @@ class StoreContract:
         assert filled.find_foreign("t" * 16, CLIENT.id) == (2, False, CLIENT, None)
         assert filled.find_foreign(TOKEN.id, CLIENT.id) == (2, True, CLIENT, None)
         assert filled.find_foreign(TOKEN.id, stranger) == (2, True, None, None)
-        assert filled.find_foreign("", "\x00") == (2, False, None, None)
+        assert filled.find_foreign("\x00", "\x00") == (2, False, None, None)
         # By its id alone: a name may be anything.
         assert filled.find_foreign("", CLIENT.name) == (2, False, None, None)
 
@@ -150,6 +150,13 @@ class StoreContract:
         assert filled.standing(Read.of(TOKEN)) == Record(revoked, disabled, 4).standing
         assert len(filled.records()) == len(filled.clients()) == 1
 
+    def test_a_text_that_is_replaced_stands_for_nothing(self, filled: Store) -> None:
+        other = replace(TOKEN, digest="1" * 64)
+        with filled.transaction() as tx:
+            tx.put_token(other, change())
+        assert filled.standing(Read.of(TOKEN)) is None
+        assert filled.standing(Read.of(other)) == Record(other, CLIENT, 3).standing
+
     def test_a_transaction_sees_what_it_did(self, store: Store) -> None:
         with store.transaction() as tx:
             assert tx.client("billing") is None
@@ -162,13 +169,14 @@ class StoreContract:
     def test_a_transaction_that_fails_leaves_nothing_behind(self, filled: Store) -> None:
         def fail() -> None:
             with filled.transaction() as tx:
-                tx.put_token(replace(TOKEN, revoked_at=5), change())
+                tx.put_token(replace(TOKEN, revoked_at=5, digest="1" * 64), change())
                 tx.put_client(replace(CLIENT, id="client-2", name="other"), change())
                 raise RuntimeError("half way")
 
         with pytest.raises(RuntimeError, match="half way"):
             fail()
         assert filled.find(TOKEN.id) == (TOKEN, CLIENT, 2, None)
+        assert filled.standing(Read.of(TOKEN)) == Record(TOKEN, CLIENT, 2).standing
         assert filled.clients() == [CLIENT]
         with filled.transaction() as tx:
             event = tx.put_token(TOKEN, change())
@@ -236,6 +244,18 @@ class StoreContract:
             events = [tx.put_token(TOKEN, change()), tx.put_client(CLIENT, change())]
             assert listener.heard == []
         assert listener.heard == [*events, None]
+
+    def test_who_hears_of_a_commit_finds_what_was_committed(self, filled: Store) -> None:
+        class Looker:
+            def look(self, events: Sequence[Event]) -> None:
+                assert filled.feed(3).events == tuple(events)
+                self.found = filled.find(TOKEN.id)
+
+        looker, revoked = Looker(), replace(TOKEN, revoked_at=5)
+        filled.committed.listen(looker.look)
+        with filled.transaction() as tx:
+            tx.put_token(revoked, change())
+        assert looker.found == (revoked, CLIENT, 3, None)
 
     def test_whoever_is_gone_hears_no_more(self, filled: Store) -> None:
         listener, gone = Listener(), Listener()
@@ -344,13 +364,14 @@ class StoreContract:
         tokens = [replace(TOKEN, id=f"{number:016}", created_at=number // 3) for number in range(8)]
         with filled.transaction() as tx:
             tx.put_client(other, change())
-            for number, token in enumerate(tokens):
+            for number, token in reversed([*enumerate(tokens)]):  # where they lie says nothing of their order
                 tx.put_token(replace(token, client_id=other.id) if number == 4 else token, change())
         seen, after = [], None
         while page := filled.page(3, 5, client_id=CLIENT.id, after=after):
             seen.append([record.token.id for record in page])
             after = page[-1].place
         ids = [token.id for token in tokens]
+        assert [record.token.id for record in filled.records()] == [*ids, TOKEN.id]
         assert seen == [ids[:3], [ids[3], ids[5], ids[6]], [ids[7], TOKEN.id]]
         assert [record.token.id for record in filled.page(2, 5, after=Place(1, ids[3]))] == ids[4:6]
         assert filled.page(2, 5, client_id="nobody") == []
@@ -361,6 +382,16 @@ class StoreContract:
             at = tx.now()
         assert abs(filled.now() - at) <= 5 * SECOND
         assert filled.feed(0) == before
+
+    def test_its_clock_goes_on_in_a_transaction(self, filled: Store) -> None:
+        """Who has waited for another writer is not to write a time of before."""
+        with filled.transaction() as tx:
+            at = tx.now()
+            assert any(tx.now() > at for _ in range(10_000))
+
+    def test_a_clock_that_is_given_takes_its_place(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(store, "_clock", lambda: 5)
+        assert store.now() == 5
 
     # Use
 
@@ -504,7 +535,7 @@ class StoreContract:
         with filled.transaction() as tx:
             tx.delete_tokens([TOKEN.id, "C" * 16])
             tx.delete_tokens([])
-        assert filled.find(TOKEN.id) is None
+        assert filled.find(TOKEN.id) is filled.standing(Read.of(TOKEN)) is None
         assert [record.token for record in filled.records()] == [other]
         assert (filled.use_by_day(TOKEN.id), filled.use_by_day(other.id)) == ({}, {8: 1})
         assert len(filled.events(10)) == 3
@@ -554,6 +585,16 @@ class StoreContract:
         found = filled.find(TOKEN.id)
         assert found is not None
         assert found.use is not None
+
+    def test_no_more_days_are_deleted_than_are_counted(self, filled: Store) -> None:
+        ids = [TOKEN.id, "B" * 16]
+        with filled.transaction() as tx:
+            tx.put_token(replace(TOKEN, id=ids[1]), change())
+        filled.record_uses([new_use(500, d1=1)._replace(token_id=token_id) for token_id in ids])
+        for left in (1, 0):
+            with filled.transaction() as tx:
+                assert tx.delete_days(4, 1) == 1
+            assert sum(len(filled.use_by_day(token_id)) for token_id in ids) == left
 
     def test_what_was_deleted_in_a_transaction_that_fails_is_still_there(self, filled: Store) -> None:
         filled.record_uses([new_use(500, d7=1)])
