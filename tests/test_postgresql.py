@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
-from tokenguard import ConfigurationError, Store, StoreUnavailable
+from tokenguard import ConfigurationError, Store, StoreBusy, StoreUnavailable, schema
 from tokenguard.backends import open_store
 from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
 from tokenguard.tokens import Read
@@ -21,6 +22,11 @@ from .conftest import World, run_together, why_not, works
 from .postgresql import PostgreSQL, pgbouncer, read_only, server_folder, wait_until
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
+#: What makes an insert into the table take two seconds.
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(2); RETURN NEW; END';
+CREATE TRIGGER slow BEFORE INSERT ON tokenguard_use FOR EACH ROW EXECUTE FUNCTION slow();
+"""
 UNREACHABLE = "postgresql://someone:hunter2secret@127.0.0.1:1/nowhere"
 
 
@@ -72,6 +78,43 @@ def test_a_read_has_a_time_limit_of_its_own_and_leaves_none_behind(store: SQLAlc
     assert store.find(issued.token.id) is not None
     with store._reading.connect() as connection:
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "30s"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_change_of_the_tables_takes_the_time_that_it_takes(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is the only one that a server is waited for without end."""
+    first, *others = schema.STEPS
+    monkeypatch.setattr(schema, "STEPS", ((*first, "SELECT pg_sleep(1)"), *others))
+    store = SQLAlchemyStore(postgresql_url)
+    assert store.upgrade() == (0, schema.latest())
+    with store._writing.connect() as connection:
+        assert connection.connection.dbapi_connection.patience == 0.3  # type: ignore[union-attr]
+    store.close()
+
+
+def test_writing_down_uses_waits_for_nobody(store: SQLAlchemyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    use = new_use(500, d7=1)._replace(token_id=World(store).issue().token.id)
+    with store._writing.begin() as connection:
+        connection.execute(text("LOCK TABLE tokenguard_use IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(StoreBusy, match="another writer held the database"):
+            store.record_uses([use])
+    monkeypatch.setattr("tokenguard.sqlalchemy.store.READ_TIMEOUT", 0.2)
+    with store._writing.begin() as connection:
+        connection.execute(text(SLOW))
+    with pytest.raises(StoreUnavailable, match="canceling statement due to statement timeout"):
+        store.record_uses([use])
+    assert store.use_by_day(use.token_id) == {}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_change_that_takes_too_long_is_given_up(store: SQLAlchemyStore) -> None:
+    with store._writing.begin() as connection:
+        connection.execute(text(SLOW.replace("tokenguard_use", "tokenguard_client")))
+    with pytest.raises(StoreUnavailable, match="canceling statement due to statement timeout"):
+        World(store).client()
+    assert store.feed(0) == (0, ())
 
 
 @pytest.mark.usefixtures("impatient")
@@ -131,6 +174,28 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(store: S
         assert found.token.id == token.id
 
 
+def test_how_long_a_connection_may_take_the_url_may_say_itself() -> None:
+    ours = postgresql.connect_args(make_url(UNREACHABLE), reading=False)
+    assert ours.items() >= {"connect_timeout": 2, "keepalives_idle": 30}.items()
+    theirs = postgresql.connect_args(make_url(f"{UNREACHABLE}?connect_timeout=9&keepalives_idle=9"), reading=False)
+    assert not theirs.keys() & {"connect_timeout", "keepalives_idle"}
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "message"),
+    [("53100", StoreUnavailable, "there is no room left"), ("40P01", StoreBusy, "another writer came first")],
+)
+def test_what_a_server_complains_of_is_told_in_words_of_what_to_do(
+    store: SQLAlchemyStore, state: str, kind: type[StoreUnavailable], message: str
+) -> None:
+    with store._writing.begin() as connection:
+        connection.execute(text(SLOW.replace("PERFORM pg_sleep(2)", f"RAISE SQLSTATE ''{state}''")))
+    use = new_use(500)._replace(token_id=World(store).issue().token.id)
+    with pytest.raises(StoreUnavailable, match=message) as refused:
+        store.record_uses([use])
+    assert type(refused.value) is kind
+
+
 # What restarts
 
 
@@ -139,7 +204,11 @@ def test_a_restart_of_the_server_costs_nobody_an_answer(server: PostgreSQL, how:
     store = SQLAlchemyStore(server.url)
     store.upgrade()
     issued = World(store).issue()
-    used(store, 5)
+    (reserve,) = store._reserves
+    with ExitStack() as held:  # some are kept at hand, the others lie in the pools
+        for _ in range(3):
+            held.callback(reserve.give_back, reserve.take())
+        used(store, 5)
     if how == "cut off":
         server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     else:

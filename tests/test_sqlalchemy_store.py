@@ -8,8 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy import event as listening
+from sqlalchemy.exc import IntegrityError
 
 from tokenguard import (
     ConfigurationError,
@@ -28,6 +30,7 @@ from tokenguard import (
     Scopes,
     SigningKeys,
     Store,
+    StoreBusy,
     StoreError,
     StoreUnavailable,
     TemporarilyUnavailable,
@@ -40,6 +43,7 @@ from tokenguard import (
 from tokenguard.cli.output import event_line
 from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
+from tokenguard.sqlalchemy.questions import KEPT
 from tokenguard.store import Place
 from tokenguard.tokens import Read
 
@@ -114,9 +118,10 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
     impatient = SQLAlchemyStore(database_url)
     with ExitStack() as held:
         held.enter_context(database_store.transaction()).put_client(CLIENT, change())
-        with pytest.raises(StoreUnavailable, match="another writer held the database for too long"):
+        with pytest.raises(StoreBusy, match="another writer held the database for too long"):
             held.enter_context(impatient.transaction())
         assert database_store.find(TOKEN.id) is None  # readers do not wait for writers
+        assert (database_store.clients(), database_store.records(), database_store.events(1)) == ([], [], [])
     assert impatient.client("billing") == CLIENT
     impatient.close()
 
@@ -138,6 +143,21 @@ def test_the_tables_are_what_the_columns_say(database_store: SQLAlchemyStore, da
                 c.name: c.nullable for c in table.c
             }
     connection.engine.dispose()
+
+
+def test_there_is_no_second_counter(database_store: SQLAlchemyStore) -> None:
+    with pytest.raises(IntegrityError), database_store._writing.begin() as connection:
+        connection.execute(text("INSERT INTO tokenguard_revision VALUES (2, 0, 2)"))
+
+
+def test_on_sqlite_who_is_just_reading_keeps_nobody_from_writing(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM tokenguard_client").fetchall()
+        World(store).client()
+    store.close()
 
 
 def test_a_hosts_autogenerate_does_not_see_the_tables(database_store: SQLAlchemyStore, database_url: str) -> None:
@@ -322,6 +342,13 @@ def test_no_tables(database_url: str, tmp_path: Path) -> None:
         with pytest.raises(SchemaError, match='run "tokenguard init"'):
             attempt()
     store.close()
+
+
+def test_a_column_that_is_missing(database_store: SQLAlchemyStore) -> None:
+    with database_store._writing.begin() as connection:
+        connection.execute(text("ALTER TABLE tokenguard_token DROP COLUMN successor_id"))
+    with pytest.raises(SchemaError, match=r"tables are missing or outdated \(.*successor_id.*\): run"):
+        database_store.find(TOKEN.id)
 
 
 def test_no_file_is_made_of_a_mistyped_name(tmp_path: Path) -> None:
@@ -547,6 +574,76 @@ def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemy
     assert status == 0
 
 
+def _sessions(store: SQLAlchemyStore) -> list[int]:
+    """Of the connections that each pool, and what is kept at hand, would give out next."""
+    query, found = "SELECT pg_backend_pid()", []
+    for question in (store._find, store._stand_by):
+        reserve = question._reserve  # type: ignore[union-attr]
+        kept = reserve.take()
+        found.append(kept.dbapi_connection.execute(query).fetchone()[0])  # type: ignore[union-attr]
+        with reserve.engine.connect() as connection:
+            found.append(connection.exec_driver_sql(query).scalar_one())
+        reserve.give_back(kept)
+    with store._writing.connect() as connection:
+        return [*found, connection.exec_driver_sql(query).scalar_one()]
+
+
+def test_a_forked_worker_leaves_the_sessions_of_its_parent_alone(postgresql_url: str) -> None:
+    """All of them: two processes in one session would be given each other's answers."""
+    store = SQLAlchemyStore(postgresql_url, read_url=postgresql_url)
+    store.upgrade()
+    before = _sessions(store)
+    assert _sessions(store) == before
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(len(set(_sessions(store)).intersection(before)))
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert _sessions(store) == before
+    store.close()
+
+
+def test_no_more_connections_are_kept_at_hand_than_others_can_spare(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    (reserve,) = store._reserves
+    taken = [reserve.take() for _ in range(KEPT + 3)]
+    for connection in taken:
+        reserve.give_back(connection)
+    assert store._reading.pool.checkedout() == KEPT  # type: ignore[attr-defined]
+    store.close()
+
+
+def test_who_finds_all_connections_in_use_is_told_soon(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "READ_TIMEOUT", 0.1)
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    with ExitStack() as held:
+        for _ in range(15):
+            held.callback(store._reading.raw_connection().close)
+        begun = time.monotonic()
+        for ask in (lambda: store.find(TOKEN.id), store.clients):
+            with pytest.raises(StoreUnavailable, match="all connections to the database are in use"):
+                ask()
+        assert time.monotonic() - begun < 20
+    assert store.clients() == []
+    store.close()
+
+
+def test_a_token_of_no_client_is_refused_at_the_commit(database_store: SQLAlchemyStore) -> None:
+    def write() -> None:
+        with database_store.transaction() as tx:
+            tx.put_token(TOKEN, change())
+
+    with pytest.raises(StoreError, match=r"(?i)foreign key constraint") as refused:
+        write()
+    assert "may have been made" not in str(refused.value)
+    assert database_store.feed(0) == (0, ())
+
+
 def test_a_key_is_told_by_its_fingerprint(database_store: SQLAlchemyStore) -> None:
     tokens = TokenFormat(SigningKeys(KEY))
     World(database_store).client()
@@ -576,8 +673,9 @@ def test_what_sqlite_lets_stand_in_a_row_is_not_taken_on_trust(sqlite_url: str, 
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
         connection.execute(damage)
     connection.close()
-    with pytest.raises(TemporarilyUnavailable):
-        World(store).guard.authenticate(issued.text)
+    for _ in range(2):  # nor the second time
+        with pytest.raises(TemporarilyUnavailable):
+            World(store).guard.authenticate(issued.text)
     store.close()
 
 
