@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -12,13 +14,14 @@ import pytest
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from tokenguard import Issued, SchemaError, StoreUnavailable
+from tokenguard import EventKind, Issued, SchemaError, Store, StoreBusy, StoreUnavailable
 from tokenguard.django import queries, reading
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import Change
 
 from .conftest import World, django_alias, run_together
-from .postgresql import PostgreSQL, pgbouncer, read_only
+from .postgresql import PostgreSQL, pgbouncer, read_only, wait_until
 from .store_contract import new_use
 
 
@@ -40,12 +43,29 @@ def issued(store: DjangoStore) -> Issued:
     return World(store).issue()
 
 
+@pytest.fixture(params=["django", "sqlalchemy"])
+def writer(request: pytest.FixtureRequest, store: DjangoStore, postgresql_url: str) -> Iterator[Store]:
+    """A store of each kind."""
+    if request.param == "django":
+        yield store
+        return
+    other = SQLAlchemyStore(postgresql_url)
+    yield other
+    other.close()
+
+
+@contextmanager
+def another(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Somebody else's transaction, which ends by itself if it is waited for."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SET idle_in_transaction_session_timeout = '20s'")
+        yield connection
+
+
 # Uses
 
 
-@pytest.mark.parametrize("library", ["django", "sqlalchemy"])
-def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgresql_url: str, library: str) -> None:
-    writer = store if library == "django" else SQLAlchemyStore(postgresql_url)
+def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgresql_url: str, writer: Store) -> None:
     world = World(store)
     client = world.client()
     held, free = (world.issue(client=client.id).token.id for _ in range(2))
@@ -55,6 +75,64 @@ def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgre
         other.execute("UPDATE tokenguard_use SET last_used_at = last_used_at + 1 WHERE token_id = %s", [held])
         assert writer.record_uses(uses) == {held}
     assert (writer.use_by_day(held), writer.use_by_day(free)) == ({7: 1}, {7: 2})
+
+
+def test_what_another_is_just_counting_is_not_waited_for_to_be_deleted(writer: Store, postgresql_url: str) -> None:
+    token_id = World(writer).issue().token.id
+    writer.record_uses([new_use(500, d7=1, d8=1)._replace(token_id=token_id)])
+    with another(postgresql_url) as other:
+        other.execute("UPDATE tokenguard_use_day SET requests = 5 WHERE day = 8")
+        with writer.transaction() as tx:
+            assert tx.delete_days(9, 10) == 1
+    assert writer.use_by_day(token_id) == {8: 5}
+
+
+def test_tokens_are_deleted_in_the_order_in_which_uses_are_written(writer: Store, postgresql_url: str) -> None:
+    """Whoever has the row of a use may count days: who deletes has taken none of them while it waits."""
+    token_id = World(writer).issue().token.id
+    writer.record_uses([new_use(500, d7=1)._replace(token_id=token_id)])
+
+    def delete() -> None:
+        with writer.transaction() as tx:
+            tx.delete_tokens([token_id])
+        if isinstance(writer, DjangoStore):
+            connections[writer.using].close()
+
+    with another(postgresql_url) as other:
+        other.execute("SELECT 1 FROM tokenguard_use FOR UPDATE")
+        deleting = threading.Thread(target=delete)
+        deleting.start()
+        wait_until(lambda: other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+        other.execute("SELECT 1 FROM tokenguard_use_day FOR UPDATE NOWAIT")
+    deleting.join()
+    assert writer.use_by_day(token_id) == {}
+
+
+def test_a_table_of_uses_that_is_locked_is_not_waited_for(writer: Store, postgresql_url: str) -> None:
+    use = new_use(500, d7=1)._replace(token_id=World(writer).issue().token.id)
+    with another(postgresql_url) as other:
+        # Who writes a very first use is waited for in this way.
+        other.execute("INSERT INTO tokenguard_use VALUES (%s, 1, '', '[]')", [use.token_id])
+        with pytest.raises(StoreBusy, match="another writer held the database"):
+            writer.record_uses([use])
+        other.rollback()
+    assert writer.record_uses([use]) == set()
+
+
+# Order
+
+
+def test_what_is_in_order_is_so_wherever_the_rows_lie(writer: Store, postgresql_url: str) -> None:
+    with writer.transaction() as tx:
+        for at in (100, 200, 300):
+            tx.note(Change(EventKind.PRUNED, at, "tests"))
+    with psycopg.connect(postgresql_url, autocommit=True) as other:
+        other.execute("UPDATE tokenguard_event SET actor = 'moved' WHERE number = 1")
+    assert [event.number for event in writer.feed(0).events] == [1, 2, 3]
+    assert [event.number for event in writer.events(10)] == [1, 2, 3]
+    with writer.transaction() as tx:
+        assert tx.delete_events(400, 1) == 1
+    assert [event.number for event in writer.events(10)] == [2, 3]
 
 
 def test_a_connection_made_while_nothing_could_be_written_is_not_kept(

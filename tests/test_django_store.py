@@ -19,7 +19,7 @@ from django.db import connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext, override_settings
 
-from tokenguard import Guard, SchemaError, StoreError, StoreUnavailable, schema
+from tokenguard import Guard, SchemaError, StoreBusy, StoreError, StoreUnavailable, schema
 from tokenguard.django import get_store, models
 from tokenguard.django.connections import schema_version, tables
 from tokenguard.django.store import DjangoStore
@@ -156,6 +156,27 @@ def test_finding_a_token_is_one_query(store: DjangoStore, alias: str) -> None:
     assert len(queries) == 1
 
 
+def test_who_watches_or_forbids_the_projects_queries_has_those_of_a_request_too(
+    store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        asked.append(sql)
+        return execute(sql, *rest)
+
+    with connections[alias].execute_wrapper(watch):
+        store.standing(Read.of(TOKEN))
+    assert len(asked) == 1
+
+    def forbidden() -> None:
+        raise RuntimeError("no database in this test")
+
+    monkeypatch.setattr(connections[alias], "cursor", forbidden)  # as a SimpleTestCase does
+    with pytest.raises(RuntimeError, match="no database in this test"):
+        store.standing(Read.of(TOKEN))
+
+
 def test_first_uses_are_added_in_one_order_whoever_writes_them(store: DjangoStore, alias: str) -> None:
     """So that two who write the same do not wait for each other in a circle."""
     tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
@@ -285,6 +306,15 @@ def test_in_it_uses_that_wait_keep_a_token_alive_and_are_not_written(alias: str,
     assert sum(store.use_by_day(issued.token.id).values()) == 2
 
 
+def test_nothing_is_read_in_one_that_is_to_be_undone(store: DjangoStore, alias: str) -> None:
+    """As after an error in it: what was written there is no more to be relied on."""
+    with transaction.atomic(using=alias):
+        issued = World(store).issue()
+        transaction.set_rollback(True, using=alias)
+        with pytest.raises(StoreUnavailable, match="An error occurred in the current transaction"):
+            store.standing(Read.of(issued.token))
+
+
 def test_in_it_an_idle_token_is_refused_and_its_end_is_recorded_by_a_later_request(alias: str) -> None:
     clock = StoppedClock()
     store = DjangoStore(alias, clock=clock)
@@ -319,9 +349,10 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
         connections[alias].cursor().execute("PRAGMA busy_timeout = 100")
     with ExitStack() as held:
         held.enter_context(other_side.transaction()).put_client(CLIENT, change())
-        with pytest.raises(StoreUnavailable, match="another writer held the database"):
+        with pytest.raises(StoreBusy, match="another writer held the database"):
             held.enter_context(store.transaction())
         assert store.find(TOKEN.id) is None  # readers do not wait for writers
+        assert (store.clients(), store.records(), store.events(1)) == ([], [], [])
     assert store.client("billing") == CLIENT
 
 
@@ -372,7 +403,7 @@ def test_writers_under_a_stricter_isolation_are_told_to_try_again(postgresql_url
             World(other_side).client()
             World(store).client("another")
 
-        with pytest.raises(StoreUnavailable, match="another writer came first"):
+        with pytest.raises(StoreBusy, match="another writer came first"):
             too_late()
         assert [client.name for client in store.clients()] == ["billing"]
         other_side.close()
@@ -462,19 +493,17 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
 
 def test_a_router_that_leads_nowhere_is_named() -> None:
     store = DjangoStore("gone")
-    for ask in (
-        lambda: store.standing(Read.of(TOKEN)),
-        lambda: store.find(TOKEN.id),
-        lambda: store.client(CLIENT.id),
-        store.clients,
-        store.records,
-        lambda: store.events(1),
-        lambda: store.use_by_day(TOKEN.id),
-        lambda: store.record_uses([]),
-        store.check,
-    ):
+    for ask in (*reads(store), lambda: store.record_uses([])):
         with pytest.raises(StoreUnavailable, match="the database 'gone' cannot be used"):
             ask()
+
+
+def test_an_engine_that_is_not_there_is_told(sqlite_url: str) -> None:
+    with django_alias(sqlite_url) as alias:
+        connections.databases[alias]["ENGINE"] = "tests.no_such_engine"
+        with pytest.raises(StoreUnavailable, match=r"'of_this_test' cannot be used: 'tests\.no_such_engine' isn't"):
+            DjangoStore(alias).find(TOKEN.id)
+        connections.databases[alias]["ENGINE"] = "django.db.backends.sqlite3"
 
 
 def test_using_names_the_database(alias: str) -> None:
@@ -634,7 +663,10 @@ def test_what_one_side_began_the_other_brings_up_to_date(alias: str, database_ur
     other_side.close()
 
 
-def test_both_sides_at_once_set_the_tables_up_once(alias: str, database_url: str) -> None:
+@pytest.mark.parametrize("begin", ["as they are told", "as Django does by itself"])
+def test_both_sides_at_once_set_the_tables_up_once(alias: str, database_url: str, begin: str) -> None:
+    if begin == "as Django does by itself":
+        connections[alias].settings_dict["OPTIONS"] = {}
     sides = [ThreadsStore(alias), *[SQLAlchemyStore(database_url) for _ in range(3)]]
     sides[1].upgrade() if connections[alias].vendor == "sqlite" else None  # the file, for Django to have one
     run_together([side.upgrade for side in sides])
@@ -717,6 +749,26 @@ def test_a_first_step_that_is_only_on_record_is_made_with_the_second(alias: str)
     DjangoStore(alias).check()
 
 
+def test_a_row_of_the_counter_that_is_gone_comes_back_as_the_events_have_it(store: DjangoStore, alias: str) -> None:
+    World(store).issue()
+    with connections[alias].cursor() as cursor:
+        cursor.execute("DELETE FROM tokenguard_revision")
+    call_command("migrate", "tokenguard", database=alias, verbosity=0)
+    assert store.feed(0).revision == 2
+    World(store).client("another")
+    assert store.feed(3).revision == 3
+
+
+def test_and_is_of_the_version_that_the_tables_are_of(alias: str) -> None:
+    for target in ("0001", "0001", "0002"):
+        call_command("migrate", "tokenguard", target, database=alias, verbosity=0)
+        assert schema_version(connections[alias]) == int(target)
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DELETE FROM tokenguard_revision")
+    DjangoStore(alias).upgrade()
+    DjangoStore(alias).check()
+
+
 def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
     """As between the tests of a TransactionTestCase."""
     call_command("migrate", database=alias, verbosity=0)
@@ -731,11 +783,49 @@ def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
 # What goes wrong
 
 
+def reads(store: DjangoStore) -> list[Callable[[], object]]:
+    """Everything that a store is asked."""
+    return [
+        lambda: store.standing(Read.of(TOKEN)),
+        lambda: store.find(TOKEN.id),
+        lambda: store.find_foreign(TOKEN.id, CLIENT.id),
+        lambda: store.feed(0),
+        lambda: store.use_by_day(TOKEN.id),
+        lambda: store.client(CLIENT.id),
+        store.clients,
+        store.records,
+        lambda: store.page(1, 0),
+        lambda: store.events(1),
+        store.check,
+    ]
+
+
 def test_no_tables(alias: str) -> None:
     store = DjangoStore(alias)
-    for attempt in (store.check, lambda: store.find("A" * 16), lambda: World(store).client(), lambda: store.clients()):
+    for attempt in (*reads(store), lambda: World(store).client(), lambda: store.record_uses([new_use(1)])):
         with pytest.raises(SchemaError, match=f'run "manage.py migrate tokenguard --database {alias}"$'):
             attempt()
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (schema.latest() + 1, "newer than this tokenguard knows"),
+        (schema.latest() - 1, "and this tokenguard needs"),
+    ],
+)
+def test_a_database_of_another_version_is_read_but_not_written(
+    store: DjangoStore, alias: str, version: int, message: str
+) -> None:
+    """While a fleet is upgraded, its older workers go on."""
+    issued = World(store).issue()
+    with connections[alias].cursor() as cursor:
+        cursor.execute("UPDATE tokenguard_revision SET schema_version = %s", [version])
+    assert works(World(store), issued)
+    for attempt in (store.check, lambda: World(store).issuer.revoke(issued.token.id, actor="tests")):
+        with pytest.raises(SchemaError, match=f"of schema version {version}, {message}"):
+            attempt()
+    assert store.feed(3) == (2, ())
 
 
 def test_a_counter_that_is_gone_is_an_error_not_a_no(store: DjangoStore, alias: str) -> None:
@@ -772,11 +862,12 @@ def test_a_version_or_a_time_that_is_no_number_is_damage(sqlite_url: str) -> Non
 
 
 def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
-    with (
-        django_alias(f"sqlite:///{tmp_path}/nowhere/tokens.db") as alias,
-        pytest.raises(StoreUnavailable, match="unable to open database file"),
-    ):
-        DjangoStore(alias).find("A" * 16)
+    with django_alias(f"sqlite:///{tmp_path}/nowhere/tokens.db") as alias:
+        store = DjangoStore(alias)
+        changes = (lambda: World(store).client(), lambda: store.record_uses([new_use(1)]), store.upgrade)
+        for attempt in (*reads(store), store.now, *changes):
+            with pytest.raises(StoreUnavailable, match="unable to open database file"):
+                attempt()
 
 
 def test_another_kind_of_database_is_refused(store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
