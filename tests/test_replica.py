@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import NoReturn
 
 import pytest
 
-from tokenguard import StoreUnavailable
+from tokenguard import SchemaError, StoreUnavailable
 from tokenguard.replica import REPLICA_PATIENCE, REPLICA_PAUSE, Replica
 
 from .conftest import run_together
@@ -41,6 +42,31 @@ def test_while_somebody_waits_for_a_replica_others_do_not() -> None:
     run_together([lambda: answers.append(replica.ask(hang)), others])
     assert answers == [1]
     assert replica.ask(int) == 0
+
+
+def test_a_forked_child_does_not_take_it_for_hanging_because_its_parent_was_waiting() -> None:
+    seconds = Seconds()
+    replica = Replica(seconds)
+
+    def fork() -> int:
+        seconds.now += REPLICA_PATIENCE + 0.1
+        assert replica.ask(int) is None
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if replica.ask(int) == 0 else 1)
+        return os.waitpid(child, 0)[1]
+
+    assert replica.ask(fork) == 0
+
+
+def test_one_without_the_tables_is_not_said_to_need_them_made_there(caplog: pytest.LogCaptureFixture) -> None:
+    """It follows the primary, and is not set up itself."""
+
+    def outdated() -> NoReturn:
+        raise SchemaError('the tokenguard tables are missing or outdated: run "tokenguard init"')
+
+    assert Replica(Seconds()).ask(outdated) is None
+    assert caplog.messages == ["the read replica is left alone for 10 s: it does not have the tables as they are now"]
 
 
 def test_one_that_has_failed_is_left_alone_and_then_one_finds_out(caplog: pytest.LogCaptureFixture) -> None:
