@@ -51,12 +51,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "GRACE", 0.2)
 
 
-def used(store: SQLAlchemyStore, connections: int = 3) -> None:
-    """Leave so many connections for reading, and one for writing, lying in the pools."""
+def used(store: SQLAlchemyStore, connections: int = 3, *, kept: int = 0) -> None:
+    """Leave so many connections for reading, and one for writing, lying in the pools, and some kept at hand."""
+    (reserve,) = store._reserves
     with ExitStack() as held:
         for _ in range(connections):
             connection = store._reading.raw_connection()
             held.callback(connection.close)
+            connection.cursor().execute("SELECT 1")
+        for _ in range(kept):
+            connection = reserve.take()
+            held.callback(reserve.give_back, connection)
             connection.cursor().execute("SELECT 1")
     store.clients()
 
@@ -124,7 +129,7 @@ def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest
     store.upgrade()
     issued = World(store).issue()
     other = World(store).issue(client=issued.token.client_id)
-    used(store)
+    used(store, kept=3)
     with ExitStack() as after:
         held = after.enter_context(ExitStack())
         held.enter_context(store.transaction())

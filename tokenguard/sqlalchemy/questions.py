@@ -86,7 +86,6 @@ class Question:
             try:
                 return self._rows(parameters)
             except _LostConnection:
-                self._reserve.empty(broken=True)  # most likely all are
                 return self._rows(parameters)
         except _LostConnection as lost:
             raise store_error(lost.error) from lost.error
@@ -105,6 +104,8 @@ class Question:
             lost = self._is_lost(error, driver)
             # After an error, or an exit in the middle, nobody knows what this connection would answer next.
             connection.invalidate(error)
+            if lost or getattr(driver, "closed", False):  # also for want of an answer in time
+                self._reserve.empty(broken=True)  # most likely all are
             if lost:
                 raise _LostConnection(error) from error
             raise
