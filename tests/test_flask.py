@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -487,6 +488,71 @@ def test_a_decorator_above_its_route_is_told_and_not_silently_open(app: Flask) -
         app.test_client().get("/")
     app.testing = False
     assert app.test_client().get("/open-by-mistake").status_code == 500
+
+
+def wrapping_route(app: Flask, rule: str) -> Callable[[Any], Any]:
+    """A route that puts what it is given into a function of its own and gives it back, as flask-openapi3's does."""
+
+    def route(view: Callable[[], str]) -> Callable[[], str]:
+        @wraps(view)
+        def with_arguments() -> str:
+            return view()
+
+        app.add_url_rule(rule, view_func=with_arguments)
+        return view
+
+    return route
+
+
+@pytest.mark.parametrize("within", [lambda view: view, require_token])
+def test_a_decorator_above_a_route_that_wraps_the_view_is_told_as_well(app: Flask, within: Any) -> None:
+    @require_scopes("users:read")
+    @wrapping_route(app, "/open-by-mistake")
+    @within
+    def view() -> str:
+        return "open"
+
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+        app.test_client().get("/open-by-mistake")
+
+
+def test_a_guarded_view_may_be_wrapped_and_open_elsewhere(app: Flask) -> None:
+    def view() -> str:
+        return "here"
+
+    app.add_url_rule("/open", "open", view)
+    wrapping_route(app, "/guarded")(require_token(view))
+    assert app.test_client().get("/open").text == "here"
+    refused = app.test_client().get("/guarded")
+    assert (refused.status_code, refused.json["code"]) == (401, "missing_token")
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_guarded_function_that_is_no_view_stops_who_calls_it(app: Flask, handled: bool) -> None:
+    @require_scopes("users:manage")
+    def may_change() -> bool:
+        return True
+
+    @app.get("/")
+    @require_token
+    def view() -> str:
+        return "changed" if may_change() else "not changed"
+
+    @app.get("/resolver")
+    def resolver() -> dict[str, Any]:
+        try:
+            return {"data": may_change()}
+        except Refused as error:
+            return {"error": error.description, "code": error.error.code}
+
+    if handled:
+        app.register_error_handler(Refused, lambda error: error.get_response())
+    client = app.test_client()
+    refused = client.get("/", headers=bearer(app))
+    assert (refused.status_code, refused.json["code"]) == (403, "insufficient_scope")
+    assert client.get("/", headers=bearer(app, "users:manage")).text == "changed"
+    assert client.get("/resolver").json == {"error": "This resource needs an API token.", "code": "missing_token"}
 
 
 def test_one_function_may_be_open_here_and_guarded_there(app: Flask) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache, wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from flask import Flask, Response, current_app, has_request_context
+from flask import Flask, Response, current_app, has_request_context, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
@@ -132,10 +132,10 @@ def _app_at_hand() -> Flask:
     return app
 
 
-def check(requirement: Requirement) -> Response | None:
+def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -> Response | None:
     """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass.
 
-    Raises Refused instead where the application may want to word the answer itself.
+    Raises Refused instead where the application may want to word the answer, and where ``guarded`` is not the view.
     """
     found, environ = at_hand()
     requests = found.requests
@@ -151,14 +151,17 @@ def check(requirement: Requirement) -> Response | None:
         raise
     if isinstance(decided, AuthError):
         del environ  # an error handler is given the traceback, with this frame in it
-        return _refusal(requests, decided)
+        return _refusal(requests, decided, guarded)
     return None
 
 
-def _refusal(requests: RequestGuard, error: AuthError) -> Response:
+def _refusal(requests: RequestGuard, error: AuthError, guarded: Callable[..., Any] | None) -> Response:
     status, headers, body = requests.scheme.refusal(error)
     response = Response([body], status, to_headers(headers))
-    if _may_be_worded(_app_at_hand()):
+    app = _app_at_hand()
+    # What calls another function than the view, such as a resolver of GraphQL, would take the answer for its result.
+    is_asked_by_flask = guarded is None or guarded in _layers(app.view_functions.get(request.endpoint or ""))
+    if not is_asked_by_flask or _may_be_worded(app):
         raise _refused(status)(error, response)
     return response
 
@@ -173,16 +176,24 @@ def _may_be_worded(app: Flask) -> bool:
     )
 
 
+def _layers(view: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
+    """A view, and the functions around which its decorators have put it."""
+    while view is not None:
+        yield view
+        view = getattr(view, "__wrapped__", None)
+
+
 def check_views(app: Flask) -> None:
     """Raises ConfigurationError for a view that is open by mistake, or that asks for a scope that nobody could hold.
 
     ``@require_scopes`` above the route guards nothing: the route has taken the bare function already. That is told by
-    a bare function that is a view, while none of its guarded forms is.
+    a bare function that is a view, while none of its guarded forms is. Either may be in others: some routes put what
+    they are given into a function of their own.
     """
-    views = set(app.view_functions.values())
+    views = set(chain.from_iterable(map(_layers, app.view_functions.values())))
     for endpoint, view in app.view_functions.items():
-        guarded_forms = getattr(view, _GUARDED_FORMS, ())
-        if guarded_forms and views.isdisjoint(guarded_forms):
+        guarded_forms = [getattr(layer, _GUARDED_FORMS, ()) for layer in _layers(view)]
+        if any(forms and views.isdisjoint(forms) for forms in guarded_forms):
             raise ConfigurationError(
                 f"the view {endpoint!r} is open although it was to be guarded: put @require_scopes or @require_token "
                 "below the route"
@@ -205,7 +216,7 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            if (answer := check(requirement)) is not None:
+            if (answer := check(requirement, guarded)) is not None:
                 return answer
             called = current_app.ensure_sync(view) if is_async else view
             return called(*args, **kwargs)
