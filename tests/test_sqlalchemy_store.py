@@ -617,6 +617,23 @@ def test_no_more_connections_are_kept_at_hand_than_others_can_spare(sqlite_url: 
     store.close()
 
 
+class _Contested(list[Any]):
+    def __len__(self) -> int:
+        """Another thread takes what is there when this one has just had a look."""
+        found = super().__len__()
+        self.clear()
+        return found
+
+
+def test_two_may_throw_away_at_once_what_is_kept_at_hand(database_store: SQLAlchemyStore) -> None:
+    """As when the database restarts, and several find it out."""
+    (reserve,) = database_store._reserves
+    connection = reserve.take()
+    reserve._idle = _Contested([connection])
+    reserve.empty(broken=True)
+    connection.close()
+
+
 def test_who_finds_all_connections_in_use_is_told_soon(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "READ_TIMEOUT", 0.1)
     store = SQLAlchemyStore(sqlite_url)

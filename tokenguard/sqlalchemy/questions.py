@@ -50,8 +50,11 @@ class Reserve:
 
     def empty(self, *, broken: bool = False) -> None:
         """Keep none; ``broken`` ones not in the pool either."""
-        while self._idle:
-            connection = self._idle.pop()
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # not asked before: another thread may take the last one meanwhile
+                return
             if broken:
                 connection.invalidate()
             connection.close()
