@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -375,3 +375,24 @@ def test_a_forked_worker_opens_a_connection_of_its_own(store: DjangoStore, alias
     assert all(store.find(issued.token.id) is not None for _ in range(20))
     _, status = os.waitpid(child, 0)
     assert (status, process()) == (0, parents)
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_what_is_forked_in_a_block_has_transactions_of_its_own(store: DjangoStore, alias: str) -> None:
+    told: list[str] = []
+    with transaction.atomic(using=alias):
+        transaction.on_commit(lambda: told.append("the parent's end"), using=alias)
+        store.clients()
+        child = os.fork()
+        if child == 0:
+            try:
+                World(store).client("of the child")
+                with suppress(ValueError), transaction.atomic(using=alias):
+                    connections[alias].cursor().execute("UPDATE tokenguard_client SET name = 'undone'")
+                    raise ValueError
+                os._exit(len(told))
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+    assert (status, told) == (0, ["the parent's end"])
+    assert [client.name for client in store.clients()] == ["of the child"]

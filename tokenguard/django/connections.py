@@ -123,6 +123,9 @@ def leave_to_parent(alias: str) -> None:
         pools = getattr(connection, "_connection_pools", {})
         _INHERITED.append((connection.connection, pools.pop(alias, None)))
         connection.connection = None
+        # The block that the parent is in is not the child's, nor is what waits for its end: one that is begun within it
+        # would pass for a part of it, and nothing would undo what is written there.
+        connection.in_atomic_block, connection.run_on_commit = False, []
 
 
 def schema_version(connection: BaseDatabaseWrapper) -> int:
