@@ -12,6 +12,7 @@ from werkzeug.test import create_environ
 from tokenguard import (
     AuthScheme,
     Conditions,
+    EventKind,
     InvalidToken,
     InvalidValue,
     IssuanceError,
@@ -26,7 +27,7 @@ from tokenguard import (
 )
 from tokenguard.clock import DAY, LONGEST, SECOND
 from tokenguard.scopes import ANY_TOKEN
-from tokenguard.store import NewUse, Standing, State
+from tokenguard.store import Change, NewUse, Standing, State
 from tokenguard.tokens import Read
 
 from .conftest import StoppedClock, World, run_together, why_not, works
@@ -90,6 +91,16 @@ def test_expiry_is_a_hard_cap_beside_idleness(world: World) -> None:
         world.clock.move(2400)
     assert why_not(world, issued) == "expired"
     assert "token.idle_ended" not in kinds(world.store)
+
+
+@pytest.mark.parametrize(("field", "state"), [("expires_at", "expired"), ("overlap_ends_at", "rotated")])
+def test_the_beginning_of_the_epoch_is_an_end_as_any_other(world: World, field: str, state: str) -> None:
+    """As whoever ends a token by hand may write it into the database."""
+    issued = world.issue(idle_timeout=3600)
+    ended: dict[str, Any] = {field: 0}
+    with world.store.transaction() as tx:
+        tx.put_token(replace(issued.token, **ended), Change(EventKind.TOKEN_ROTATED, world.clock(), "tests"))
+    assert why_not(world, issued) == state
 
 
 def test_every_use_renews_an_idle_token(world: World) -> None:

@@ -100,7 +100,7 @@ def isoformat(micros: int) -> str:
 
 def earliest(*ends: int | None) -> int | None:
     """The first of these times; None, for never, where there is none."""
-    return min(filter(None, ends), default=None)
+    return min([end for end in ends if end is not None], default=None)
 
 
 def parse_duration(text: str) -> int:
