@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -49,19 +50,36 @@ def test_the_services_own_hook_is_called_last(uwsgi: Any) -> None:
     del worker
 
 
-def test_uwsgis_decorators_do_not_take_the_place_of_ours(
-    uwsgi: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    """As uWSGI's own module does, whoever is the first to import it."""
+@pytest.fixture
+def decorators(uwsgi: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
+    """uWSGI's own module, which sets the hooks that there are, whoever is the first to import it."""
     monkeypatch.delitem(sys.modules, "uwsgidecorators")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "uwsgidecorators.py").write_text(
         "import uwsgi\ntold = []\nuwsgi.post_fork_hook = lambda: told.append('a decorated function')\n"
+        "uwsgi.spooler = uwsgi.mule_msg_hook = None\n"
     )
+    yield
+    sys.modules.pop("uwsgidecorators", None)
+
+
+@pytest.mark.usefixtures("decorators")
+def test_uwsgis_decorators_do_not_take_the_place_of_ours(uwsgi: Any) -> None:
     told: list[str] = []
     worker = Worker(told, "ours")
-    decorators = __import__("uwsgidecorators")
+    found = __import__("uwsgidecorators")
     uwsgi.post_fork_hook()
-    assert [*told, *decorators.told] == ["ours", "a decorated function"]
-    monkeypatch.delitem(sys.modules, "uwsgidecorators")
+    assert [*told, *found.told] == ["ours", "a decorated function"]
     del worker
+
+
+@pytest.mark.usefixtures("decorators")
+def test_nor_do_they_take_the_place_of_what_the_service_has_set(uwsgi: Any) -> None:
+    told: list[str] = []
+    uwsgi.post_fork_hook, uwsgi.spooler = (lambda: told.append("the service's")), "the service's"
+    workers = [Worker(told, "ours"), Worker(told, "ours")]
+    found = __import__("uwsgidecorators")
+    uwsgi.post_fork_hook()
+    assert (told, uwsgi.spooler) == (["ours", "ours", "the service's"], "the service's")
+    assert found.told == ["a decorated function"]
+    workers.clear()

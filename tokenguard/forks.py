@@ -9,6 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 
+#: What uwsgidecorators sets of the module uwsgi when it is imported.
+_HOOKS = {"mule_msg_hook", "post_fork_hook", "spooler"}
+
 
 def in_children(start: Callable[[], None]) -> None:
     """Call this method of an object in each forked child, as long as the object is there."""
@@ -25,13 +28,16 @@ def in_children(start: Callable[[], None]) -> None:
 
 def _in_workers(uwsgi: ModuleType, started: Callable[[], None]) -> None:
     """The same for uWSGI, which forks without Python, whose hooks hear nothing of it, and has one hook of its own."""
+    own = {name: value for name, value in vars(uwsgi).items() if name in _HOOKS}
     with suppress(Exception):  # it may not be installed, and wants a master
         __import__("uwsgidecorators")  # it would put its own in the place of ours
-    others = getattr(uwsgi, "post_fork_hook", None)
+    others = dict.fromkeys([own.get("post_fork_hook"), getattr(uwsgi, "post_fork_hook", None)])
+    vars(uwsgi).update(own)  # nor may it take the place of the service's, which has not asked for it
 
     def hook() -> None:
         started()  # first: the others may use what is to be forgotten
-        if others is not None:
-            others()
+        for other in others:
+            if other is not None:
+                other()
 
     uwsgi.post_fork_hook = hook  # type: ignore[attr-defined]
