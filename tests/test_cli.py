@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -452,7 +453,7 @@ def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Pat
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
 
     def bash(script: str) -> subprocess.CompletedProcess[str]:
-        command = f'tokenguard() {{ {sys.executable} -m tokenguard "$@"; }}; {script}'
+        command = f'tokenguard() {{ {shlex.quote(sys.executable)} -m tokenguard "$@"; }}; {script}'
         environ["TOKENGUARD_SIGNING_KEY"] = KEY
         return subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ, text=True, capture_output=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import tokenguard
 
 ROOT = Path(__file__).parent.parent
+#: The one that runs the tests, as a shell reads it.
+PYTHON = shlex.quote(sys.executable)
 
 
 def python(code: str) -> str:
@@ -183,7 +186,7 @@ class Readme:
         ``serve`` is the command that stays up, ``quietly`` what is run in its place.
         """
         assert serve in commands
-        python = f'python() {{ {sys.executable} "$@"; }}\n'
+        python = f'python() {{ {PYTHON} "$@"; }}\n'
         tools = "".join(f'{tool}() {{ python -m {tool} "$@"; }}\n' for tool in ("flask", "tokenguard"))
         tools += 'django-admin() { python -m django "$@"; }\n'
         script = "set -e\n" + "\n".join(commands).replace(
@@ -206,7 +209,7 @@ def test_the_readmes_five_minutes_with_flask_word_by_word(tmp_path: Path) -> Non
     readme = Readme("Five minutes with Flask")
     (tmp_path / "app.py").write_text(readme.python[0])
     commands = [line for line in readme.commands if not line.startswith("pip ")]
-    readme.follow(tmp_path, commands, "flask run", f"{sys.executable} -m flask run --port 0")
+    readme.follow(tmp_path, commands, "flask run", f"{PYTHON} -m flask run --port 0")
 
 
 def test_the_readmes_five_minutes_with_django_word_by_word(tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_the_readmes_five_minutes_with_django_word_by_word(tmp_path: Path) -> No
     assert install.startswith("pip ")
     commands = [start, "cat settings >> mysite/settings.py", "cp urls mysite/urls.py", *rest]
     serve = "python manage.py runserver"
-    readme.follow(tmp_path, commands, serve, f"{sys.executable} manage.py runserver --noreload 127.0.0.1:0")
+    readme.follow(tmp_path, commands, serve, f"{PYTHON} manage.py runserver --noreload 127.0.0.1:0")
 
 
 def test_the_readmes_wsgi_example() -> None:
