@@ -71,7 +71,7 @@ class Contestant:
     #: What the tokens are sent as.
     word: str = "Bearer"
     status: int = 200
-    #: Whether the answer must tell caches that it is for this caller.
+    #: Whether the answer must tell caches that it is for this caller, or none for them, and a refusal its challenge.
     marked: bool = False
     #: What has to be set before its turns.
     enter: Callable[[], None] = nothing
@@ -89,8 +89,10 @@ class Contestant:
             assert status.startswith(str(self.status)), f"{self.name}: {status}, not {self.status}"
             assert self.status != 200 or b"users" in b"".join(body), self.name
             if self.marked:
+                caching, challenged = ("private", False) if self.status == 200 else ("no-store", True)
                 assert "Authorization" in headers.get("Vary", ""), f"{self.name}: {headers}"
-                assert headers.get("Cache-Control") == "private", f"{self.name}: {headers}"
+                assert headers.get("Cache-Control") == caching, f"{self.name}: {headers}"
+                assert ("WWW-Authenticate" in headers) is challenged, f"{self.name}: {headers}"
 
 
 @dataclass(frozen=True)

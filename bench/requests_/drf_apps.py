@@ -60,10 +60,10 @@ def floor(find: by_hand.Find) -> Any:
         authentication_classes = (Authentication,)
         permission_classes = (HasScope,)
 
-        def get(self, request: Request) -> Response:
-            response = super().get(request)
+        def finalize_response(self, *given: Any, **more: Any) -> Response:
+            response = super().finalize_response(*given, **more)
             response.headers["Vary"] = "Authorization"
-            response.headers["Cache-Control"] = "private"
+            response.headers["Cache-Control"] = "private" if response.status_code == 200 else "no-store"
             return response
 
     return Marked.as_view()

@@ -61,7 +61,7 @@ def floors(make: Callable[[by_hand.Find], Guarded], tokens: list[str], asking: b
     return [
         Contestant("floor", remembering, tokens[:1], marked=True, enter=enter),
         Contestant("floor, not cached", not_cached, tokens[1:], marked=True, enter=enter_not_cached),
-        Contestant("floor, refused", remembering, forgeries(1), status=401, enter=enter),
+        Contestant("floor, refused", remembering, forgeries(1), status=401, marked=True, enter=enter),
     ]
 
 
@@ -71,7 +71,7 @@ def tokenguard_contestants(guarded: Guarded, tokens: list[str]) -> list[Contesta
     return [
         Contestant("**tokenguard**, cached", app, tokens[:1], marked=True, enter=enter),
         Contestant("**tokenguard**, not cached", app, tokens[1:], marked=True, enter=enter),
-        Contestant("**tokenguard**, forged", app, forgeries(MANY), status=401, enter=enter),
+        Contestant("**tokenguard**, forged", app, forgeries(MANY), status=401, marked=True, enter=enter),
     ]
 
 
