@@ -24,6 +24,8 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.parts) - PARTS.keys():
         parser.error(f"there is no part {unknown.pop()}; there are {', '.join(PARTS)}")
+    if given.rounds is not None and given.rounds < 2:
+        parser.error("there are no quartiles of fewer than 2 rounds")
     parts = {part: _module(part) for part in given.parts or PARTS}
     for part, module in parts.items():
         if obstacle := getattr(module, "obstacle", lambda: None)():

@@ -72,3 +72,11 @@ def test_a_part_that_is_not_there_is_refused_by_name() -> None:
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 2
     assert "there is no part request; there are requests, throughput, " in done.stderr
+
+
+@pytest.mark.parametrize("rounds", ["-1", "0", "1"])
+def test_fewer_rounds_than_have_quartiles_are_refused(rounds: str) -> None:
+    command = [sys.executable, "-m", "bench", "requests", "--rounds", rounds]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 2
+    assert "fewer than 2 rounds" in done.stderr
