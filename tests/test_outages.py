@@ -23,7 +23,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def enough(fleet: Fleet, kind: str, *statuses: int) -> None:
-    """Wait until these answers, and no others since the first of them, have been given to many requests from now on."""
+    """Wait until these answers have been given to many requests from now on, be it beside others."""
     since = fleet.now
     until(lambda: sum(fleet.statuses(kind, since=since)[status] for status in statuses) > 60)
 
