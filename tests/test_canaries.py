@@ -262,7 +262,11 @@ def test_djangos_debug_page_and_error_email(
 ) -> None:
     text, (url, sign) = of_django(canaries), PLACES[place]
     django("GET", "/nowhere")  # Django reads its middleware now, before anything is wrong
-    settings: dict[str, Any] = {"EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend"}
+    backend = "django.core.mail.backends.locmem.EmailBackend"
+    # From Django 6.1 on the old setting is warned of.
+    settings: dict[str, Any] = (
+        {"EMAIL_BACKEND": backend} if django_version < (6, 1) else {"MAILERS": {"default": {"BACKEND": backend}}}
+    )
     if place == "guard":
         monkeypatch.setattr(Guard, "look_up", fails)
     elif place == "revocation":
@@ -282,6 +286,7 @@ def test_djangos_debug_page_and_error_email(
             assert answer.status_code == 500
             if debug:
                 canaries.look_at(f"Django's debug page as {accept}, {place}", answer.content, sign)
+    assert mail.outbox
     for message in mail.outbox:
         canaries.look_at(f"Django's error e-mail, {place}", f"{message.subject} {message.body}", sign)
         canaries.look_at(f"Django's error e-mail with HTML, {place}", message.alternatives[0][0], sign)  # type: ignore[attr-defined]
