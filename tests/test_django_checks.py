@@ -225,6 +225,17 @@ def test_e007_a_subclass_will_do_and_either_name() -> None:
     assert ids(MIDDLEWARE=["tokenguard.django.middleware.TokenGuardMiddleware"]) == []
 
 
+@pytest.mark.parametrize("name", ["tokenguard.django", "tokenguard.django.apps.TokenGuardConfig"])
+def test_e012_tables_in_the_schema_of_each_tenant(name: str) -> None:
+    shared, of_tenants = {"APPS": [name]}, {"APPS": ["shop", name]}
+    for settings in ({"TENANT_APPS": ["shop", name]}, {"TENANT_TYPES": {"public": shared, "shops": of_tenants}}):
+        (wrong,) = said(**settings)
+        assert wrong.id == "tokenguard.E012"
+        assert ids(**settings, TENANT_DB_ALIAS="of_tenants") == []
+    assert ids(SHARED_APPS=[name], TENANT_APPS=["shop"]) == []
+    assert ids(TENANT_TYPES={"public": shared, "shops": {"APPS": ["shop"]}}) == []
+
+
 @pytest.mark.parametrize("word", [*config.WORDS, "USING", "READ_USING"])
 def test_e011_an_option_as_a_setting_of_its_own(word: str) -> None:
     (wrong,) = said(**{f"TOKENGUARD_{word}": OTHER_KEY})

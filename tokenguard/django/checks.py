@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.middleware.cache import UpdateCacheMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
@@ -42,7 +42,7 @@ def register() -> None:
         checks.register(check, Tags.security)
     for check in (check_middleware, check_views, check_metadata):
         checks.register(check, Tags.security)
-    for check in (check_database, check_replica):
+    for check in (check_database, check_replica, check_tenants):
         checks.register(check, Tags.compatibility)
     checks.register(check_tables, Tags.database)
     for check in (check_secret_key, check_https, check_proxies):
@@ -132,6 +132,18 @@ def check_replica(**kwargs: Any) -> list[CheckMessage]:
         message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
     hint = 'TOKENGUARD["READ_USING"] is an alias of DATABASES, of a replica of the one that keeps the tokens.'
     return [Error(message, hint=hint, id="tokenguard.E009")]
+
+
+def check_tenants(**kwargs: Any) -> list[CheckMessage]:
+    """E012. What a process remembers knows nothing of the schemas in which django-tenants keeps tenants apart."""
+    store, _ = _sound_store()
+    if store is None or store.using != getattr(settings, "TENANT_DB_ALIAS", DEFAULT_DB_ALIAS):
+        return []
+    if not any(app.startswith(__package__) for app in _tenant_apps()):
+        return []
+    message = "Each tenant has tables of tokens in a schema of its own: tokens of one are let in at the others."
+    hint = 'Name "tokenguard.django" in SHARED_APPS alone, and see to what a client may do by identity.client_id.'
+    return [Error(message, hint=hint, id="tokenguard.E012")]
 
 
 def check_middleware(**kwargs: Any) -> list[CheckMessage]:
@@ -332,6 +344,13 @@ def _sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
     except (ConfigurationError, ImproperlyConfigured):
         return None, None
     return found if found and found[1] in CLOCKS else (None, None)
+
+
+def _tenant_apps() -> list[str]:
+    """The applications of which django-tenants makes the tables for each tenant, or for each of a type."""
+    shared, types = getattr(settings, "PUBLIC_SCHEMA_NAME", "public"), getattr(settings, "TENANT_TYPES", {})
+    of_types = (app for name, kind in types.items() if name != shared for app in kind["APPS"])
+    return [*getattr(settings, "TENANT_APPS", ()), *of_types]
 
 
 # Middleware and views
