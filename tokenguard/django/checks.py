@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -349,8 +350,10 @@ def _sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
 def _tenant_apps() -> list[str]:
     """The applications of which django-tenants makes the tables for each tenant, or for each of a type."""
     shared, types = getattr(settings, "PUBLIC_SCHEMA_NAME", "public"), getattr(settings, "TENANT_TYPES", {})
-    of_types = (app for name, kind in types.items() if name != shared for app in kind["APPS"])
-    return [*getattr(settings, "TENANT_APPS", ()), *of_types]
+    found = [*getattr(settings, "TENANT_APPS", ())]
+    with suppress(AttributeError, LookupError, TypeError):  # a setting of this name may be somebody else's
+        found += [app for name, kind in types.items() if name != shared for app in kind["APPS"]]
+    return found
 
 
 # Middleware and views
