@@ -195,7 +195,7 @@ class Guard:
         try:
             if isinstance(read, Read):
                 return self.look_up(read, key)
-            if read is None and self.sources and (source := self._source_of(text)) is not None:
+            if read is None and (source := self._source_of(text)) is not None:
                 return self.look_up_foreign(source, Secret(text, "credential"), key)
             return read
         except AuthError as error:
@@ -314,6 +314,7 @@ class Guard:
         return self._verified(read, standing, ends_at), standing.revision
 
     def _verified(self, read: Read, standing: Standing, ends_at: int) -> Verified:
+        """What is remembered of a token with this standing."""
         scopes = self.catalog.effective(standing.scopes, standing.ceiling)
         using = None if self.usage is None else self.usage.waiting(read.id, scopes)
         return Verified(
@@ -327,6 +328,7 @@ class Guard:
         )
 
     def _standing(self, read: Read) -> Standing:
+        """The token's by the primary; raises InvalidToken for one that is not on record."""
         standing = self.cache.breaker.call(self.store.standing, read, primary=True)
         if standing is None:
             raise InvalidToken(UNKNOWN, token_id=read.id)
@@ -341,9 +343,10 @@ class Guard:
 
     def _settled(self, read: Read, standing: Standing) -> Standing:
         """The same if the token is good, or if uses that this process knows of make it so; raises InvalidToken."""
-        if standing.state(self.clock()) is State.IDLE and standing.idle_ended_at is None:
-            standing = self._used(read, standing)
         state = standing.state(self.clock())
+        if state is State.IDLE and standing.idle_ended_at is None:
+            standing = self._used(read, standing)
+            state = standing.state(self.clock())
         if state is not State.ACTIVE:
             raise InvalidToken(state.value, token_id=read.id, client_id=standing.client_id)
         return standing
