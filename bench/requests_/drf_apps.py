@@ -87,7 +87,7 @@ class HasScope(BasePermission):
 
 def make_contestants() -> tuple[Contestant, list[Contestant]]:
     """The view without a guard; and with one."""
-    tokens = issue(get_store(), MANY)
+    tokens = issue(get_store(), 1 + MANY)
     plain, guarded = handler(), handler(GUARD)
     return contestant("bare", plain, Users.as_view(), tokens[0]), [
         *floors(lambda find: (plain, entering(floor(find))), tokens, by_hand.asking(ask)),

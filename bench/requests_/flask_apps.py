@@ -63,7 +63,7 @@ def tokenguard_app(url: str, **more: Any) -> tuple[Flask, TokenGuard]:
 
 def foreign_contestants(folder: Path) -> Iterator[Contestant]:
     """tokenguard with the tokens of another issuer, whose keys are fetched at the first of them."""
-    with foreign_tokens(MANY) as (issuers, texts):
+    with foreign_tokens(1 + MANY) as (issuers, texts):
         app, guard = tokenguard_app(f"sqlite:///{folder}/foreign.db", ISSUERS=issuers)
         with app.app_context():
             guard.store.upgrade()
@@ -81,7 +81,7 @@ def make_arena(folder: Path, left_out: list[str]) -> Arena:
     app, guard = tokenguard_app(url)
     with app.app_context():
         guard.store.upgrade()
-        tokens = issue(guard.store, MANY)
+        tokens = issue(guard.store, 1 + MANY)
     peers = gather(flask_peers.MAKERS, folder, left_out)
     return Arena(
         "Flask",

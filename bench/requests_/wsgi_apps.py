@@ -19,7 +19,7 @@ from .contestants import Arena, Contestant, Guarded, nothing
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: Not cached: the requests go through so many tokens in a circle ...
+#: Not cached: the requests go through so many tokens in a circle, all others than the cached one ...
 MANY = 500
 #: ... and the process remembers no more than so many.
 REMEMBERED = 50
@@ -80,7 +80,7 @@ def make_arena(folder: Path, left_out: list[str]) -> Arena:
     url = f"sqlite:///{folder}/wsgi.db"
     store = SQLAlchemyStore(url)
     store.upgrade()
-    tokens = issue(store, MANY)
+    tokens = issue(store, 1 + MANY)
     service = Service.build(Options.read(OPTIONS), store, hooks=Hooks())
     guarded = TokenGuardMiddleware(
         view, service.requests.guard, SCOPE, scheme=service.requests.scheme, hooks=service.requests.hooks
