@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from . import schema
 from .clock import Clock, now
 from .errors import StoreBusy
-from .events import ALL_EVENTS, FEED_LIMIT, Change, Committed, Event, EventFilter, Feed, number_event
+from .events import ALL_EVENTS, FEED_LIMIT, Committed, Event, EventFilter, Feed
 from .records import ALIVE, ForeignRecord, NewUse, Place, Record, Standing, merge_use
 from .store import Transaction
 from .tokens import Client, Read, Token, Use
+from .writing import EventedTransaction
 
 
 class MemoryStore:
@@ -55,9 +56,7 @@ class MemoryStore:
             draft = _MemoryTransaction(self._data.copy(), self._clock)
             yield draft
             self._data = draft.data
-        self.committed.announce(draft.events)
-        for callback in draft.callbacks:
-            callback()
+        draft.announce(self.committed)
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         with self._lock:
@@ -155,31 +154,16 @@ class _Data:
             counts[day] = counts.get(day, 0) + requests
 
 
-class _MemoryTransaction:
+class _MemoryTransaction(EventedTransaction):
     """Works on a copy, which takes the original's place only if the block ends well."""
 
     def __init__(self, data: _Data, clock: Clock) -> None:
+        super().__init__(data.revision)
         self.data = data
         self.now = clock
         self.client = data.client
         self.record = data.record
         self.records = data.records
-        self.events: list[Event] = []
-        self.callbacks: list[Callable[[], object]] = []
-        self.on_commit = self.callbacks.append
-
-    def put_client(self, client: Client, change: Change) -> Event:
-        self.data.clients[client.id] = client
-        return self._append(change, client.id, None)
-
-    def put_token(self, token: Token, change: Change) -> Event:
-        self._drop(token.id)
-        self.data.tokens[token.id] = token
-        self.data.texts.add(Read.of(token))
-        return self._append(change, token.client_id, token.id)
-
-    def note(self, change: Change, client_id: str = "") -> Event:
-        return self._append(change, client_id, None)
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         for token_id in token_ids:
@@ -204,9 +188,14 @@ class _MemoryTransaction:
         if (token := self.data.tokens.pop(token_id, None)) is not None:
             self.data.texts.discard(Read.of(token))
 
-    def _append(self, change: Change, client_id: str, token_id: str | None) -> Event:
-        self.data.revision += 1
-        event = number_event(change, self.data.revision, client_id, token_id)
+    def _put(self, item: Client | Token) -> None:
+        if isinstance(item, Client):
+            self.data.clients[item.id] = item
+            return
+        self._drop(item.id)
+        self.data.tokens[item.id] = item
+        self.data.texts.add(Read.of(item))
+
+    def _append(self, event: Event) -> None:
         self.data.events.append(event)
-        self.events.append(event)
-        return event
+        self.data.revision = event.number

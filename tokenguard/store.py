@@ -20,11 +20,11 @@ from .events import (
     EventFilter,
     EventKind,
     Feed,
-    number_event,
     run_of_old,
 )
 from .records import USE_INTERVAL, ForeignRecord, NewUse, Place, Record, Standing, State, merge_use
 from .tokens import Client, Read, Token
+from .writing import EventedTransaction
 
 __all__ = [
     "ALL_EVENTS",
@@ -36,6 +36,7 @@ __all__ = [
     "Event",
     "EventFilter",
     "EventKind",
+    "EventedTransaction",
     "Feed",
     "ForeignRecord",
     "NewUse",
@@ -46,7 +47,6 @@ __all__ = [
     "Store",
     "Transaction",
     "merge_use",
-    "number_event",
     "run_of_old",
 ]
 

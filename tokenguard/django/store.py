@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -17,13 +17,14 @@ from .. import schema
 from ..clock import Clock
 from ..databases import CLOCKS, LOCK_TIMEOUT, check_version
 from ..errors import SchemaError, StoreUnavailable
-from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica
 from ..rows import columns, dump, first, load
 from ..store import Transaction
 from ..tokens import Client, Read, Token
+from ..writing import EventedTransaction
 from . import models
 from .connections import (
     call_first_after_commit,
@@ -166,12 +167,8 @@ class DjangoStore:
             check_version(version, set_up(connection.alias))
             draft = _Transaction(connection, revision, self._clock)
             yield draft
-            call_first_after_commit(connection, partial(self._announce, draft))
-
-    def _announce(self, draft: _Transaction) -> None:
-        self.committed.announce(draft.events)
-        for callback in draft.callbacks:
-            callback()
+            # After the outermost commit, which may be the project's own.
+            call_first_after_commit(connection, partial(draft.announce, self.committed))
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
@@ -203,18 +200,14 @@ class DjangoStore:
         return _connection(self.using)
 
 
-class _Transaction:
+class _Transaction(EventedTransaction):
     """Writes while the counter is locked, each write with its event."""
 
     def __init__(self, connection: BaseDatabaseWrapper, revision: int, clock: Clock | None) -> None:
+        super().__init__(revision)
         self._connection = connection
         self._alias = connection.alias
-        self._revision = revision
         self._clock = clock
-        self.events: list[Event] = []
-        self.callbacks: list[Callable[[], object]] = []
-        #: After the outermost commit, which may be the project's own.
-        self.on_commit = self.callbacks.append
 
     def now(self) -> int:
         return self._clock() if self._clock else database_time(self._connection)
@@ -227,17 +220,6 @@ class _Transaction:
 
     def records(self, client_id: str) -> list[Record]:
         return find_records(self._connection, client_id)
-
-    def put_client(self, client: Client, change: Change) -> Event:
-        self._put(models.Client, client)
-        return self._append(change, client.id, None)
-
-    def put_token(self, token: Token, change: Change) -> Event:
-        self._put(models.Token, token)
-        return self._append(change, token.client_id, token.id)
-
-    def note(self, change: Change, client_id: str = "") -> Event:
-        return self._append(change, client_id, None)
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         # In the order in which uses are written, so that nobody waits for the other in a circle.
@@ -266,18 +248,15 @@ class _Transaction:
     def _all(self, model: Any) -> Any:
         return model._base_manager.using(self._alias)
 
-    def _put(self, model: Any, item: Client | Token) -> None:
+    def _put(self, item: Client | Token) -> None:
+        model: Any = models.Client if isinstance(item, Client) else models.Token
         values = dump(item)
         if not self._all(model).filter(pk=item.id).update(**values):
             self._all(model).bulk_create([model(**values)])
 
-    def _append(self, change: Change, client_id: str, token_id: str | None) -> Event:
-        self._revision += 1
-        event = number_event(change, self._revision, client_id, token_id)
+    def _append(self, event: Event) -> None:
         self._all(models.Event).bulk_create([models.Event(**dump(event))])
-        self._all(models.Revision).update(revision=self._revision)
-        self.events.append(event)
-        return event
+        self._all(models.Revision).update(revision=event.number)
 
 
 def _routed() -> str:

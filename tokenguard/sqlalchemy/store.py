@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, delete, insert, select, tuple_, update
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
 from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
-from ..events import ALL_EVENTS, Change, Committed, Event, EventFilter, Feed, number_event, run_of_old
+from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..store import Transaction
 from ..tokens import Client, Read, Token
+from ..writing import EventedTransaction
 from .engine import (
     SET_UP,
     checked_url,
@@ -156,9 +157,7 @@ class SQLAlchemyStore:
             check_version(version, SET_UP)
             transaction = _Transaction(connection, revision, self._clock)
             yield transaction
-        self.committed.announce(transaction.events)
-        for callback in transaction.callbacks:
-            callback()
+        transaction.announce(self.committed)
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         # Somebody waits for this that has other work: it is to be as quick as a read, or is tried again.
@@ -210,16 +209,13 @@ class SQLAlchemyStore:
                 yield connection
 
 
-class _Transaction:
+class _Transaction(EventedTransaction):
     """Writes while the counter is locked, each write with its event."""
 
     def __init__(self, connection: Connection, revision: int, clock: Clock | None) -> None:
+        super().__init__(revision)
         self._connection = connection
-        self._revision = revision
         self._clock = clock
-        self.events: list[Event] = []
-        self.callbacks: list[Callable[[], object]] = []
-        self.on_commit = self.callbacks.append
 
     def now(self) -> int:
         return self._clock() if self._clock else database_time(self._connection)
@@ -232,17 +228,6 @@ class _Transaction:
 
     def records(self, client_id: str) -> list[Record]:
         return find_records(self._connection, client_id)
-
-    def put_client(self, client: Client, change: Change) -> Event:
-        self._put(client_table, client)
-        return self._append(change, client.id, None)
-
-    def put_token(self, token: Token, change: Change) -> Event:
-        self._put(token_table, token)
-        return self._append(change, token.client_id, token.id)
-
-    def note(self, change: Change, client_id: str = "") -> Event:
-        return self._append(change, client_id, None)
 
     def delete_tokens(self, token_ids: Collection[str]) -> None:
         # In the order in which uses are written, so that nobody waits for the other in a circle.
@@ -269,18 +254,14 @@ class _Transaction:
         self._connection.execute(delete(use_day_table).where(rows))
         return len(old)
 
-    def _put(self, table: Table, item: Client | Token) -> None:
-        values = dump(item)
+    def _put(self, item: Client | Token) -> None:
+        table, values = client_table if isinstance(item, Client) else token_table, dump(item)
         if self._connection.execute(update(table).where(table.c.id == item.id).values(values)).rowcount == 0:
             self._connection.execute(insert(table).values(values))
 
-    def _append(self, change: Change, client_id: str, token_id: str | None) -> Event:
-        self._revision += 1
-        event = number_event(change, self._revision, client_id, token_id)
+    def _append(self, event: Event) -> None:
         self._connection.execute(insert(event_table).values(dump(event)))
-        self._connection.execute(update(revision_table).values(revision=self._revision))
-        self.events.append(event)
-        return event
+        self._connection.execute(update(revision_table).values(revision=event.number))
 
 
 def _dispose(engines: list[Engine], reserves: list[Reserve]) -> None:

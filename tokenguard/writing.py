@@ -1,0 +1,56 @@
+"""What the transactions of all stores have in common: no write without its event."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from .events import Change, Committed, Event, number_event
+from .tokens import Client, Token
+
+
+class EventedTransaction(ABC):
+    """The writes of a :class:`tokenguard.store.Transaction`: each adds one event, numbered on from ``revision``.
+
+    That is the counter's value, which the store has locked. A store says how things are kept, and reads them.
+    """
+
+    def __init__(self, revision: int) -> None:
+        self._revision = revision
+        self._events: list[Event] = []
+        self._callbacks: list[Callable[[], object]] = []
+
+    def put_client(self, client: Client, change: Change) -> Event:
+        self._put(client)
+        return self._add(change, client.id, None)
+
+    def put_token(self, token: Token, change: Change) -> Event:
+        self._put(token)
+        return self._add(change, token.client_id, token.id)
+
+    def note(self, change: Change, client_id: str = "") -> Event:
+        return self._add(change, client_id, None)
+
+    def on_commit(self, callback: Callable[[], object]) -> None:
+        self._callbacks.append(callback)
+
+    def announce(self, committed: Committed) -> None:
+        """All of it is committed: first it is told to who remembers tokens in this process."""
+        committed.announce(self._events)
+        for callback in self._callbacks:
+            callback()
+
+    def _add(self, change: Change, client_id: str, token_id: str | None) -> Event:
+        event = number_event(change, self._revision + 1, client_id, token_id)
+        self._append(event)
+        self._revision = event.number
+        self._events.append(event)
+        return event
+
+    @abstractmethod
+    def _put(self, item: Client | Token) -> None:
+        """Insert or replace it."""
+
+    @abstractmethod
+    def _append(self, event: Event) -> None:
+        """Keep the event, and its number as the counter's value."""
