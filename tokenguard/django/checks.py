@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -19,22 +18,33 @@ from django.middleware.cache import UpdateCacheMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.urls import get_resolver
-from django.utils.module_loading import import_string
 
-from ..config import PREFIX, WORDS, Options
+from ..config import PREFIX, WORDS
 from ..databases import CLOCKS
 from ..errors import ConfigurationError, StoreError
-from ..hooks import Hooks
-from ..memory import MemoryStore
 from ..scopes import ScopeCatalog
-from ..service import Service
-from ..signing import generate_key
 from . import conf
+from .configured import (
+    core_options,
+    found_store,
+    given_options,
+    middleware_classes,
+    origin,
+    secret_keys,
+    sound_options,
+    sound_store,
+    tenant_apps,
+    wrong_with,
+)
 from .connections import is_recorded_alone, translated
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, names_in_vain, names_nothing, patterns, scopes
-from .store import DjangoStore
+
+_INSTEAD_OF_URLS = (
+    'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one, and its replica with '
+    'TOKENGUARD["READ_USING"].'
+)
 
 
 def register() -> None:
@@ -63,18 +73,18 @@ def check_options(**kwargs: Any) -> list[CheckMessage]:
         if url in given:
             message = f'TOKENGUARD["{url}"] is not used with Django: tokens are kept in one of DATABASES.'
             found.append(Error(message, hint=_INSTEAD_OF_URLS, id="tokenguard.E002"))
-    options = _core_options(given)
+    options = core_options(given)
     for word, value in options.items():
         # What another issuer's scopes stand for is looked up among the service's.
         beside = {"SCOPES": options["SCOPES"]} if word == "ISSUERS" and "SCOPES" in options else {}
-        if not _wrong_with(beside) and (wrong := _wrong_with({**beside, word: value})):
-            found.append(Error(wrong, hint=_origin(word), id="tokenguard.E003"))
+        if not wrong_with(beside) and (wrong := wrong_with({**beside, word: value})):
+            found.append(Error(wrong, hint=origin(word), id="tokenguard.E003"))
     return found
 
 
 def check_names(**kwargs: Any) -> list[CheckMessage]:
     """E011. Other settings of the prefix are left alone: they may be the project's own."""
-    given = _configured() or {}
+    given = given_options() or {}
     found: list[CheckMessage] = []
     for word in (*WORDS, conf.USING, conf.READ_USING):
         # A settings file may read an option, as from its environment, before it puts it into the dictionary.
@@ -88,7 +98,7 @@ def check_names(**kwargs: Any) -> list[CheckMessage]:
 
 def check_signing_key(**kwargs: Any) -> list[CheckMessage]:
     """E004."""
-    given = _configured()
+    given = given_options()
     if given is None or "SIGNING_KEY" in given:
         return []
     try:
@@ -109,7 +119,7 @@ def check_signing_key(**kwargs: Any) -> list[CheckMessage]:
 def check_database(**kwargs: Any) -> list[CheckMessage]:
     """E005, E006. Connects to nothing."""
     try:
-        found = _store()
+        found = found_store()
     except (ConfigurationError, ImproperlyConfigured) as error:
         message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
         hint = 'TOKENGUARD["USING"] is an alias of DATABASES; without it, the database routers choose one.'
@@ -125,7 +135,7 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 def check_replica(**kwargs: Any) -> list[CheckMessage]:
     """E009. Connects to nothing."""
     try:
-        alias = conf.check_alias(conf.READ_USING, (_configured() or {}).get(conf.READ_USING))
+        alias = conf.check_alias(conf.READ_USING, (given_options() or {}).get(conf.READ_USING))
         if alias is None or connections[alias].vendor in CLOCKS:
             return []
         message = f"Tokens are looked for in SQLite or PostgreSQL, and the replica {alias!r} is neither."
@@ -137,10 +147,10 @@ def check_replica(**kwargs: Any) -> list[CheckMessage]:
 
 def check_tenants(**kwargs: Any) -> list[CheckMessage]:
     """E012. What a process remembers knows nothing of the schemas in which django-tenants keeps tenants apart."""
-    store, _ = _sound_store()
+    store, _ = sound_store()
     if store is None or store.using != getattr(settings, "TENANT_DB_ALIAS", DEFAULT_DB_ALIAS):
         return []
-    if not any(app.startswith(__package__) for app in _tenant_apps()):
+    if not any(app.startswith(__package__) for app in tenant_apps()):
         return []
     message = "Each tenant has tables of tokens in a schema of its own: tokens of one are let in at the others."
     hint = 'Name "tokenguard.django" in SHARED_APPS alone, and see to what a client may do by identity.client_id.'
@@ -149,7 +159,7 @@ def check_tenants(**kwargs: Any) -> list[CheckMessage]:
 
 def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     """E007, W001."""
-    kinds = _middleware()
+    kinds = middleware_classes()
     ours = [place for place, kind in enumerate(kinds) if issubclass(kind, TokenGuardMiddleware)]
     if not ours:
         message = '"tokenguard.django.TokenGuardMiddleware" is not in MIDDLEWARE: no request has an identity.'
@@ -166,7 +176,7 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
 
 def check_catalog(**kwargs: Any) -> list[CheckMessage]:
     """W002."""
-    options = _options()
+    options = sound_options()
     if options is None or len(options.catalog):
         return []
     message = "There is no catalogue of scopes: a misspelled scope is granted and asked for like any other."
@@ -178,7 +188,7 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
     """E008, E010, W003, W010: what the views of the URLconf ask for."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
-    options, csrf = _options(), any(issubclass(kind, CsrfViewMiddleware) for kind in _middleware())
+    options, csrf = sound_options(), any(issubclass(kind, CsrfViewMiddleware) for kind in middleware_classes())
     catalog = options.catalog if options else ScopeCatalog()
     found: dict[tuple[str, str], CheckMessage] = {}
     for pattern in patterns(get_resolver().url_patterns):
@@ -196,11 +206,11 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
 
 def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
     """W004."""
-    options = _options()
+    options = sound_options()
     if options is None or options.signing_keys is None:
         return []
     signing = {key.reveal().encode() for key in (options.signing_keys.current, *options.signing_keys.old)}
-    if signing.isdisjoint(_secret_keys()):
+    if signing.isdisjoint(secret_keys()):
         return []
     message = "A signing key of tokens is one of Django's secret keys as well: whoever learns one has both."
     hint = 'Make a key for tokens alone with "manage.py tokenguard genkey". Changing it ends the tokens that are out.'
@@ -209,7 +219,7 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
 
 def check_https(**kwargs: Any) -> list[CheckMessage]:
     """W005."""
-    if settings.SECURE_SSL_REDIRECT and any(issubclass(kind, SecurityMiddleware) for kind in _middleware()):
+    if settings.SECURE_SSL_REDIRECT and any(issubclass(kind, SecurityMiddleware) for kind in middleware_classes()):
         return []
     message = "Plain HTTP is not redirected to HTTPS: callers may go on sending their tokens in clear text."
     hint = "Set SECURE_SSL_REDIRECT, with SecurityMiddleware. If a proxy redirects or refuses, silence this check."
@@ -218,7 +228,7 @@ def check_https(**kwargs: Any) -> list[CheckMessage]:
 
 def check_proxies(**kwargs: Any) -> list[CheckMessage]:
     """W006."""
-    options = _options()
+    options = sound_options()
     trusted = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
     behind = [name for name in trusted if getattr(settings, name)]
     if options is None or options.scheme.proxies or not behind:
@@ -233,7 +243,7 @@ def check_proxies(**kwargs: Any) -> list[CheckMessage]:
 
 def check_transactions(**kwargs: Any) -> list[CheckMessage]:
     """W007."""
-    store, vendor = _sound_store()
+    store, vendor = sound_store()
     if store is None or vendor != "sqlite":
         return []
     mode = connections[store.using].settings_dict["OPTIONS"].get("transaction_mode")
@@ -249,7 +259,7 @@ def check_transactions(**kwargs: Any) -> list[CheckMessage]:
 
 def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """W008: only for the databases that are named, as by ``check --database default``."""
-    store, _ = _sound_store()
+    store, _ = sound_store()
     if store is None or store.using not in (databases or ()):
         return []
     try:
@@ -262,114 +272,6 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
         hint = 'Until then every request with a token is answered with 503; "manage.py tokenguard doctor" tells more.'
         return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
     return []
-
-
-# Options
-
-_INSTEAD_OF_URLS = (
-    'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one, and its replica with '
-    'TOKENGUARD["READ_USING"].'
-)
-
-
-def _configured() -> dict[str, Any] | None:
-    try:
-        return conf.configured_options()
-    except ConfigurationError:
-        return None  # told by check_options
-
-
-_DJANGOS_OWN = {conf.USING, conf.READ_USING, *conf.URLS}
-
-
-def _core_options(given: dict[str, Any]) -> dict[str, Any]:
-    return {word: value for word, value in given.items() if word not in _DJANGOS_OWN}
-
-
-def _build(options: dict[str, Any]) -> Service:
-    # Beside a good key: that there is none is told by check_signing_key.
-    return Service.build(Options.read({"SIGNING_KEY": generate_key(), **options}), MemoryStore(), hooks=Hooks())
-
-
-def _wrong_with(options: dict[str, Any]) -> str | None:
-    try:
-        _build(options)
-    except ConfigurationError as error:
-        return str(conf.SettingError(error))
-    return None
-
-
-def _options() -> Options | None:
-    """The options; None if one of them is wrong, which check_options tells."""
-    try:
-        return _build(_core_options(conf.configured_options())).options
-    except ConfigurationError:
-        return None
-
-
-def _origin(word: str) -> str:
-    if getattr(settings, "TOKENGUARD", {}).get(word) is None:
-        return f"It is the environment variable {PREFIX}{word}."
-    return "It stands in the setting TOKENGUARD."
-
-
-def _secret_keys() -> set[bytes]:
-    try:
-        keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    except ImproperlyConfigured:
-        return set()
-    return {key.encode() if isinstance(key, str) else key for key in keys}
-
-
-# Databases
-
-
-def _store() -> tuple[DjangoStore, str] | None:
-    """The store, and the kind of its database; None for settings that could not name one.
-
-    Raises ConfigurationError or ImproperlyConfigured for a database that cannot be used. Connects to nothing.
-    """
-    given = _configured()
-    if given is None:
-        return None
-    store = conf.chosen_store(given.get(conf.USING))
-    if store.using not in connections:
-        raise ConfigurationError(f"the database routers keep tokens in {store.using!r}, which is none of DATABASES")
-    return store, connections[store.using].vendor
-
-
-def _sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
-    """The same, without what check_database tells."""
-    try:
-        found = _store()
-    except (ConfigurationError, ImproperlyConfigured):
-        return None, None
-    return found if found and found[1] in CLOCKS else (None, None)
-
-
-def _tenant_apps() -> list[str]:
-    """The applications of which django-tenants makes the tables for each tenant, or for each of a type."""
-    shared, types = getattr(settings, "PUBLIC_SCHEMA_NAME", "public"), getattr(settings, "TENANT_TYPES", {})
-    found = [*getattr(settings, "TENANT_APPS", ())]
-    with suppress(AttributeError, LookupError, TypeError):  # a setting of this name may be somebody else's
-        found += [app for name, kind in types.items() if name != shared for app in kind["APPS"]]
-    return found
-
-
-# Middleware and views
-
-
-def _middleware() -> list[type]:
-    """The classes in MIDDLEWARE, in their order; what cannot be imported is told by Django."""
-    found = []
-    for path in settings.MIDDLEWARE:
-        try:
-            kind = import_string(path)
-        except ImportError:
-            continue
-        if isinstance(kind, type):
-            found.append(kind)
-    return found
 
 
 def _unknown_scope(view: str, name: str, catalog: ScopeCatalog) -> CheckMessage:
