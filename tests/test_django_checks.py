@@ -235,6 +235,7 @@ def test_e012_tables_in_the_schema_of_each_tenant(name: str) -> None:
     assert ids(SHARED_APPS=[name], TENANT_APPS=["shop"]) == []
     assert ids(TENANT_TYPES={"public": shared, "shops": {"APPS": ["shop"]}}) == []
     assert ids(TENANT_TYPES=["small", "large"]) == ids(TENANT_TYPES={"small": {}}) == []
+    assert ids(TENANT_APPS=None) == ids(TENANT_APPS=[7]) == ids(TENANT_TYPES={"small": {"APPS": [None]}}) == []
 
 
 @pytest.mark.parametrize("word", [*config.WORDS, "USING", "READ_USING"])

@@ -100,10 +100,13 @@ def sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
 def tenant_apps() -> list[str]:
     """The applications of which django-tenants makes the tables for each tenant, or for each of a type."""
     shared, types = getattr(settings, "PUBLIC_SCHEMA_NAME", "public"), getattr(settings, "TENANT_TYPES", {})
-    found = [*getattr(settings, "TENANT_APPS", ())]
-    with suppress(AttributeError, LookupError, TypeError):  # a setting of this name may be somebody else's
+    found: list[Any] = []
+    # A setting of such a name may be somebody else's.
+    with suppress(TypeError):
+        found += getattr(settings, "TENANT_APPS", ())
+    with suppress(AttributeError, LookupError, TypeError):
         found += [app for name, kind in types.items() if name != shared for app in kind["APPS"]]
-    return found
+    return [app for app in found if isinstance(app, str)]
 
 
 def middleware_classes() -> list[type]:
