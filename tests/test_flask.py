@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -553,6 +554,39 @@ def test_a_guarded_function_that_is_no_view_stops_who_calls_it(app: Flask, handl
     assert (refused.status_code, refused.json["code"]) == (403, "insufficient_scope")
     assert client.get("/", headers=bearer(app, "users:manage")).text == "changed"
     assert client.get("/resolver").json == {"error": "This resource needs an API token.", "code": "missing_token"}
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_preflight_stops_who_calls_a_guarded_function_too(app: Flask, handled: bool) -> None:
+    @require_token
+    def may_change() -> bool:
+        return True
+
+    @app.route("/", methods=["POST", "OPTIONS"])
+    def view() -> str:
+        return "changed" if may_change() else "not changed"
+
+    if handled:
+        app.register_error_handler(HTTPException, lambda error: ("handled", 500))
+    sent = {"Origin": "https://pages.example", "Access-Control-Request-Method": "POST"}
+    answer = app.test_client().options("/", headers=sent)
+    assert (answer.status_code, answer.text, answer.headers["Allow"]) == (200, "", "OPTIONS, POST")
+
+
+def test_any_callable_may_be_a_view(app: Flask) -> None:
+    @dataclass
+    class Page:
+        text: str
+
+        def __call__(self) -> str:
+            return self.text
+
+    page: Any = Page("equal to others, so without a hash")
+    page.__wrapped__ = page  # whatever that is to mean
+    app.add_url_rule("/", "page", page)
+    app.add_url_rule("/guarded", "guarded", require_token(Page("guarded")))
+    assert app.test_client().get("/").text == page.text
+    assert app.test_client().get("/guarded").status_code == 401
 
 
 def test_one_function_may_be_open_here_and_guarded_there(app: Flask) -> None:

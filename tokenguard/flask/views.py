@@ -9,7 +9,7 @@ from functools import cache, wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from flask import Flask, Response, current_app, has_request_context, request
+from flask import Flask, Response, abort, current_app, has_request_context, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # Where check_views finds what a function asks for, and the guarded functions that were made of it.
 _REQUIREMENT = "__tokenguard_requirement__"
 _GUARDED_FORMS = "__tokenguard_guarded_forms__"
+#: How many functions around which a view has been put are looked at.
+MANY_LAYERS = 100
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,11 +138,13 @@ def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -
     """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass.
 
     Raises Refused instead where the application may want to word the answer, and where ``guarded`` is not the view.
+    There a preflight is answered by what is raised, too.
     """
     found, environ = at_hand()
     requests = found.requests
     if environ["REQUEST_METHOD"] == "OPTIONS" and is_preflight(environ):
-        return current_app.make_default_options_response()
+        answer = current_app.make_default_options_response()
+        return answer if _is_asked_by_flask(guarded) else abort(answer)
     try:
         if requests.wave_through(environ, requirement) is not None:
             return None
@@ -158,12 +162,14 @@ def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -
 def _refusal(requests: RequestGuard, error: AuthError, guarded: Callable[..., Any] | None) -> Response:
     status, headers, body = requests.scheme.refusal(error)
     response = Response([body], status, to_headers(headers))
-    app = _app_at_hand()
-    # What calls another function than the view, such as a resolver of GraphQL, would take the answer for its result.
-    is_asked_by_flask = guarded is None or guarded in _layers(app.view_functions.get(request.endpoint or ""))
-    if not is_asked_by_flask or _may_be_worded(app):
+    if not _is_asked_by_flask(guarded) or _may_be_worded(_app_at_hand()):
         raise _refused(status)(error, response)
     return response
+
+
+def _is_asked_by_flask(guarded: Callable[..., Any] | None) -> bool:
+    # What calls another function than the view, such as a resolver of GraphQL, would take the answer for its result.
+    return guarded is None or guarded in _layers(_app_at_hand().view_functions.get(request.endpoint or ""))
 
 
 def _may_be_worded(app: Flask) -> bool:
@@ -178,7 +184,9 @@ def _may_be_worded(app: Flask) -> bool:
 
 def _layers(view: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
     """A view, and the functions around which its decorators have put it."""
-    while view is not None:
+    for _ in range(MANY_LAYERS):  # what is said to be around itself has no last one
+        if view is None:
+            return
         yield view
         view = getattr(view, "__wrapped__", None)
 
@@ -190,10 +198,11 @@ def check_views(app: Flask) -> None:
     a bare function that is a view, while none of its guarded forms is. Either may be in others: some routes put what
     they are given into a function of their own.
     """
-    views = set(chain.from_iterable(map(_layers, app.view_functions.values())))
+    # By their ids: not every callable has a hash.
+    views = {id(layer) for view in app.view_functions.values() for layer in _layers(view)}
     for endpoint, view in app.view_functions.items():
         guarded_forms = [getattr(layer, _GUARDED_FORMS, ()) for layer in _layers(view)]
-        if any(forms and views.isdisjoint(forms) for forms in guarded_forms):
+        if any(forms and views.isdisjoint(map(id, forms)) for forms in guarded_forms):
             raise ConfigurationError(
                 f"the view {endpoint!r} is open although it was to be guarded: put @require_scopes or @require_token "
                 "below the route"
