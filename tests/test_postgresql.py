@@ -150,6 +150,25 @@ def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest
     store.close()
 
 
+def test_a_question_that_takes_too_long_breaks_no_other_connection(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is there, and says so; it may have too much to do already."""
+    monkeypatch.setattr(postgresql, "READ_TIMEOUT", 0.1)
+    store = SQLAlchemyStore(postgresql_url)
+    store.upgrade()
+    issued = World(store).issue()
+    used(store, kept=3)
+    (reserve,) = store._reserves
+    kept = reserve._idle[:-1]
+    with store._writing.begin() as connection:
+        connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(StoreUnavailable, match="canceling statement due to statement timeout"):
+            store.find(issued.token.id)
+    assert reserve._idle == kept
+    store.close()
+
+
 class _Interrupted(BaseException):
     """As a server's own time limit for a worker, or gevent's: no error that anybody would handle."""
 

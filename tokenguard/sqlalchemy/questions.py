@@ -105,9 +105,10 @@ class Question:
             rows: Sequence[Any] = cursor.fetchall()
         except BaseException as error:
             lost = self._is_lost(error, driver)
+            broken = lost or getattr(driver, "closed", False)  # also for want of an answer in time
             # After an error, or an exit in the middle, nobody knows what this connection would answer next.
             connection.invalidate(error)
-            if lost or getattr(driver, "closed", False):  # also for want of an answer in time
+            if broken:
                 self._reserve.empty(broken=True)  # most likely all are
             if lost:
                 raise _LostConnection(error) from error
