@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, jsonify, request, send_file, session, stream_with_context
+from flask import Blueprint, Flask, Response, jsonify, make_response, request, send_file, session, stream_with_context
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.test import EnvironBuilder
@@ -554,6 +554,38 @@ def test_a_guarded_function_that_is_no_view_stops_who_calls_it(app: Flask, handl
     assert (refused.status_code, refused.json["code"]) == (403, "insufficient_scope")
     assert client.get("/", headers=bearer(app, "users:manage")).text == "changed"
     assert client.get("/resolver").json == {"error": "This resource needs an API token.", "code": "missing_token"}
+
+
+def test_what_is_around_a_class_is_handed_the_refusal_of_its_methods(app: Flask) -> None:
+    """As Flask-CORS adds its headers to what it is handed."""
+
+    def marked(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def called(*args: Any, **kwargs: Any) -> Response:
+            answer = make_response(view(*args, **kwargs))
+            answer.headers["Access-Control-Allow-Origin"] = "*"
+            return answer
+
+        return called
+
+    class Things(MethodView):
+        decorators = (marked,)
+
+        @require_token
+        def get(self) -> str:
+            return "things"
+
+        def post(self) -> str:
+            return "posted" if self.get() else "not posted"
+
+    app.add_url_rule("/things", view_func=Things.as_view("things"))
+    client = app.test_client()
+    answers = {method: client.open("/things", method=method) for method in ("GET", "HEAD", "POST")}
+    assert {answer.status_code for answer in answers.values()} == {401}
+    assert [method for method, answer in answers.items() if "Access-Control-Allow-Origin" in answer.headers] == [
+        "GET",
+        "HEAD",
+    ]
 
 
 @pytest.mark.parametrize("handled", [False, True])

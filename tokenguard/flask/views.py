@@ -169,7 +169,16 @@ def _refusal(requests: RequestGuard, error: AuthError, guarded: Callable[..., An
 
 def _is_asked_by_flask(guarded: Callable[..., Any] | None) -> bool:
     # What calls another function than the view, such as a resolver of GraphQL, would take the answer for its result.
-    return guarded is None or guarded in _layers(_app_at_hand().view_functions.get(request.endpoint or ""))
+    if guarded is None:
+        return True
+    view = _app_at_hand().view_functions.get(request.endpoint or "")
+    return guarded in chain(_layers(view), _layers(_method_at_hand(getattr(view, "view_class", None))))
+
+
+def _method_at_hand(kind: type | None) -> Callable[..., Any] | None:
+    """That of a view's class which answers the request."""
+    found: Callable[..., Any] | None = getattr(kind, request.method.lower(), None)
+    return getattr(kind, "get", None) if found is None and request.method == "HEAD" else found  # as Flask does
 
 
 def _may_be_worded(app: Flask) -> bool:
