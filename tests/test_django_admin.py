@@ -1262,6 +1262,19 @@ class TestDatabases:
         assert len(site.tokens()) == 1
 
 
+class TestLooks:
+    def test_the_colours_are_djangos(self) -> None:
+        """A variable that Django does not have is no colour at all."""
+        static = Path(admin.__file__).parent / "static/admin/css"
+        known = {
+            name
+            for file in ("base.css", "dark_mode.css")
+            for name in re.findall(r"(--[\w-]+):", (static / file).read_text())
+        }
+        ours = (Path(conf.__file__).parent / "static/tokenguard/admin.css").read_text()
+        assert set(re.findall(r"var\((--[\w-]+)\)", ours)) <= known
+
+
 class TestSites:
     def test_links_stay_in_a_site_of_another_name(self, site: Site) -> None:
         other = AdminSite(name="operations")
