@@ -1262,7 +1262,22 @@ class TestDatabases:
         assert len(site.tokens()) == 1
 
 
+def csp_nonce(request: Any) -> dict[str, str]:
+    """What Django 6's context processor of this kind adds."""
+    return {"csp_nonce": "only this once"}
+
+
 class TestLooks:
+    @pytest.mark.parametrize("processors", [[], [f"{__name__}.csp_nonce"]])
+    def test_what_a_page_loads_has_the_nonce_if_there_is_one(self, site: Site, processors: list[str]) -> None:
+        (engine,) = settings.TEMPLATES
+        options = {"context_processors": [*engine["OPTIONS"]["context_processors"], *processors]}
+        with override_settings(TEMPLATES=[{**engine, "OPTIONS": options}]):
+            page = issue(site, site.browser("all")).content.decode()
+        loaded = re.findall(r"<(?:link|script)[^>]*/(?:tokenguard/|css/forms)[^>]*>", page)
+        assert len(loaded) == 3
+        assert all(('nonce="only this once"' in tag) is bool(processors) for tag in loaded)
+
     def test_the_colours_are_djangos(self) -> None:
         """A variable that Django does not have is no colour at all."""
         static = Path(admin.__file__).parent / "static/admin/css"
