@@ -22,7 +22,7 @@ from .server import Server
 from .test_django_admin import default_database
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 CHROMIUM = shutil.which("chromium")
 PASSWORD = "of this test alone"
@@ -250,3 +250,54 @@ def test_the_way_back_looks_as_on_the_admins_own_pages(page: Page) -> None:
         style = "([e, a, b]) => [getComputedStyle(e)[a], getComputedStyle(e)[b]]"
         looks.append(page.locator(".breadcrumbs").evaluate(f"{colours}({style})"))
     assert looks[0] == looks[1]
+
+
+def test_a_name_that_is_one_long_word_widens_no_page(page: Page) -> None:
+    page.set_viewport_size({"width": 320, "height": 800})
+    register(page, "W" * 99)
+    assert room_to_scroll(page) == 0
+    page.click("text=Issue a token")
+    assert room_to_scroll(page) == 0
+    page.fill("#id_name", "W" * 100)
+    page.check("input[value='users:read']")
+    page.click("input[value=Issue]")
+    page.locator(".tg-secret").wait_for()
+    assert room_to_scroll(page) == 0
+    page.get_by_role("link", name=re.compile("^[0-9A-Za-z]{16}$")).first.click()
+    page.locator("svg.tg-chart").wait_for()
+    assert room_to_scroll(page) == 0
+
+
+def room_to_scroll(page: Page) -> int:
+    """By how many pixels a page is wider than its window."""
+    wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    return wider
+
+
+def test_in_a_language_from_right_to_left(page: Page) -> None:
+    register(page, "from the right")
+    page.click("text=Issue a token")
+    page.fill("#id_name", "nightly!")
+    page.check("input[value='users:read']")
+    page.click("input[value=Issue]")
+    page.get_by_role("link", name=re.compile("^[0-9A-Za-z]{16}$")).first.click()
+    page.locator("svg.tg-chart").wait_for()
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    # The chart has its oldest day on the left, whatever the language.
+    oldest, newest = (left_of(page.locator(".tg-axis span").nth(place)) for place in (0, 1))
+    assert oldest < newest
+    # What ends a name or a scope stays at its end.
+    name = page.get_by_role("cell", name="nightly!", exact=True)
+    assert left_of(name, 0) < left_of(name, 7)
+
+
+def left_of(element: Locator, character: int = 0) -> float:
+    """Where a character of an element's text is."""
+    script = """(element, place) => {
+        const range = new Range();
+        range.setStart(element.firstChild, place);
+        range.setEnd(element.firstChild, place + 1);
+        return range.getBoundingClientRect().left;
+    }"""
+    left: float = element.evaluate(script, character)
+    return left
