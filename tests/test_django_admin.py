@@ -432,6 +432,7 @@ class TestIssue:
         answer = browser.post(f"{TOKENS}add/", data)
         assert answer.status_code == 200
         assert said in html.unescape(answer.content.decode())
+        assert "<title>Error: Issue a token |" in answer.content.decode()
         assert site.tokens() == []
 
     @pytest.mark.parametrize(
