@@ -354,6 +354,8 @@ class TestIssue:
         assert "no-store" in answer["Cache-Control"]
         assert answer["X-Frame-Options"] == "DENY"
         assert answer["Referrer-Policy"] == "same-origin"
+        # Nor may a browser send it to who translates pages.
+        assert re.search(r'<code [^>]*translate="no">tg_', answer.content.decode())
 
     def test_the_text_is_nowhere_else(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
