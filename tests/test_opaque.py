@@ -585,6 +585,17 @@ def test_what_was_asked_about_again_is_none_of_the_oldest(service: Service) -> N
     assert service.asked == asked
 
 
+def test_an_issuer_that_names_each_of_its_answers_fills_none_either(service: Service) -> None:
+    cache = service.guard.cache
+    for number in range(100):
+        service.endpoint.said |= {"jti": f"id-{number}", "exp": None}
+        assert service.who().token_id == f"id-{number}"
+        service.goes_by(31)
+    assert len(cache) == len(cache._keys) == 1
+    cache.evict(next(iter(cache._keys)), "")
+    assert len(cache) == len(cache._keys) == 0
+
+
 @pytest.mark.parametrize("other", [TEXT + "x", TEXT])
 def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
     other: str, caplog: pytest.LogCaptureFixture

@@ -231,6 +231,9 @@ class TokenCache:
         # Another issuer's token may have several texts. One is remembered, so that none is left when it is forgotten.
         if (other := self._keys.get(token_id, key)) != key:
             self.entries.pop(other, None)
+        # Nor may its text keep the id that it had before: an issuer may name each of its answers about it.
+        if (before := self.entries.get(key)) is not None and before.token_id != token_id:
+            self._forget_one(before.token_id)
         # It comes last and goes first: a signal may end this anywhere, and no event finds what is in no index.
         self._keys[token_id] = key
         self.entries[key] = verified
