@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import traceback
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -516,6 +518,36 @@ def test_a_decorator_above_a_route_that_wraps_the_view_is_told_as_well(app: Flas
     app.testing = True
     with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
         app.test_client().get("/open-by-mistake")
+
+
+def test_a_view_that_guards_a_function_with_each_request_leaves_none_of_it_behind(app: Flask) -> None:
+    def answer() -> str:
+        return "in"
+
+    made: list[weakref.ref[Any]] = []
+
+    def view() -> str:
+        guarded = require_token(answer)
+        made.append(weakref.ref(guarded))
+        return guarded()
+
+    app.add_url_rule("/", view_func=view)
+    for _ in range(3):
+        assert app.test_client().get("/").status_code == 401
+    gc.collect()
+    assert [guarded() for guarded in made] == [None] * 3
+
+
+def test_a_guarded_form_that_nobody_holds_guards_nothing(app: Flask) -> None:
+    def view() -> str:
+        return "open"
+
+    app.add_url_rule("/", view_func=view)
+    require_token(view)
+    gc.collect()
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+        app.test_client().get("/")
 
 
 def test_a_guarded_view_may_be_wrapped_and_open_elsewhere(app: Flask) -> None:

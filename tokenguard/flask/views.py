@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import cache, wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from weakref import WeakSet
 
 from flask import Flask, Response, abort, current_app, has_request_context, request
 from flask.globals import request_ctx
@@ -210,8 +211,8 @@ def check_views(app: Flask) -> None:
     # By their ids: not every callable has a hash.
     views = {id(layer) for view in app.view_functions.values() for layer in _layers(view)}
     for endpoint, view in app.view_functions.items():
-        guarded_forms = [getattr(layer, _GUARDED_FORMS, ()) for layer in _layers(view)]
-        if any(forms and views.isdisjoint(map(id, forms)) for forms in guarded_forms):
+        guarded_forms = [getattr(layer, _GUARDED_FORMS, None) for layer in _layers(view)]
+        if any(forms is not None and views.isdisjoint(map(id, forms)) for forms in guarded_forms):
             raise ConfigurationError(
                 f"the view {endpoint!r} is open although it was to be guarded: put @require_scopes or @require_token "
                 "below the route"
@@ -249,6 +250,7 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
 
 
 def _remember_form(view: Callable[..., Any], guarded: Callable[..., Any]) -> None:
-    # Not every callable takes attributes; what does not is not checked.
+    # Not every callable takes attributes; what does not is not checked. Weakly: one that nobody holds is no view, and a
+    # view may guard the same function anew with each request.
     with suppress(AttributeError, TypeError):
-        vars(view).setdefault(_GUARDED_FORMS, []).append(guarded)
+        vars(view).setdefault(_GUARDED_FORMS, WeakSet()).add(guarded)
