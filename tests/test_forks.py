@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tokenguard import forks
 from tokenguard.forks import in_children
 
 
@@ -19,6 +22,31 @@ class Worker:
 
     def start(self) -> None:
         self._told.append(self._name)
+
+
+def test_nothing_is_kept_of_who_is_gone() -> None:
+    gc.collect()
+    before = len(forks._starts)
+    workers = [Worker([], "gone") for _ in range(100)]
+    assert len(forks._starts) == before + 100
+    workers.clear()
+    gc.collect()
+    assert len(forks._starts) == before
+
+
+def test_one_that_cannot_start_keeps_no_other_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Worker):
+        def start(self) -> None:
+            raise RuntimeError("of this one")
+
+    told: list[str] = []
+    workers = [Worker(told, "first"), Failing(told, ""), Worker(told, "second")]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if told == ["first", "second"] and "of this one" in caplog.text else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert told == []
+    workers.clear()
 
 
 @pytest.fixture

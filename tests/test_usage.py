@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -498,6 +499,18 @@ def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None
     assert os.waitstatus_to_exitcode(status) == 1
     world.usage.write(everything=True)
     assert requests(store, issued) == 2
+
+
+def test_nothing_is_kept_until_the_exit_of_a_log_that_nobody_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage_module.UsageLog(MemoryStore())  # the first leaves what Python itself does at the exit
+    kept: list[Callable[[], object]] = []
+    monkeypatch.setattr(atexit, "register", kept.append)
+    monkeypatch.setattr(atexit, "unregister", kept.remove)
+    usage = usage_module.UsageLog(MemoryStore())
+    assert len(kept) == 1
+    del usage
+    gc.collect()
+    assert kept == []
 
 
 EXITING = """

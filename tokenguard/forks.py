@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 
+log = logging.getLogger("tokenguard")
 #: What uwsgidecorators sets of the module uwsgi when it is imported.
 _HOOKS = {"mule_msg_hook", "post_fork_hook", "spooler"}
+#: The methods that are called in each forked child, in the order in which they came.
+_starts: dict[weakref.WeakMethod[Callable[[], None]], None] = {}
 
 
 def in_children(start: Callable[[], None]) -> None:
     """Call this method of an object in each forked child, as long as the object is there."""
-    reference = weakref.WeakMethod(start)
-
-    def started() -> None:
-        if (alive := reference()) is not None:
-            alive()
-
-    os.register_at_fork(after_in_child=started)
+    reference = weakref.WeakMethod(start, _starts.pop)
+    _starts[reference] = None
     if (uwsgi := sys.modules.get("uwsgi")) is not None:
-        _in_workers(uwsgi, started)
+        _in_workers(uwsgi, partial(_start, reference))
+
+
+def _start_all() -> None:
+    for reference in [*_starts]:
+        try:
+            _start(reference)
+        except Exception:  # nobody else may go on with what is the parent's
+            log.exception("a forked child could not start anew")
+
+
+def _start(reference: weakref.WeakMethod[Callable[[], None]]) -> None:
+    if (start := reference()) is not None:
+        start()
+
+
+# Once: Python forgets none of these, and a process may make and drop any number of guards.
+os.register_at_fork(after_in_child=_start_all)
 
 
 def _in_workers(uwsgi: ModuleType, started: Callable[[], None]) -> None:

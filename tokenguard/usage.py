@@ -284,3 +284,5 @@ def _write_at_exit(usage: UsageLog) -> None:
             alive.write_rest()
 
     atexit.register(write)
+    # Python would keep it to the end, and a process may make and drop any number of logs.
+    weakref.finalize(usage, atexit.unregister, write).atexit = False
