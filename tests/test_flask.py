@@ -634,7 +634,8 @@ def test_a_preflight_stops_who_calls_a_guarded_function_too(app: Flask, handled:
         app.register_error_handler(HTTPException, lambda error: ("handled", 500))
     sent = {"Origin": "https://pages.example", "Access-Control-Request-Method": "POST"}
     answer = app.test_client().options("/", headers=sent)
-    assert (answer.status_code, answer.text, answer.headers["Allow"]) == (200, "", "OPTIONS, POST")
+    # Flask has the methods in a set, whose order is another in each process.
+    assert (answer.status_code, answer.text, set(answer.allow)) == (200, "", {"OPTIONS", "POST"})
 
 
 def test_any_callable_may_be_a_view(app: Flask) -> None:
