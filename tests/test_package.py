@@ -88,6 +88,7 @@ django.setup()
     ("module", "package", "extra"),
     [
         ("flask", "flask", "flask"),
+        ("flask", "click", "flask"),
         ("sqlalchemy", "sqlalchemy", "sqlalchemy"),
         ("ratelimits", "limits", "limits"),
         ("django", "django", "django"),
@@ -105,6 +106,19 @@ except ModuleNotFoundError as error:
     setup = DJANGO if "." in module else ""
     said = f'{package}; this needs {package}: pip install "wsgi-tokenguard[{extra}]"\n'
     assert python(setup + without(package) + code) == said
+
+
+def test_tables_are_not_set_up_without_what_does_that(tmp_path: Path) -> None:
+    code = f"""
+from tokenguard import ConfigurationError
+from tokenguard.sqlalchemy import SQLAlchemyStore
+try:
+    SQLAlchemyStore("sqlite:///{tmp_path}/tokens.db").upgrade()
+except ConfigurationError as error:
+    print(error)
+"""
+    said = 'setting the tables up needs alembic: pip install "wsgi-tokenguard[sqlalchemy]"\n'
+    assert python(without("alembic") + code) == said
 
 
 def test_an_import_of_anything_else_fails_as_it_does() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..extras import from_extra
 
-with from_extra("sqlalchemy", "sqlalchemy", "alembic"):
+with from_extra("sqlalchemy", "sqlalchemy"):
     from .store import SQLAlchemyStore
     from .tables import include_name, metadata
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 from .. import schema
 from ..databases import ADVISORY_LOCK, check_version
-from ..errors import SchemaError
+from ..errors import ConfigurationError, SchemaError
 from ..rows import first
 from .engine import SET_UP
 from .tables import VERSION_TABLE, metadata, revision_table
@@ -55,8 +55,13 @@ def schema_version(connection: Connection) -> int:
 def _run_migrations(connection: Connection) -> None:
     # Without Alembic's environment, which is one for the whole process: this may run in a host's own migration, and
     # in several threads. Every revision is asked; whether it has something to do, the schema's version decides.
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+    try:
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f'setting the tables up needs {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
+        ) from None
 
     script = ScriptDirectory(str(MIGRATIONS))
     for revision in reversed(list(script.walk_revisions())):
