@@ -121,6 +121,20 @@ except ConfigurationError as error:
     assert python(without("alembic") + code) == said
 
 
+def test_flask_is_not_asked_for_what_its_next_version_warns_of() -> None:
+    """Flask 3.2 has the context of a request by another name, and warns of this one."""
+    code = """
+import flask.globals
+del flask.globals.request_ctx
+def asked(name):
+    raise DeprecationWarning(name)
+flask.globals.__getattr__ = asked
+import tokenguard.flask
+print("done")
+"""
+    assert python(code) == "done\n"
+
+
 def test_an_import_of_anything_else_fails_as_it_does() -> None:
     code = """
 try:

@@ -10,8 +10,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
+import flask.globals
 from flask import Flask, Response, abort, current_app, has_request_context, request
-from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
@@ -35,6 +35,9 @@ _REQUIREMENT = "__tokenguard_requirement__"
 _GUARDED_FORMS = "__tokenguard_guarded_forms__"
 #: How many functions around which a view has been put are looked at.
 MANY_LAYERS = 100
+
+# Since Flask 3.2 there is one context for both, and the older name warns: Flask 4 will not have it.
+_context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +109,7 @@ def at_hand() -> tuple[Service, WSGIEnvironment]:
     """What the extension set up for the application that the current request came to, and the request's environ."""
     # The context itself: for a while another application may be the current one, and to ask Flask's proxies takes five
     # times as long.
-    context: RequestContext = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    context: RequestContext = _context._get_current_object()
     return _set_up(context.app), context.request.environ
 
 
