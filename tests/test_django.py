@@ -479,6 +479,22 @@ def test_what_was_told_to_nobody_in_particular_may_be_cached_by_all(http: Client
     assert http.get("/public", headers=bearer("x"))["Cache-Control"] == "private"
 
 
+def test_headers_are_the_same_where_django_keeps_them_in_another_way(
+    http: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = issue()
+
+    def answers() -> list[tuple[int, dict[str, str]]]:
+        sent = [http.get(path, headers=bearer(text)) for path in ("/public", "/read") for text in (token, "x")]
+        return [(answer.status_code, dict(answer.headers)) for answer in sent]
+
+    monkeypatch.setattr("tokenguard.django.headers._IS_KNOWN", True)
+    known = answers()
+    assert {status for status, _ in known} == {200, 401}
+    monkeypatch.setattr("tokenguard.django.headers._IS_KNOWN", False)
+    assert answers() == known
+
+
 # Sessions
 
 

@@ -75,6 +75,17 @@ def app() -> Flask:
     return make_app()
 
 
+def test_a_refusal_is_the_same_where_werkzeug_keeps_headers_in_another_way(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    monkeypatch.setattr("tokenguard.wsgi._HEADERS_ARE_A_LIST", True)
+    known = app.test_client().get("/")
+    assert known.status_code == 401
+    monkeypatch.setattr("tokenguard.wsgi._HEADERS_ARE_A_LIST", False)
+    assert [*app.test_client().get("/").headers] == [*known.headers]
+
+
 # Views
 
 
