@@ -21,6 +21,7 @@ from tokenguard.store import (
     Place,
     Record,
     State,
+    walk,
 )
 from tokenguard.tokens import Read
 
@@ -375,6 +376,26 @@ class StoreContract:
         assert seen == [ids[:3], [ids[3], ids[5], ids[6]], [ids[7], TOKEN.id]]
         assert [record.token.id for record in filled.page(2, 5, after=Place(1, ids[3]))] == ids[4:6]
         assert filled.page(2, 5, client_id="nobody") == []
+
+    def test_all_are_walked_through_however_many(self, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that have ended as well, and though some are removed on the way."""
+        other = replace(CLIENT, id="client-0", name="accounts")
+        tokens = [replace(TOKEN, id=f"{number:016}", created_at=number // 3, revoked_at=number) for number in range(8)]
+        with filled.transaction() as tx:
+            tx.put_client(other, change())
+            for number, token in enumerate(tokens):
+                tx.put_token(replace(token, client_id=other.id) if number % 2 else token, change())
+        records, of_one = filled.records(), filled.records(CLIENT.id)
+        monkeypatch.setattr("tokenguard.store.PAGE", 2)
+        assert [*walk(filled, CLIENT.id)] == of_one
+        assert [*walk(filled, "nobody")] == []
+        seen = []
+        for record in walk(filled):
+            seen.append(record.token)
+            with filled.transaction() as tx:
+                tx.delete_tokens([record.token.id])
+        assert seen == [record.token for record in records]
+        assert [*walk(filled)] == []
 
     def test_its_clock_is_told_without_writing(self, filled: Store) -> None:
         before = filled.feed(0)

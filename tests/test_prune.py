@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tokenguard import InvalidToken, InvalidValue, SigningKeys, Store, Token, TokenFormat
+from tokenguard.cli import command_tree
 from tokenguard.clock import DAY
+from tokenguard.config import Options
+from tokenguard.doctor import examine
 from tokenguard.errors import StoreBusy
 from tokenguard.foreign import revoke_token
 from tokenguard.prune import BATCH, FOREIGN_BATCH, Pruned, PruningStopped, prune
@@ -122,19 +128,42 @@ def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
     assert kinds == ["token.issued", *["store.pruned"] * 5]  # one in each transaction
 
 
+def test_however_many_there_are_none_waits_for_all_of_them(
+    sqlite_url: str, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement has but so much time, and a process so much memory: that was the end of pruning a large table."""
+    world = World(SQLAlchemyStore(sqlite_url, clock=clock), clock=clock)
+    world.store.upgrade()
+    world.client()
+    tokens = {world.issue(client="billing").token.id for _ in range(5)}
+    world.issuer.revoke(*[*tokens][:3], actor="tests")
+
+    def refuse(client_id: str | None = None) -> list[Record]:
+        raise AssertionError("all of them are read at once")
+
+    monkeypatch.setattr("tokenguard.store.PAGE", 2)
+    monkeypatch.setattr(world.store, "records", refuse)
+    found = examine(world.store, tokens=world.tokens, catalog=world.catalog, policy=world.policy, clock=clock)
+    assert "no_expiry" in {finding.code for finding in found}
+    listed = CliRunner().invoke(command_tree(lambda: (Options.read({}), world.store)), ["list", "--json"])
+    assert {token["id"] for token in json.loads(listed.stdout)} == tokens
+    clock.move(AGE)
+    assert prune(world.store, AGE, actor="tests").tokens == 3
+
+
 def test_what_is_revoked_again_meanwhile_stays_refused(
     any_store: Store, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of another issuer's token of the same id that lives on, the holder may say so just while it is looked through."""
-    world, listed = World(any_store, clock=clock), any_store.records
+    world, read = World(any_store, clock=clock), any_store.page
     begun = clock()
 
     def revoke(token_id: str, days: int) -> Token:
         end = begun + days * DAY
         return revoke_token(world.issuer, "https://idp.example.com", "app", token_id, actor="tests", expires_at=end)
 
-    def records() -> list[Record]:
-        found = listed()
+    def page(*asked: Any, **more: Any) -> list[Record]:
+        found = read(*asked, **more)
         revoke("lives on", 400)
         return found
 
@@ -142,10 +171,10 @@ def test_what_is_revoked_again_meanwhile_stays_refused(
     for number in range(FOREIGN_BATCH):
         revoke(f"has ended {number}", 1)
     clock.micros = begun + 100 * DAY
-    monkeypatch.setattr(any_store, "records", records)
+    monkeypatch.setattr(any_store, "page", page)
     assert prune(any_store, AGE, actor="tests").tokens == FOREIGN_BATCH
     assert any_store.find_foreign(kept.id, kept.client_id).revoked
-    assert [record.token.id for record in listed()] == [kept.id]
+    assert [record.token.id for record in any_store.records()] == [kept.id]
     monkeypatch.undo()
     clock.micros = begun + 500 * DAY
     assert prune(any_store, AGE, actor="tests").tokens == 1

@@ -12,7 +12,7 @@ from .events import Change, EventKind
 from .policy import Policy
 from .records import NewUse, Record, State
 from .scopes import ScopeCatalog, Scopes, covers
-from .store import Store, Transaction
+from .store import Store, Transaction, walk
 from .tokens import Client, Token, TokenFormat, random_id
 
 #: Clocks may disagree by as much.
@@ -65,7 +65,8 @@ def examine(
     try:
         store.check()
         at, here = store.now(), clock()
-        records = store.records()
+        # What has ended is of no interest, and may be most of all there is.
+        records = [record for record in walk(store) if record.ended_at(at) is None]
         store.events(1), store.use_by_day("")  # the tables in which it did not look for those
     except StoreError as error:
         return [_not_ready(error)]

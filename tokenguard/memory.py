@@ -82,8 +82,10 @@ class MemoryStore:
         with self._lock:
             return self._data.records(client_id)
 
-    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
-        found = [record for record in self.records(client_id) if record.state(now) in ALIVE]
+    def page(
+        self, limit: int, now: int | None, *, client_id: str | None = None, after: Place | None = None
+    ) -> list[Record]:
+        found = [record for record in self.records(client_id) if now is None or record.state(now) in ALIVE]
         return [record for record in found if after is None or record.place > after][:limit]
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:

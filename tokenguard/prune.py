@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from .clock import DAY, SECOND, check_duration, duration_text
 from .errors import InvalidValue, StoreError
 from .events import MAX_ACTOR_LENGTH, Change, EventKind
-from .store import Store, Transaction
+from .store import Store, Transaction, walk
 from .tokens import check_label
 
 #: Rows that one transaction removes at most: other writers wait for no more than that.
@@ -75,14 +76,13 @@ def prune(
 
 
 def _steps(store: Store, before: int, actor: str) -> Iterator[Pruned]:
-    ended = [record.token for record in store.records() if record.ended_at(before) is not None]
     # Read outside of any transaction: a token of this service's that has ended for good never comes back.
-    ours = [token.id for token in ended if token.key_fingerprint]
-    others = [token.id for token in ended if not token.key_fingerprint]
-    for batch in _parts(ours, BATCH):
-        yield _step(store, partial(_delete, token_ids=batch), actor)
-    for batch in _parts(others, FOREIGN_BATCH):
-        yield _step(store, partial(_delete_ended, token_ids=batch, before=before), actor)
+    ended = (record.token for record in walk(store) if record.ended_at(before) is not None)
+    while tokens := [*islice(ended, BATCH)]:
+        if ours := [token.id for token in tokens if token.key_fingerprint]:
+            yield _step(store, partial(_delete, token_ids=ours), actor)
+        for batch in _parts([token.id for token in tokens if not token.key_fingerprint], FOREIGN_BATCH):
+            yield _step(store, partial(_delete_ended, token_ids=batch, before=before), actor)
     yield from _batches(store, lambda tx: Pruned(days=tx.delete_days(before // DAY, BATCH)), actor)
     yield from _batches(store, lambda tx: Pruned(events=tx.delete_events(before, BATCH)), actor)
 

@@ -6,7 +6,7 @@ numbers them before anything else, so writers queue up there and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -48,7 +48,11 @@ __all__ = [
     "Transaction",
     "merge_use",
     "run_of_old",
+    "walk",
 ]
+
+#: How many tokens :func:`walk` reads at once.
+PAGE = 1000
 
 
 class Transaction(Protocol):
@@ -149,13 +153,16 @@ class Store(Protocol):
     def records(self, client_id: str | None = None) -> list[Record]:
         """All tokens, or those of the client with this id, oldest first; none for an id that no client has.
 
-        Of a client that is known by its name: ``store.records(store.client("billing").id)``.
+        Of a client that is known by its name: ``store.records(store.client("billing").id)``. All are read at once: for
+        what may be very many there is :func:`walk`.
         """
 
-    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+    def page(
+        self, limit: int, now: int | None, *, client_id: str | None = None, after: Place | None = None
+    ) -> list[Record]:
         """The oldest ``limit`` tokens after that place, of one client or all, but for those that have ended by ``now``.
 
-        A disabled client's tokens have not ended by that.
+        A disabled client's tokens have not ended by that. Where ``now`` is None, those that have ended as well.
         """
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
@@ -172,3 +179,14 @@ class Store(Protocol):
 
     def check(self) -> None:
         """Raises SchemaError or StoreUnavailable if the store is not ready for this version of tokenguard."""
+
+
+def walk(store: Store, client_id: str | None = None) -> Iterator[Record]:
+    """All tokens, or those of the client with this id, oldest first, however many there are.
+
+    Some at a time, so that no statement takes long: each is as it is when it is read. Raises StoreError.
+    """
+    after = None
+    while page := store.page(PAGE, None, client_id=client_id, after=after):
+        yield from page
+        after = page[-1].place

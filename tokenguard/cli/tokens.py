@@ -15,6 +15,7 @@ from ..foreign import revoke_token
 from ..issuer import Issued
 from ..records import Record
 from ..secret import Secret
+from ..store import walk
 from ..tokens import Token
 from .arguments import as_json, duration, given, read_scopes, with_conditions, with_foreign_client
 from .foreign import foreign_fields, note_issuer, verified
@@ -105,7 +106,7 @@ def rotate(backend: Backend, token_id: str, overlap: str) -> None:
 def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
     """List tokens, oldest first."""
     at = now()
-    records = backend.store.records(None if client is None else backend.client(client).id)
+    records = walk(backend.store, None if client is None else backend.client(client).id)
     rows = [token_fields(record, at) for record in records]
     print_json(rows) if as_json else print_rows(rows, _COLUMNS)
 

@@ -95,10 +95,12 @@ def find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list
 
 
 def find_page(
-    connection: BaseDatabaseWrapper, limit: int, now: int, client_id: str | None, after: Place | None
+    connection: BaseDatabaseWrapper, limit: int, now: int | None, client_id: str | None, after: Place | None
 ) -> list[Record]:
-    query = _RECORDS + _ALIVE
-    asked: tuple[str | int, ...] = (now,) * 4
+    query = _RECORDS
+    asked: tuple[str | int, ...] = ()
+    if now is not None:
+        query, asked = query + _ALIVE, (now,) * 4
     if client_id is not None:
         query, asked = f"{query} AND c.id = %s", (*asked, client_id)
     if after is not None:

@@ -137,7 +137,9 @@ class DjangoStore:
     def records(self, client_id: str | None = None) -> list[Record]:
         return find_records(self._connection, client_id)
 
-    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+    def page(
+        self, limit: int, now: int | None, *, client_id: str | None = None, after: Place | None = None
+    ) -> list[Record]:
         return find_page(self._connection, limit, now, client_id, after)
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:

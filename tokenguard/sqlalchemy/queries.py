@@ -82,18 +82,28 @@ def find_records(connection: Connection, client_id: str | None) -> list[Record]:
     return [load_record(row) for row in connection.execute(_records_query(client_id))]
 
 
-def find_page(connection: Connection, limit: int, now: int, client_id: str | None, after: Place | None) -> list[Record]:
-    token, use = token_table.c, use_table.c
-    query = _records_query(client_id).limit(limit).where(token.revoked_at.is_(None), token.idle_ended_at.is_(None))
-    for end in (token.expires_at, token.overlap_ends_at):
-        query = query.where(or_(end.is_(None), end > now))
-    unused_since = now - token.idle_timeout - USE_INTERVAL  # as Record.idle_end has it
-    query = query.where(
-        or_(token.idle_timeout.is_(None), token.created_at > unused_since, use.last_used_at > unused_since)
-    )
+def find_page(
+    connection: Connection, limit: int, now: int | None, client_id: str | None, after: Place | None
+) -> list[Record]:
+    token = token_table.c
+    query = _records_query(client_id).limit(limit)
+    if now is not None:
+        query = _alive(query, now)
     if after is not None:
         query = query.where(tuple_(token.created_at, token.id) > tuple_(after.created_at, after.token_id))
     return [load_record(row) for row in connection.execute(query)]
+
+
+def _alive(query: Select[Any], now: int) -> Select[Any]:
+    """Without those that have ended by then."""
+    token, use = token_table.c, use_table.c
+    query = query.where(token.revoked_at.is_(None), token.idle_ended_at.is_(None))
+    for end in (token.expires_at, token.overlap_ends_at):
+        query = query.where(or_(end.is_(None), end > now))
+    unused_since = now - token.idle_timeout - USE_INTERVAL  # as Record.idle_end has it
+    return query.where(
+        or_(token.idle_timeout.is_(None), token.created_at > unused_since, use.last_used_at > unused_since)
+    )
 
 
 def _records_query(client_id: str | None) -> Select[Any]:

@@ -129,7 +129,9 @@ class SQLAlchemyStore:
         with self._connection() as connection:
             return find_records(connection, client_id)
 
-    def page(self, limit: int, now: int, *, client_id: str | None = None, after: Place | None = None) -> list[Record]:
+    def page(
+        self, limit: int, now: int | None, *, client_id: str | None = None, after: Place | None = None
+    ) -> list[Record]:
         with self._connection() as connection:
             return find_page(connection, limit, now, client_id, after)
 
