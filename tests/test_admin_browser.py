@@ -22,7 +22,7 @@ from .server import Server
 from .test_django_admin import default_database
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route
 
 CHROMIUM = shutil.which("chromium")
 PASSWORD = "of this test alone"
@@ -228,10 +228,9 @@ def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserCo
     register(page, "behind a policy")
     policy = "default-src 'self'; img-src 'self' data:"
 
-    def with_policy(route: object) -> None:
-        response = route.fetch()  # type: ignore[attr-defined]
-        headers = {**response.headers, "content-security-policy": policy}
-        route.fulfill(response=response, headers=headers)  # type: ignore[attr-defined]
+    def with_policy(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, headers={**response.headers, "content-security-policy": policy})
 
     context.route("**/tokenguard/**", with_policy)
     page.click("text=Issue a token")
@@ -240,6 +239,7 @@ def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserCo
     assert copied(page).startswith("tg_")
     page.get_by_role("link", name=re.compile("^[0-9A-Za-z]{16}$")).first.click()
     page.locator("svg.tg-chart").wait_for()
+    context.unroute_all(behavior="wait")  # what is still on its way would fail in the next test
 
 
 def test_the_way_back_looks_as_on_the_admins_own_pages(page: Page) -> None:
