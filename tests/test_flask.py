@@ -621,6 +621,14 @@ def test_what_is_around_a_class_is_handed_the_refusal_of_its_methods(app: Flask)
         def post(self) -> str:
             return "posted" if self.get() else "not posted"
 
+    class Thing(View):
+        decorators = (marked,)
+
+        @require_token
+        def dispatch_request(self) -> str:
+            return "thing"
+
+    app.add_url_rule("/thing", view_func=Thing.as_view("thing"))
     app.add_url_rule("/things", view_func=Things.as_view("things"))
     client = app.test_client()
     answers = {method: client.open("/things", method=method) for method in ("GET", "HEAD", "POST")}
@@ -629,6 +637,7 @@ def test_what_is_around_a_class_is_handed_the_refusal_of_its_methods(app: Flask)
         "GET",
         "HEAD",
     ]
+    assert client.get("/thing").headers["Access-Control-Allow-Origin"] == "*"
 
 
 @pytest.mark.parametrize("handled", [False, True])
