@@ -34,10 +34,32 @@ def test_nothing_is_kept_of_who_is_gone() -> None:
     assert len(forks._starts) == before
 
 
-def test_one_that_cannot_start_keeps_no_other_from_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_said_where_a_class_goes_with_its_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the exit, where Python would write what it complains of between what a command says."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    class Gone:
+        start: Any
+
+    gone: Any = Gone()
+    gone.itself = gone
+    Gone.start = lambda self: None
+    in_children(gone.start)
+    del gone, Gone
+    gc.collect()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_one_that_cannot_start_keeps_no_other_from_it(
+    caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
+    """Nor does a signal whose handler raises: Python lets nothing out of what is called after a fork."""
+
     class Failing(Worker):
         def start(self) -> None:
-            raise RuntimeError("of this one")
+            raise kind("of this one")
 
     told: list[str] = []
     workers = [Worker(told, "first"), Failing(told, ""), Worker(told, "second")]
@@ -67,6 +89,14 @@ def test_a_worker_of_uwsgi_is_told_that_it_is_a_child(uwsgi: Any) -> None:
     uwsgi.post_fork_hook()
     assert sorted(told) == ["first", "second", "second"]
     del second
+
+
+def test_there_may_be_any_number_of_them_in_a_worker_of_uwsgi(uwsgi: Any) -> None:
+    told: list[str] = []
+    workers = [Worker(told, "one of many") for _ in range(sys.getrecursionlimit())]
+    uwsgi.post_fork_hook()
+    assert len(told) == len(workers)
+    workers.clear()
 
 
 def test_the_services_own_hook_is_called_last(uwsgi: Any) -> None:
