@@ -658,6 +658,25 @@ def test_a_preflight_stops_who_calls_a_guarded_function_too(app: Flask, handled:
     assert (answer.status_code, answer.text, set(answer.allow)) == (200, "", {"OPTIONS", "POST"})
 
 
+def test_what_is_above_a_guard_is_handed_its_answer_to_a_preflight(app: Flask) -> None:
+    """As Flask-CORS's decorator of a single view."""
+
+    def view() -> str:
+        return "in"
+
+    guarded = require_token(view)
+
+    @wraps(guarded)
+    def above() -> Response:
+        answer = make_response(guarded())
+        answer.headers["Access-Control-Allow-Origin"] = "*"
+        return answer
+
+    app.add_url_rule("/", view_func=above, methods=["POST", "OPTIONS"])
+    sent = {"Origin": "https://pages.example", "Access-Control-Request-Method": "POST"}
+    assert app.test_client().options("/", headers=sent).headers["Access-Control-Allow-Origin"] == "*"
+
+
 def test_any_callable_may_be_a_view(app: Flask) -> None:
     @dataclass
     class Page:

@@ -536,6 +536,20 @@ def test_what_waits_is_written_at_exit(database_url: str, database_store: Store)
     assert requests(database_store, issued) == 5
 
 
+FIRST = """
+from tokenguard import MemoryStore, UsageLog
+class Log(UsageLog):
+    def write_rest(self):
+        print("written")
+log = Log(MemoryStore())
+"""
+
+
+def test_also_where_python_has_nothing_else_to_finish() -> None:
+    """What it finishes itself goes before what was registered earlier, and is not to forget that."""
+    assert subprocess.run([sys.executable, "-c", FIRST], text=True, capture_output=True).stdout == "written\n"
+
+
 def test_workers_that_end_together_wait_for_each_other(world: World, store: CountingStore) -> None:
     """Each passes over what another is just writing down, and has no later time to try it again."""
     issued = world.issue()
