@@ -154,7 +154,7 @@ class Store(Protocol):
         """All tokens, or those of the client with this id, oldest first; none for an id that no client has.
 
         Of a client that is known by its name: ``store.records(store.client("billing").id)``. All are read at once: for
-        what may be very many there is :func:`walk`.
+        what may be very many there is :func:`tokenguard.store.walk`.
         """
 
     def page(

@@ -176,9 +176,10 @@ def _is_asked_by_flask(guarded: Callable[..., Any] | None) -> bool:
     if guarded is None:
         return True
     view = _app_at_hand().view_functions.get(request.endpoint or "")
+    if guarded in _layers(view):
+        return True
     kind = getattr(view, "view_class", None)
-    asked = (view, getattr(kind, "dispatch_request", None), _method_at_hand(kind))
-    return guarded in chain.from_iterable(map(_layers, asked))
+    return guarded in chain(_layers(getattr(kind, "dispatch_request", None)), _layers(_method_at_hand(kind)))
 
 
 def _method_at_hand(kind: type | None) -> Callable[..., Any] | None:
