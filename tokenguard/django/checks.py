@@ -24,7 +24,7 @@ from ..databases import CLOCKS
 from ..errors import ConfigurationError, StoreError
 from ..scopes import ScopeCatalog
 from . import conf
-from .configured import (
+from .checked_settings import (
     core_options,
     found_store,
     given_options,

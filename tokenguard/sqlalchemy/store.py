@@ -257,7 +257,8 @@ class _Transaction(EventedTransaction):
         return len(old)
 
     def _put(self, item: Client | Token) -> None:
-        table, values = client_table if isinstance(item, Client) else token_table, dump(item)
+        table = client_table if isinstance(item, Client) else token_table
+        values = dump(item)
         if self._connection.execute(update(table).where(table.c.id == item.id).values(values)).rowcount == 0:
             self._connection.execute(insert(table).values(values))
 
