@@ -6,9 +6,9 @@ $(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(
 BIN := .venv/bin
 # The tests start Python hundreds of times: what they import is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
-# Most tests wait for a server or a command, so there is one runner more than there are processors; a file's tests share
-# what they have started. Which file comes first, tests/conftest.py says.
-SPREAD = -n $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
+# Most tests wait for a server or a command, so there are two runners more than there are processors; a file's tests
+# share what they have started. Which file comes first, tests/conftest.py says.
+SPREAD = -n $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)') --dist loadfile --no-loadscope-reorder
 
 # Which parts of the benchmark to run, all of them without any; and where to write the page then.
 PARTS ?=
