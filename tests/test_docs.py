@@ -236,6 +236,24 @@ def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Comma
         yield path, command
 
 
+def test_what_is_quoted_of_the_benchmark_is_of_its_last_run() -> None:
+    results = (DOCS.parent / "bench" / "RESULTS.md").read_text()
+
+    def figures(row: str) -> list[float]:
+        cells = re.findall(rf"^\| {row} \|(.*)$", results, re.MULTILINE)[0]
+        return [float(figure.replace(",", "")) for figure in re.findall(r"(?:^|\|) *([\d.,]+)", cells)]
+
+    count, _, median, most = figures("with Redis, refused from")
+    _, _, median_alone, most_alone = figures("without Redis, refused from")
+    size, all_of_them = figures("resident set")
+    page = " ".join((DOCS / "production.md").read_text().split())
+    assert (
+        f"after {median:.0f} ms (the median of {count:.0f} revocations; {most:.0f} ms at most), "
+        f"and without it after {median_alone:.0f} ms ({most_alone:.0f} ms at most)" in page
+    )
+    assert f"{size / 1000:.1f} kB for each token that is remembered and was just used, {all_of_them:.0f} MiB" in page
+
+
 PUBLIC = ["", ".django", ".django.admin", ".django.rest_framework", ".flask", ".sqlalchemy"]
 
 
