@@ -323,6 +323,15 @@ def test_a_pattern_needs_nothing_but_the_prefix(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\bacme_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}\\b\n", "")
 
 
+@pytest.mark.parametrize("rule", [[], ["--for", "gitleaks"]])
+def test_there_is_no_pattern_for_a_prefix_that_no_token_can_have(tmp_path: Path, rule: list[str]) -> None:
+    """A scanner with it would find nothing, as if all were well."""
+    command = [sys.executable, "-m", "tokenguard", "pattern", *rule]
+    environ = os.environ | {"TOKENGUARD_PREFIX": "ACME"}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
+    refused(done, "TOKENGUARD_PREFIX: the prefix is 1 to 16 lower-case letters and digits, not 'ACME'")
+
+
 def test_genkey_prints_a_good_key(run: Run) -> None:
     keys = [run("genkey").stdout for _ in range(2)]
     assert keys[0] != keys[1]

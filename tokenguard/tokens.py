@@ -107,9 +107,7 @@ class TokenFormat:
 
     def __init__(self, keys: SigningKeys, prefix: str = "tg") -> None:
         """Raises ConfigurationError for a prefix that is not 1 to 16 lower-case letters and digits."""
-        if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
-            raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
-        self.prefix = prefix
+        self.prefix = check_prefix(prefix)
         #: What every text of the service begins with, and none of another issuer.
         self.beginning = f"{prefix}_"
         #: Of every token's text.
@@ -170,6 +168,13 @@ class TokenFormat:
             if compare_digest(tagger.tag(signed), tag):
                 return Read(match[1], digest(sent))
         return InvalidToken("signature does not match: forged, or signed by a dropped key", token_id=match[1])
+
+
+def check_prefix(prefix: str) -> str:
+    """``prefix`` itself, if a token's text may begin with it; else raises ConfigurationError."""
+    if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
+        raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
+    return prefix
 
 
 def digest(text: bytes) -> str:

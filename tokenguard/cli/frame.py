@@ -14,14 +14,14 @@ from typing import Any
 import click
 
 from ..backends import publish
-from ..config import Options
+from ..config import Options, named
 from ..errors import ConfigurationError, InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..hooks import Hooks
 from ..issuer import Issuer
 from ..records import Record
 from ..sources import Source
 from ..store import Store
-from ..tokens import Client, TokenFormat
+from ..tokens import Client, TokenFormat, check_prefix
 from .output import say
 
 # A command without arguments is answered with its help; Click 8.1 prints that without raising anything.
@@ -58,8 +58,9 @@ class Backend:
 
     @property
     def prefix(self) -> str:
-        """What the service's tokens begin with."""
-        return self.options.prefix if self._load_prefix is None else self._load_prefix()
+        """What the service's tokens begin with; raises ConfigurationError for what none can."""
+        prefix = self.options.prefix if self._load_prefix is None else self._load_prefix()
+        return named("PREFIX", check_prefix, prefix)
 
     @cached_property
     def store(self) -> Store:
