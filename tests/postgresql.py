@@ -112,6 +112,26 @@ DROP SCHEMA public CASCADE;
 CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
 """
+_MANY_EVENTS = """
+INSERT INTO tokenguard_event (number, id, kind, at, actor, client_id, data)
+    SELECT number, number, 'token.issued', 0, 'tests', 'client-1', '{}' FROM generate_series(10001, 30000) number
+"""
+
+
+def most_rows(url: str, query: str, parameters: Any) -> int:
+    """How many rows the query goes through at most, in any of its steps, where there are many events."""
+    with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
+        connection.execute(_MANY_EVENTS)
+        connection.execute("ANALYZE tokenguard_event")
+        explained = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}".encode(), parameters).fetchone()
+    assert explained is not None
+    return int(max(_rows_of(explained[0][0]["Plan"])))
+
+
+def _rows_of(step: dict[str, Any]) -> Iterator[float]:
+    yield step["Actual Rows"]
+    for each in step.get("Plans", ()):
+        yield from _rows_of(each)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from tokenguard import EventKind, Issued, SchemaError, Store, StoreBusy, StoreUn
 from tokenguard.django import queries, reading
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
-from tokenguard.store import Change
+from tokenguard.store import FEED_LIMIT, Change
 
 from .conftest import World, django_alias, run_together
-from .postgresql import PostgreSQL, pgbouncer, read_only, wait_until
+from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, wait_until
 from .store_contract import new_use
 
 
@@ -253,6 +253,10 @@ def test_what_is_read_for_a_request_is_one_query_each(store: DjangoStore, issued
         store.find(issued.token.id)
         store.feed(0)
     assert len(queries) == 2
+
+
+def test_the_feed_reads_no_more_than_it_gives_out(store: DjangoStore, postgresql_url: str) -> None:
+    assert most_rows(postgresql_url, queries._FEED.text, [1]) == FEED_LIMIT
 
 
 # A server that goes away

@@ -16,10 +16,12 @@ from sqlalchemy.engine import make_url
 from tokenguard import ConfigurationError, Store, StoreBusy, StoreUnavailable, schema
 from tokenguard.backends import open_store
 from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
+from tokenguard.sqlalchemy.queries import FEED
+from tokenguard.store import FEED_LIMIT
 from tokenguard.tokens import Read
 
 from .conftest import World, run_together, why_not, works
-from .postgresql import PostgreSQL, pgbouncer, read_only, server_folder, wait_until
+from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, server_folder, wait_until
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 #: What makes an insert into the table take two seconds.
@@ -83,6 +85,11 @@ def test_a_read_has_a_time_limit_of_its_own_and_leaves_none_behind(store: SQLAlc
     assert store.find(issued.token.id) is not None
     with store._reading.connect() as connection:
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "30s"
+
+
+def test_the_feed_reads_no_more_than_it_gives_out(store: SQLAlchemyStore, postgresql_url: str) -> None:
+    query = str(FEED.compile(dialect=store._reading.dialect))
+    assert most_rows(postgresql_url, query, {"since": 1}) == FEED_LIMIT
 
 
 @pytest.mark.usefixtures("impatient")

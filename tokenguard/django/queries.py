@@ -60,10 +60,13 @@ _ALIVE = f"""
          OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
 """  # as Record.state has it
 _OLDEST_FIRST = "ORDER BY t.created_at, t.id"
+# Limited before they are joined: PostgreSQL would otherwise read all that are numbered higher, to give out a few.
 _FEED = Query(f"""
     SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
-    LEFT JOIN tokenguard_event e ON e.number >= %s
-    WHERE r.id = 1 ORDER BY e.number LIMIT {FEED_LIMIT}
+    LEFT JOIN (
+        SELECT * FROM tokenguard_event WHERE number >= %s ORDER BY number LIMIT {FEED_LIMIT}
+    ) e ON 1 = 1
+    WHERE r.id = 1 ORDER BY e.number
 """)  # noqa: S608
 
 

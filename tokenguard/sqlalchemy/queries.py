@@ -61,14 +61,20 @@ FIND_FOREIGN = (
     .outerjoin(client_table, client_table.c.id == bindparam("wanted_client_id"))
     .outerjoin(use_table, use_table.c.token_id == client_table.c.id)
 )
-FEED = (
-    select(revision_table.c.revision, *event_table.c)
-    .select_from(revision_table)
-    .outerjoin(event_table, event_table.c.number >= bindparam("since"))
-    .where(revision_table.c.id == _ONE)
+# Limited before they are joined: PostgreSQL would otherwise read all that are numbered higher, to give out a few.
+_EVENTS = (
+    select(event_table)
+    .where(event_table.c.number >= bindparam("since"))
     .order_by(event_table.c.number)
     .limit(literal_column(str(FEED_LIMIT)))
     .offset(literal_column("0"))
+    .subquery("event")
+)
+FEED = (
+    select(revision_table.c.revision, *_EVENTS.c)
+    .select_from(revision_table.outerjoin(_EVENTS, true()))
+    .where(revision_table.c.id == _ONE)
+    .order_by(_EVENTS.c.number)
 )
 
 
