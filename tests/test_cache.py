@@ -669,6 +669,21 @@ def test_a_clock_that_steps_back_revives_nothing(fleet: Fleet) -> None:
     assert fleet.here.why_not(issued) == "expired"
 
 
+def test_nor_does_the_systems_own_on_the_short_way(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which asks that one by itself."""
+    issued = fleet.issue(expires_in=3600)
+    requests = RequestGuard(Guard(fleet.store, TokenFormat(SigningKeys(KEY))), AuthScheme())
+
+    def is_let_in_after(seconds: int) -> bool:
+        at = (issued.token.created_at + seconds * SECOND) * 1000
+        for clock in ("time.time_ns", "tokenguard.shortcut.time_ns"):
+            monkeypatch.setattr(clock, lambda: at)
+        environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
+        return requests.wave_through(environ, None) is not None
+
+    assert [is_let_in_after(seconds) for seconds in (0, 3600, 0)] == [True, False, False]
+
+
 def test_a_wall_clock_that_is_stepped_does_not_move_the_bound(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)
