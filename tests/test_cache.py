@@ -225,6 +225,15 @@ def test_it_is_known_early_as_a_rule(fleet: Fleet) -> None:
     assert fleet.here.why_not(issued) == "revoked"
 
 
+def test_the_short_way_lets_nobody_in_by_what_may_have_changed(fleet: Fleet) -> None:
+    requests, issued = RequestGuard(fleet.here.guard, AuthScheme()), fleet.issue()
+    environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
+    assert requests.wave_through(environ.copy(), None) is not None
+    fleet.revoke(issued)
+    fleet.here.seconds.now += 1.001
+    assert requests.wave_through(environ.copy(), None) is None
+
+
 def test_a_change_of_the_client_concerns_all_its_tokens(fleet: Fleet) -> None:
     one, two = fleet.issue(), fleet.issue()
     fleet.here.why_not(one), fleet.here.why_not(two)
