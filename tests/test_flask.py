@@ -352,6 +352,25 @@ def test_a_handler_by_class_sees_every_refusal(app: Flask, handled: type[Excepti
     assert client.get("/", headers=bearer(app)).text == "insufficient_scope"
 
 
+def test_an_application_that_handles_all_exceptions_itself_sees_every_refusal(app: Flask) -> None:
+    """As Flask-RESTful does it."""
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+
+    def handle(error: Exception) -> Any:
+        assert isinstance(error, Refused)
+        return error.error.code, error.code
+
+    app.handle_user_exception = handle  # type: ignore[method-assign]
+    assert app.test_client().get("/").text == "missing_token"
+
+
+def test_a_refusal_can_be_trapped_like_any_error_of_http(app: Flask) -> None:
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    app.config["TRAP_HTTP_EXCEPTIONS"] = app.testing = True
+    with pytest.raises(Refused):
+        app.test_client().get("/")
+
+
 def test_a_handler_of_the_blueprint_is_asked_first(app: Flask) -> None:
     blueprint = Blueprint("b", __name__)
     blueprint.register_error_handler(401, lambda error: ("the blueprint's", 401))
@@ -367,6 +386,21 @@ def test_a_key_is_needed_and_the_error_has_a_fresh_one(monkeypatch: pytest.Monke
     monkeypatch.delenv("TOKENGUARD_SIGNING_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="TOKENGUARD_SIGNING_KEY: the signing key is missing"):
         make_app(TOKENGUARD_SIGNING_KEY=None, SECRET_KEY="a secret key of the application, long enough")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "TOKENGUARD_SIGNING_KEY: the signing key is missing"),
+        ({"TOKENGUARD_OLD_SIGNING_KEYS": "k" * 32, "SECRET_KEY": "s" * 32}, "TOKENGUARD_SIGNING_KEY is not"),
+    ],
+)
+def test_in_tests_it_is_needed_too_without_a_secret_key_or_beside_old_keys(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, str], message: str
+) -> None:
+    monkeypatch.delenv("TOKENGUARD_SIGNING_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match=message):
+        make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, **config)
 
 
 @pytest.mark.parametrize(
@@ -559,6 +593,31 @@ def test_a_guarded_form_that_nobody_holds_guards_nothing(app: Flask) -> None:
     app.testing = True
     with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
         app.test_client().get("/")
+
+
+def test_a_function_that_is_guarded_twice_is_told_as_well(app: Flask) -> None:
+    def view() -> str:
+        return "open to any token"
+
+    elsewhere = require_token(view)
+    above = require_scopes("users:manage")(app.get("/")(require_token(view)))
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+        app.test_client().get("/")
+    del elsewhere, above
+
+
+def test_a_view_need_not_take_attributes(app: Flask) -> None:
+    app.add_url_rule("/", "index", require_token("IN".lower))
+    assert app.test_client().get("/", headers=bearer(app)).text == "in"
+    assert app.test_client().get("/").status_code == 401
+
+
+def test_the_first_request_comes_by_all_that_is_asked_before_requests(app: Flask) -> None:
+    app.add_url_rule("/", view_func=lambda: "in")
+    app.before_request(lambda: ("closed today", 503))
+    for _ in range(2):
+        assert app.test_client().get("/").text == "closed today"
 
 
 def test_a_guarded_view_may_be_wrapped_and_open_elsewhere(app: Flask) -> None:
@@ -953,6 +1012,25 @@ def hand_on_copies(app: Flask) -> None:
     app.wsgi_app = lambda environ, start: inner(dict(environ), start)  # type: ignore[method-assign]
 
 
+class Copying(Flask):
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        return super().wsgi_app(dict(environ), start_response)
+
+
+class CopyingLate(Flask):
+    def request_context(self, environ: Any) -> Any:
+        return super().request_context(dict(environ))
+
+
+@pytest.mark.parametrize("kind", [Copying, CopyingLate])
+def test_an_application_may_hand_on_a_copy_of_the_environ(kind: type[Flask]) -> None:
+    app = kind(__name__)
+    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
+    TokenGuard(app)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    assert app.test_client().get("/", headers=bearer(app)).headers["Cache-Control"] == "private"
+
+
 def test_who_calls_may_be_asked_last_of_all() -> None:
     app = make_app(around=hand_on_copies)
     app.add_url_rule("/", "index", lambda: "here")
@@ -1043,7 +1121,9 @@ def test_an_answer_may_be_begun_when_flask_is_done_with_it() -> None:
         assert app.test_client().get(path, headers=bearer(app)).headers["Cache-Control"] == "private"
 
 
-def test_an_answer_that_is_a_file_is_a_use_too(app: Flask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("around", [None, hand_on_copies])
+def test_an_answer_that_is_a_file_is_a_use_too(around: Callable[[Flask], None] | None, tmp_path: Path) -> None:
+    app = make_app(around=around)
     (tmp_path / "report.txt").write_text("figures")
     app.add_url_rule("/report", view_func=require_token(lambda: send_file(tmp_path / "report.txt")))
     answer = app.test_client().get("/report", headers=bearer(app))
