@@ -141,3 +141,20 @@ def test_nor_do_they_take_the_place_of_what_the_service_has_set(uwsgi: Any) -> N
     assert (told, uwsgi.spooler) == (["ours", "ours", "the service's"], "the service's")
     assert found.told == ["a decorated function"]
     workers.clear()
+
+
+def test_uwsgi_without_a_master_has_none_of_these_decorators(uwsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module is there and refuses to be imported, which must keep no service from its start."""
+
+    class Refusing:
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "uwsgidecorators":
+                raise Exception("you have to enable the uWSGI master process to use this module")
+
+    monkeypatch.delitem(sys.modules, "uwsgidecorators")
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    told: list[str] = []
+    worker = Worker(told, "ours")
+    uwsgi.post_fork_hook()
+    assert told == ["ours"]
+    del worker
