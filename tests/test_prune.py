@@ -180,6 +180,26 @@ def test_what_is_revoked_again_meanwhile_stays_refused(
     assert prune(any_store, AGE, actor="tests").tokens == 1
 
 
+def test_another_may_have_removed_meanwhile_what_is_to_be_removed(
+    any_store: Store, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two hosts have the same cron job."""
+    world, read = World(any_store, clock=clock), any_store.page
+    end = clock() + DAY
+    revoke_token(world.issuer, "https://idp.example.com", "app", "its own", actor="tests", expires_at=end)
+
+    def page(*asked: Any, **more: Any) -> list[Record]:
+        found = read(*asked, **more)
+        monkeypatch.undo()
+        assert prune(any_store, AGE, actor="the other").tokens == 1
+        return found
+
+    clock.micros = end + 100 * DAY
+    monkeypatch.setattr(any_store, "page", page)
+    assert prune(any_store, AGE, actor="tests").tokens == 0
+    assert any_store.records() == []
+
+
 def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:
     world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
     world.clock.move(AGE)
