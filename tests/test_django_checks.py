@@ -537,13 +537,10 @@ def test_w007_sqlite_transactions_that_begin_without_the_lock() -> None:
     with another_database(ENGINE="django.db.backends.sqlite3", NAME="/nowhere") as other:
         assert ids(**options(USING=other), deploy=True) == ["W007"]
         assert ids(**options(USING=other)) == []
-    settings = {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": "/nowhere",
-        "OPTIONS": {"transaction_mode": "immediate"},
-    }
-    with another_database(**settings) as other:
-        assert ids(**options(USING=other), deploy=True) == []
+    for mode in ("immediate", "EXCLUSIVE"):
+        sound = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere", "OPTIONS": {"transaction_mode": mode}}
+        with another_database(**sound) as other:
+            assert ids(**options(USING=other), deploy=True) == []
     with another_database(ENGINE="django.db.backends.postgresql", NAME="nowhere") as other:
         assert ids(**options(USING=other), deploy=True) == []
 

@@ -273,6 +273,30 @@ def test_where_nothing_can_be_changed_all_else_is_looked_at() -> None:
     assert "not_writable" not in findings(world)
 
 
+@pytest.mark.parametrize(("error", "told"), [(StoreUnavailable("no such table"), True), (StoreBusy("not now"), False)])
+def test_that_uses_cannot_be_written_is_told_unless_somebody_else_is_writing(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: StoreUnavailable, told: bool
+) -> None:
+    def fail(uses: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(world.store, "record_uses", fail)
+    assert ("uses_not_written" in findings(world)) == told
+
+
+def test_tokens_of_a_disabled_client_are_not_active(world: World) -> None:
+    world.issue(client="billing")
+    world.issuer.disable("billing", actor="tests")
+    assert findings(world) == {}
+
+
+def test_what_needs_a_hand_comes_first(world: World) -> None:
+    world.issue(client="billing")
+    policy = Policy(require_expiry=True)
+    found = examine(world.store, tokens=None, catalog=world.catalog, policy=policy, clock=world.clock)
+    assert [finding.code for finding in found] == ["no_expiry", "keys_not_checked"]
+
+
 def test_a_database_that_lets_nobody_write_is_found_by_writing(doctor: Callable[..., Result], tmp_path: Path) -> None:
     """SQLite lets a transaction begin where a file was opened to be read only."""
     doctor("init")
