@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,12 @@ class StoppedClock:
         self.micros += int(seconds * SECOND)
 
 
+@cache
+def asked(scopes: tuple[str, ...]) -> Requirement:
+    """What a view asks for: the same of each request."""
+    return Requirement(scopes)
+
+
 @dataclass
 class World:
     """A guard and an issuer on one store."""
@@ -174,7 +181,7 @@ class World:
 
     def use(self, issued: Issued, *scopes: str, address: str = "192.0.2.1", write: bool = True) -> None:
         """As a request that was let in and, with ``write``, answered."""
-        self.usage.note(self.guard.admit(issued.text, address), Requirement(scopes), address)
+        self.usage.note(self.guard.admit(issued.text, address), asked(scopes), address)
         if write and self.usage.due:
             self.usage.write()
 

@@ -225,6 +225,21 @@ def test_days_are_counted_apart_across_midnight(world: World, store: CountingSto
     assert store.use_by_day(issued.token.id) == {day - 1: 2, day: 1}
 
 
+def test_nor_does_a_use_that_is_not_due_before_midnight_count_for_the_day_before(
+    world: World, store: CountingStore
+) -> None:
+    issued = world.issue()
+    day = world.clock() // DAY + 1
+    world.clock.micros = day * DAY - 10 * SECOND
+    world.use(issued)
+    world.usage.write()
+    for seconds in (9, 2):  # one second before, and one after
+        world.clock.move(seconds)
+        world.use(issued)
+    world.usage.write(everything=True)
+    assert store.use_by_day(issued.token.id) == {day - 1: 2, day: 1}
+
+
 def test_a_clock_that_steps_back_turns_no_use_back(store: CountingStore) -> None:
     world = World(store)  # by another clock than the store's
     issued = world.issue()
@@ -235,6 +250,23 @@ def test_a_clock_that_steps_back_turns_no_use_back(store: CountingStore) -> None
     world.usage.write(everything=True)
     assert last_use(store, issued) == before
     assert requests(store, issued) == 2
+
+
+def test_a_clock_that_has_stepped_back_keeps_no_use_from_being_due_within_a_minute(world: World) -> None:
+    """Although to the guard it stands still until it is where it was."""
+    requests, issued = RequestGuard(world.guard, AuthScheme()), world.issue()
+    environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
+
+    def use() -> bool:
+        assert requests.identify(environ.copy()) is not None
+        return bool(world.usage.due)
+
+    assert use()
+    world.usage.write()
+    world.clock.move(-3600)
+    assert not use()
+    world.clock.move(60)
+    assert use()
 
 
 def test_a_last_use_on_record_that_lies_in_the_future_keeps_nobody_from_writing(
