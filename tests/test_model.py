@@ -44,7 +44,7 @@ from .services.common import CATALOG
 
 RUNS = int(os.environ.get("MODEL_RUNS", "1"))
 # How many lives of how many steps: a database takes its time.
-EXAMPLES = {"memory": 300, "sqlite": 60, "postgresql": 25, "django": 25}
+EXAMPLES = {"memory": 150, "sqlite": 40, "postgresql": 25, "django": 25}
 STEPS = 50
 
 TOKENS = TokenFormat(SigningKeys(KEY))
