@@ -44,6 +44,7 @@ from tokenguard.conditions import Limiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from . import postgresql
+from .django_tables import migrate
 from .keys import KEY as KEY
 from .keys import OTHER_KEY as OTHER_KEY
 from .postgresql import PostgreSQL
@@ -355,7 +356,7 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
 
         with django_alias(request.getfixturevalue("sqlite_url")) as alias:
             of_django = DjangoStore(alias, clock=clock)
-            of_django.upgrade()
+            migrate(alias)
             yield of_django
         return
     store = SQLAlchemyStore(request.getfixturevalue(f"{request.param}_url"), clock=clock)

@@ -74,6 +74,7 @@ from .canaries import (
     sent_as,
 )
 from .conftest import django_alias
+from .django_tables import migrate
 from .redis_server import redis_running
 from .services.common import CATALOG
 from .test_django_admin import CLIENTS, TOKENS, Site, default_database, filled, migrated, text_of  # noqa: F401
@@ -230,14 +231,12 @@ urlpatterns = [
 @pytest.fixture
 def django(sqlite_url: str) -> Iterator[Callable[..., Any]]:
     """Sends a request to a Django project, and gives back the answer."""
-    from django.core.management import call_command
-
     middleware = ["tokenguard.django.TokenGuardMiddleware"]
     project = {"ROOT_URLCONF": __name__, "MIDDLEWARE": middleware, "DEBUG_PROPAGATE_EXCEPTIONS": False}
     with django_alias(sqlite_url) as alias:
         options = {**OPTIONS, "USING": alias, "HEADERS": ["X-API-Key", "X-Credential"]}
         with override_settings(TOKENGUARD=options, ADMINS=ADMINS, **project):
-            call_command("migrate", "tokenguard", database=alias, verbosity=0)
+            migrate(alias)
             get_issuer().register("billing", "*", actor="tests")
             yield Browser(raise_request_exception=False).generic
 

@@ -47,6 +47,7 @@ from tokenguard.django import (
 from tokenguard.django.conf import service
 
 from .conftest import KEY, OTHER_KEY
+from .django_tables import migrate
 from .services.common import CATALOG
 
 SETTINGS = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": "of_this_test"}
@@ -166,7 +167,7 @@ def project(alias: str) -> Iterator[None]:
     with override_settings(
         TOKENGUARD=dict(SETTINGS), ROOT_URLCONF=__name__, MIDDLEWARE=chosen, DEBUG_PROPAGATE_EXCEPTIONS=False
     ):
-        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        migrate(alias)
         get_issuer().register("billing", "users:manage groups:read", actor="tests")
         yield
         usage = service().requests.guard.usage

@@ -43,6 +43,7 @@ from tokenguard.foreign import register_client
 from tokenguard.store import USE_INTERVAL, NewUse, Record, State
 
 from .conftest import KEY
+from .django_tables import migrate
 from .services.common import CATALOG
 from .services.django_settings import database
 
@@ -1208,7 +1209,7 @@ class TestTrouble:
 
 class TestDatabases:
     def test_the_state_in_the_list_is_the_guards(self, site: Site, alias: str) -> None:
-        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        migrate(alias)
         with override_settings(TOKENGUARD=SETTINGS | {"USING": alias}):
             at = now()
             ends = (None, at - 1, at + 1)
@@ -1232,7 +1233,7 @@ class TestDatabases:
     def test_the_stores_database_is_read_and_written(self, site: Site, alias: str) -> None:
         browser = site.browser("all")
         site.client("in the default database")
-        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        migrate(alias)
         with override_settings(TOKENGUARD=SETTINGS | {"USING": alias}):
             assert listed(browser, url=CLIENTS) == []
             (text,) = text_of(issue(site, browser, idle="30d").content.decode())

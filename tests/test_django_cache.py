@@ -26,6 +26,7 @@ from tokenguard.django.conf import service
 from tokenguard.django.store import DjangoStore
 
 from .conftest import KEY, run_together
+from .django_tables import migrate
 from .services.common import CATALOG
 
 #: Nothing is asked by itself while a test runs, so that what is known at once is told from what is known in time.
@@ -51,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("project")
 def project(alias: str) -> Iterator[None]:
     chosen = ["tokenguard.django.TokenGuardMiddleware"]
     with override_settings(TOKENGUARD=dict(SETTINGS), ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
-        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        migrate(alias)
         get_issuer().register("billing", "users:manage groups:read", actor="tests")
         yield
         usage = service().requests.guard.usage

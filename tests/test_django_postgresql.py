@@ -21,6 +21,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Change
 
 from .conftest import World, django_alias, run_together
+from .django_tables import migrate
 from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, wait_until
 from .store_contract import new_use
 
@@ -33,9 +34,8 @@ def alias(postgresql_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def store(alias: str) -> DjangoStore:
-    store = DjangoStore(alias)
-    store.upgrade()
-    return store
+    migrate(alias)
+    return DjangoStore(alias)
 
 
 @pytest.fixture

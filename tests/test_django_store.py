@@ -30,6 +30,7 @@ from tokenguard.store import NewUse, Transaction
 from tokenguard.tokens import Read
 
 from .conftest import KEY, StoppedClock, World, django_alias, run_together, why_not, works
+from .django_tables import migrate
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
@@ -60,9 +61,8 @@ class ThreadsStore(DjangoStore):
 
 @pytest.fixture
 def store(alias: str) -> DjangoStore:
-    store = ThreadsStore(alias)
-    store.upgrade()
-    return store
+    migrate(alias)
+    return ThreadsStore(alias)
 
 
 @pytest.fixture
@@ -76,9 +76,8 @@ def other_side(store: DjangoStore, database_url: str) -> Iterator[SQLAlchemyStor
 class TestDjangoStore(StoreContract):
     @pytest.fixture
     def store(self, alias: str) -> DjangoStore:
-        store = ThreadsStore(alias)
-        store.upgrade()
-        return store
+        migrate(alias)
+        return ThreadsStore(alias)
 
 
 # The same tables on both sides

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
@@ -20,6 +19,7 @@ from tokenguard.django.conf import service
 from tokenguard.django.introspection import introspection_view
 
 from .conftest import KEY, django_alias
+from .django_tables import migrate
 from .services.common import CATALOG
 from .test_introspection_peers import served
 
@@ -72,7 +72,7 @@ def endpoint(sqlite_url: str) -> Iterator[Endpoint]:
         asked = {"issuer": "http://localhost", "introspection_url": f"{url}/introspect", "bearer_token": "x"}
         options = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": alias, "ISSUERS": [asked | {"timeout": 1}]}
         with override_settings(TOKENGUARD=options, ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
-            call_command("migrate", "tokenguard", database=alias, verbosity=0)
+            migrate(alias)
             yield endpoint
             usage = service().requests.guard.usage
             assert usage is not None

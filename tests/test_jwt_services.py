@@ -35,6 +35,7 @@ from tokenguard.store import EventFilter, NewUse
 from tokenguard.testing import bearer
 
 from .conftest import KEY, StoppedClock, django_alias
+from .django_tables import migrate
 from .idp import AUDIENCE, RSA_KEYS, Idp
 from .services.common import CATALOG
 from .test_introspection_peers import served
@@ -154,7 +155,7 @@ def project(sqlite_url: str, idp: Idp) -> Iterator[Client]:
     with django_alias(sqlite_url) as alias:
         options = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": alias, "ISSUERS": trusted(idp)}
         with override_settings(TOKENGUARD=options, ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
-            call_command("migrate", "tokenguard", database=alias, verbosity=0)
+            migrate(alias)
             yield Client()
             usage = service().requests.guard.usage
             assert usage is not None

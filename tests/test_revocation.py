@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
-from django.core.management import call_command
 from django.db import connections
 from django.http import HttpRequest
 from django.test import Client as Browser
@@ -35,6 +34,7 @@ from tokenguard.signing import Tagger
 from tokenguard.store import State
 
 from .conftest import KEY, World, django_alias, works
+from .django_tables import migrate
 
 
 class Counting(MemoryStore):
@@ -228,7 +228,7 @@ def alias(sqlite_url: str) -> Iterator[str]:
         django_alias(sqlite_url) as alias,
         override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "USING": alias}, ROOT_URLCONF=__name__, MIDDLEWARE=chosen),
     ):
-        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        migrate(alias)
         get_issuer().register("billing", "a", actor="tests")
         yield alias
 

@@ -31,6 +31,7 @@ from tokenguard.signing import Tagger
 from tokenguard.store import EventFilter, EventKind, State
 
 from .conftest import KEY, OTHER_KEY, django_alias
+from .django_tables import migrate
 
 TOKENS = TokenFormat(SigningKeys(KEY))
 
@@ -404,7 +405,7 @@ def test_from_djangos_management_command(sqlite_url: str, tmp_path: Path, capsys
         django_alias(sqlite_url) as alias,
         override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "USING": alias}),
     ):
-        call_command("migrate", "tokenguard", database=alias, verbosity=0)
+        migrate(alias)
         get_issuer().register("billing", "a", actor="tests")
         token, text = get_issuer().issue("billing", "a", actor="tests")
         (tmp_path / "x").write_text(text.reveal())
