@@ -25,7 +25,7 @@ def until(condition: Callable[[], object]) -> None:
 def enough(fleet: Fleet, kind: str, *statuses: int) -> None:
     """Wait until these answers have been given to many requests from now on, be it beside others."""
     since = fleet.now
-    until(lambda: sum(fleet.statuses(kind, since=since)[status] for status in statuses) > 60)
+    until(lambda: sum(fleet.statuses(kind, since=since)[status] for status in statuses) > 30)
 
 
 def go_through_everything(fleet: Fleet, *, without_database: int, hanging: bool = False) -> None:
