@@ -128,14 +128,14 @@ def test_only_the_network_excuses_an_audit(
 
 def test_ci_goes_no_further_without_what_it_cannot_install(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    for name, does in {"apt-get": "exit 100", "make": f"echo >> '{made}'", "dirname": "echo .ci"}.items():
+    for name, does in {"apt-get": "exit 100", "make": f"echo \"$@\" >> '{made}'", "dirname": "echo .ci"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
     bash = shutil.which("bash")
     assert bash is not None
     done = subprocess.run([bash, ".ci/run"], cwd=ROOT, env={"PATH": str(tmp_path)})
     assert done.returncode == 100
-    assert not made.exists()
+    assert "test" not in made.read_text()
 
 
 def test_the_notes_are_those_of_the_newest_section() -> None:
