@@ -77,6 +77,19 @@ def corrected(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
     return correct
 
 
+def cacheable(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Has caches keep every answer, and takes away what it does not know."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["Cache-Control"] = "public, max-age=600"
+        response["Vary"] = "Accept"
+        del response["WWW-Authenticate"]
+        return response
+
+    return answer
+
+
 def seen(request: HttpRequest) -> HttpResponse:
     return HttpResponse(request.identity.client_name if request.identity else "nobody")  # type: ignore[attr-defined]
 
@@ -507,6 +520,16 @@ def test_guarded_views_ask_for_no_login(http: Client) -> None:
             assert http.get(url, headers=bearer(issue())).status_code == 200
             assert http.get(url).status_code == 401
         assert http.get("/public").status_code == 302
+
+
+@pytest.mark.parametrize("url", ["/read", "/read-async", "/class"])
+def test_a_refusal_that_is_changed_below_the_middleware_still_says_what_it_must(http: Client, url: str) -> None:
+    unchanged = http.get(url)
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "tests.test_django.cacheable"]):
+        refused = Client().get(url)
+    assert refused.status_code == 401
+    assert dict(refused.headers) == dict(unchanged.headers)
+    assert refused["Cache-Control"] == "no-store"
 
 
 # Networks

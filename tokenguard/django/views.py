@@ -27,7 +27,7 @@ from ..request import RequestGuard
 from ..scopes import ANY_TOKEN, Requirement
 from ..verified import Verified
 from .conf import SettingError
-from .headers import set_headers, to_response
+from .headers import refusal, to_response
 from .middleware import LOOKED_AT_WITH, guard_of, in_thread_if_heard, look_up
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
         if verified is None:
             decided = _decide(requests, environ, requirement)
             if isinstance(decided, AuthError):
-                return _refusal(requests, request, decided)
+                return refusal(requests.scheme.refusal(decided), environ["REQUEST_METHOD"])
             verified = decided
     except BaseException as error:
         forget(error)
@@ -101,15 +101,6 @@ def _decide(requests: RequestGuard, environ: WSGIEnvironment, requirement: Requi
         return requests.decide(environ, requirement)
     except ConfigurationError as error:
         raise SettingError(error) from None
-
-
-def _refusal(requests: RequestGuard, request: HttpRequest, error: AuthError) -> HttpResponse:
-    status, headers, body = requests.scheme.refusal(error)
-    # Django leaves it to the server to send no body to a HEAD (RFC 9110 section 9.3.2), and not every server does.
-    sent = b"" if request.META["REQUEST_METHOD"] == "HEAD" else body
-    response = HttpResponse(sent, content_type=headers[0][1], status=status)
-    set_headers(response, headers[1:])
-    return response
 
 
 def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
