@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from tokenguard import ConfigurationError, InvalidValue, MemoryStore, Policy, PolicyViolation
 from tokenguard.config import Options, from_environ
+from tokenguard.events import Change, EventKind
 from tokenguard.policy import MIN_IDLE_TIMEOUT
 
 from .conftest import World
@@ -91,6 +92,41 @@ def test_what_was_rotated_away_leaves_room_for_another_while_it_still_works() ->
     world.issue(client="billing")
     world.scopes_of(old)
     refused(world, "max_active_tokens")
+
+
+def test_a_client_at_its_limit_rotates_each_of_its_tokens_once_until_the_overlap_is_over() -> None:
+    world = world_with(max_active_tokens=2)
+    first, second = world.issue(client="billing"), world.issue(client="billing")
+    successors = [world.rotate(issued.token.id, overlap=DAY) for issued in (first, second)]
+    for successor in successors:
+        with pytest.raises(PolicyViolation, match=r"^max_active_tokens: .* this one has 2$"):
+            world.rotate(successor.token.id, overlap=DAY)
+    for issued in (first, second, *successors):
+        world.scopes_of(issued)
+    world.clock.move(DAY)
+    for successor in successors:
+        world.rotate(successor.token.id, overlap=DAY)
+
+
+def test_a_client_below_its_limit_does_not_get_beyond_it_by_rotating_again_and_again() -> None:
+    world = world_with(max_active_tokens=3)
+    issued = world.issue(client="billing")
+    for _ in range(3):
+        issued = world.rotate(issued.token.id, overlap=DAY)
+    with pytest.raises(PolicyViolation, match=r"^max_active_tokens: "):
+        world.rotate(issued.token.id, overlap=DAY)
+
+
+def test_damaged_rows_that_succeed_each_other_are_counted_once() -> None:
+    world = world_with(max_active_tokens=1)
+    old = world.issue(client="billing")
+    new = world.rotate(old.token.id, overlap=DAY)
+    with world.store.transaction() as tx:
+        damaged = replace(new.token, successor_id=old.token.id, overlap_ends_at=world.clock() + DAY * 1_000_000)
+        tx.put_token(damaged, Change(EventKind.TOKEN_ROTATED, world.clock(), "tests"))
+        records = tx.records(new.token.client_id)
+    with pytest.raises(PolicyViolation, match=r"^max_active_tokens: .* this one has 2$"):
+        Policy(max_active_tokens=1).check(new.token, records, world.clock(), replaces=new.token.id)
 
 
 def test_rules_that_became_stricter_hold_for_a_rotation() -> None:

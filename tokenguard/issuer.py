@@ -266,10 +266,7 @@ class Issuer:
 
     def _put_new(self, tx: Transaction, token: Token, actor: str, *, replaces: str | None = None) -> None:
         others = [] if self.policy.max_active_tokens is None else tx.records(token.client_id)
-        if replaces is not None:
-            # Whoever rotates again and again, with long overlaps, must not collect tokens that all work.
-            others = [other for other in others if other.token.id != replaces]
-        self.policy.check(token, others, token.created_at, overlapping=replaces is not None)
+        self.policy.check(token, others, token.created_at, replaces=replaces)
         tx.put_token(token, recorded(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .clock import SECOND, check_duration, duration_text
@@ -23,7 +23,7 @@ class Policy:
     #: The longest that a token may live; it must have an expiry then.
     max_lifetime: int | None = None
     require_expiry: bool = False
-    #: How many active tokens a client may have; one that has been rotated away counts no more.
+    #: How many active tokens a client may have. A rotated one does not count, unless its successor is rotated in turn.
     max_active_tokens: int | None = None
     #: For tokens that are issued without an idle timeout of their own.
     idle_timeout: int | None = None
@@ -41,16 +41,16 @@ class Policy:
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ConfigurationError(f"the most active tokens of a client are 1 or more, not {most!r}")
 
-    def check(self, token: Token, others: Iterable[Record], now: int, *, overlapping: bool = False) -> None:
-        """Raises PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``.
+    def check(self, token: Token, others: Sequence[Record], now: int, *, replaces: str | None = None) -> None:
+        """Raise PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``.
 
-        ``overlapping`` counts also those that were rotated away and still work.
+        ``replaces`` is the id of the token whose successor it is, if it is one.
         """
         for rule, broken in (
             ("require_expiry", self._lacks_expiry(token)),
             ("max_lifetime", self._lives_too_long(token)),
             ("require_name", self.require_name and not token.name and "a token must have a name here"),
-            ("max_active_tokens", self._one_too_many(others, now, overlapping)),
+            ("max_active_tokens", self._one_too_many(others, now, replaces)),
         ):
             if broken:
                 raise PolicyViolation(rule, broken, token.client_id)
@@ -68,15 +68,26 @@ class Policy:
         most, asked = duration_text(self.max_lifetime), duration_text(lifetime)
         return f"a token may live {most} at most here, and this one would live {asked}"
 
-    def _one_too_many(self, others: Iterable[Record], now: int, overlapping: bool) -> str | None:
+    def _one_too_many(self, others: Sequence[Record], now: int, replaces: str | None) -> str | None:
         if self.max_active_tokens is None:
             return None
-        # One that is rotated away has its successor counted in its place, but for who rotates that in turn.
-        counted = [other for other in others if overlapping or not other.token.successor_id]
+        # The successor of a rotated token counts in its place.
+        counted = [other for other in others if not other.token.successor_id and other.token.id != replaces]
+        # But rotating again and again, with long overlaps, must not accumulate tokens that all work.
+        counted += _predecessors(replaces, others)
         active = sum(other.state(now) == State.ACTIVE for other in counted)
         if active < self.max_active_tokens:
             return None
         return f"a client may have {self.max_active_tokens} at most at a time here, and this one has {active}"
+
+
+def _predecessors(token_id: str | None, records: Sequence[Record]) -> Iterator[Record]:
+    """The records of the tokens that were rotated, one after the other, until there was this one."""
+    by_successor = {record.token.successor_id: record for record in records if record.token.successor_id}
+    # Each is taken out, so that damaged rows that name each other come to an end.
+    while token_id and (record := by_successor.pop(token_id, None)) is not None:
+        yield record
+        token_id = record.token.id
 
 
 def check_idle_timeout(seconds: int) -> int:
