@@ -918,6 +918,26 @@ def test_the_command_tree_is_the_one(capsys: pytest.CaptureFixture[str], alias: 
         call_command("tokenguard", "list")
 
 
+def test_its_errors_name_an_option_as_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], alias: str
+) -> None:
+    def refusal(*arguments: str, **options: Any) -> str:
+        options = {"USING": alias, "PREFIX": None, "SIGNING_KEY": None, **options}
+        with override_settings(TOKENGUARD=options), pytest.raises(CommandError) as refused:
+            call_command("tokenguard", *arguments)
+        return str(refused.value)
+
+    assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix is')
+    for arguments in (["scan", __file__], ["issue", "billing", "--scopes", "users:read"]):
+        assert refusal(*arguments).startswith('TOKENGUARD["SIGNING_KEY"]')
+    monkeypatch.setenv("TOKENGUARD_PREFIX", "Yours")
+    assert refusal("pattern").startswith("TOKENGUARD_PREFIX: the prefix is")
+    assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix is')
+    with override_settings(TOKENGUARD={"USING": alias, "PREFIX": "tg"}):
+        call_command("tokenguard", "doctor", "--json")
+    assert r"set TOKENGUARD[\"SCOPES\"] as the service has it" in capsys.readouterr().out
+
+
 def test_setting_up_needs_no_key(capsys: pytest.CaptureFixture[str], alias: str) -> None:
     with override_settings(TOKENGUARD={"USING": alias}):
         call_command("tokenguard", "genkey")

@@ -129,6 +129,7 @@ def test_e003_issuers_are_looked_at_with_the_scopes_that_theirs_stand_for() -> N
 def test_e003_tells_where_the_wrong_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENGUARD_PROXIES", "many")
     (wrong,) = said()
+    assert wrong.msg == "TOKENGUARD_PROXIES is a whole number, not 'many'"
     assert wrong.hint == "It is the environment variable TOKENGUARD_PROXIES."
     assert said(**options(PROXIES="few"))[0].hint == "It stands in the setting TOKENGUARD."
     assert said(**options(PROXIES=1)) == []

@@ -122,7 +122,9 @@ def doctor(backend: Backend, as_json: bool) -> None:
     options = backend.options
     tokens = options.token_format() if options.signing_keys else None
     findings = examine(backend.unchecked_store, tokens=tokens, catalog=options.catalog, policy=options.policy)
-    rows = [finding._asdict() | {"ids": list(finding.ids)} for finding in findings]
+    rows = [
+        finding._asdict() | {"advice": backend.as_set(finding.advice), "ids": list(finding.ids)} for finding in findings
+    ]
     if as_json:
         print_json(rows)
     elif rows:

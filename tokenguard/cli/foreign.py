@@ -31,8 +31,8 @@ def note_issuer(backend: Backend, issuer: str) -> None:
     """Tell somebody who has mistyped an issuer, and may believe that something of it was refused."""
     names = [known.issuer for known in backend.options.issuers]
     if names and issuer not in names:
-        given, known_are = redact(printable(issuer)), ", ".join(names)
-        say(f"Note: {given} is none of TOKENGUARD_ISSUERS, which are {known_are}. No token of it is taken here.")
+        given, known_are, option = redact(printable(issuer)), ", ".join(names), backend.as_set("TOKENGUARD_ISSUERS")
+        say(f"Note: {given} is none of {option}, which are {known_are}. No token of it is taken here.")
 
 
 def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..backends import publish
-from ..config import Options, named
+from ..config import PREFIX, Options, named
 from ..errors import ConfigurationError, InvalidValue, TokenGuardError, UnknownClient, UnknownToken, redact
 from ..hooks import Hooks
 from ..issuer import Issuer
@@ -36,10 +36,13 @@ class Backend:
         load: Callable[[], tuple[Options, Store]],
         hooks: Hooks | None = None,
         load_prefix: Callable[[], str] | None = None,
+        as_set: Callable[[str], str] = str,
     ) -> None:
         self._load = load
         self._hooks = hooks
         self._load_prefix = load_prefix
+        #: Names the options in a message as they are set here.
+        self.as_set = as_set
 
     @cached_property
     def _loaded(self) -> tuple[Options, Store]:
@@ -48,7 +51,7 @@ class Backend:
             publish(options, store)
         except ConfigurationError as error:
             # Whoever has to revoke a token now must not be kept from it: services hear of it in the feed.
-            say(f"Note: services are not told at once, but within TOKENGUARD_STALENESS: {error}.")
+            say(self.as_set(f"Note: services are not told at once, but within TOKENGUARD_STALENESS: {error}."))
         return options, store
 
     @property
@@ -81,10 +84,12 @@ class Backend:
 
     @property
     def reader(self) -> TokenFormat:
-        """What tells the service's tokens from any other text; raises Failure without its signing key."""
+        """What tells the service's tokens from any other text; raises ConfigurationError without its signing key."""
         # The error of a missing key offers a fresh one. With that no token would be found, as if all were well.
         if self.options.signing_keys is None:
-            raise Failure("TOKENGUARD_SIGNING_KEY is missing: only with the service's own are its tokens recognised")
+            raise ConfigurationError(
+                f"{PREFIX}SIGNING_KEY is missing: only with the service's own are its tokens recognised"
+            )
         return self.options.token_format()
 
     @property
@@ -136,6 +141,8 @@ class Command(_Redacting):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except ConfigurationError as error:
+            raise Failure(ctx.obj.as_set(str(error))) from None
         except TokenGuardError as error:
             raise (_Misuse if isinstance(error, InvalidValue) else Failure)(str(error)) from None
         except BrokenPipeError:

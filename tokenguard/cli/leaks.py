@@ -88,10 +88,11 @@ class _Scan:
     def conclude(self) -> None:
         """Say what was found; raises Failure if somebody has to do something."""
         if self._strange:
-            say(
+            message = (
                 f"Signed by no key that is configured here, and not on record: {self._strange}. Unless they are "
                 "another service's, see that TOKENGUARD_SIGNING_KEY and the database are this one's."
             )
+            say(self._backend.as_set(message))
         live = [known for known in self._known.values() if known["state"] in ALIVE]
         problems = []
         if live:

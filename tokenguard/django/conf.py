@@ -37,10 +37,22 @@ _known: dict[str, Any] = vars(settings)
 
 
 class SettingError(ConfigurationError, ImproperlyConfigured):
-    """A setting that cannot be used; the message names it as one would write it in the settings."""
+    """A setting that cannot be used; the message names it as it is written where it is set."""
 
     def __init__(self, error: ConfigurationError) -> None:
-        super().__init__(re.sub(rf"{PREFIX}([A-Z]+(?:_[A-Z]+)*)", r'TOKENGUARD["\1"]', str(error)))
+        super().__init__(as_set(str(error)))
+
+
+def as_set(message: str) -> str:
+    """``message`` with each option's name as it is written where the option is set, the settings or the environment."""
+    given = getattr(settings, "TOKENGUARD", {})
+    written = {word for word in given if given[word] is not None} if isinstance(given, Mapping) else set()
+    elsewhere = from_environ().keys() - written
+
+    def name(found: re.Match[str]) -> str:
+        return found[0] if found[1] in elsewhere else f'TOKENGUARD["{found[1]}"]'
+
+    return re.sub(rf"{PREFIX}([A-Z]+(?:_[A-Z]+)*)", name, message)
 
 
 def service() -> Service:
