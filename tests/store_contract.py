@@ -554,8 +554,9 @@ class StoreContract:
             tx.put_token(other, change())
         filled.record_uses([new_use(500, d7=1), new_use(600, d8=1)._replace(token_id=other.id)])
         with filled.transaction() as tx:
-            tx.delete_tokens([TOKEN.id, "C" * 16])
-            tx.delete_tokens([])
+            assert tx.delete_tokens([TOKEN.id, "C" * 16]) == 1
+            assert tx.delete_tokens([TOKEN.id]) == 0
+            assert tx.delete_tokens([]) == 0
         assert filled.find(TOKEN.id) is filled.standing(Read.of(TOKEN)) is None
         assert [record.token for record in filled.records()] == [other]
         assert (filled.use_by_day(TOKEN.id), filled.use_by_day(other.id)) == ({}, {8: 1})

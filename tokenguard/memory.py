@@ -167,11 +167,13 @@ class _MemoryTransaction(EventedTransaction):
         self.record = data.record
         self.records = data.records
 
-    def delete_tokens(self, token_ids: Collection[str]) -> None:
+    def delete_tokens(self, token_ids: Collection[str]) -> int:
+        before = len(self.data.tokens)
         for token_id in token_ids:
             self._drop(token_id)
             self.data.uses.pop(token_id, None)
             self.data.days.pop(token_id, None)
+        return before - len(self.data.tokens)
 
     def delete_events(self, before: int, limit: int) -> int:
         events, count = self.data.events, 0

@@ -88,8 +88,8 @@ def _steps(store: Store, before: int, actor: str) -> Iterator[Pruned]:
 
 
 def _delete(tx: Transaction, token_ids: Sequence[str]) -> Pruned:
-    tx.delete_tokens(token_ids)
-    return Pruned(tokens=len(token_ids))
+    # Another process may have removed some of them meanwhile.
+    return Pruned(tokens=tx.delete_tokens(token_ids))
 
 
 def _delete_ended(tx: Transaction, token_ids: Sequence[str], before: int) -> Pruned:

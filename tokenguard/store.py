@@ -79,8 +79,8 @@ class Transaction(Protocol):
     def note(self, change: Change, client_id: str = "") -> Event:
         """Record what changed neither a client nor a token."""
 
-    def delete_tokens(self, token_ids: Collection[str]) -> None:
-        """Remove tokens that have ended, with all that is known of their use."""
+    def delete_tokens(self, token_ids: Collection[str]) -> int:
+        """Remove tokens that have ended, with all that is known of their use; returns how many were there."""
 
     def delete_events(self, before: int, limit: int) -> int:
         """Remove the oldest events, older than ``before``, at most ``limit``, never the newest; returns how many."""

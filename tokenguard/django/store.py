@@ -223,11 +223,12 @@ class _Transaction(EventedTransaction):
     def records(self, client_id: str) -> list[Record]:
         return find_records(self._connection, client_id)
 
-    def delete_tokens(self, token_ids: Collection[str]) -> None:
+    def delete_tokens(self, token_ids: Collection[str]) -> int:
         # In the order in which uses are written, so that nobody waits for the other in a circle.
         self._all(models.Use).filter(pk__in=token_ids).delete()
         self._all(models.UseDay).filter(token_id__in=token_ids).delete()
-        self._all(models.Token).filter(pk__in=token_ids).delete()
+        count: int = self._all(models.Token).filter(pk__in=token_ids).delete()[0]
+        return count
 
     def delete_events(self, before: int, limit: int) -> int:
         events = self._all(models.Event)

@@ -231,14 +231,11 @@ class _Transaction(EventedTransaction):
     def records(self, client_id: str) -> list[Record]:
         return find_records(self._connection, client_id)
 
-    def delete_tokens(self, token_ids: Collection[str]) -> None:
+    def delete_tokens(self, token_ids: Collection[str]) -> int:
         # In the order in which uses are written, so that nobody waits for the other in a circle.
-        for table, column in (
-            (use_table, use_table.c.token_id),
-            (use_day_table, use_day_table.c.token_id),
-            (token_table, token_table.c.id),
-        ):
-            self._connection.execute(delete(table).where(column.in_(token_ids)))
+        for table in (use_table, use_day_table):
+            self._connection.execute(delete(table).where(table.c.token_id.in_(token_ids)))
+        return self._connection.execute(delete(token_table).where(token_table.c.id.in_(token_ids))).rowcount
 
     def delete_events(self, before: int, limit: int) -> int:
         number = event_table.c.number
