@@ -715,7 +715,13 @@ def test_what_no_database_could_be_asked_for_is_unknown(database_store: SQLAlche
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:///x.db?timeout=abc", "sqlite:///x?mode=memory&uri=true", "sqlite:///file::memory:?uri=true"]
+    "url",
+    [
+        "sqlite:///x.db?timeout=abc",
+        "sqlite:///x?mode=memory&uri=true",
+        "sqlite:///file::memory:?uri=true",
+        "postgresql:///x?host=a,b&port=1,2,3",
+    ],
 )
 def test_options_of_a_url_that_cannot_be_used(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"option after its|name a file"):

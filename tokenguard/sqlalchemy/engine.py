@@ -76,7 +76,7 @@ def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: 
     try:
         # Parameters hold digests: they stay out of every message.
         engine = create_engine(url, hide_parameters=True, pool_timeout=pool_timeout, **options)
-    except (TypeError, ValueError):
+    except (ArgumentError, TypeError, ValueError):
         raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
     if url.get_backend_name() == "postgresql":
         from . import postgresql
