@@ -1,4 +1,4 @@
-"""The verifying side, on every request: from a credential to an Identity, from an Identity to yes or no."""
+"""The verifying side, on every request: turn a credential into an Identity, then decide what it may do."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ from .usage import UsageLog, end_if_idle
 from .verified import NOBODY, Using, Verified
 
 log = logging.getLogger("tokenguard")
-#: Why a signed text is refused that is not on record: its record is gone, or others have the signing key. It is the
-#: latter where another text is on record under its id, but that is not told apart: each refusal takes as long.
+#: The reason for refusing a signed text that is not on record: its record is gone, or others have the signing key.
+#: Another text on record under its id would prove the latter, but the two are not told apart, so that every refusal
+#: takes equally long.
 UNKNOWN = "unknown"
-#: How many idle tokens a guard remembers to have tried to end.
+#: How many idle tokens a guard remembers having tried to end.
 MAX_TRIED = 10_000
 
 
 class Guard:
-    """Says who is calling, and whether that caller may do what it asks for.
+    """Establishes who is calling, and whether that caller may do what it asks for.
 
-    :meth:`authenticate` and :meth:`authorize` return or raise an :class:`AuthError`, so that there is no result that
-    could be overlooked. The others are for what stands between a request and these.
+    :meth:`authenticate` and :meth:`authorize` either return or raise an :class:`AuthError`, so that no result can be
+    overlooked. The other methods are for the code between a request and these two.
     """
 
     def __init__(
@@ -60,13 +61,13 @@ class Guard:
         cache: TokenCache | None = None,
         sources: Sequence[Source] = (),
     ) -> None:
-        """``limiter`` counts requests where tokens or clients have a rate; ``usage`` writes down what is used.
+        """``limiter`` counts requests where tokens or clients have a rate; ``usage`` records the use of tokens.
 
-        ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does. ``sources`` are those of other
-        issuers' tokens, beside the service's own. Raises ConfigurationError for one that grants what ``catalog`` lacks,
-        and for what is something else than it has to be.
+        ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does. ``sources`` accept other
+        issuers' tokens, beside the service's own. Raises ConfigurationError for a source that grants what ``catalog``
+        lacks, and for an argument of the wrong kind.
         """
-        # At the start, and not with every request.
+        # Reported at the start, and not with every request.
         if not isinstance(tokens, TokenFormat):
             raise ConfigurationError(f"a guard takes TokenFormat(SigningKeys(…)), not {type(tokens).__name__}")
         if limiter is not None and not callable(getattr(limiter, "hit", None)):
@@ -86,21 +87,21 @@ class Guard:
         self.sources = tuple(sources)
         for source in self.sources:
             source.check(self.catalog)
-        #: What stands for uses that are not written down: the same for all that may do the same.
+        #: Stands in for uses that are not written down; shared by all tokens with the same scopes.
         self._unwritten = lru_cache(maxsize=REMEMBERED)(partial(Using, NOBODY, last_used_at=None))
-        #: When this process last tried to record the end of an idle token.
+        #: By token id, when this process last tried to record the end of an idle token.
         self._idle_tried: dict[str, int] = {}
 
     def authenticate(self, credential: Secret | None, address: str | None = None) -> Identity:
-        """Who presents ``credential`` (None: the request has none), from ``address``.
+        """Return who presents ``credential`` (None if the request has none) from ``address``.
 
         Raises MissingToken, InvalidToken, NetworkNotAllowed, RateLimited, or TemporarilyUnavailable when the store
-        cannot say.
+        cannot answer.
         """
         return self.admit(credential, address).identity
 
     def admit(self, credential: Secret | None, address: str | None) -> Verified:
-        """The same, with what else is known of the token."""
+        """Like :meth:`authenticate`, but return all that is known of the token."""
         if credential is None:
             raise MissingToken
         key = self.key(credential.reveal())
@@ -108,57 +109,57 @@ class Guard:
         return self.check(self._learn(credential, key) if verified is None else verified, address)
 
     def key(self, text: str) -> bytes:
-        """Under what a text is remembered if it is that of a token; nothing if it can be none by its length."""
+        """Return the key under which a text is remembered; empty if its length rules out a token."""
         if not self.sources or len(text) == self.tokens.length:
             return self.tokens.key(text)
         return self.tokens.key_of_any(text) if len(text) <= MAX_LENGTH and text.isascii() else b""
 
     def remembered(self, key: bytes) -> Verified | None:
-        """What is known already of the token with this :meth:`TokenFormat.key`.
+        """Return what is already known of the token with this :meth:`TokenFormat.key`, or None.
 
-        Asks nobody but, when it is due, what has changed.
-        Raises TemporarilyUnavailable if that cannot be asked, and what is known may hold no more.
+        Asks the store only for what has changed, and only when that is due. Raises TemporarilyUnavailable if this
+        fails and what is known may no longer hold.
         """
         try:
             verified = self.cache.get(key)
         except StoreError as error:
             raise self._unavailable(error) from error
-        # Also for one that never ends: what is noted of its use goes by when the clock was asked last.
+        # The clock is read even for a token that never ends: its use is recorded by the clock's latest reading.
         return None if verified is None or self.clock() >= verified.ends_at else verified
 
     def recall(self, key: bytes) -> Verified | None:
-        """The same, without asking anybody: None also where that is due."""
+        """Like :meth:`remembered`, but without asking the store: None also where asking is due."""
         verified = self.cache.peek(key)
         return None if verified is None or self.clock() >= verified.ends_at else verified
 
     def check(self, verified: Verified, address: str | None) -> Verified:
-        """What is decided anew for each request: whether the token may be used from there, and as often as that."""
+        """Check what each request decides anew: whether the token may be used from ``address``, and this often."""
         if not self.is_admitted(verified, address):
             raise NetworkNotAllowed(address, **whose_token(verified.identity))
         return verified.allowed(self._check_rate(verified)) if verified.rates else verified
 
     def is_admitted(self, verified: Verified, address: str | None) -> bool:
-        """Whether the token may be used from there: asked again whenever what is known of a request is."""
+        """Whether the token may be used from ``address``; asked again whenever a request's outcome is reused."""
         if not verified.networks:
             return True
         origin = read_address(address)
         return all(conditions.admit(origin) for conditions in verified.networks)
 
     def find_fit(self, verified: Verified, address: str | None) -> Verified | AuthError:
-        """What :meth:`check` returns or raises."""
+        """Like :meth:`check`, but return the error instead of raising it."""
         try:
             return self.check(verified, address)
         except AuthError as error:
             return error.with_traceback(None)
 
     def recognise(self, credential: Secret | None) -> Read | Source:
-        """As far as it goes without asking anybody.
+        """Recognise a credential as far as possible without asking anybody: as our own token, or by its source.
 
-        Raises MissingToken, or InvalidToken for what was neither signed here nor is of the kind of any source.
+        Raises MissingToken, or InvalidToken for a text that was not signed here and belongs to no source.
         """
         if credential is None:
             raise MissingToken
-        # In no variable: the traceback shows this frame's.
+        # The text is kept in no variable, since a traceback shows this frame's.
         read = self.tokens.examine(credential.reveal()) or self._source_of(credential.reveal())
         if read is None or isinstance(read, InvalidToken):
             raise read or InvalidToken("not a token of this service")
@@ -170,15 +171,15 @@ class Guard:
             raise error
 
     def objection(self, identity: Identity, requirement: Requirement) -> InsufficientScope | None:
-        """What :meth:`authorize` would raise."""
+        """Return the error that :meth:`authorize` would raise, or None."""
         if requirement.met_by(identity.scopes):
             return None
         return InsufficientScope(requirement.names, str(requirement), **whose_token(identity))
 
     def lets_in(self, verified: Verified, requirement: Requirement, at: int) -> bool:
-        """Whether the token may be used for what asks for ``requirement``; False also if the catalogue was not asked.
+        """Whether the token meets ``requirement``; False also while the catalogue has not checked the requirement.
 
-        That it may is remembered, and the usage log has a look at the token, which is being used at ``at``.
+        If so, this is remembered, and the usage log is made ready to count a use at ``at``.
         """
         if requirement.mark not in self.catalog.checked or not requirement.met_by(verified.identity.scopes):
             return False
@@ -190,7 +191,7 @@ class Guard:
         return True
 
     def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
-        """What is to be said of a text that is not remembered; None for one that has not even the shape of a token."""
+        """Verify a text that is not remembered; return any error, and None for one not even shaped like a token."""
         read = self.tokens.examine(text)
         try:
             if isinstance(read, Read):
@@ -202,8 +203,8 @@ class Guard:
             return error.with_traceback(None)
 
     def _source_of(self, text: str) -> Source | None:
-        """The source of whose kind a text is that is none of the service's own."""
-        # By its shape alone: whose it is must be clear before anything is verified, and nobody tries it on the others.
+        """Return the source that a text belongs to; None if there is none, or if the text is the service's own."""
+        # By its shape alone: the source must be clear before anything is verified, and no other one is tried.
         return source_of(text, self.sources, self.tokens.beginning)
 
     def _learn(self, credential: Secret, key: bytes) -> Verified:
@@ -211,9 +212,9 @@ class Guard:
         return self.look_up(read, key) if isinstance(read, Read) else self.look_up_foreign(read, credential, key)
 
     def look_up_foreign(self, source: Source, credential: Secret, key: bytes) -> Verified:
-        """Who presents a token of another issuer, remembered under ``key`` until it ends. Raises as authenticate.
+        """Verify a token of another issuer, and remember it under ``key`` until it ends. Raises as authenticate does.
 
-        The store can only say no, or less: the client may be disabled here, or limited, and the token be revoked.
+        The store can only refuse or restrict it: the client may be disabled or limited here, and the token revoked.
         """
         at = self.clock()
         token = source.verify(credential, at, self.catalog)
@@ -244,9 +245,9 @@ class Guard:
         return Verified(identity, token_id, client_id, token.expires_at, using, common=limits), found.revision
 
     def _using_of(self, found: ForeignRecord, scopes: Scopes) -> Using:
-        """Where uses of another issuer's token are counted: for all tokens of its client together, if that is known.
+        """Return where to count uses of another issuer's token: for all its client's tokens together, if registered.
 
-        Such tokens are many and live shortly, so there is nothing to be kept of each.
+        Such tokens are many and short-lived, so nothing is kept of each.
         """
         if self.usage is None or found.client is None:
             return self._unwritten(scopes)
@@ -254,7 +255,7 @@ class Guard:
         return self.usage.waiting(found.client.id, scopes) or Using(found.client.id, scopes, last_used_at)
 
     def look_up(self, read: Read, key: bytes) -> Verified:
-        """What the store says of a token that was signed here, remembered under ``key``. Raises as authenticate."""
+        """Ask the store about a token signed here, and remember it under ``key``. Raises as authenticate does."""
         try:
             generation = self.cache.catch_up()
             found = self._vouched_for(read) if self.store.replicated else None
@@ -270,24 +271,24 @@ class Guard:
         find_again: Callable[..., tuple[Verified, int]],
         *asked: object,
     ) -> Verified:
-        """Have ``found`` remembered, or, where something has happened since, what the primary says then.
+        """Remember and return ``found`` or, if something has changed since, what the primary then says.
 
-        Raises StoreUnavailable where that is older than what was known before it was asked.
+        Raises StoreUnavailable if the primary's answer is older than what was known before it was asked.
         """
         verified, revision = found
         if not self.cache.put(key, verified, revision, generation):
             newest = self.cache.newest
             verified, revision = find_again(*asked)
-            # A transaction that somebody has left open would say so for good; of a restored backup the feed will tell.
+            # A transaction that was left open would give this answer for good; the feed will show a restored backup.
             if revision < newest:
                 raise StoreUnavailable("it does not know what it told before: an old snapshot, or a restored backup")
             self.cache.put(key, verified, revision, generation)
         return verified
 
     def introspect(self, credential: Secret) -> tuple[str, Standing]:
-        """The id of a token that was signed here and is good, and what the store says of it now.
+        """Return the id of a good token that was signed here, and what the store says of it now.
 
-        For who only asks: that is no use of it. Raises InvalidToken for any other text, and TemporarilyUnavailable.
+        This does not count as a use of the token. Raises InvalidToken for any other text, and TemporarilyUnavailable.
         """
         read = self.tokens.read(credential)
         try:
@@ -296,9 +297,9 @@ class Guard:
             raise self._unavailable(error, read.id) from error
 
     def _vouched_for(self, read: Read) -> tuple[Verified, int] | None:
-        """What the replica says, which may only say yes: it may not have heard yet that the token exists, or is used.
+        """Return what the replica says if it finds the token good, else None: it may not know of its issue or use yet.
 
-        Who waits for it keeps nobody from the primary.
+        Not asked through the primary's breaker: waiting for the replica must keep nobody from the primary.
         """
         standing = self.store.standing(read)
         if standing is None or self.clock() >= (ends_at := standing.good_until):
@@ -306,7 +307,7 @@ class Guard:
         return self._verified(read, standing, ends_at), standing.revision
 
     def _found_good(self, read: Read) -> tuple[Verified, int]:
-        """What the primary says."""
+        """Return what the primary says of a good token; raises InvalidToken for any other."""
         standing = self._standing(read)
         if self.clock() >= (ends_at := standing.good_until):
             standing = self._settled(read, standing)
@@ -314,7 +315,7 @@ class Guard:
         return self._verified(read, standing, ends_at), standing.revision
 
     def _verified(self, read: Read, standing: Standing, ends_at: int) -> Verified:
-        """What is remembered of a token with this standing."""
+        """Build what is remembered of a token with this standing."""
         scopes = self.catalog.effective(standing.scopes, standing.ceiling)
         using = None if self.usage is None else self.usage.waiting(read.id, scopes)
         return Verified(
@@ -328,7 +329,7 @@ class Guard:
         )
 
     def _standing(self, read: Read) -> Standing:
-        """The token's by the primary; raises InvalidToken for one that is not on record."""
+        """Return the token's standing on the primary; raises InvalidToken for one that is not on record."""
         standing = self.cache.breaker.call(self.store.standing, read, primary=True)
         if standing is None:
             raise InvalidToken(UNKNOWN, token_id=read.id)
@@ -337,12 +338,12 @@ class Guard:
     def _unavailable(
         self, error: StoreError, token_id: str | None = None, issuer: str | None = None
     ) -> TemporarilyUnavailable:
-        if not isinstance(error, NotAsked):  # that follows a failure of which the log tells
+        if not isinstance(error, NotAsked):  # the failure before it is in the log
             log.error("the token store failed: %s", error)
         return TemporarilyUnavailable(f"store: {error}", token_id=token_id, issuer=issuer)
 
     def _settled(self, read: Read, standing: Standing) -> Standing:
-        """The same if the token is good, or if uses that this process knows of make it so; raises InvalidToken."""
+        """Return the standing if the token is good, given the uses this process knows of; raises InvalidToken."""
         state = standing.state(self.clock())
         if state is State.IDLE and standing.idle_ended_at is None:
             standing = self._used(read, standing)
@@ -352,16 +353,16 @@ class Guard:
         return standing
 
     def _used(self, read: Read, standing: Standing) -> Standing:
-        """The standing of a token that seems idle, with the uses that this process knows of; if it is idle, ended."""
+        """Return a seemingly idle token's standing with this process's own uses; if still idle, record its end."""
         at, usage = self.clock(), self.usage
-        # What is written in a transaction of the caller's may be undone, and holds up other writers until it is over.
+        # A write in the caller's transaction may be undone, and holds up other writers until that is over.
         may_write = not self.store.in_transaction
         if usage is not None:
             if may_write and usage.write_one(read.id):
                 standing = self._standing(read)
             if (seen := usage.last_use(read.id)) > (standing.last_used_at or 0):
                 standing = standing._replace(last_used_at=seen)
-        # Where the store's clock does not agree that it is idle, that would be asked in vain at every request.
+        # Not at every request: where the store's clock does not agree that it is idle, each attempt is in vain.
         tried = self._idle_tried.get(read.id)
         if may_write and standing.state(at) is State.IDLE and (tried is None or at - tried >= USE_INTERVAL):
             if len(self._idle_tried) > MAX_TRIED:
@@ -384,6 +385,6 @@ class Guard:
 
 
 def whose_token(identity: Identity) -> dict[str, str | None]:
-    """Whose token is refused, as an AuthError has it."""
+    """Return whose token is refused, as arguments for an AuthError."""
     issuer = None if identity.issuer == OWN_ISSUER else identity.issuer
     return {"token_id": identity.token_id, "client_id": identity.client_id, "issuer": issuer}

@@ -15,7 +15,7 @@ OUTCOME = "tokenguard.outcome"
 
 
 class Stage(Enum):
-    """How far it has gone with a credential: a bad one alone refuses no request, nor does a good one let it in."""
+    """How far a request has come: a bad credential alone does not refuse it, nor does a good one let it in."""
 
     KNOWN = auto()
     #: A guard around this one, which counts for the same, has let it in.
@@ -26,8 +26,10 @@ class Stage(Enum):
 
 KNOWN, COUNTED, LET_IN, REFUSED = Stage
 
-#: All that was there where a credential was looked for. In a cell: whatever shows the environ, item by item and without
-#: those that are known to be secret, must not show the credential under this name. Equal cells hold what is equal.
+#: The contents of all places where a credential was looked for. In a cell: code that shows the environ item by item,
+#: hiding only those known to be secret, must not show the credential under this name. Cells are equal if their
+#: contents are.
 Presented: TypeAlias = CellType
-#: By whom it was judged, what of, who or why not, and how far that has gone. Bare, as each request makes one.
+#: The guard that judged, what was presented, who is calling or why nobody, and the stage. A bare tuple, as each
+#: request makes one.
 Outcome: TypeAlias = tuple[object, Presented, Verified | AuthError, Stage]

@@ -1,4 +1,4 @@
-"""The way of a request, in one place: environ → credential → Identity → requirement → the application.
+"""The path of a request, in one place: environ → credential → Identity → requirement → the application.
 
 Frameworks call :class:`RequestGuard` and translate its refusals; they decide nothing.
 """
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
-#: The outcome of a request that nobody has looked at.
+#: The outcome of a request that no guard has looked at.
 _NONE = (None, None, None, None)
-#: Seconds for which what is due waits for an answer to end.
+#: Seconds for which due writes wait for an answer to end.
 PATIENCE = 1.0
 
 
 class RequestGuard:
-    """A guard and the way that tokens are sent: all that stands between a request and a view."""
+    """A guard, and the scheme by which tokens are sent: all that stands between a request and a view."""
 
     def __init__(self, guard: Guard, scheme: AuthScheme, *, hooks: Hooks | None = None) -> None:
         self.guard = guard
         self.scheme = scheme
         self.hooks = hooks or Hooks()
-        #: The short way, to be tried before :meth:`admit` and :meth:`authenticate`: it lets in whom they would.
+        #: The fast path, to try before :meth:`admit` and :meth:`authenticate`: it lets in only whom they would.
         self.wave_through = shortcut(self, guard, scheme, self.hooks)
-        #: When an answer was given away at whose end there was something due, which has not come since.
+        #: When due writes were first left to the end of an answer; None once an answer has ended since.
         self._waiting_since: float | None = None
 
     def decide(self, environ: WSGIEnvironment, requirement: Requirement) -> Verified | AuthError:
-        """Let the request in, or refuse it and return why. Asked again, it verifies only once.
+        """Let the request in, or refuse it and return why. Repeated calls verify only once.
 
         Raises ConfigurationError for a requirement that nobody could meet.
         """
@@ -58,21 +58,21 @@ class RequestGuard:
         return result
 
     def admit(self, environ: WSGIEnvironment, requirement: Requirement) -> Identity:
-        """The caller's identity, if it may pass; raises AuthError if not. Otherwise as :meth:`decide`."""
+        """Return the caller's identity if it may pass; raises AuthError if not. Otherwise as :meth:`decide`."""
         result = self.decide(environ, requirement)
         if isinstance(result, AuthError):
             raise result
         return result.identity
 
     def objection(self, environ: WSGIEnvironment, requirement: Requirement) -> AuthError | None:
-        """What :meth:`admit` would raise, with nothing refused by that: where something else may let the request in."""
+        """Return what :meth:`admit` would raise, or None, without refusing: something else may let the request in."""
         _, _, result, _ = self._outcome(environ)
         if isinstance(result, AuthError):
             return result
         return self.guard.objection(result.identity, requirement)
 
     def identify(self, environ: WSGIEnvironment) -> Identity | None:
-        """The caller's identity, or None for whatever reason: where a token is welcome but not asked for."""
+        """Return the caller's identity or, for whatever reason, None: for where a token is optional."""
         # A view that has let the request in may ask several times.
         asked = None if self.has_let_in(environ) else ANY_TOKEN
         if isinstance(found := self.wave_through(environ, asked), Verified):
@@ -82,18 +82,18 @@ class RequestGuard:
         if isinstance(result, AuthError):
             return None
         if stage is not LET_IN:
-            self._let_in(result, ANY_TOKEN, environ, presented, stage)  # also this is a use of the token
+            self._let_in(result, ANY_TOKEN, environ, presented, stage)  # this is a use of the token too
         return result.identity
 
     def authenticate(self, environ: WSGIEnvironment) -> Identity | None:
-        """Like :meth:`identify`, but whether that is a use of the token is seen to later, by :meth:`finish`."""
+        """Like :meth:`identify`, but leave it to :meth:`finish` whether this counts as a use of the token."""
         _, _, result, _ = self._outcome(environ)
         return None if isinstance(result, AuthError) else result.identity
 
     def settle(self, environ: WSGIEnvironment) -> bool:
-        """Authenticate as far as that asks nobody, and return whether that was all of it.
+        """Authenticate as far as possible without asking anybody, and return whether that settles it.
 
-        For an event loop, which must not wait: what remains is done in a thread, by :meth:`authenticate`.
+        For an event loop, which must not wait: the rest is done in a thread, by :meth:`authenticate`.
         """
         if self._remembered(environ) is not None:
             return True
@@ -102,7 +102,7 @@ class RequestGuard:
             known = None if credential is None else self.guard.recall(self.guard.key(credential.reveal()))
             if known is None:
                 self.guard.recognise(credential)
-            elif not known.rates:  # what counts requests may have to be waited for
+            elif not known.rates:  # counting requests may mean waiting
                 self.remember(environ, self.guard.check(known, self.scheme.address(environ)))
                 return True
         except AuthError as error:
@@ -111,11 +111,11 @@ class RequestGuard:
         return False
 
     def finish(self, environ: WSGIEnvironment, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
-        """The headers to set on an answer, given its own Cache-Control and (comma-separated) Vary.
+        """Return the headers to set on an answer, given its own Cache-Control and (comma-separated) Vary.
 
-        They tell caches what they must know, and of a refusal, however it is worded, the challenge.
+        They tell caches what they must know; a refusal's, however its body is worded, include the challenge.
         """
-        # Also where the credential is not there any more: the answer was made with it.
+        # Even if the credential has left the environ since: the answer was made with it.
         outcome: Outcome = environ.get(OUTCOME, _NONE)
         judge, presented, result, stage = outcome
         if judge is not self:
@@ -124,32 +124,32 @@ class RequestGuard:
             if stage is REFUSED:
                 return self.scheme.refusal_headers(result)
             marks = self.scheme.marks(cache_control, vary)
-            # What nobody in particular was told, a shared cache may keep for all who send no token.
+            # An answer to nobody in particular may be kept by a shared cache, for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks
         if stage is KNOWN:
-            self._let_in(result, ANY_TOKEN, environ, presented, stage)  # nobody asked for it, and it was welcome
+            self._let_in(result, ANY_TOKEN, environ, presented, stage)  # no view required the token, but it was welcome
         marks = self.scheme.marks(cache_control, vary)
         return marks if result.allowance is None else marks + self.scheme.rate_fields(result.allowance)
 
     def remember(self, environ: WSGIEnvironment, result: Verified | AuthError) -> None:
-        """Have this be what is known of the request's credential."""
+        """Record ``result`` as what is known of the request's credential."""
         environ[OUTCOME] = (self, self.scheme.presented(environ), result, KNOWN)
         environ[IDENTITY] = result.identity if isinstance(result, Verified) else None
 
     def has_let_in(self, environ: WSGIEnvironment) -> bool:
-        """Whether this has let a request with this environ in."""
+        """Whether this guard has let in a request with this environ."""
         judge, _, _, stage = environ.get(OUTCOME, _NONE)
         return stage is LET_IN and judge is self
 
     def plain_marks(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
-        """What :meth:`finish` gives for most answers that have neither header; None where it has to be asked."""
+        """Return what :meth:`finish` returns for most answers with neither header; None where it must be called."""
         judge, _, result, stage = environ.get(OUTCOME, _NONE)
-        # Who is let in is somebody, so there is no error then.
+        # A caller that was let in has an identity, so ``result`` is no error then.
         is_plain = result.allowance is None if stage is LET_IN else stage is KNOWN and type(result) is InvalidToken
         return self.scheme.plain_marks if is_plain and judge is self else None
 
     def refused_with(self, environ: WSGIEnvironment) -> list[tuple[str, str]] | None:
-        """The headers that the answer of a refused request is made with; None if this has refused none."""
+        """Return the headers of the answer to a refused request; None if this guard has not refused it."""
         judge, _, error, stage = environ.get(OUTCOME, _NONE)
         return self.scheme.refusal_headers(error) if stage is REFUSED and judge is self else None
 
@@ -160,18 +160,18 @@ class RequestGuard:
         return usage is not None and bool(usage.due)
 
     def closing(self, answer: Iterable[bytes], environ: WSGIEnvironment) -> Iterable[bytes]:
-        """The same answer, which calls :meth:`after_response` when it has been sent: for where that is :attr:`due`."""
-        # A server that sends a file by itself must find it to be one; and one that neither gets to the end of an answer
-        # nor closes it, as asgiref's WsgiToAsgi where the length is known, would never have anything written.
+        """Wrap the answer to call :meth:`after_response` when it has been sent: for when something is :attr:`due`."""
+        # A server must still recognise a file that it sends by itself. And with one that neither exhausts nor closes
+        # an answer, as asgiref's WsgiToAsgi where the length is known, nothing would ever be written.
         if type(answer) is environ.get("wsgi.file_wrapper") or self._is_overdue():
             self.after_response()
             return answer
         return _Attended(answer, self.after_response)
 
     def after_response(self) -> None:
-        """To be called when an answer has been sent: writes down what is due of the tokens' use."""
+        """Write the uses of tokens that are due. To be called when an answer has been sent."""
         self._waiting_since = None
-        # It can wait until the store is back, and a thread that waits for the store is one that answers nobody.
+        # The uses can wait until the store is back, and a thread that waits for the store answers nobody.
         if self.guard.usage is not None and self.guard.usage.due and self.guard.cache.store_answers():
             self.guard.usage.write()
 
@@ -203,7 +203,7 @@ class RequestGuard:
 
     def _refuse(self, error: AuthError, environ: WSGIEnvironment, presented: Presented) -> AuthError:
         environ[OUTCOME] = (self, presented, error, REFUSED)
-        # A token that was signed here is somebody's trouble; noise from strangers is not.
+        # A refused token that was signed here is a problem for somebody; noise from strangers is not.
         level = logging.WARNING if error.client_id is not None or error.reason == UNKNOWN else logging.INFO
         if log.isEnabledFor(level):
             _log_refusal(level, error, self.scheme.address(environ))
@@ -225,39 +225,40 @@ class RequestGuard:
             return error.with_traceback(None)
 
     def _remembered(self, environ: WSGIEnvironment) -> Outcome | None:
-        # Only of this credential, since an application may make a request of its own from a copy.
+        # Only for the same credential: an application may make a request of its own from a copy of the environ.
         outcome: Outcome | None = environ.get(OUTCOME)
         if outcome is None:
             return None
         judge, presented, result, stage = outcome
         if judge is not self:
-            # Another one may stand before the same application with other keys. But one request is counted once.
+            # A guard with other keys may stand before the same application: its outcome does not count here. That of
+            # one like this does, and so the request is counted once.
             if not self._is_like(judge):
                 return None
             outcome = (self, presented, result, COUNTED if stage is LET_IN else KNOWN)
-        # What most schemes look at: asking this one costs more than the rest.
+        # All that most schemes look at, compared first: asking the scheme costs more than the rest.
         sent = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
         if presented.cell_contents != sent and presented != self.scheme.presented(environ):
             return None
-        # A forgery, of which there may be many, is one wherever it comes from.
+        # An invalid token, of which there may be many, is invalid wherever it comes from.
         return outcome if type(result) is InvalidToken or self._still_holds(result, stage, environ) else None
 
     def _still_holds(self, result: Verified | AuthError, stage: Stage, environ: WSGIEnvironment) -> bool:
-        """Whether the address decides as it did: a middleware may correct it after another has asked."""
+        """Whether the result holds for the address as it is now: a middleware may have corrected it since."""
         if isinstance(result, Verified):
             return self.guard.is_admitted(result, self.scheme.address(environ))
-        # What has been refused stays so, since the answer to that needs its headers.
+        # A refused request stays refused, since its answer needs the headers of the refusal.
         if isinstance(result, NetworkNotAllowed) and stage is not REFUSED:
             return result.address == self.scheme.address(environ)
         return True
 
     def _is_like(self, judge: object) -> bool:
-        """Whether it finds out the same of each request, and counts it for the same."""
+        """Whether ``judge`` finds the same result for each request, and counts it in the same place."""
         return isinstance(judge, RequestGuard) and judge.guard is self.guard and judge.scheme.reads_as(self.scheme)
 
 
 class _Attended(ClosingIterator):
-    """An answer that calls ``after`` at its end, and when it is closed: not every server does that."""
+    """An answer that calls ``after`` at its end, and also when closed: not every server closes answers."""
 
     def __init__(self, answer: Iterable[bytes], after: Callable[[], None]) -> None:
         super().__init__(answer, [after])

@@ -1,4 +1,4 @@
-"""The short way of a request: for a token that is sent as almost everybody sends it."""
+"""The fast path of a request, for a token that is sent as almost everybody sends it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOBODY = SimpleNamespace(receivers=())
 
 
 class WaveThrough(Protocol):
-    """What :func:`shortcut` makes."""
+    """The function that :func:`shortcut` returns."""
 
     @overload
     def __call__(self, environ: WSGIEnvironment, requirement: Requirement) -> Verified | None: ...
@@ -36,21 +36,21 @@ class WaveThrough(Protocol):
 def shortcut(  # noqa: C901 - in one piece on purpose
     owner: object, guard: Guard, scheme: AuthScheme, hooks: Hooks
 ) -> WaveThrough:
-    """What almost every request takes, in one piece, since its steps would cost more than what is done in them.
+    """Return the fast path of almost every request, in one piece: its steps would cost more to call than to run.
 
-    Lets in a request whose token is sent in the plainest form, is good and meets the requirement; without a
-    requirement, it only says who is calling or, as far as it has found out, why that is nobody. ``owner`` is whose
-    outcome that is. None is no refusal: whatever is not so plain takes the long way, which decides and refuses. So this
-    must let nobody in whom the long way would not.
+    It lets in a request whose token is sent in the plainest form, is good and meets the requirement. Without a
+    requirement, it only returns who is calling or, as far as it has found out, why that is nobody. The outcome is
+    recorded as that of ``owner``. None is no refusal: any other request takes the full path, which decides and
+    refuses. So this must let nobody in whom the full path would not.
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further = scheme.further
     begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
-    # Those of other issuers are of any length.
+    # Other issuers' tokens may have any length up to this.
     longest = MAX_LENGTH if guard.sources else 0
     clock, is_system_clock = guard.clock, guard.clock.clock is now
     told = hooks.authenticated
-    # Besides what passes it on to the signal, whenever that was added.
+    # More receivers than this, whenever they were added, are others than the one that passes on to the signal.
     signal, quiet = (told.signal, 1) if isinstance(told, Heard) else (_NOBODY, 0)
 
     def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Any:  # noqa: C901
@@ -75,22 +75,22 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             key = hashed.digest()
             presented = CellType(sent)
             cache = guard.cache
-            # In this order: what was there before may be what another thread has just forgotten.
+            # In this order: an entry found before could be one that another thread has just evicted.
             is_fresh = cache.monotonic() <= cache.good_until
             verified = cache.entries.get(key)
             if verified is None:
-                # Only here it may be something else, and what is remembered was sent as it is.
+                # Checked only here: what is remembered was sent in this very form.
                 if not authorization.startswith(SCHEME):
                     return None
                 found = guard.find_out(authorization[beginning:], key)
                 if not isinstance(found, Verified):
-                    if found is not None:  # the long way refuses it, and does not ask again
+                    if found is not None:  # the full path refuses it, and does not ask again
                         environ[OUTCOME], environ[IDENTITY] = (owner, presented, found, KNOWN), None
                     return found if requirement is None else None
                 verified = found
             elif not is_fresh:
                 return None
-            # What the clock does.
+            # What calling the clock does.
             at = time_ns() // 1000 if is_system_clock else clock()
             if at < clock.latest:
                 at = clock.latest
@@ -116,7 +116,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 return None
             if requirement is None:
                 return verified
-            if stage is not KNOWN:  # let in already, it is one request, and counted
+            if stage is not KNOWN:  # already let in: it is one request, and counted
                 return verified if stage is LET_IN and requirement.mark in verified.using.met else None
             at = clock.latest
         using = verified.using

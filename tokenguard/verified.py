@@ -1,4 +1,4 @@
-"""A token that was found to be good, as a process remembers it: who it stands for, and what is made of it here."""
+"""A token that was found to be good, as a process remembers it: who it stands for, and how it is used here."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .identity import Identity
 from .records import USE_INTERVAL
 from .scopes import Requirement, Scopes
 
-#: How many requirements are remembered that a token meets.
+#: How many requirements are remembered as met by a token.
 MANY_MET = 100
-#: Of whom no uses are written down.
+#: The id under which uses are counted that are not written down.
 NOBODY = ""
 Limits: TypeAlias = tuple[tuple[Conditions, ...], tuple[tuple[str, str, Rate], ...]]
 _NO_LIMITS: Limits = ((), ())
-#: What all have in common that have not been used: it is never changed.
+#: Shared by all tokens that have not been used, and never changed.
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Using:
-    """A token's uses by this process, until the usage log has written them. Times are epoch microseconds.
+    """A token's uses as seen by this process, until the usage log has written them. Times are epoch microseconds.
 
-    Or those of all tokens of another issuer's client, in place of whose id there is the client's then.
+    For another issuer's client, it is the uses of all its tokens together, and ``token_id`` is the client's id.
     """
 
     __slots__ = (
@@ -35,29 +35,29 @@ class Using:
 
     def __init__(self, token_id: str, scopes: Scopes, last_used_at: int | None) -> None:
         self.token_id = token_id
-        #: What it may do.
+        #: What the token may do.
         self.scopes = scopes
-        #: From when on a use is to be written down.
+        #: From when on a use is due to be written.
         self.due_at = (last_used_at or 0) + USE_INTERVAL
-        #: When and from where it was used last.
+        #: When and from where the token was last used.
         self.at = 0
         self.address: str | None = None
-        #: Counts the uses: by ``next``, which threads may do at the same time. How many of them are in ``requests``.
+        #: Counts the uses by ``next``, which threads may call at the same time; and how many are in ``requests``.
         self.uses, self.uses_seen = count(), 0
-        #: Day (days since the epoch, UTC) to number of requests; and the day of those that are not in there yet.
+        #: Day (days since the epoch, UTC) to number of requests; and the day of the uses that are not in it yet.
         self.requests: Mapping[int, int] = NOTHING
         self.day = 0
-        #: The marks of the requirements that the scopes were found to meet since the uses were last written, and which
-        #: of them each needs. What is in here is let in without a further look.
+        #: The marks of the requirements that the scopes were found to meet since the uses were last written, with the
+        #: scopes that each needs. A requirement in here is let in without a further check.
         self.met: Mapping[object, tuple[str, ...]] = NOTHING
-        #: The scopes that were needed otherwise.
+        #: Other scopes that were needed.
         self.asked: frozenset[str] = frozenset()
-        #: When the usage log has to have a look at it with the next use.
+        #: From when on the next use must go through the usage log.
         self.look_at = 0
 
     @property
     def scopes_needed(self) -> frozenset[str]:
-        """All that were needed for these uses."""
+        """All scopes that were needed for these uses."""
         return self.asked.union(*self.met.values())
 
 
@@ -78,19 +78,20 @@ class Verified:
         own: Conditions = UNCONDITIONAL,
         common: Conditions = UNCONDITIONAL,
     ) -> None:
-        """``own`` are the conditions of the token, ``common`` those of all its client's together."""
+        """``own`` are the conditions of the token, ``common`` those of all its client's tokens together."""
         self.identity = identity
-        #: Its own id and its client's in the store: of another issuer's not what the identity has, which could be ours.
+        #: Its id and its client's in the store. For another issuer's token these are not the identity's, which could
+        #: equal ids of our own.
         self.token_id, self.client_id = token_id, client_id
         #: When it ends unless something changes, in epoch microseconds.
         self.ends_at = ends_at
-        #: What this process has not written yet of its use.
+        #: Its uses that this process has not written yet.
         self.using = using
         is_free = own is UNCONDITIONAL and common is UNCONDITIONAL
-        #: The conditions that limit from where it may be used; and how often it may be, and of whom that is counted: a
-        #: kind and an id.
+        #: The conditions that limit from where it may be used; and its rates, each with what it is counted for: a kind
+        #: and an id.
         self.networks, self.rates = _NO_LIMITS if is_free else _limits(token_id, own, client_id, common)
-        #: Whether it may be used at all depends on the request.
+        #: Whether each request decides anew if the token may be used at all.
         self.conditional = not is_free and bool(self.networks or self.rates)
         #: What is left of the scarcest rate, if there is one, after the request at hand.
         self.allowance: Allowance | None = None
@@ -100,11 +101,11 @@ class Verified:
         using = self.using
         if len(using.met) >= MANY_MET:
             using.asked, using.met = using.scopes_needed, NOTHING
-        # A new mapping, as others may be looking through the old one.
+        # A new mapping, as other threads may be reading the old one.
         using.met = {**using.met, requirement.mark: requirement.used_of(self.identity.scopes)}
 
     def allowed(self, allowance: Allowance | None) -> Verified:
-        """The same for one request, of which this is left."""
+        """Return a copy for one request, with what is left of its rate."""
         copy = Verified.__new__(Verified)
         for name in Verified.__slots__:
             setattr(copy, name, getattr(self, name))

@@ -1,4 +1,4 @@
-"""Any WSGI application, guarded; and what caches are told of an answer, for whoever has its headers in a list."""
+"""A middleware that guards any WSGI application; and the caching headers of an answer, for headers in a list."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _CACHING = {"cache-control", "vary"}
-#: What most answers have, and is none of these.
+#: Headers that most answers have, in their usual spelling, and that are none of these.
 _NOT_CACHING = {"Content-Type", "Content-Length", "Content-type", "Content-length", "Location", "Set-Cookie"}
-#: Whether Werkzeug's headers keep what they hold as all versions do that there are.
+#: Whether Werkzeug's headers keep their fields in this private list, as all versions so far do.
 _HEADERS_ARE_A_LIST = getattr(Headers([("Vary", "x")]), "_list", None) == [("Vary", "x")]
 
 
@@ -36,23 +36,23 @@ def says_nothing_of_caching(fields: Iterable[tuple[str, str]]) -> bool:
 
 
 def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:
-    """Add these fields, which are printable ASCII and not there yet."""
+    """Add these fields, which are printable ASCII and not present yet."""
     if _HEADERS_ARE_A_LIST:
-        headers._list.extend(fields)  # what Werkzeug does after a look at each of them
+        headers._list.extend(fields)  # what Werkzeug does once it has checked each of them
     else:
         for name, value in fields:
             headers.add(name, value)
 
 
 def to_headers(fields: list[tuple[str, str]]) -> Headers:
-    """Werkzeug's headers with these fields, which are printable ASCII."""
+    """Return Werkzeug's headers with these fields, which are printable ASCII."""
     headers = Headers()
     _append(headers, fields)
     return headers
 
 
 def finished(requests: RequestGuard, environ: WSGIEnvironment, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """An answer's headers, with those that :meth:`RequestGuard.finish` has for it."""
+    """Return an answer's headers, with those set that :meth:`RequestGuard.finish` returns."""
     if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(fields):
         return [*fields, *marks]
     if (refused := requests.refused_with(environ)) is None:
@@ -63,7 +63,7 @@ def finished(requests: RequestGuard, environ: WSGIEnvironment, fields: list[tupl
 
 
 def _said_to_caches(fields: list[tuple[str, str]]) -> tuple[str | None, str]:
-    """An answer's own Cache-Control, and its Vary, which may be several."""
+    """Return an answer's own Cache-Control, and all its Vary headers as one."""
     vary = ",".join(value for name, value in fields if name.lower() == "vary")
     return next((value for name, value in fields if name.lower() == "cache-control"), None), vary
 
@@ -74,7 +74,7 @@ def _replaced(fields: list[tuple[str, str]], new: list[tuple[str, str]]) -> list
 
 
 def _worded(fields: list[tuple[str, str]], refused: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A refusal that the application has worded, which may ask for other credentials too."""
+    """Set a refusal's headers on the application's own wording of it, which may ask for other credentials too."""
     kept = [field for field in fields if field[0].lower() == "www-authenticate" and is_for_others(field[1])]
     return _replaced(fields, [*kept, *refused])
 
@@ -92,20 +92,20 @@ def start_stamped(
     headers: list[tuple[str, str]],
     *exc_info: Any,
 ) -> Callable[[bytes], object]:
-    """``start_response``, for answers of which each has a name."""
+    """Call ``start_response`` with one more header, which identifies this answer."""
     return start_response(status, [*headers, stamp()], *exc_info)
 
 
 class TokenGuardMiddleware:
     """Guards every request to any WSGI application.
 
-    ``TokenGuardMiddleware(app, guard, "users:read")`` asks for all the scopes that are named, ``any_of=(…)`` for
-    one of those; with neither, any valid token will do. The application finds the caller in
+    ``TokenGuardMiddleware(app, guard, "users:read")`` requires all of the named scopes, ``any_of=(…)`` at least
+    one of them; with neither, any valid token will do. The application finds the caller in
     ``environ["tokenguard.identity"]``. Raises InvalidValue for a malformed scope or an empty ``any_of``, and
     ConfigurationError for a scope that the guard's catalogue does not have.
 
-    A CORS preflight is answered here, empty, and does not reach the application: put what speaks CORS around this. So
-    is a request for the metadata of the scheme's resource.
+    A CORS preflight is answered here, with an empty body, and does not reach the application: put CORS middleware
+    around this one. A request for the metadata of the scheme's resource is answered here too.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class TokenGuardMiddleware:
                 marked = [*headers, *requests.scheme.plain_marks]
             else:
                 marked = finished(requests, environ, headers)
-                # Also where a guard within has the last word.
+                # Also where a guard inside this one has recorded the outcome, for which ``finish`` adds nothing.
                 marked = _replaced(marked, requests.scheme.marks(*_said_to_caches(marked)))
-            # Not every middleware around takes what is hardly ever there.
+            # Passed only if present: not every middleware around this one accepts it.
             return start_response(status, marked) if exc_info is None else start_response(status, marked, exc_info)
 
         try:
