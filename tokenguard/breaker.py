@@ -1,4 +1,4 @@
-"""A short circuit breaker: whoever would only wait for a store, or a server, that does not answer is told at once."""
+"""A circuit breaker: calls that would only wait for a store, or a server, that does not answer fail at once."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import TypeVar
 from .errors import StoreUnavailable
 
 T = TypeVar("T")
-#: Seconds for which nobody asks a store that has failed; then one does, to see whether it is back.
+#: Seconds for which no call is made to a store that has failed; then one is, to see whether it is back.
 PAUSE = 1.0
-#: Seconds after which nobody joins those who still wait for an answer, where nothing else is said.
+#: Seconds for which calls may wait for an answer before no more are made, unless another number is given.
 PATIENCE = 1.0
 
 
 class NotAsked(StoreUnavailable):
-    """It was not asked, as it would most likely not have answered."""
+    """The store was not asked, as it would most likely not have answered."""
 
 
 class Breaker:
     """Lets calls through to a store while it answers. Threads may share it.
 
-    Only an error that ``counts`` is a failure: what is wrong with one row must not keep others from theirs, and whoever
-    says so is there; after it nobody asks for ``pause`` seconds. Nobody joins those who have been waiting for more than
-    ``patience`` seconds.
+    Only an error of the type ``counts`` is a failure, after which no call is made for ``pause`` seconds. Any other
+    error is an answer too, and a problem with one row must not keep others from theirs. While a call has been waiting
+    for more than ``patience`` seconds, no other joins it.
     """
 
-    #: When those that are under way were begun.
+    #: When each call that is under way began.
     _calls: dict[object, float]
     _closed_until: float
 
@@ -47,7 +47,7 @@ class Breaker:
         self.forget()
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
-        """``ask(*args, **kwargs)``; raises NotAsked without asking where that would be in vain."""
+        """Return ``ask(*args, **kwargs)``; raises NotAsked without asking where that would be in vain."""
         call, calls, at = object(), self._calls, self._monotonic()
         if calls or self._closed_until:
             self._check(at)
@@ -55,7 +55,7 @@ class Breaker:
         try:
             answer = ask(*args, **kwargs)
         except Exception as error:
-            # Not from when it was asked: it may have taken its time.
+            # Not from when it was asked: the failure may have taken its time.
             self._closed_until = self._monotonic() + self._pause if isinstance(error, self._counts) else 0.0
             raise
         finally:
@@ -65,11 +65,11 @@ class Breaker:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the last that was heard of the store is that it failed."""
+        """Whether the last answer from the store was a failure."""
         return self._closed_until > 0
 
     def forget(self) -> None:
-        """As at the beginning: in a forked child, where nobody waits any more."""
+        """Return to the initial state: for a forked child, where nobody waits any more."""
         self._lock = threading.Lock()
         self._calls = {}
         self._closed_until = 0.0
@@ -78,9 +78,9 @@ class Breaker:
         with self._lock:
             if at < self._closed_until:
                 raise NotAsked("the store has just failed, and is asked again in a moment")
-            # A copy, as others begin and end meanwhile.
+            # A copy, as other calls begin and end meanwhile.
             if at - min(self._calls.copy().values(), default=at) > self._patience:
                 raise NotAsked("others have been waiting for the store for too long")
             if self._closed_until:
-                # This one finds out whether the store is back; until then the others do not wait.
+                # This call finds out whether the store is back; until then the others do not wait.
                 self._closed_until = at + self._pause

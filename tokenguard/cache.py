@@ -1,8 +1,8 @@
-"""Verified tokens, remembered in the process, and the feed of events that tells which of them to forget.
+"""Verified tokens, cached in the process, and the feed of events by which they are evicted.
 
-What is remembered is who a token stands for, never a decision. It may be used by a request that began no later than
-``staleness`` seconds after a reading of the feed was asked for: so a request that begins later than a change's commit
-plus that bound knows of the change, in whatever process it was made.
+An entry holds who a token stands for, never a decision. It may be used by a request that began no later than
+``staleness`` seconds after a reading of the feed was asked for. So a request that begins later than a change's commit
+plus that bound knows of the change, whichever process made it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ log = logging.getLogger("tokenguard")
 STALENESS = 1.0
 #: How many tokens a process remembers.
 CACHE_SIZE = 100_000
-#: How many tokens are forgotten at once where there are too many.
+#: How many tokens are evicted at once, at most, when the cache is full.
 MANY_FORGOTTEN = 1000
-#: In place of a generation, for what is good for one request alone.
+#: In place of a generation, for a result that is good for one request alone, and is not cached.
 NOT_KEPT = -1
 #: A number that no event has.
 _BEYOND = (1 << 63) - 1
 
 
 class TokenCache:
-    """What one process remembers of a store's tokens. Threads may share it; a forked child starts empty.
+    """One process's cache of a store's tokens. Threads may share it; a forked child starts empty.
 
-    ``staleness`` and ``stale_grace`` are in seconds: within the first a revocation made elsewhere is known; for the
-    second what is remembered may be used beyond that, if the feed cannot be read. ``size`` is in tokens. With a
-    ``staleness`` of 0 the feed is read for every request.
+    ``staleness`` and ``stale_grace`` are in seconds. Within the first, a revocation made elsewhere is known. For the
+    second, entries may be used beyond that if the feed cannot be read. ``size`` is in tokens. With a ``staleness``
+    of 0 the feed is read for every request.
     """
 
     _read_at: float
@@ -64,51 +64,51 @@ class TokenCache:
         self.staleness = staleness
         self.stale_grace = stale_grace
         self.size = size
-        #: Called before each reading of the feed, so first when a process needs one; must not raise.
+        #: Called before each reading of the feed, so not before a process first needs one; must not raise.
         self.on_reading: Callable[[], object] | None = None
-        #: Whether time goes by of which the guard's clock tells nothing.
+        #: Returns whether the guard's clock stands still while time goes by.
         self.stands_still: Callable[[], bool] = bool
         self.monotonic = monotonic
-        #: Between who looks tokens up and the store.
+        #: For looking up tokens in the store.
         self.breaker = Breaker(monotonic)
-        #: The feed has its own: what is remembered holds as long as that can be read, whoever waits for what else.
+        #: The feed has its own: as long as that can be read, entries are good, even while lookups hang.
         self.feed_breaker = Breaker(monotonic)
         self._start_empty()
         store.committed.listen(self._committed)
         in_children(self._start_empty)
 
     def get(self, key: bytes) -> Verified | None:
-        """What is remembered under this key and may be used now; asks for what is new when that is due.
+        """Return the entry under this key if it may be used now; reads the feed first when that is due.
 
-        Raises StoreError where it cannot be known any more whether it still holds.
+        Raises StoreError when it can no longer be known whether the entry still holds.
         """
         begun = self.monotonic()
-        # What strangers send is not there, and asks nobody.
+        # A text without an entry, such as strangers send, causes no reading of the feed.
         if begun > self.good_until and not (key in self.entries and self._may_be_used(begun)):
             return None
-        return self.entries.get(key)  # only now: what was there before may be what another thread has just forgotten
+        return self.entries.get(key)  # only now: an entry found before could be one just evicted by another thread
 
     def peek(self, key: bytes) -> Verified | None:
-        """The same, for who must not wait: None also where :meth:`get` would ask for what is new."""
+        """Like :meth:`get`, but without waiting: None also where :meth:`get` would read the feed."""
         begun = self.monotonic()
         if begun > self.good_until and not (self._reading.locked() and self._is_fresh(begun)):
             return None
         return self.entries.get(key)
 
     def revision(self) -> int:
-        """The counter's value, so that what is read afterwards is no older. Raises StoreError."""
+        """Return the counter's value: whatever is read afterwards is no older. Raises StoreError."""
         return self.feed_breaker.call(self.store.feed, _BEYOND).revision
 
     def catch_up(self) -> int:
-        """Learn what has changed, if that is due; returns what :meth:`put` is to be given. Raises StoreError."""
+        """Read the feed if that is due; return the generation to pass to :meth:`put`. Raises StoreError."""
         begun = self.monotonic()
         if begun > self.good_until:
             self._catch_up(begun)
         return self._generation
 
     def store_answers(self) -> bool:
-        """Whether the store does, as far as is known; of one that has failed this finds out, unless another does."""
-        # By the feed, which is read from where is written to.
+        """Whether the store answers, as far as is known. Tries one that has failed, unless another thread does."""
+        # By the feed, which is read from the primary, where writes go.
         if self.feed_breaker.in_doubt:
             with suppress(StoreError):
                 self.catch_up()
@@ -120,12 +120,12 @@ class TokenCache:
         return max(self._seen, self._own)
 
     def put(self, key: bytes, verified: Verified, revision: int, generation: int) -> bool:
-        """Remember what was read when the counter was at ``revision``, after the :meth:`catch_up` of ``generation``.
+        """Remember what was read when the counter was at ``revision``, after :meth:`catch_up` gave ``generation``.
 
-        False if something newer is known to have happened: then it has to be read again, from the primary.
+        Returns False if something newer is known to have happened: then read it again, from the primary.
         """
         if self.store.in_transaction:
-            return True  # it may yet be undone
+            return True  # what was read may yet be undone
         with self._lock:
             if revision < self._seen or revision < self._own:
                 return False
@@ -138,9 +138,9 @@ class TokenCache:
         return True
 
     def evict(self, token_id: str | None, client_id: str) -> None:
-        """Forget a token or, without its id, all of a client's."""
+        """Forget a token or, if its id is None, all of the client's tokens."""
         with self._lock:
-            self._generation += 1  # also what is being read just now
+            self._generation += 1  # so that nothing that is just being read is cached
             self._forget([(token_id, client_id)])
 
     def __len__(self) -> int:
@@ -155,14 +155,14 @@ class TokenCache:
             return True
 
     def _catch_up(self, begun: float) -> bool:
-        """Whether what is remembered is new enough for a request that began then, once what is due is done for that."""
+        """Read the feed if that is due; return whether entries are fresh enough for a request that began then."""
         fresh = self._is_fresh(begun)
         if self.store.in_transaction:
-            return fresh  # what is read in there may be older than it seems, or never come true
+            return fresh  # what is read inside it may be older than it seems, or never be committed
         if not fresh:
             self._wait_for_feed(begun)
         elif self._reading.acquire(blocking=False):
-            # Early: one asks while the others go on.
+            # Early: one thread reads while the others go on.
             try:
                 self._read_feed()
             except StoreError as error:
@@ -176,7 +176,7 @@ class TokenCache:
         return begun - self._read_at <= self.staleness
 
     def _wait_for_feed(self, begun: float) -> None:
-        # Of a store that has failed one finds out whether it is back, and the others do not wait for that.
+        # One thread finds out whether a store that has failed is back; the others do not wait for that.
         if not self._reading.acquire(timeout=0 if self.feed_breaker.in_doubt else PATIENCE):
             raise NotAsked("others have been waiting for the store for too long")
         try:
@@ -189,7 +189,7 @@ class TokenCache:
         if self.on_reading is not None:
             self.on_reading()
         sent = self.monotonic()
-        # At first nothing is remembered that an older event could be about.
+        # At first nothing is cached that older events could be about.
         since = self._seen if self._seen >= 0 else self.revision()
         feed: Feed = self.feed_breaker.call(self.store.feed, since)
         stands_still = self.stands_still()
@@ -201,21 +201,21 @@ class TokenCache:
                 self._forget_all()
             newest = feed.events[-1] if feed.events else None
             self._seen = feed.revision
-            # Where the newest event is not there its id is not known: the next reading starts anew.
+            # If the newest event is missing, its id is not known, and the next reading starts anew.
             self._seen_id = newest.id if newest is not None and newest.number == feed.revision else ""
             if sent > self._own_at:
-                self._own = 0  # the feed has had it, or it is gone with the history that it was a part of
-            if stands_still:  # so nobody can tell when others' issuers are to be asked again
+                self._own = 0  # the feed has contained it, or it is gone with the history that it was part of
+            if stands_still:  # so it is not known when other issuers must be asked again
                 for other in [each for each in self.entries.values() if each.identity.issuer != OWN_ISSUER]:
                     self._forget_one(other.token_id)
             self._read_at = sent
-            # Last of all: who reads it finds forgotten what is to be forgotten.
+            # Set last: whoever reads it finds everything evicted that has to be.
             self.good_until = sent + self.staleness / 2
 
     def _continues(self, feed: Feed, sent: float) -> bool:
-        """Whether these events are what came after those that were read before: the same history, and all of it."""
+        """Whether these events follow those that were read before: in the same history, without a gap."""
         if feed.revision < self._heard and sent > self._heard_at:
-            return False  # what was read of a token since is of another
+            return False  # a token was read at a later revision, so in another history
         if self._seen and (not feed.events or feed.events[0].id != self._seen_id):
             return False
         return [event.number for event in feed.events] == list(range(max(self._seen, 1), feed.revision + 1))
@@ -228,25 +228,26 @@ class TokenCache:
 
     def _remember(self, key: bytes, verified: Verified) -> None:
         token_id = verified.token_id
-        # Another issuer's token may have several texts. One is remembered, so that none is left when it is forgotten.
+        # Another issuer's token may have several texts. Only one is kept, so that evicting the token leaves none.
         if (other := self._keys.get(token_id, key)) != key:
             self.entries.pop(other, None)
-        # Nor may its text keep the id that it had before: an issuer may name each of its answers about it.
+        # Nor may a text keep its earlier id: an issuer may give another one in each of its answers about it.
         if (before := self.entries.get(key)) is not None and before.token_id != token_id:
             self._forget_one(before.token_id)
-        # It comes last and goes first: a signal may end this anywhere, and no event finds what is in no index.
+        # The entry is added last and removed first: a signal may interrupt this anywhere, and no event could evict an
+        # entry that is not in the index.
         self._keys[token_id] = key
         self.entries[key] = verified
 
     def _forget(self, changed: Iterable[tuple[str | None, str]]) -> None:
-        """Forget these tokens or, without a token's id, all of a client's."""
+        """Forget these tokens or, where a token's id is None, all of the client's tokens."""
         clients = set()
         for token_id, client_id in changed:
             if token_id is None:
                 clients.add(client_id)
             else:
                 self._forget_one(token_id)
-        # Who is whose is in no index: all have the price of that, and clients hardly ever change. One look for all.
+        # There is no index by client: every entry would pay for it, and clients rarely change. One pass for all.
         if clients:
             for token_id in [each.token_id for each in self.entries.values() if each.client_id in clients]:
                 self._forget_one(token_id)
@@ -256,7 +257,7 @@ class TokenCache:
         self._keys.pop(token_id, None)
 
     def _make_room(self) -> None:
-        # Some at once, as finding the oldest has its price; not so many that a request would notice.
+        # Several at once, as finding the oldest is costly; but not so many that a request would notice.
         for verified in list(islice(self.entries.values(), max(1, min(self.size // 10, MANY_FORGOTTEN)))):
             self._forget_one(verified.token_id)
 
@@ -268,20 +269,20 @@ class TokenCache:
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
-        #: Held by the one who reads the feed.
+        #: Held by the thread that reads the feed.
         self._reading = threading.Lock()
-        #: What is remembered, by :meth:`TokenFormat.key`.
+        #: The cached tokens by :meth:`TokenFormat.key`.
         self.entries: dict[bytes, Verified] = {}
         self._keys: dict[str, bytes] = {}
-        #: Counts up when something is forgotten for which there is no event's number.
+        #: Increased when something is forgotten for which no event's number is known.
         self._generation = 0
-        #: The newest event that the feed has told of, and its id.
+        #: The newest event that was read from the feed, and its id.
         self._seen, self._seen_id = -1, ""
         #: The newest event that this process has made since, and when.
         self._own, self._own_at = 0, 0.0
-        #: The newest event that what is remembered was read after, and since when that is known.
+        #: The highest revision at which a token was read, and since when that is known.
         self._heard, self._heard_at = 0, 0.0
-        #: When the feed was last asked for, and until when what is remembered is good without a further look.
+        #: When the feed was last asked for, and until when entries are good without another reading.
         self._read_at = self.good_until = float("-inf")
         self.breaker.forget()
         self.feed_breaker.forget()

@@ -1,8 +1,8 @@
-"""Revocations told to every worker at once, over Redis.
+"""Revocations pushed to every worker at once, over Redis.
 
-A courtesy beside the feed of events, which alone keeps the bound: what Redis loses, or cannot take, is known a little
-later. Nothing that comes over Redis is trusted. It can make a process forget a token, which is then asked of the store
-again, and nothing else: whoever can publish there costs time, and lets nobody in.
+A courtesy beside the feed of events, which alone keeps the bound: a change that Redis loses, or cannot take, is known
+a little later. Nothing that comes over Redis is trusted. A message can only make a process forget a token, which is
+then looked up in the store again. So somebody else who can publish there costs time, but lets nobody in.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from .events import Event, EventKind
 from .store import Store
 
 log = logging.getLogger("tokenguard")
-#: Seconds that a revocation may be held up by each step of telling of it.
+#: Seconds for which each step of publishing may hold up a revocation.
 TIMEOUT = 0.5
-#: Seconds for which a Redis that has failed is told nothing more.
+#: Seconds for which nothing is published after Redis has failed.
 PAUSE = 5.0
-#: Seconds between two attempts to listen, at least and at most: a fleet does not come back all at once.
+#: The least and the most seconds between two attempts to listen: a fleet does not come back all at once.
 PAUSES = (1.0, 3.0)
 #: Seconds of silence after which a listener asks whether Redis is still there, and as many again until it gives up.
 SILENCE = 10.0
-#: Seconds after which a listener that nobody needs any more has ended.
+#: Seconds within which a listener ends that is no longer needed.
 LOOK_UP = 1.0
-#: What is read of one message at most, in bytes, and what is put into one, in pairs of ids.
+#: The longest message that is read, in bytes, and the most pairs of ids that are put into one.
 MAX_BYTES = 65_536
 MAX_PAIRS = 1_000
-# These change no answer that a process may remember.
+# These events change nothing that a process may have cached.
 _UNHEARD = {EventKind.CLIENT_REGISTERED, EventKind.TOKEN_ISSUED, EventKind.POLICY_REFUSED, EventKind.PRUNED}
 
 
 class Evictable(Protocol):
-    """Remembers tokens, and can be told to forget them."""
+    """A cache of tokens that can be told to forget them."""
 
     def evict(self, token_id: str | None, client_id: str) -> None:
-        """Forget a token or, without its id, all of a client's."""
+        """Forget a token or, if its id is None, all of the client's tokens."""
 
 
 class Publisher:
-    """Tells the Redis at ``url`` which tokens to forget after each commit of ``store``, for as long as that lives.
+    """Publishes over the Redis at ``url`` which tokens to forget, after each commit of ``store`` while that lives.
 
-    Raises ConfigurationError for a URL that cannot be used; connects when it first has something to say.
+    Raises ConfigurationError for a URL that cannot be used; connects when it first has something to publish.
     """
 
     def __init__(self, url: str, store: Store) -> None:
@@ -68,7 +68,7 @@ class Publisher:
         store.committed.listen(self.tell)
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Publish what these events make worth forgetting. Never raises, and gives up soon: they are committed."""
+        """Publish which tokens to forget after these events. Never raises, and gives up soon: they are committed."""
         pairs = [(event.token_id, event.client_id) for event in events if event.kind not in _UNHEARD]
         if not pairs or time.monotonic() < self._silent_until:
             return
@@ -81,7 +81,7 @@ class Publisher:
 
 
 class Subscriber:
-    """Evicts from ``cache`` what the Redis at ``url`` tells of, in one thread of each process that wants it.
+    """Evicts from ``cache`` the tokens that the Redis at ``url`` names, in one thread of each process that starts it.
 
     The thread ends with the process, or soon after the cache is gone. Raises ConfigurationError for a URL that cannot
     be used.
@@ -105,7 +105,7 @@ class Subscriber:
         self._thread = threading.Thread(target=self._listen, args=(self._pid,), name="tokenguard-push", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError as error:  # there are too many, or the process is about to end
+        except RuntimeError as error:  # there are too many threads, or the process is about to end
             self._complain(type(error).__name__)
 
     def _listen(self, pid: int) -> None:
@@ -121,7 +121,7 @@ class Subscriber:
         return self._cache() is not None and os.getpid() == pid
 
     def _follow(self, pid: int) -> None:
-        """Evict what is told of, until this is not needed any more; raises when Redis is gone."""
+        """Evict the tokens that messages name, until this is no longer needed; raises when Redis is gone."""
         with redis.client.PubSub(self._redis.connection_pool) as subscription:
             subscription.subscribe(self._channel)
             heard_at, asked = time.monotonic(), False
@@ -145,7 +145,7 @@ class Subscriber:
 
 
 def _pairs(data: object) -> Iterator[tuple[str | None, str]]:
-    """The ids in a message; nothing of one that is not like ours, whoever sent it."""
+    """Yield the pairs of ids in a message; whatever is not like ours is ignored, whoever sent it."""
     if not isinstance(data, bytes | str) or len(data) > MAX_BYTES:
         return
     try:
@@ -159,14 +159,14 @@ def _pairs(data: object) -> Iterator[tuple[str | None, str]]:
 
 
 def _close_with(owner: object, client: redis.Redis) -> None:
-    # Left to itself a client closes its connections when the garbage is collected, which Python complains of.
+    # By itself a client closes its connections only in garbage collection, which Python complains about.
     weakref.finalize(owner, client.close).atexit = False
 
 
 def _client(url: str) -> tuple[redis.Redis, str]:
-    """A client that has not connected yet, and the channel."""
+    """Return a client that has not connected yet, and the channel."""
     try:
-        # The spelling of the rate limits' URL is good here too.
+        # The spelling of the rate limits' URL is accepted here too.
         client = redis.Redis.from_url(
             url.replace("redis+unix://", "unix://", 1),
             socket_timeout=TIMEOUT,
@@ -174,9 +174,9 @@ def _client(url: str) -> tuple[redis.Redis, str]:
             retry=Retry(NoBackoff(), 0),
         )
         settings = client.connection_pool.connection_kwargs
-        client.connection_pool.connection_class(**settings)  # so that a word it does not know is refused now
+        client.connection_pool.connection_class(**settings)  # so that an unknown parameter is refused now
     except Exception:  # noqa: BLE001 - a URL is wrong in many ways
         # The URL is not quoted: it may hold a password.
         raise ConfigurationError("the URL cannot be used: write it as redis://host:6379/0") from None
-    # Publishing knows no database numbers, but who shares a Redis keeps services apart by them.
+    # Channels ignore the database number, but services that share a Redis are kept apart by it.
     return client, f"tokenguard:evict:{settings.get('db') or 0}"

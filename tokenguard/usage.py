@@ -1,9 +1,9 @@
-"""What this process has seen of tokens' use, until it is written down.
+"""The uses of tokens that this process has seen, until they are written to the store.
 
-The first use that is a minute newer than the one on record is written after the response, together with others that
-have waited for a minute, or will have in a second: about one write a minute for a token and process. What a process
-holds when it ends is written at its exit; one that is killed loses what it has counted since it last wrote, and the
-time of a last use that was less than a minute newer than the one on record.
+The first use that is a minute newer than the one on record is written after the response. Written with it are other
+tokens' uses that have waited for a minute, or will have in a second. That makes about one write a minute for a token
+and process. What a process holds when it ends is written at its exit. One that is killed loses what it has counted
+since it last wrote, and the time of a last use that was less than a minute newer than the one on record.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from .store import Store
 from .verified import NOBODY, NOTHING, Using, Verified
 
 log = logging.getLogger("tokenguard")
-#: How many tokens' uses wait at most; beyond it they are written earlier.
+#: How many tokens may have uses waiting; beyond that, uses are written earlier.
 MAX_WAITING = 10_000
-#: When a write that failed is tried again.
+#: How long after a failed write the next one is tried.
 RETRY_AFTER = 5 * SECOND
-#: What becomes due within this time is written together, and so becomes due together from then on.
+#: Uses that become due within this time are written together, and so become due together from then on.
 TOGETHER = SECOND
-#: How many tokens' uses are written together at most: who writes them answers nobody meanwhile, and a slow database has
-#: but so much time for them.
+#: How many tokens' uses are written together at most: the thread that writes answers nobody meanwhile, and a slow
+#: database has only limited time for them.
 MANY_WRITTEN = 200
 #: Seconds before each attempt to write what a process holds when it ends.
 PAUSES_AT_EXIT = (0, 0.05, 0.1, 0.2, 0.4)
-#: Seconds after which none is made any more.
+#: Seconds after which no further attempt is made.
 LONGEST_EXIT = 1
-#: Who records what nobody did.
+#: The actor of events that are nobody's doing.
 ACTOR = "tokenguard"
 
 
 class UsageLog:
     """Collects the uses of tokens and writes them to the store. Threads may share it; a forked child starts empty."""
 
-    #: The ids of tokens whose use is to be written now, or as soon as what could not be written may be tried again.
+    #: The ids of tokens whose uses are to be written now, or as soon as a failed write may be tried again.
     due: set[str]
     _waiting: dict[str, Using]
-    #: When that is, of each token.
+    #: By token id, when a failed write may be tried again.
     _again_at: dict[str, int]
     _looked_at: int
     _retry_at: int
@@ -64,9 +64,9 @@ class UsageLog:
         _write_at_exit(self)
 
     def note(self, verified: Verified, requirement: Requirement, address: str | None, requests: int = 1) -> None:
-        """A request was let in with this token from ``address``, since it meets ``requirement``.
+        """Note that a request was let in with this token from ``address``, since it meets ``requirement``.
 
-        With 0 ``requests`` it is one that was noted before, and now has to meet another one.
+        With 0 ``requests``, the request was noted before, and now has to meet another requirement.
         """
         at, using = self._clock(), verified.using
         if at >= using.look_at or requirement.mark not in using.met:
@@ -76,41 +76,41 @@ class UsageLog:
             next(using.uses)
 
     def waiting(self, token_id: str, scopes: Scopes) -> Using | None:
-        """What waits to be written of this token, if it had the same scopes: for who has read it again."""
+        """Return the waiting uses of a token that was read again, if they were counted with the same scopes."""
         using = self._waiting.get(token_id)
         return using if using is not None and using.scopes is scopes else None
 
     def last_use(self, token_id: str) -> int:
-        """When the token was used last, of what waits to be written; 0 where nothing does."""
+        """Return when the token was last used, going by its waiting uses; 0 if it has none."""
         using = self._waiting.get(token_id)
         return 0 if using is None else using.at
 
     def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
-        """The rare part of :meth:`note`: what has to be seen to before a use is counted that meets ``requirement``."""
+        """Do the rare part of :meth:`note`: get ready to count a use that meets ``requirement``."""
         using = verified.using
         if using.token_id == NOBODY:
             verified.meets(requirement)
             using.look_at = NEVER
             return
-        at = min(at, self._clock())  # of a clock that has stepped back the guard's tells nothing
+        at = min(at, self._clock())  # the guard's clock hides that the one behind it has stepped back
         with self._lock:
             older = self._waiting.get(using.token_id)
             if older is not using:
                 self._waiting[using.token_id] = using
-                if older is not None:  # of what was remembered of the token before
+                if older is not None:  # from an earlier entry of the token
                     _move(older, using)
             if using.day != at // DAY:
                 _add_up(using)
                 using.day = at // DAY
             verified.meets(requirement)
-            # What is on record may be of a host whose clock was fast.
+            # The use on record may come from a host whose clock was fast.
             using.due_at = min(using.due_at, at + USE_INTERVAL)
             using.look_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
             if at >= using.look_at or (len(self._waiting) > MAX_WAITING and at >= self._retry_at):
                 self.due.add(using.token_id)
 
     def look_again(self) -> None:
-        """Have nothing wait for a time that the clock told before it stepped back."""
+        """Let nothing wait for a time that the clock showed before it stepped back."""
         with self._lock:
             self._again_at.clear()
             self._looked_at = self._retry_at = 0
@@ -118,9 +118,10 @@ class UsageLog:
                 using.look_at = 0
 
     def write(self, *, everything: bool = False) -> bool:
-        """Write what is due and what waits with it, or everything. What cannot be written now waits for the next time.
+        """Write the uses that are due and those that wait with them, or everything.
 
-        Returns whether another process was in the way, so that the next time may be soon.
+        What cannot be written now waits for the next call. Returns whether another process was in the way, so that the
+        next call may be soon.
         """
         at, in_the_way = self._clock(), False
         if at < self._retry_at and not everything:
@@ -138,16 +139,16 @@ class UsageLog:
         return in_the_way
 
     def write_rest(self) -> None:
-        """Write everything, for the last time. The workers of a server end together: they wait for each other a bit."""
+        """Write everything, for the last time. A server's workers end together, so each waits a bit for the others."""
         begun = time.monotonic()
         for pause in PAUSES_AT_EXIT:
             time.sleep(pause)
-            # Where each attempt itself waits for long, one is enough: whoever stops the process may kill it soon.
+            # If an attempt itself takes long, one is enough: whoever stops the process may kill it soon.
             if not self.write(everything=True) or time.monotonic() - begun > LONGEST_EXIT:
                 return
 
     def write_one(self, token_id: str) -> bool:
-        """Write what waits of this token; returns whether there was anything. For who would call it idle otherwise."""
+        """Write this token's waiting uses, before it is called idle; return whether there were any."""
         at = self._clock()
         if taken := self._take(iter([token_id]), at):
             self._write(taken, at)
@@ -165,7 +166,7 @@ class UsageLog:
             self._retry_at = until
             return isinstance(error, StoreBusy)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
-            # What is wrong with the row of one must not keep the others from theirs.
+            # A problem with one token's row must not keep the others from being written.
             if (half := len(taken) // 2) > 0:
                 again = {use.token_id for use in uses[half:]}
                 in_the_way = self._write(taken[:half], at)
@@ -188,10 +189,10 @@ class UsageLog:
         if self.due and not due:
             return []  # it is not time yet
         are_many = len(self._waiting) > MAX_WAITING
-        if at - self._looked_at < TOGETHER and not are_many:  # a look at all of them has its price
+        if at - self._looked_at < TOGETHER and not are_many:  # going through all of them is costly
             return list(due)
         self._looked_at = at
-        # Also those that were not used again.
+        # Also tokens that were not used again.
         ready = (
             token_id
             for token_id, using in self._waiting.items()
@@ -200,13 +201,13 @@ class UsageLog:
         return [*due, *islice(ready, max(0, MANY_WRITTEN - len(due)))]
 
     def _take(self, token_ids: Iterator[str], at: int) -> list[tuple[Using, NewUse]]:
-        """What waits of the next of these tokens, which wait no more; their next use is looked at."""
+        """Take the waiting uses of the next of these tokens; the next use of each goes through :meth:`look`."""
         taken: list[tuple[Using, NewUse]] = []
         with self._lock:
             while len(taken) < MANY_WRITTEN and (token_id := next(token_ids, None)) is not None:
                 using = self._waiting.get(token_id)
                 if using is None or not _add_up(using).requests:
-                    continue  # its first use is just being counted
+                    continue  # its first use is only just being counted
                 del self._waiting[token_id]
                 self._again_at.pop(token_id, None)
                 using.at = min(using.at, at)
@@ -223,10 +224,10 @@ class UsageLog:
         newer.requests = _sum(newer.requests, use.requests)
         if use.last_used_at > newer.at:
             newer.at, newer.address = use.last_used_at, use.address
-        # A store that is away is not asked at every request, but soon: an idle token's end may depend on it.
+        # A store that is away is not asked at every request, but soon again: an idle token's end may depend on it.
         newer.due_at = self._again_at[use.token_id] = until
         newer.look_at = 0
-        # Whichever request ends next: this token may not be used here again, and is not to be found idle elsewhere.
+        # For whichever request ends next: this token may not be used here again, and must not seem idle elsewhere.
         self.due.add(use.token_id)
 
     def _forget(self) -> None:
@@ -237,8 +238,8 @@ class UsageLog:
 
 
 def _add_up(using: Using) -> Using:
-    """Put the uses that were counted since the last time to those of their day."""
-    seen = next(using.uses)  # to read the counter is to count once more
+    """Add the uses that were counted since the last call to those of their day."""
+    seen = next(using.uses)  # reading the counter also advances it
     if new := seen - using.uses_seen:
         using.requests = _sum(using.requests, {using.day: new})
     using.uses_seen = seen + 1
@@ -246,7 +247,7 @@ def _add_up(using: Using) -> Using:
 
 
 def _move(older: Using, newer: Using) -> None:
-    """Give over what is known of a token to what was read of it since."""
+    """Move a token's uses from its older entry to the one that was read since."""
     newer.requests = _sum(newer.requests, _add_up(older).requests)
     newer.asked |= older.scopes_needed
     newer.due_at = max(newer.due_at, older.due_at)
@@ -264,7 +265,7 @@ def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:
 def end_if_idle(store: Store, token_id: str) -> None:
     """Record for good that a token was idle for too long, if it was by the store's own clock.
 
-    Not by this host's clock: one that is fast ends nobody's token for good.
+    Not by this host's clock: a fast one must not end a token for good.
     """
     try:
         with store.transaction() as tx:
@@ -284,5 +285,5 @@ def _write_at_exit(usage: UsageLog) -> None:
             alive.write_rest()
 
     atexit.register(write)
-    # Python would keep it to the end, and a process may make and drop any number of logs.
+    # Python would keep the function to the end, and a process may make and drop any number of logs.
     weakref.finalize(usage, atexit.unregister, write).atexit = False
