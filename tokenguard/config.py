@@ -1,4 +1,4 @@
-"""The options, checked once. The same words everywhere: ``TOKENGUARD_<OPTION>`` in Flask and in the environment."""
+"""The options, checked once. They have the same names in Flask and in the environment: ``TOKENGUARD_<OPTION>``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEFAULT_DATABASE_URL = "sqlite:///tokenguard.db"
 #: In seconds: no sensible service lets a revoked token work for longer than this.
 LONGEST_STALENESS = 86_400
 
-#: The options that need nothing but their own value.
+#: The options whose value is used as it was read.
 _TAKEN_AS_READ = (
     *("DATABASE_URL", "READ_URL", "PREFIX", "PUSH_URL", "RATE_LIMIT_URL", "RATE_LIMIT_FAIL_OPEN"),
     *("STALENESS", "STALE_GRACE", "CACHE_SIZE"),
@@ -48,11 +48,11 @@ log = logging.getLogger("tokenguard")
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that can be set. Each is checked here or by the part that it is for, with a ConfigurationError."""
+    """All options. Each is checked here or by the part that it is for, which raises a ConfigurationError."""
 
     #: Where clients, tokens and events are kept: an SQLAlchemy URL, or ``memory://`` for tests.
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
-    #: A read replica of a PostgreSQL database, of which tokens are asked first; an SQLAlchemy URL.
+    #: A read replica of a PostgreSQL database, where tokens are looked up first; an SQLAlchemy URL.
     read_url: str | None = field(default=None, repr=False)
     #: None where no token is issued or verified, as on a command line that only lists.
     signing_keys: SigningKeys | None = None
@@ -62,28 +62,28 @@ class Options:
     scheme: AuthScheme = field(default_factory=AuthScheme)
     #: The rules for issuing.
     policy: Policy = field(default_factory=Policy)
-    #: Where requests are counted that have a rate: ``memory://``, or ``redis://host:6379`` for a fleet.
+    #: Where requests with a rate are counted: ``memory://``, or ``redis://host:6379`` for a fleet.
     rate_limit_url: str = field(default="memory://", repr=False)
     #: Whether requests are let through when the counts cannot be reached.
     rate_limit_fail_open: bool = True
     #: Seconds within which a process knows of a revocation made elsewhere; 0 to ask for every request.
     staleness: float = STALENESS
-    #: Seconds beyond that for which tokens that are remembered go on working while the store cannot be read.
+    #: Seconds beyond that for which cached tokens go on working while the store cannot be read.
     stale_grace: float = 0.0
     #: How many tokens a process remembers.
     cache_size: int = CACHE_SIZE
-    #: Other issuers whose access tokens are taken, beside the service's own.
+    #: Other issuers whose access tokens are accepted, beside the service's own.
     issuers: Sequence[AnyIssuer] = ()
-    #: The Redis over which changes are told to other processes at once; none without it.
+    #: The Redis over which other processes are told of changes at once; without it they are not.
     push_url: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
-        """From words without their prefix, as ``{"SIGNING_KEY": …}``. An unknown word is refused by name."""
+        """Read options given without their prefix, as ``{"SIGNING_KEY": …}``. An unknown one is refused by name."""
         try:
             return cls._read(given)
         except BaseException as error:
-            forget(error)  # a wrong option must not take the signing key along
+            forget(error)  # the error about an option must not take the signing key along
             del given
             raise
 
@@ -107,19 +107,19 @@ class Options:
         )
 
     def token_format(self) -> TokenFormat:
-        """What mints and reads this service's tokens; raises ConfigurationError without a signing key."""
-        # A missing key is reported like a short one, with a fresh key to take.
+        """Return what mints and reads this service's tokens; raises ConfigurationError without a signing key."""
+        # A missing key is reported like a short one, with a fresh key to use instead.
         keys = self.signing_keys or named("SIGNING_KEY", SigningKeys, "")
         return named("PREFIX", TokenFormat, keys, self.prefix)
 
     def sources(self) -> list[Source]:
-        """Those of other issuers' tokens; raises ConfigurationError where what they need is not installed."""
+        """Return the sources of other issuers' tokens; raises ConfigurationError if a package is missing for one."""
         return named("ISSUERS", sources_of, self.issuers)
 
     def request_guard(
         self, store: Store, *, limiter: Limiter | None = None, hooks: Hooks | None = None, clock: Clock = now
     ) -> RequestGuard:
-        """The verifying side on ``store``."""
+        """Build the verifying side on ``store``."""
         guard = Guard(
             store,
             self.token_format(),
@@ -133,18 +133,18 @@ class Options:
         return RequestGuard(guard, self.scheme, hooks=hooks)
 
     def issuer(self, store: Store, *, hooks: Hooks | None = None, clock: Clock = now) -> Issuer:
-        """The granting side on ``store``; without a signing key it can do everything but issue."""
+        """Build the granting side on ``store``; without a signing key it can do everything but issue."""
         tokens = self.token_format() if self.signing_keys else None
         return Issuer(store, tokens, catalog=self.catalog, policy=self.policy, hooks=hooks, clock=clock)
 
 
 def from_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The options that the environment sets. Other variables of the prefix are left alone: they may be anybody's."""
+    """Return the options that the environment sets. Any other with the prefix is ignored: it may be anybody's."""
     return {word: environ[PREFIX + word] for word in _READERS if environ.get(PREFIX + word)}
 
 
 def development_keys(secret_key: str | bytes, fallbacks: Sequence[str | bytes]) -> dict[str, Any]:
-    """The options to sign with a framework's own SECRET_KEY: for while it runs in debug or testing only."""
+    """Return options to sign with a framework's own SECRET_KEY: for use only while it runs in debug or testing."""
     log.warning(
         "%sSIGNING_KEY is not set: while debugging or testing, tokens are signed with a key made from SECRET_KEY",
         PREFIX,
@@ -158,7 +158,7 @@ def development_keys(secret_key: str | bytes, fallbacks: Sequence[str | bytes]) 
 
 
 def named(word: str, make: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """``make(*args, **kwargs)``, naming the option that a ConfigurationError is about."""
+    """Return ``make(*args, **kwargs)``; a ConfigurationError is raised with the name of the option it is about."""
     try:
         return make(*args, **kwargs)
     except ConfigurationError as error:
@@ -186,7 +186,7 @@ def _keys(word: str, value: Any) -> list[str]:
 
 
 def _is_of_another_list(key: str) -> bool:
-    # A key may have a comma in it, but hardly at an end, or one after which as much follows as a key needs.
+    # A key may contain commas, but hardly at an end, or such that every part between them is long enough for a key.
     return key != key.strip(",[]") or ("," in key and min(map(len, key.split(","))) >= MIN_KEY_BYTES)
 
 
@@ -255,7 +255,7 @@ def _duration(word: str, value: Any) -> int:
         raise ConfigurationError(f"{PREFIX}{word}: {error}") from None
 
 
-# Every option there is, and how its value is read.
+# All options, and how the value of each is read.
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "DATABASE_URL": _text,
     "READ_URL": _text,
@@ -287,7 +287,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-#: The words of all options.
+#: The names of all options.
 WORDS = tuple(_READERS)
 
 
@@ -313,7 +313,7 @@ def _scheme(values: Mapping[str, Any], catalog: ScopeCatalog) -> AuthScheme:
 
 
 def _resource(values: Mapping[str, Any], name: str, scopes: Iterable[str]) -> ProtectedResource | None:
-    # What is set beside it is looked at in any case.
+    # The options that go with it are checked even without RESOURCE.
     url, servers = values.get("RESOURCE", "https://localhost"), values.get("AUTHORIZATION_SERVERS")
     if servers is None:
         servers = [members["issuer"] for members in values.get("ISSUERS", [])]
@@ -335,7 +335,7 @@ def _policy(values: Mapping[str, Any]) -> Policy:
 
 
 def _suggestion(word: str) -> str:
-    # As people write them who know them from the environment, or from other settings.
+    # People may write an option as they know it from the environment, or from other settings.
     meant = word.upper().removeprefix(PREFIX)
     close = [meant] if meant in _READERS else difflib.get_close_matches(meant, _READERS, n=1)
     return f"; did you mean {PREFIX}{close[0]}?" if close else f"; there are {', '.join(_READERS)}"

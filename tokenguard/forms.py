@@ -14,7 +14,7 @@ from .errors import AuthError, InsufficientScope, InvalidRequest, MissingToken
 from .okta import SUMMARIES, ApiError, envelope, error_id, show_error
 
 _ERROR_ID = re.compile(rb'(?<="errorId": ")[^"]+')
-#: Okta's codes for refusals of a token, by their status.
+#: Okta's codes for refusals of a token, by HTTP status.
 _CODES = {400: "E0000001", 401: "E0000011", 403: "E0000006", 429: "E0000047"}
 
 
@@ -26,26 +26,26 @@ class ErrorForm:
     content_type: str
     #: The members of a body.
     members: Callable[[AuthError | ApiError], dict[str, Any]]
-    #: Makes of a body one for another request, where something in it is new each time.
+    #: Turns a body into one for another request, where a part of it is new each time.
     renew: Callable[[bytes], bytes] | None = None
-    #: Makes the header that names an answer, where each has one.
+    #: Makes the header that identifies an answer, where each has one.
     stamp: Callable[[], tuple[str, str]] | None = None
-    #: What tells callers of their rate, unless something else is asked for.
+    #: The headers that report a rate, unless others are asked for.
     rate_headers: str = "none"
-    #: Whether who is to try again is told when in ``X-Rate-Limit-Reset``.
+    #: Whether ``X-Rate-Limit-Reset`` says when to try again.
     tells_reset: bool = False
 
     def body(self, error: AuthError | ApiError) -> bytes:
-        """What the caller is told."""
+        """Return the body that tells the caller of ``error``."""
         return json.dumps(self.members(error)).encode("ascii")
 
     def again(self, body: bytes) -> bytes:
-        """The same body for another request."""
+        """Return the same body for another request."""
         return body if self.renew is None else self.renew(body)
 
 
 def problem(error: AuthError | ApiError) -> dict[str, Any]:
-    """The problem details (RFC 9457) that tell the caller of an error."""
+    """Return the problem details (RFC 9457) that tell the caller of an error."""
     detail = error.detail if isinstance(error, AuthError) else "; ".join(error.causes) or str(error)
     members: dict[str, Any] = {
         "type": "about:blank",

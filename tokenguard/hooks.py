@@ -1,4 +1,4 @@
-"""Plain callables that are told what happened."""
+"""Plain callables that are called when something has happened."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Receiver = Callable[..., object]
 
 @dataclass(frozen=True)
 class Hooks:
-    """Lists of callables: append to the one that you want to hear of. Each is called with keyword arguments.
+    """Lists of callables, one for each kind of event: append yours. Each is called with keyword arguments.
 
     * ``authenticated(identity, environ)``: a request was let in.
-    * ``refused(error, environ)``: a request was refused; ``error.reason`` says why, ``error.token_id`` whose, and
-      ``error.issuer`` that this is what another issuer calls it.
+    * ``refused(error, environ)``: a request was refused; ``error.reason`` says why, ``error.token_id`` whose token it
+      was, and a set ``error.issuer`` that the id is that issuer's.
     * ``issued(token, client)``, ``rotated(token, successor)``, ``revoked(token)``: after the commit.
 
-    A receiver that fails is logged and breaks nothing.
+    The failure of a receiver is logged and breaks nothing.
     """
 
     authenticated: list[Receiver] = field(default_factory=list)
@@ -34,15 +34,15 @@ class Hooks:
 
 
 class Signal(Protocol):
-    """A framework's own, blinker's or Django's."""
+    """A framework's signal, blinker's or Django's."""
 
     @property
     def receivers(self) -> Collection[Any]:
-        """Who hears of it."""
+        """The receivers of the signal."""
 
 
 class Heard(list[Receiver]):
-    """Receivers of which one, ``send``, passes on to those of a framework's signal: empty while nobody would hear."""
+    """Receivers, one of which, ``send``, passes on to those of a framework's signal: false while nobody listens."""
 
     def __init__(self, signal: Signal, send: Receiver) -> None:
         super().__init__([send])
@@ -53,7 +53,7 @@ class Heard(list[Receiver]):
 
 
 def call(receivers: list[Receiver], **arguments: Any) -> None:
-    """Tell every one of ``receivers``."""
+    """Call every one of ``receivers`` with these arguments."""
     for receiver in receivers:
         try:
             receiver(**arguments)
@@ -62,11 +62,11 @@ def call(receivers: list[Receiver], **arguments: Any) -> None:
 
 
 def log_failure(receiver: Receiver, error: Exception) -> None:
-    """Say that ``receiver`` has raised ``error``."""
-    # Its message may quote the request that it was given, credential and all.
+    """Log that ``receiver`` has raised ``error``."""
+    # The error may quote the request that the receiver was given, credential and all.
     log.error("a receiver failed: %s", redact(f"{_name(receiver)}\n{''.join(traceback.format_exception(error))}"))
 
 
 def _name(receiver: Receiver) -> str:
-    # Not its repr, which is somebody else's code too.
+    # Not the receiver's repr, which is somebody else's code too.
     return str(getattr(receiver, "__qualname__", type(receiver).__qualname__))

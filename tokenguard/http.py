@@ -1,6 +1,6 @@
-"""HTTP's side: the one credential in a WSGI environ, and our own answers as (status, headers, body).
+"""The HTTP side: the one credential in a WSGI environ, and our own answers as (status, headers, body).
 
-RFC 6750 for the header and the challenge, RFC 9110 for what a header may look like; ``forms.py`` has the body.
+The header and the challenge follow RFC 6750, the syntax of headers RFC 9110; ``forms.py`` makes the bodies.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from .sources import MAX_LENGTH, TOKEN68
 
 #: No credential is longer. A header beyond it is refused before anything looks at its text.
 MAX_CREDENTIAL_LENGTH = MAX_LENGTH
-#: How many combinations of an answer's own caching headers are remembered with what is made of them.
+#: For how many combinations of an answer's own caching headers the result is remembered.
 MAX_KNOWN_MARKS = 100
-#: Seconds for which anybody may keep the resource's metadata.
+#: Seconds for which anybody may cache the resource's metadata.
 METADATA_AGE = 3600
 
 _BARE = re.compile(rf"({TOKEN68})", re.ASCII)
 # At least one space after Bearer. Okta's clients send SSWS both with and without it, and no other scheme starts so.
 _AUTHORIZATION = re.compile(rf"(?:bearer +|ssws *)({TOKEN68})", re.ASCII | re.IGNORECASE)
 _BASIC = re.compile(rf"basic +({TOKEN68})", re.ASCII | re.IGNORECASE)
-# Anywhere: servers join two headers of one name with a comma, and a hidden second credential is one too many.
+# Anywhere in the header: servers join two of one name with a comma, and a second credential must not go unnoticed.
 _OUR_SCHEME = re.compile(r"(?:^|,)[ \t]*(?:bearer(?:[ ,]|\Z)|ssws)", re.ASCII | re.IGNORECASE)
-# RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it: it is never read, only noticed, however its
-# name is encoded, in either case.
+# RFC 6750 section 2.3 allows a token in the query, RFC 9700 forbids it. So it is never read, only noticed, however the
+# parameter's name is encoded, and in either case.
 _ENCODED = "".join(f"(?:{letter}|%{ord(letter):02x}|%{ord(letter.upper()):02x})" for letter in "access_token")
 _IN_QUERY = re.compile(rf"(?:^|&){_ENCODED}(?:[=&]|\Z)", re.ASCII | re.IGNORECASE)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # no "_": servers drop or confuse it
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _RATE_HEADERS = ("none", "draft", "okta")
-#: PEP 3333 wants every answer that could have a body to name its kind.
+#: PEP 3333 wants every answer that could have a body to name its content type.
 EMPTY_TYPE = ("Content-Type", "text/plain; charset=utf-8")
 _METADATA_METHODS = "GET, HEAD, OPTIONS"
 _ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")
@@ -74,11 +74,11 @@ class AuthScheme:
     """How this service's callers send their token, and how it answers those it refuses.
 
     ``realm`` is named in challenges. ``headers`` are further header names that may carry a bare token, such as
-    ``X-API-Key``. ``proxies`` is how many trusted proxies stand before the service, each of which adds the address
+    ``X-API-Key``. ``proxies`` is the number of trusted proxies in front of the service, each of which adds the address
     that it sees to ``X-Forwarded-For``. ``error_form`` is how refusals are worded: ``problem`` (RFC 9457) or ``okta``.
-    ``rate_headers`` is ``none``, ``draft`` (the IETF's RateLimit fields) or ``okta``, which goes with that form unless
-    another is named. ``resource`` is what the service says of itself: challenges then tell where. Raises
-    ConfigurationError for a value that cannot be used.
+    ``rate_headers`` is ``none``, ``draft`` (the IETF's RateLimit fields) or ``okta``; the last is the default with that
+    error form. ``resource`` describes the service; challenges then point to its metadata. Raises ConfigurationError
+    for a value that cannot be used.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class AuthScheme:
         self.form = FORMS[error_form]
         self.rate_headers = self.form.rate_headers if rate_headers is None else rate_headers
         self.resource = resource
-        #: Where further tokens may be, in the environ.
+        #: The environ's keys for ``headers``.
         self.further = tuple(dict.fromkeys(_environ_key(name) for name in headers))
-        #: What the answer to a request depends on, for the Vary header.
+        #: The headers of a request that the answer depends on, for Vary.
         self.vary = ("Authorization", *headers)
         self._known_marks: dict[tuple[str | None, str], list[tuple[str, str]]] = {}
         self._refusals: dict[type[AuthError], Answer] = {}
@@ -118,7 +118,7 @@ class AuthScheme:
         self.plain_marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
     def credential(self, environ: Mapping[str, Any]) -> Secret | None:
-        """The request's one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
+        """Return the one credential, or None. Raises InvalidRequest if it is malformed or not the only one."""
         found = [_matched(_BARE, environ[key]) for key in self.further if environ.get(key)]
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if _OUR_SCHEME.search(authorization):
@@ -130,11 +130,11 @@ class AuthScheme:
         return found[0]
 
     def is_sent_in(self, query: str) -> bool:
-        """Whether a token is sent in this query, where none may be."""
+        """Whether a token is sent in this query, where it must not be."""
         return _IN_QUERY.search(query) is not None
 
     def presented(self, environ: Mapping[str, Any]) -> CellType:
-        """All that :meth:`credential` looks at, in a cell that does not show it: the same gives the same credential."""
+        """Return all that :meth:`credential` reads, in a cell that hides it. Equal cells give equal credentials."""
         found = (environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING"))
         return CellType((*found, *[environ.get(key) for key in self.further]) if self.further else found)
 
@@ -143,16 +143,16 @@ class AuthScheme:
         return (self.further, self.proxies) == (other.further, other.proxies)
 
     def address(self, environ: Mapping[str, Any]) -> str | None:
-        """Where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
+        """Return where the request comes from, by Werkzeug's ProxyFix rules: hops are counted from the right."""
         if not self.proxies:
             return environ.get("REMOTE_ADDR")
-        # Split at every comma: to a parser of quoted text, a quote that the client sends could hide the proxies' hops.
+        # Split at every comma: from a parser of quoted text, a quote sent by the client could hide the proxies' hops.
         hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
         trusted = hops[-self.proxies :]
         return without_port(trusted[0]) if len(trusted) == self.proxies and all(trusted) else None
 
     def rate_fields(self, allowance: Allowance) -> list[tuple[str, str]]:
-        """What is left of a rate, in the form that was chosen."""
+        """Return the headers that report what is left of a rate, in the form that was chosen."""
         limit, left, reset = allowance.rate.count, max(0, allowance.remaining), allowance.reset
         if self.rate_headers == "draft":
             window = allowance.rate.seconds
@@ -163,17 +163,17 @@ class AuthScheme:
         return _okta_fields(allowance) if self.rate_headers == "okta" else []
 
     def refusal(self, error: AuthError) -> Answer:
-        """The answer to a refused request: the challenge, no caching, and a body in the form that was chosen."""
+        """Return the answer to a refused request: the challenge, no caching, and a body in the form chosen."""
         if (known := self._refusals.get(type(error))) is not None:
             return Answer(known.status, known.headers.copy(), self.form.again(known.body))
         made = self._worded(error, self.refusal_headers(error))
-        # It is the same for all of its kind, but for what tells when to try again.
+        # The answer is the same for every error of this type without a detail of its own, unless it names a time.
         if "detail" not in vars(error) and not (self.form.tells_reset and isinstance(error, TemporarilyUnavailable)):
             self._refusals[type(error)] = Answer(made.status, made.headers.copy(), made.body)
         return made
 
     def report(self, error: ApiError) -> Answer:
-        """The answer to a request whose token is good, and that cannot be done for another reason."""
+        """Return the answer to a request whose token is good, but that cannot be done for another reason."""
         return self._worded(error, [("Cache-Control", "no-store"), *error.headers.items()])
 
     def _worded(self, error: AuthError | ApiError, headers: list[tuple[str, str]]) -> Answer:
@@ -182,7 +182,7 @@ class AuthScheme:
         return Answer(error.status, about + headers, body)
 
     def refusal_headers(self, error: AuthError) -> list[tuple[str, str]]:
-        """What every form of this refusal must carry, however an application words its body."""
+        """Return the headers that this refusal must carry, however an application words its body."""
         if (known := self._refusals.get(type(error))) is not None:
             return known.headers[2:]
         headers = [("Cache-Control", "no-store"), ("Vary", ", ".join(self.vary))]
@@ -194,11 +194,11 @@ class AuthScheme:
         return headers
 
     def beside(self, vary: str, refusal: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """These headers of a refusal, for an answer that names things in its own ``vary``, comma-separated."""
+        """Return these headers of a refusal, combined with an answer's own ``vary`` (comma-separated)."""
         return [field for field in refusal if field[0] != "Vary"] + self.marks("no-store", vary)
 
     def _reset_fields(self, error: RateLimited | TemporarilyUnavailable) -> list[tuple[str, str]]:
-        """When to try again, in the terms of who does not read Retry-After: Okta's SDKs need ``X-Rate-Limit-Reset``."""
+        """Return when to try again, for clients that ignore Retry-After: Okta's SDKs need ``X-Rate-Limit-Reset``."""
         fields = self.rate_fields(error.allowance) if isinstance(error, RateLimited) else []
         if not self.form.tells_reset or (fields and self.rate_headers == "okta"):
             return fields
@@ -207,7 +207,7 @@ class AuthScheme:
         return [("X-Rate-Limit-Reset", _epoch(error.retry_after))]
 
     def challenge(self, error: AuthError) -> str:
-        """The Bearer challenge of RFC 6750 section 3. Nothing that the caller sent is repeated in it."""
+        """Return the Bearer challenge of RFC 6750 section 3. It repeats nothing that the caller sent."""
         parameters = [f'realm="{self.realm}"']
         if error.bearer_error:
             parameters.append(f'error="{error.bearer_error}"')
@@ -218,7 +218,7 @@ class AuthScheme:
         return "Bearer " + ", ".join(parameters)
 
     def metadata(self, environ: Mapping[str, Any]) -> Answer | None:
-        """The answer to a request for the resource's metadata (RFC 9728), open to all; None if it is for another thing.
+        """Return the answer to a request for the resource's metadata (RFC 9728), open to all; None for another request.
 
         Pages of other origins may read it, as their scripts are clients too.
         """
@@ -241,9 +241,9 @@ class AuthScheme:
         return Answer(200, headers, body if method == "GET" else b"")
 
     def marks(self, cache_control: str | None, vary: str) -> list[tuple[str, str]]:
-        """The headers that tell caches that an answer depended on the credential, given those that it has.
+        """Return the headers that tell caches that an answer depended on the credential, given its own.
 
-        A view's own ``cache_control`` stays; ``vary`` is what it names already, comma-separated.
+        A view's own ``cache_control`` stays; ``vary`` is what it already names, comma-separated.
         """
         if not (cache_control or vary):
             return self.plain_marks
@@ -260,9 +260,9 @@ class AuthScheme:
 
 
 def basic_to_bearer(environ: MutableMapping[str, Any]) -> str | None:
-    """Has the password of HTTP Basic stand in the environ as a Bearer token; returns the user name, None without one.
+    """Put the password of HTTP Basic into the environ as a Bearer token; return the user name, None without Basic.
 
-    Both are form-urlencoded (RFC 6749 section 2.3.1). What cannot be read becomes a malformed token.
+    Both are form-urlencoded (RFC 6749 section 2.3.1). Credentials that cannot be read become a malformed token.
     """
     if (match := _BASIC.fullmatch(environ.get("HTTP_AUTHORIZATION", "").strip(" \t"))) is None:
         return None
@@ -275,12 +275,12 @@ def basic_to_bearer(environ: MutableMapping[str, Any]) -> str | None:
 
 
 def is_for_others(challenge: str) -> bool:
-    """Whether a challenge is one of other schemes alone."""
+    """Whether a challenge is for other schemes only."""
     return _OUR_SCHEME.search(challenge) is None
 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:
-    """Whether this is a CORS preflight: browsers send it without any credential, so it cannot be asked for one."""
+    """Whether this is a CORS preflight: browsers send it without any credential, so none can be required."""
     return (
         environ.get("REQUEST_METHOD") == "OPTIONS"
         and "HTTP_ORIGIN" in environ
@@ -304,7 +304,7 @@ def _okta_fields(allowance: Allowance) -> list[tuple[str, str]]:
 
 
 def _epoch(seconds: int) -> str:
-    """The time so many seconds from now, in seconds since the epoch."""
+    """Return the time ``seconds`` from now, in seconds since the epoch."""
     return str(int(time.time()) + seconds)
 
 

@@ -1,4 +1,4 @@
-"""The granting side, rare: register clients and change them, issue tokens and revoke them."""
+"""The granting side, rarely used: register clients and change them, issue tokens and revoke them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .secret import Secret
 from .store import Store, Transaction
 from .tokens import Client, Minted, Token, TokenFormat, check_label, random_id
 
-#: Seconds that a rotated token goes on working, if nothing else is said.
+#: Seconds for which a rotated token goes on working by default.
 DEFAULT_OVERLAP = 24 * 3600
 MAX_REASON_LENGTH = 255
-#: Raises what forbids a change, given the transaction that is to make it.
+#: Called with the transaction that is to make a change; raises an error to forbid it.
 Provided = Callable[[Transaction], object]
 
 
@@ -43,9 +43,9 @@ class Issued(NamedTuple):
 
 
 class Issuer:
-    """Every grant and every change goes through here, in one transaction each with its event.
+    """Makes every grant and every change, in one transaction each with its event.
 
-    ``actor`` says who does it, for the audit trail. Where a client is asked for, its id or its name will do.
+    ``actor`` says who does it, for the audit trail. A ``client`` is given by its id or by its name.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Issuer:
         conditions: Conditions | None = None,
         client_id: str | None = None,
     ) -> Client:
-        """A new client whose tokens may have ``scopes`` at most. Its id is a random one, unless there is to be another.
+        """Register a client whose tokens may have ``scopes`` at most. Its id is random unless ``client_id`` is given.
 
         Raises InvalidValue for a malformed name or scope, IssuanceError if the name is taken or the catalogue does
         not know a scope.
@@ -101,7 +101,7 @@ class Issuer:
         return self._change_client(client, EventKind.CLIENT_ENABLED, actor, enabled=True)
 
     def set_scopes(self, client: str, scopes: Scopes | str | Iterable[str], *, actor: str) -> Client:
-        """Change what the client's tokens may have, those already issued included. Raises as register does."""
+        """Change what the client's tokens may have, including those already issued. Raises as register does."""
         ceiling = self._known(Scopes.of(scopes))
         return self._change_client(client, EventKind.CLIENT_SCOPES_CHANGED, actor, scopes=ceiling)
 
@@ -122,13 +122,13 @@ class Issuer:
         not_after: int | None = None,
         provided: Provided | None = None,
     ) -> Issued:
-        """A new token for ``client``, with its text: the only time that it can be seen.
+        """Issue a token for ``client``; return it with its text, which can be seen only this once.
 
-        ``expires_in`` and ``idle_timeout`` are in seconds; without the first the token has no end, without the second
-        it has the policy's. It ends by ``not_after`` (epoch microseconds) in any case. Nothing is done if ``provided``
-        raises, which is called in the very transaction: nobody changes anything before it ends. Raises InvalidValue for
-        malformed values, UnknownClient, IssuanceError naming a scope that is unknown or beyond the client's, or for an
-        end that is past, and PolicyViolation naming the rule.
+        ``expires_in`` and ``idle_timeout`` are in seconds. Without the first the token has no end, without the second
+        it has the policy's idle timeout. It ends by ``not_after`` (epoch microseconds) in any case. ``provided`` is
+        called in the same transaction, before the end of which nobody else changes anything; if it raises, nothing is
+        done. Raises InvalidValue for malformed values, UnknownClient, IssuanceError naming a scope that is unknown or
+        beyond the client's, or for an end that is past, and PolicyViolation naming the rule.
         """
         check_actor(actor)
         granted = self._known(Scopes.of(scopes))
@@ -166,10 +166,10 @@ class Issuer:
         not_after: int | None = None,
         provided: Provided | None = None,
     ) -> Issued:
-        """A successor with the same client, name, scopes, conditions and length of life; both work for a while.
+        """Issue a successor with the same client, name, scopes, conditions and lifetime; both work for a while.
 
-        The old token ends when ``overlap`` (seconds) is over, with 0 at once; revoke it to end it earlier. The new one
-        ends by ``not_after`` (epoch microseconds) in any case. Raises UnknownToken, InvalidValue for a malformed
+        The old token ends after ``overlap`` seconds, with 0 at once; revoke it to end it earlier. The new one ends by
+        ``not_after`` (epoch microseconds) in any case. Raises UnknownToken, InvalidValue for a malformed
         overlap, Conflict if the token has ended or is rotated already, IssuanceError if it ends before the overlap
         would, and whatever :meth:`issue` raises.
         """
@@ -192,7 +192,7 @@ class Issuer:
         return Issued(successor, minted.text)
 
     def revoke(self, *token_ids: str, actor: str, reason: str = "", provided: Provided | None = None) -> list[Token]:
-        """End these tokens for good, all of them or, if one is unknown, none (UnknownToken).
+        """End these tokens for good: all of them or, if one is unknown, none (UnknownToken).
 
         A token that is already revoked stays as it is: the time of its end does not change. ``reason`` goes into the
         event; raises InvalidValue for one that is not printable or too long. ``provided`` is as in :meth:`issue`.
@@ -223,8 +223,8 @@ class Issuer:
     ) -> Token:
         """Change from where, and how often, the token may be used.
 
-        ``instead_of`` is what it is known to have had, for who has decided by that; ``provided`` is as in
-        :meth:`issue`. Raises UnknownToken, and Conflict if it has ended or, by now, has others than those.
+        ``instead_of`` are the conditions that the caller's decision was based on; ``provided`` is as in :meth:`issue`.
+        Raises UnknownToken, and Conflict if the token has ended or no longer has the conditions ``instead_of``.
         """
         check_actor(actor)
         with self._audited(actor, provided) as tx:
@@ -271,7 +271,7 @@ class Issuer:
 
     @contextmanager
     def _audited(self, actor: str, provided: Provided | None) -> Iterator[Transaction]:
-        """A transaction; what the policy refuses in it is recorded in one of its own, as this one is undone."""
+        """Open a transaction; a refusal by the policy is recorded in one of its own, as this one is undone."""
         try:
             with self.store.transaction() as tx:
                 if provided is not None:
@@ -312,7 +312,7 @@ class Issuer:
 
 
 def check_actor(actor: str) -> None:
-    """Raises InvalidValue for what does not say who does something."""
+    """Raise InvalidValue if ``actor`` is empty or malformed."""
     if not check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH):
         raise InvalidValue("say who does this: the actor is empty")
 

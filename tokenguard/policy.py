@@ -1,4 +1,4 @@
-"""The rules for issuing, of which every way of issuing asks."""
+"""The rules for issuing, which every way of issuing checks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MIN_IDLE_TIMEOUT = USE_INTERVAL // SECOND + 1
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a new token must keep to. Lengths of time are in seconds; None means no rule.
+    """The rules that a new token must meet. Durations are in seconds; None means no rule.
 
-    Raises ConfigurationError for a value that no token could keep to.
+    Raises ConfigurationError for a value that no token could meet.
     """
 
-    #: The longest that a token may live; it must have an expiry then.
+    #: The longest that a token may live; with this rule it must have an expiry.
     max_lifetime: int | None = None
     require_expiry: bool = False
     #: How many active tokens a client may have. A rotated one does not count, unless its successor is rotated in turn.
     max_active_tokens: int | None = None
-    #: For tokens that are issued without an idle timeout of their own.
+    #: The idle timeout of tokens that are issued without one of their own.
     idle_timeout: int | None = None
     require_name: bool = False
 
@@ -91,7 +91,7 @@ def _predecessors(token_id: str | None, records: Sequence[Record]) -> Iterator[R
 
 
 def check_idle_timeout(seconds: int) -> int:
-    """``seconds`` itself, if uses are written down often enough to tell; else raises InvalidValue."""
+    """Return ``seconds`` if uses are written down often enough to enforce it; else raise InvalidValue."""
     if check_duration(seconds) < MIN_IDLE_TIMEOUT:
         raise InvalidValue(
             f"an idle timeout is longer than the {USE_INTERVAL // SECOND} seconds after which a use is written down "

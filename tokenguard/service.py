@@ -1,4 +1,4 @@
-"""All that one service has, built from its options: what every framework's integration keeps."""
+"""The parts of one service, built from its options; every framework's integration keeps them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Service:
 
     @classmethod
     def build(cls, options: Options, store: Store, *, hooks: Hooks, clock: Clock = now) -> Service:
-        """Connects to nothing yet. Raises ConfigurationError for an option that cannot be used."""
+        """Build all parts; connects to nothing yet. Raises ConfigurationError for an option that cannot be used."""
         publish(options, store)
         requests = options.request_guard(store, limiter=open_limiter(options), hooks=hooks, clock=clock)
         subscribe(options, requests.guard.cache)
