@@ -1,4 +1,4 @@
-"""From a database URL to its store: the one place that knows which there are."""
+"""Opens the store that a database URL names: the one place that knows which kinds there are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .store import Store
 
 
 def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> Store:
-    """The store that ``url`` names: an SQLAlchemy URL, or ``memory://`` for one that dies with the process.
+    """Return the store that ``url`` names: an SQLAlchemy URL, or ``memory://`` for one that dies with the process.
 
     ``read_url`` names a read replica, for finding tokens; ``clock`` is for a store without one of its own. Connects to
     nothing yet. Raises ConfigurationError for a URL that cannot be used, or a missing package.
@@ -36,22 +36,23 @@ def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> 
 
 
 def publish(options: Options, store: Store) -> None:
-    """Have what ``store`` commits told to other processes over Redis, as long as it lives, if the options say so.
+    """Publish what ``store`` commits to other processes over Redis, as long as it lives, if the options say so.
 
-    Once, however often this is called. Raises ConfigurationError for a URL that cannot be used, or a missing package.
+    Set up only once, however often this is called. Raises ConfigurationError for a URL that cannot be used, or a
+    missing package.
     """
     if options.push_url is not None and options.push_url not in store.committed.kept:
         store.committed.kept[options.push_url] = named("PUSH_URL", _push().Publisher, options.push_url, store)
 
 
 def subscribe(options: Options, cache: TokenCache) -> None:
-    """Have ``cache`` forget what other processes tell of. Raises as :func:`publish` does."""
+    """Let ``cache`` forget the tokens that other processes publish. Raises as :func:`publish` does."""
     if options.push_url is not None:
         cache.on_reading = named("PUSH_URL", _push().Subscriber, options.push_url, cache).start
 
 
 def open_limiter(options: Options) -> Limiter | None:
-    """What counts requests that have a rate; None where the package for it is missing and no URL asks for it."""
+    """Return what counts requests that have a rate; None if the package for it is missing and no URL asks for it."""
     try:
         from .ratelimits import RateLimiter
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
 """Other issuers' clients and tokens, as this service knows them: to limit or disable a client, to end a token early.
 
-The client is a client as any other, under an id that is made from its issuer's URL and the id that it has there. One
-that is not there may do what its tokens say. A token is in the store only once it is revoked here.
+A client is stored like any other, under an id derived from its issuer's URL and its id there. One that is not stored
+may do what its tokens say. A token is in the store only once it is revoked here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .sources import local_client_id, local_token_id
 from .store import Transaction
 from .tokens import MAX_NAME_LENGTH, Client, Token, check_label
 
-#: What a client may have of which nothing else is said: what its tokens say.
+#: The scopes of a client for which no others are given: whatever its tokens say.
 ANYTHING = Scopes(["*"])
-#: How long what an issuer calls something may be.
+#: How long an issuer's id of something may be.
 MAX_ID_LENGTH = 255
 
 
@@ -36,7 +36,7 @@ def register_client(
     scopes: Scopes | str | Iterable[str] = ANYTHING,
     conditions: Conditions | None = None,
 ) -> Client:
-    """Know the client that ``issuer`` (its URL) calls ``client_id``, so that it can be limited and disabled.
+    """Register the client that ``issuer`` (its URL) calls ``client_id``, so that it can be limited and disabled.
 
     Whatever its tokens say, they then may have ``scopes`` at most, by default anything, and ``conditions`` hold for all
     of them together. ``name`` is for people. Raises as :meth:`tokenguard.Issuer.register` does.
@@ -59,9 +59,9 @@ def revoke_token(
 ) -> Token:
     """Refuse a token of ``issuer`` by its ``jti`` from now on, as :meth:`tokenguard.Issuer.revoke` does with ours.
 
-    Its client is registered if it is not yet, without being limited by that. When the token ends (``expires_at``, in
-    epoch microseconds) it may be forgotten; without that it never is. Of one that is revoked already the later end
-    counts. Raises InvalidValue for ids that can be none.
+    Its client is registered if it is not yet, which does not limit it. When the token ends (``expires_at``, in epoch
+    microseconds) it may be forgotten; without that it never is. For a token that is already revoked, the later end
+    counts. Raises InvalidValue for malformed ids.
     """
     check_actor(actor)
     check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
@@ -85,7 +85,7 @@ def outlasts(end: int | None, other: int | None) -> bool:
 
 
 def _kept_until(tx: Transaction, known: Token, end: int | None, at: int, actor: str, reason: str) -> Token:
-    """A token that is revoked already, with the later end: until then it might be let in if it were forgotten."""
+    """Keep a token that is already revoked until the later end: forgotten before, it might be let in."""
     if not outlasts(end, known.expires_at):
         return known
     kept = replace(known, expires_at=end)

@@ -1,6 +1,6 @@
 """Answers to other services about this service's own tokens: the endpoint of RFC 7662, a request in, an answer out.
 
-It is guarded as any view is, by a scope of its own. Frameworks route a URL here, guard it and translate.
+It is guarded like any view, by a scope of its own. Frameworks route a URL here, guard it and translate.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .wsgi import TokenGuardMiddleware
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: By which a caller tells from where the token was presented to it: RFC 7662 section 2.1 leaves room for such a thing.
+#: The parameter with the address that presented the token to the caller: RFC 7662 section 2.1 allows further ones.
 CLIENT_ADDRESS = "client_address"
 
 
 class Introspection:
-    """What is said of tokens. ``issuer`` is the URL that answers name as ``iss``; without it they have none.
+    """Answers about tokens. ``issuer`` is the URL that they name as ``iss``; without it they have none.
 
     Raises ConfigurationError for an issuer that is no such URL.
     """
@@ -41,13 +41,13 @@ class Introspection:
         self.issuer = None if issuer is None else checked_url("an issuer", issuer)
 
     def respond(self, request: Request, guard: Guard) -> Answer:
-        """The answer to a POST whose form has the text of a token as ``token``, from whoever was let in.
+        """Return the answer to a POST whose form has the text of a token as ``token``, from a caller that was let in.
 
         200 with what is known of a token that is good now, or with ``{"active": false}`` and nothing more (RFC 7662
         section 2.2): for what is unknown, malformed, forged, expired, revoked or of a disabled client, for tokens of
         other issuers, and for one that is limited to networks, unless the form's ``client_address`` lies in them. 400,
         405 and 413 for a request that names no token, 503 when the store cannot be asked. A ``token_type_hint`` changes
-        nothing. What was not signed here never reaches the store, and being asked about is no use of a token.
+        nothing. A text that was not signed here never reaches the store, and being asked about is no use of a token.
         """
         credential = posted_token(request, what="A token is introspected")
         if isinstance(credential, Answer):
@@ -75,7 +75,7 @@ class Introspection:
             "jti": token_id,
         }
         if (end := standing.end) is not None:
-            members["exp"] = end // SECOND  # not a moment beyond it, for whoever keeps the answer
+            members["exp"] = end // SECOND  # rounded down, for callers that cache the answer until then
         if self.issuer is not None:
             members["iss"] = self.issuer
         return members
@@ -89,7 +89,7 @@ def introspection_app(
     scheme: AuthScheme | None = None,
     hooks: Hooks | None = None,
 ) -> WSGIApplication:
-    """The endpoint as a WSGI application, to be mounted where no framework is, for callers whose token has ``scope``.
+    """Return the endpoint as a WSGI application, to mount without a framework, for callers whose token has ``scope``.
 
     Raises as :class:`Introspection` and :class:`tokenguard.TokenGuardMiddleware` do.
     """
@@ -109,11 +109,11 @@ def introspection_app(
 
 
 def take_basic(requests: RequestGuard, environ: WSGIEnvironment) -> None:
-    """Have HTTP Basic, by which stock OAuth clients authenticate, stand for the token that is its password.
+    """Take the password of HTTP Basic, by which stock OAuth clients authenticate, as the token.
 
-    To be called before the guard, which then finds that token and judges it as any other. It refuses it as a bad one
-    unless the user name is the id or the name of the token's client. No challenge names Basic: a browser would ask for
-    a password then, and send it along by itself from then on.
+    To be called before the guard, which then finds that token and judges it like any other. The token is refused as a
+    bad one unless the user name is the id or the name of its client. No challenge names Basic: a browser would then ask
+    for a password, and send it by itself from then on.
     """
     if (user := basic_to_bearer(environ)) is None:
         return
@@ -125,24 +125,24 @@ def take_basic(requests: RequestGuard, environ: WSGIEnvironment) -> None:
         raise
     if identity is None or user in (identity.client_id, identity.client_name):
         return
-    environ["HTTP_AUTHORIZATION"] = "Basic"  # whatever asks again must not find the token, which is a good one
+    environ["HTTP_AUTHORIZATION"] = "Basic"  # a later check must not find the token, which is a good one
     requests.remember(environ, InvalidToken("the user name is not that of its client", **whose_token(identity)))
 
 
 def check_scope(scope: str) -> str:
-    """The scope that guards the endpoint; raises ConfigurationError where there is none."""
+    """Return the scope that guards the endpoint; raises ConfigurationError if there is none."""
     if not isinstance(scope, str) or not scope:
         raise ConfigurationError('introspection is guarded by a scope: name it, as "tokens:introspect"')
     return scope
 
 
 def _spelt_out(catalog: ScopeCatalog, scopes: Scopes) -> str:
-    """As RFC 6749 section 3.3 has it: no other service knows what a wildcard of ours covers."""
+    """Return scopes as RFC 6749 section 3.3 writes them: no other service knows what a wildcard of ours covers."""
     return " ".join(name for name in sorted(catalog) if name in scopes) if len(catalog) else str(scopes)
 
 
 def _may_be_used_from(address: str | None, standing: Standing) -> bool:
-    """Whether the conditions admit it; of an address that is not known they do so only if they name no network."""
-    # As the caller's own proxy may have given it.
+    """Whether the conditions admit the address; they admit an unknown one only if they name no network."""
+    # The caller's own proxy may have added a port.
     origin = None if address is None else read_address(without_port(address))
     return all(held.admit(origin) for held in (standing.conditions, standing.client_conditions))

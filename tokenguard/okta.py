@@ -15,7 +15,7 @@ from .clock import to_datetime
 from .errors import TokenGuardError, redact
 
 MAX_LIMIT = 200
-#: Okta's codes, and what each says.
+#: Okta's error codes, and the summary of each.
 SUMMARIES = {
     "E0000001": "Api validation failed: {0}",
     "E0000003": "The request body was not well-formed.",
@@ -33,16 +33,16 @@ SUMMARIES = {
 class ApiError(TokenGuardError):
     """A request cannot be done, and the caller is told why. ``causes`` say what is wrong, one by one.
 
-    ``about`` is what the summary speaks of, where it names something. Like every message of tokenguard's, none of these
-    shows what could be a token.
+    ``about`` is inserted into the summary, where that names something. Like every message of tokenguard's, none of
+    these shows what could be a token.
     """
 
     status = 400
     #: A stable name for programs: the ``code`` of a problem body.
     code = "invalid_request"
-    #: What Okta calls it: its ``errorCode``.
+    #: Okta's ``errorCode`` for it.
     okta_code = "E0000001"
-    #: What the answer must have besides.
+    #: Further headers of the answer.
     headers: Mapping[str, str] = {}
 
     def __init__(self, about: str = "", *, causes: Iterable[str] = ()) -> None:
@@ -58,7 +58,7 @@ class Invalid(ApiError):
 
 
 class Changed(Invalid):
-    """Somebody else came first: what is spoken of is no longer as it was."""
+    """Somebody else came first: the object of the request is no longer as it was."""
 
     status = 409
     code = "conflict"
@@ -114,7 +114,7 @@ class WrongMethod(ApiError):
 
 
 def envelope(code: str, summary: str, causes: Iterable[str] = ()) -> dict[str, Any]:
-    """The body of every refusal. Its ``errorId`` is new each time, for people to quote."""
+    """Return the body of a refusal. Its ``errorId`` is new each time, for people to quote."""
     return {
         "errorCode": code,
         "errorSummary": summary,
@@ -125,12 +125,12 @@ def envelope(code: str, summary: str, causes: Iterable[str] = ()) -> dict[str, A
 
 
 def show_error(error: ApiError) -> dict[str, Any]:
-    """The same of an error."""
+    """Return the body that reports ``error``."""
     return envelope(error.okta_code, str(error), error.causes)
 
 
 def error_id() -> str:
-    """A new ``errorId``; all are of one length."""
+    """Return a new ``errorId``; all have the same length."""
     return "oae" + secrets.token_urlsafe(16)
 
 
@@ -142,7 +142,7 @@ def show_date(micros: int | None) -> str | None:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body is; raises NotWellFormed, also for a name that stands there twice."""
+    """Return the JSON object in a body; raises NotWellFormed, also for a name that occurs twice."""
     try:
         found = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_all_different)
     except (ValueError, RecursionError):
@@ -153,10 +153,10 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def read_argument(query: Mapping[str, str], name: str) -> str | None:
-    """This argument of a request, None if it is not there; raises Invalid for one that is there twice.
+    """Return an argument of a request, None if it is missing; raises Invalid if it occurs more than once.
 
-    ``query`` is Werkzeug's ``request.args`` or Django's ``request.GET``. Of two, the one would take the first, and the
-    other the last.
+    ``query`` is Werkzeug's ``request.args`` or Django's ``request.GET``. Of several values, the former would take the
+    first, and the latter the last.
     """
     getlist = getattr(query, "getlist", None)
     if getlist is not None and len(getlist(name)) > 1:
@@ -173,12 +173,12 @@ class Paging:
 
     @classmethod
     def read(cls, query: Mapping[str, str], item: str) -> Paging:
-        """From the arguments of a list whose items are told apart by what the pattern ``item`` matches.
+        """Read the arguments of a list whose items are identified by what the pattern ``item`` matches.
 
         Raises Invalid, also for a search.
         """
         for name in ("q", "filter", "search"):
-            # To leave one out of account would answer with everything, to a caller who asked for a few.
+            # Ignoring it would return everything to a caller who asked for a few items.
             if name in query:
                 raise Invalid({name: "There is no search here"})
         return cls(_read_limit(read_argument(query, "limit")), _read_cursor(read_argument(query, "after"), item))
@@ -216,12 +216,12 @@ def _read_cursor(text: str | None, item: str) -> str | None:
 
 
 def _cursor(after: str) -> str:
-    # The checksum finds what was cut or made up. It needs no key: who may read the list may start anywhere.
+    # The checksum detects a cursor that was cut or made up. It needs no key: any reader of the list may start anywhere.
     return hashlib.sha256(after.encode()).hexdigest()[:8] + after
 
 
 def _all_different(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two, one would be passed over; and what stands before the service may have looked at the other one.
+    # Of two, only one would be used; and something in front of the service may have checked the other one.
     found = dict(members)
     if len(found) < len(members):
         raise ValueError("a name stands there twice")

@@ -1,4 +1,4 @@
-"""A form with the text of one token: what is posted to the endpoints of RFC 7009 and RFC 7662, and how they say no."""
+"""A form with the text of one token, as posted to the endpoints of RFC 7009 and RFC 7662, and their error answers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Response)
 
-#: Bytes that a request's body may have: what the longest token takes, and as much again.
+#: Bytes that a request's body may have: twice as many as the longest token.
 MAX_BODY = 2 * MAX_LENGTH
-#: Bytes that are read of it: that there is one more is how a body is told to be too long.
+#: Bytes that are read of it at most: the one more shows that a body is too long.
 READ_AT_MOST = MAX_BODY + 1
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = ("Cache-Control", "no-store")
@@ -34,24 +34,24 @@ class FormRequest(Request):
 
 
 def form_app(respond: Callable[[FormRequest], Answer]) -> WSGIApplication:
-    """What answers a form so, as a WSGI application."""
+    """Return a WSGI application that answers forms with ``respond``."""
     return lambda environ, start_response: to_response(respond(FormRequest(environ)), Response)(environ, start_response)
 
 
 def to_response(answer: Answer, kind: type[R]) -> R:
-    """The answer as Werkzeug's, or a framework's of that kind."""
+    """Return the answer as a response of this kind, Werkzeug's or a framework's."""
     status, headers, body = answer
     response = kind([body], status, headers)
     if status == 204:
-        del response.headers["Content-Type"]  # which Werkzeug names for nothing too
+        del response.headers["Content-Type"]  # which Werkzeug sets even without a body
     return response
 
 
 def is_whole(environ: Mapping[str, Any], length: int) -> bool:
-    """Whether a body of so many bytes is all of the one that the request announces.
+    """Whether a body of ``length`` bytes is all of the body that the request announces.
 
-    Where a client stops sending, many servers end the stream as if that were its end. Of a body whose length nobody
-    tells, some frameworks and servers hand over nothing at all.
+    When a client stops sending, many servers end the stream as if that were its end. Of a body whose length is not
+    announced, some frameworks and servers hand over nothing at all.
     """
     if declared := environ.get("CONTENT_LENGTH"):
         return str(declared).isdecimal() and int(declared) == length
@@ -59,10 +59,10 @@ def is_whole(environ: Mapping[str, Any], length: int) -> bool:
 
 
 def posted_token(request: Request, *, what: str) -> Secret | Answer:
-    """The text that a POST has in its form as ``token``, or the answer to one that has none.
+    """Return the text that a POST has in its form as ``token``, or the answer to a request without one.
 
-    Once, and not empty; the query is not looked at. 400 and 413 are RFC 6749 section 5.2's, and 405 for other methods
-    says ``what`` is done with POST. A CORS preflight is answered, empty: what speaks CORS stands around this.
+    There must be one, not empty; the query is ignored. 400 and 413 are RFC 6749 section 5.2's, and 405 for other
+    methods says that ``what`` is done with POST. A CORS preflight gets an empty answer; put CORS middleware around it.
     """
     if is_preflight(request.environ):
         return Answer(204, [], b"")
@@ -74,7 +74,7 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
             return error_answer(400, "invalid_request", f"The body is a form: {FORM}.")
         if len(body := request.get_data()) > MAX_BODY:
             raise RequestEntityTooLarge
-        # Of a form that somebody has read before there is no body left.
+        # If the form has been read before, there is no body left.
         is_cut = bool(body) and not is_whole(request.environ, len(body))
         given = [] if is_cut else request.form.getlist("token")
     except RequestEntityTooLarge:
@@ -83,24 +83,24 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
         given = []
     if len(given) != 1 or not given[0]:
         return error_answer(400, "invalid_request", "The form has the text of one token, as token.")
-    # As a file ends with a line break: nobody would be told that the token was not taken for that.
+    # The text of a file ends with a line break, and nobody would be told that the token was not taken because of it.
     return Secret(given.pop().strip(), "credential")
 
 
 def unavailable_answer(description: str) -> Answer:
-    """503, with when to try again."""
+    """Return a 503 that says when to try again."""
     unavailable = error_answer(503, "temporarily_unavailable", description)
     retry_after = ("Retry-After", str(TemporarilyUnavailable.retry_after))
     return unavailable._replace(headers=[*unavailable.headers, retry_after])
 
 
 def error_answer(status: int, code: str, description: str) -> Answer:
-    """An error in the form of RFC 6749 section 5.2."""
+    """Return an error in the form of RFC 6749 section 5.2."""
     return json_answer(status, {"error": code, "error_description": description})
 
 
 def json_answer(status: int, members: dict[str, object]) -> Answer:
-    """A JSON object, for nobody to keep."""
+    """Return a JSON object that must not be cached."""
     body = json.dumps(members).encode("ascii")
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), NO_STORE]
     return Answer(status, headers, body)

@@ -42,9 +42,9 @@ _ITEMS: dict[str, type[RateLimitItem]] = {
 
 
 class RateLimiter:
-    """``url`` is ``memory://`` (each process counts for itself) or another that limits takes: ``redis://host:6379``.
+    """Counts requests at ``url``: ``memory://`` (each process for itself) or another that limits takes.
 
-    ``unix:///path`` is a Redis too.
+    A Redis is ``redis://host:6379`` or ``unix:///path``.
 
     When the counts cannot be reached, requests are let through and the log says so once a minute; with
     ``fail_open=False`` they are refused. Raises ConfigurationError for a URL that cannot be used.
@@ -55,8 +55,8 @@ class RateLimiter:
         self._in_memory = url.startswith("memory://")
         self._opened: FixedWindowRateLimiter | None = None
         try:
-            # In memory, counting starts a thread: not before there is something to count, which is after a fork. A
-            # server that forks by itself, as uWSGI does, could not be stopped otherwise.
+            # In memory, counting starts a thread. So it begins when there is something to count, which is after a fork:
+            # otherwise a server that forks by itself, as uWSGI does, could not be stopped.
             self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
             if not self._in_memory:
                 storage = self._open()
@@ -87,10 +87,10 @@ class RateLimiter:
             return None
 
     def _start(self) -> None:
-        # In a forked child too: those who wait for an answer, or hold a lock, are threads of its parent.
+        # Called in a forked child too: whatever waits for an answer, or holds a lock, is a thread of its parent.
         self._breaker.forget()
         if self._in_memory:
-            # One at a time: counting there is not made of one piece, and threads at once would get more through.
+            # One at a time: counting in memory is not atomic, and concurrent threads would get more through.
             self._turn = threading.Lock()
             self._opened = None
 
@@ -99,9 +99,9 @@ class RateLimiter:
             with self._turn:
                 return self._hit(rates)
         except Exception as error:
-            # Not each is a StorageError: in memory a thread is started, and there may be too many.
+            # Not every error is a StorageError: in memory a thread is started, and there may be too many.
             cause = error.storage_error if isinstance(error, StorageError) else error
-            # Not what it says: that may quote the URL.
+            # Without its message, which may quote the URL.
             raise StoreUnavailable(type(cause).__name__) from error
 
     @property
@@ -127,7 +127,7 @@ class RateLimiter:
 
 
 def _check_words(storage: Any) -> None:
-    """Raises, as Redis' client does, for a word in the URL that it does not know. Connects to nothing."""
+    """Raise, as Redis' client does, for a parameter in the URL that it does not know. Connects to nothing."""
     pool = getattr(getattr(storage, "storage", None), "connection_pool", None)  # a cluster has another
     if pool is not None:
         pool.connection_class(**pool.connection_kwargs)
@@ -138,7 +138,7 @@ def _is_redis(url: str) -> bool:
 
 
 def _patience(url: str) -> dict[str, Any]:
-    """How long a request waits for Redis; what the URL says itself goes before it. Others have limits of their own."""
+    """Return how long a request waits for Redis, unless the URL itself says. Other storages have their own limits."""
     if not _is_redis(url):
         return {}
     timeouts: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
@@ -147,7 +147,7 @@ def _patience(url: str) -> dict[str, Any]:
         from redis.exceptions import ConnectionError as NotConnected
         from redis.retry import Retry
 
-        # Once more at once, where a connection is no good any more: by default it would sleep in between.
+        # One retry without a pause, for a connection that has gone bad: by default it would sleep in between.
         timeouts["retry"] = Retry(NoBackoff(), 1, (NotConnected,))
     return timeouts
 

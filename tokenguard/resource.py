@@ -1,4 +1,4 @@
-"""What the service says of itself as a protected resource of OAuth 2.0 (RFC 9728)."""
+"""The metadata of the service as a protected resource of OAuth 2.0 (RFC 9728)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .errors import ConfigurationError
 #: RFC 9728 section 3: it goes between the host of the resource's identifier and its path.
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
-# Clients compare identifiers as text, and parsers of URLs rewrite what is not in its plainest form: so nothing else is
-# taken. It also stands between quotes in a challenge, and in Flask's and Django's routes.
+# Clients compare identifiers as text, and parsers of URLs rewrite what is not in its plainest form, so only that form
+# is accepted. The URL also stands between quotes in a challenge, and in Flask's and Django's routes.
 _PLAIN_URL = re.compile(
     r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/(?!\.{1,2}(?:/|$))[\w.~!$&'()*+,;=:@-]+)*/?", re.ASCII
 )
@@ -27,7 +27,7 @@ class ProtectedResource:
     ``identifier`` is the URL by which clients know the service: https, or http on a loopback address while developing,
     with a path or without, and with neither query nor fragment (RFC 9728 section 1.2). ``scopes`` are the scopes that
     the document names, ``authorization_servers`` the issuers whose tokens the service takes, ``name`` is for people,
-    and ``documentation`` is the URL of a page for developers. What is empty is left out. Raises ConfigurationError for
+    and ``documentation`` is the URL of a page for developers. Empty values are left out. Raises ConfigurationError for
     a value that cannot be used.
     """
 
@@ -50,7 +50,7 @@ class ProtectedResource:
         self.host = parts.netloc
         #: The path of the metadata document, on the same host.
         self.metadata_path = WELL_KNOWN + (parts.path if parts.path != "/" else "")
-        #: Where it is to be had.
+        #: The URL of the metadata document.
         self.metadata_url = f"{parts.scheme}://{parts.netloc}{self.metadata_path}"
         document = {
             "resource": identifier,
@@ -78,7 +78,7 @@ def checked_url(what: str, url: str) -> str:
 
 
 def shown_url(url: object) -> str:
-    """As an error may quote it: what stands before the host, or in the query, may be a credential."""
+    """Return a URL as an error may quote it: what precedes the host, or is in the query, may be a credential."""
     return re.sub(r"\?[^'\"]*", "?(not shown)", re.sub("//.*@", "//(not shown)@", repr(url)))
 
 

@@ -1,8 +1,8 @@
 """Revocation by whoever holds the token: the endpoint of RFC 7009, as a request in and an answer out.
 
-That somebody has the text is all the authority it takes. So a leak can be ended by whoever finds it: the client that
-lost the token, or a stranger, or a scanner that has come across it. Another issuer's token is refused here from then
-on. Frameworks route a URL here and translate.
+Having the text is all the authority it takes. So a leak can be ended by whoever finds it: the client that lost the
+token, a stranger, or a scanner that has come across it. Another issuer's token is refused here from then on.
+Frameworks route a URL here and translate.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger("tokenguard")
-#: What the event says.
+#: The reason in the event.
 REASON = "revoked by whoever holds it"
 
 
 def respond(request: Request, issuer: Issuer, guard: Guard) -> Answer:
-    """The answer to a POST whose form has the text of a token as ``token``; that token is revoked with it.
+    """Revoke the token whose text the form of a POST has as ``token``, and return the answer.
 
-    200 and nothing more, also for what is no token or has ended (RFC 7009 section 2.2); 400 and 413 for a request that
-    names none (RFC 6749 section 5.2), 405 for other methods, and 503 when the store cannot do it. A
-    ``token_type_hint`` changes nothing, and neither does the query. Of another issuer's token, that one of the
-    guard's sources takes, the service notes that it is revoked. What neither has signed never reaches the store.
+    That is 200 and nothing more, also for a text that is no token or has ended (RFC 7009 section 2.2); 400 and 413 for
+    a request that names none (RFC 6749 section 5.2), 405 for other methods, and 503 when the store cannot do it. A
+    ``token_type_hint`` changes nothing, and neither does the query. Another issuer's token, if one of the guard's
+    sources takes it, is recorded as revoked. A text that neither of the two has signed never reaches the store.
     """
     credential = posted_token(request, what="A token is revoked")
     if isinstance(credential, Answer):
@@ -44,14 +44,14 @@ def respond(request: Request, issuer: Issuer, guard: Guard) -> Answer:
     try:
         _revoke(credential, issuer, guard)
     except (StoreError, TemporarilyUnavailable) as error:
-        if isinstance(error, StoreError):  # of an issuer that cannot be asked the log tells already
+        if isinstance(error, StoreError):  # an issuer that cannot be asked is in the log already
             log.error("the token store failed: %s", error)
         return unavailable_answer("The token may still work. Try again shortly.")
     return Answer(200, [EMPTY_TYPE, ("Content-Length", "0"), NO_STORE], b"")
 
 
 def revocation_app(issuer: Issuer, guard: Guard) -> WSGIApplication:
-    """The endpoint as a WSGI application, to be mounted where no framework is."""
+    """Return the endpoint as a WSGI application, to mount without a framework."""
     return form_app(lambda request: respond(request, issuer, guard))
 
 
@@ -62,7 +62,7 @@ def _revoke(credential: Secret, issuer: Issuer, guard: Guard) -> None:
         _revoke_foreign(credential, issuer, source_of(credential.reveal(), guard.sources, guard.tokens.beginning))
         return
     record = issuer.store.find(read.id)
-    # A revoked one is not looked at twice: whoever holds it must not be able to keep the store's writers waiting.
+    # Nothing more is done for a revoked token: whoever holds it must not be able to keep the store's writers waiting.
     if record is None or record.token.digest != read.digest or record.state(issuer.clock()) is State.REVOKED:
         return
     try:
