@@ -1,4 +1,4 @@
-"""What is known of clients, tokens and events, as the command line and Django's admin tell it."""
+"""Clients, tokens and events as the command line and Django's admin show them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAYS = 30
 
 
 def client_fields(client: Client) -> dict[str, Any]:
-    """A client as JSON members."""
+    """Return a client as JSON members."""
     return {
         "id": client.id,
         "name": client.name,
@@ -30,7 +30,7 @@ def client_fields(client: Client) -> dict[str, Any]:
 
 
 def token_fields(record: Record, now: int) -> dict[str, Any]:
-    """A token as JSON members: never its digest."""
+    """Return a token as JSON members, never its digest."""
     token, client = record.token, record.client
     return {
         "id": token.id,
@@ -53,7 +53,7 @@ def token_fields(record: Record, now: int) -> dict[str, Any]:
 
 
 def event_fields(event: Event) -> dict[str, Any]:
-    """An event as JSON members."""
+    """Return an event as JSON members."""
     return {
         "number": event.number,
         "id": event.id,
@@ -67,7 +67,7 @@ def event_fields(event: Event) -> dict[str, Any]:
 
 
 def conditions_text(conditions: Conditions) -> str:
-    """From where and how often, in words."""
+    """Say in words from where, and how often, something may be used."""
     parts = [
         conditions.allow and "only from " + ", ".join(map(str, conditions.allow)),
         conditions.deny and "not from " + ", ".join(map(str, conditions.deny)),
@@ -77,7 +77,7 @@ def conditions_text(conditions: Conditions) -> str:
 
 
 def token_details(store: Store, options: Options, record: Record, now: int) -> dict[str, Any]:
-    """A token as JSON members: all of ``list``'s, and what its use, its key and its rotation tell."""
+    """Return a token as JSON members: those that ``list`` shows, and more about its use, its key and its rotation."""
     token = record.token
     rotated_at = _rotated_at(store, token)
     return token_fields(record, now) | {
@@ -92,9 +92,9 @@ def token_details(store: Store, options: Options, record: Record, now: int) -> d
 
 
 def client_details(store: Store, client: Client, now: int) -> dict[str, Any]:
-    """A client as JSON members: all of ``list``'s, and what its tokens tell of it.
+    """Return a client as JSON members: those that ``list`` shows, and more by what is known of its tokens.
 
-    Of another issuer's client no tokens are kept: the requests with all of them are counted together.
+    No tokens are kept of another issuer's client: the requests with all of them are counted together.
     """
     records, use = store.records(client.id), store.find_foreign("", client.id).use
     uses = [record.use for record in records] + [use]

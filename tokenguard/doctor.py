@@ -15,20 +15,20 @@ from .scopes import ScopeCatalog, Scopes, covers
 from .store import Store, Transaction, walk
 from .tokens import Client, Token, TokenFormat, random_id
 
-#: Clocks may disagree by as much.
+#: By how much clocks may disagree.
 CLOCK_TOLERANCE = 5 * SECOND
-#: A younger token may still come to use what it was granted.
+#: The age below which a token may still come to use what it was granted.
 TRIAL = 30 * DAY
 #: How many ids a message names.
 SHOWN = 3
 
 
 class _Undone(Exception):
-    """Takes back what was written to see whether it can be."""
+    """Undoes a write that was only made to see whether it can be."""
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     #: Requests are refused, or decided wrongly.
     ERROR = "error"
@@ -46,7 +46,7 @@ class Finding(NamedTuple):
     #: Whether somebody has to do something: always after an error, and after a warning that breaks a rule of the
     #: service or keeps callers from what they were granted.
     needs_action: bool
-    #: All tokens or clients that it is about.
+    #: The ids of all tokens or clients that it is about.
     ids: tuple[str, ...] = ()
 
 
@@ -58,16 +58,17 @@ def examine(
     policy: Policy,
     clock: Clock = now,
 ) -> list[Finding]:
-    """All findings, the worst first; none is good. Changes nothing, and raises nothing for a store that is not ready.
+    """Return all findings, the worst first. Changes nothing, and raises nothing for a store that is not ready.
 
-    Without ``tokens`` (no signing key here) it cannot tell whether tokens were signed by a key that is dropped.
+    Without findings all is well. Without ``tokens`` (no signing key here) it cannot check whether tokens were signed by
+    a key that is dropped.
     """
     try:
         store.check()
         at, here = store.now(), clock()
-        # What has ended is of no interest, and may be most of all there is.
+        # Tokens that have ended are of no interest, and may be most of all.
         records = [record for record in walk(store) if record.ended_at(at) is None]
-        store.events(1), store.use_by_day("")  # the tables in which it did not look for those
+        store.events(1), store.use_by_day("")  # so that the other tables are read too
     except StoreError as error:
         return [_not_ready(error)]
     active = [record for record in records if record.state(at) == State.ACTIVE]
@@ -87,10 +88,10 @@ def examine(
 
 
 def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
-    """What the token effectively may do and was never asked for.
+    """Return the effective scopes of the token that it was never asked for.
 
-    By the catalogue's names, or without one as they are written. What a used scope implies counts as used: it cannot
-    be taken away without the other.
+    They have the catalogue's names or, without one, are as they were written. A scope that a used one implies counts as
+    used: it cannot be taken away without the other.
     """
     effective = catalog.effective(record.token.scopes, record.client.scopes)
     used = catalog.expand(record.use.scopes) if record.use else Scopes()
@@ -107,7 +108,7 @@ def _not_ready(error: StoreError) -> Finding:
 def _changes(store: Store) -> Iterator[Finding]:
     try:
         with store.transaction() as tx:
-            # Some let a transaction begin where nothing can be written, or an event but no token.
+            # Some databases let a transaction begin where nothing can be written, or only an event but no token.
             _try(tx)
             raise _Undone
     except (_Undone, StoreBusy):  # or somebody is just issuing or revoking
@@ -119,7 +120,7 @@ def _changes(store: Store) -> Iterator[Finding]:
 
 
 def _try(tx: Transaction) -> None:
-    """What issuing writes."""
+    """Write what issuing writes."""
     at, name = tx.now(), random_id()
     change = Change(EventKind.POLICY_REFUSED, at, "doctor")
     tx.put_client(client := Client(random_id(), name, Scopes(), False, at), change)
@@ -128,7 +129,7 @@ def _try(tx: Transaction) -> None:
 
 def _uses(store: Store, at: int) -> Iterator[Finding]:
     try:
-        # Of a token that does not exist there is nothing to write, but who may not is told so.
+        # For a token that does not exist nothing is written, but a user who may not write gets the error.
         store.record_uses([NewUse(random_id(), at, "", frozenset(), {})])
     except StoreBusy:
         return
@@ -166,7 +167,7 @@ def _beyond(active: list[Record], catalog: ScopeCatalog) -> Iterator[Finding]:
         subject = "1 client has" if len(clients) == 1 else f"{len(clients)} clients have"
         message = f"{subject} active tokens with scopes beyond the client's own: {_some(clients)}"
         advice = 'give the client those scopes ("tokenguard client set-scopes"), or issue its tokens anew'
-        is_sure = len(catalog) > 0  # it could say that one scope implies another
+        is_sure = len(catalog) > 0  # a catalogue could say that one scope implies another
         if not is_sure:
             message += "; without a catalogue, also those that another scope implies"
         yield Finding(Level.WARNING, "beyond_client", message, advice, is_sure, tuple(sorted(clients)))

@@ -1,4 +1,4 @@
-"""Removing what nobody needs any more: tokens that have ended, counts of days, and events."""
+"""Removes what nobody needs any more: tokens that have ended, daily counts of requests, and events."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .events import MAX_ACTOR_LENGTH, Change, EventKind
 from .store import Store, Transaction, walk
 from .tokens import check_label
 
-#: Rows that one transaction removes at most: other writers wait for no more than that.
+#: The most rows that one transaction removes: other writers wait for no more than that.
 BATCH = 1000
-#: Of other issuers' tokens, each of which is read once more there.
+#: The same of other issuers' tokens, each of which is read once more in the transaction.
 FOREIGN_BATCH = 100
-#: The shortest age, in seconds. Below it, an ending that somebody is still looking into would lose its traces, and a
-#: host whose clock is slow could still take a token for alive.
+#: The shortest age, in seconds. Below it, somebody may still be looking into how a token ended, and a host whose clock
+#: is slow could still take the token for alive.
 MIN_AGE = 86_400
 
 
@@ -35,7 +35,7 @@ class Pruned(NamedTuple):
 
 
 class PruningStopped(StoreError):
-    """The store failed when a part was ``removed`` already, for good and with its events."""
+    """The store failed after a part was ``removed``, for good and with its events."""
 
     def __init__(self, removed: Pruned, error: StoreError) -> None:
         super().__init__(f"removed so far: {removed}; then it stopped: {error}")
@@ -52,10 +52,10 @@ def prune(
 ) -> Pruned:
     """Remove tokens that ended for good more than ``older_than`` seconds ago, and counts and events of that age.
 
-    By the store's own clock, in short transactions; after each, ``progress`` is called with the number of rows that it
-    removed, and ``pause`` lets other writers have their turn. The newest event stays, and each transaction adds one
-    that records what it removed. Raises InvalidValue for an age below a day, and PruningStopped if the store fails on
-    the way.
+    Ages go by the store's own clock. Rows are removed in short transactions; after each, ``progress`` is called with
+    the number of rows that it removed, and ``pause`` lets other writers have their turn. The newest event stays, and
+    each transaction adds one that records what it removed. Raises InvalidValue for an age below a day, and
+    PruningStopped if the store fails on the way.
     """
     check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH)
     if check_duration(older_than) < MIN_AGE:
@@ -93,7 +93,7 @@ def _delete(tx: Transaction, token_ids: Sequence[str]) -> Pruned:
 
 
 def _delete_ended(tx: Transaction, token_ids: Sequence[str], before: int) -> Pruned:
-    # Meanwhile one of them may have been revoked again, until a later end: it would be let in if it were forgotten.
+    # One of them may have been revoked again since, until a later end: it would be let in if it were forgotten.
     found = filter(None, map(tx.record, token_ids))
     return _delete(tx, [record.token.id for record in found if record.ended_at(before) is not None])
 
@@ -119,7 +119,8 @@ def _parts(token_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _record(tx: Transaction, removed: Pruned, actor: str) -> None:
-    # With what it records: it may be interrupted after any step, and another writer may keep it from the next one.
+    # In the transaction that it records: pruning may be interrupted after any step, or kept from the next one by
+    # another writer.
     data = {key: [None, count] for key, count in removed._asdict().items() if count}
     tx.note(Change(EventKind.PRUNED, tx.now(), actor, data))
 

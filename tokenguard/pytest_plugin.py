@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from .testing import AsClient
 
-#: The fixtures of pytest-django by which a test says itself how it uses the database.
+#: The fixtures of pytest-django by which a test itself declares how it uses the database.
 _DATABASE = ("db", "transactional_db", "live_server")
 
 
@@ -34,7 +34,7 @@ def as_client(request: pytest.FixtureRequest) -> AsClient:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let tests with the fixture use the database: pytest-django makes one for those that are marked."""
+    """Let tests with the fixture use the database: they are marked, so that pytest-django makes one for them."""
     if not config.pluginmanager.has_plugin("django") or not _has_django():
         return
     for item in items:

@@ -33,28 +33,28 @@ if TYPE_CHECKING:
     from flask import Flask
 
     class DjangoClient(test.Client):
-        """So that a strict type checker has a name for it also where there is no Django."""
+        """A name for Django's test client that a strict type checker finds even without Django."""
 
 
 __all__ = ["AsClient", "MemoryService", "as_client", "bearer"]
 
-#: Who has issued the tokens of tests, in the audit trail; and their name.
+#: The actor in the audit trail for tokens of tests; also the name of these tokens.
 ACTOR = "tests"
-#: How long they live where the policy asks for an end, in seconds.
+#: How long they live where the policy requires an end, in seconds.
 LIFETIME = 3600
 _HEADER = "Authorization"
 _IN_ENVIRON = "HTTP_AUTHORIZATION"
 _IN_SCOPE = "AUTHORIZATION"
 
 
-# What the types are made of is told by what it has, and not by its class: of a framework that is not installed a type
-# checker knows nothing, and would take anything for one of its classes.
+# Protocols, and not the frameworks' classes: a type checker knows nothing of a framework that is not installed, and
+# would accept anything as one of its classes.
 class HasDefaults(Protocol):
     """Django's test clients and request factories."""
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """What is in the environ or scope of each request."""
+        """What the environ or scope of each request contains."""
 
 
 AnyClient = TypeVar("AnyClient", bound=Client | HasDefaults)
@@ -80,7 +80,7 @@ class IssueOptions(TypedDict, total=False):
 
 
 class BearerOptions(IssueOptions, total=False):
-    """And what else :func:`bearer` takes."""
+    """Those options, and what else :func:`bearer` takes."""
 
     scopes: Required[Scopes | str | Iterable[str]]
     client: str | None
@@ -91,7 +91,7 @@ class MemoryService:
     """A guard and an issuer on a store in memory: to test what no framework sets up.
 
     ``scopes`` is a catalogue, as in the options; ``clock`` a function that returns epoch microseconds. Each service has
-    a signing key of its own, which nobody else has: its tokens are worth nothing anywhere else.
+    a new signing key of its own, so its tokens are worth nothing anywhere else.
     """
 
     def __init__(self, scopes: Mapping[str, Any] | None = None, *, clock: Clock = now) -> None:
@@ -111,15 +111,15 @@ def bearer(
     issuer: Issuer | None = None,
     **options: Unpack[IssueOptions],
 ) -> dict[str, str]:
-    """The header of a request with a new token that has ``scopes``, as a dictionary.
+    """Return the header of a request with a new token that has ``scopes``, as a dictionary.
 
     ``target`` is what the request will be sent to: a Flask application, a TokenGuardMiddleware, a Guard or a
-    MemoryService, or a test client of one of those; nothing for the Django project whose tests are running. ``issuer``
-    is the one to ask instead.
+    MemoryService, or a test client of one of those; nothing for the Django project whose tests are running. If
+    ``issuer`` is given, it issues the token instead.
 
-    ``client`` names the calling application, which is registered if there is none of that name; without it, it is a new
-    one each time. The rest is given to :meth:`tokenguard.Issuer.issue`, such as ``expires_in``; what the service's
-    policy asks for of every token need not be said.
+    ``client`` names the calling application, which is registered if there is none of that name; without it, a new one
+    is registered each time. The rest is passed to :meth:`tokenguard.Issuer.issue`, such as ``expires_in``; what the
+    service's policy requires of every token need not be given.
 
     Raises ConfigurationError for a service that is not being tested, and whatever the issuer raises: IssuanceError
     for a scope that the catalogue does not have, or that the client may not have.
@@ -141,11 +141,11 @@ def as_client(target: AnyClient, /, **options: Unpack[BearerOptions]) -> AnyClie
 @overload
 def as_client(target: WSGIApplication, /, **options: Unpack[BearerOptions]) -> Client: ...
 def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **options: Any) -> Any:
-    """A test client that sends a new token, which has ``scopes``, with every request that brings none of its own.
+    """Return a test client that sends a new token with ``scopes`` in every request that brings none of its own.
 
     For a Flask application it is the application's own test client, for any other WSGI application Werkzeug's, and
-    for nothing a Django test client. A test client or a Django request factory that is given is equipped and returned.
-    The rest is as in :func:`bearer`.
+    without one a Django test client. If a test client or a Django request factory is given, that gets the token and is
+    returned. The rest is as in :func:`bearer`.
     """
     if not (target is None or callable(target) or _is_client(target)):
         raise TypeError(
@@ -163,9 +163,9 @@ def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **
 
 
 class AsClient(Protocol):
-    """What the pytest fixture ``as_client`` is, to annotate it with.
+    """The type of the pytest fixture ``as_client``, for annotations.
 
-    As :func:`as_client`, but without an application its client may be any: the project's framework has it.
+    As :func:`as_client`, but without an application it may return any client: that of the project's framework.
     """
 
     @overload
@@ -189,7 +189,7 @@ def _equipped(client: Any, authorization: str) -> Any:
     if _is(client, "flask.testing", "FlaskClient"):
         client.environ_base[_IN_ENVIRON] = authorization
     elif _is(client, "django.test.client", "AsyncRequestFactory"):
-        # By the name that a request's own headers have there, so that they take its place.
+        # Under the name that a request's own header has there, so that this one takes its place.
         client.defaults[_IN_SCOPE] = authorization
     elif _is(client, "django.test.client", "RequestFactory"):
         client.defaults[_IN_ENVIRON] = authorization
@@ -199,7 +199,7 @@ def _equipped(client: Any, authorization: str) -> Any:
 
 
 class _Sending:
-    """A WSGI application to which each request comes with the token."""
+    """A wrapper around a WSGI application that adds the token to each request."""
 
     def __init__(self, app: WSGIApplication, authorization: str) -> None:
         self.app = app
@@ -211,9 +211,9 @@ class _Sending:
 
 
 def _granting_to(target: Any) -> Issuer:
-    """The granting side of what a request to ``target`` comes to."""
+    """Return the granting side of the service that a request to ``target`` reaches."""
     guard, issuer = _sides(target)
-    # Where an earlier test has moved the clock, this one is back in its own time, and a guard's never goes back.
+    # If an earlier test has moved the clock, this test is back in its own time, but a guard's clock never goes back.
     guard.clock.latest = 0
     return issuer
 
@@ -265,7 +265,7 @@ def _django_service() -> Service:
     from .django.upgrade import restore_counter
 
     built = service()
-    # A test that rolls back from serialized data leaves the tables without it.
+    # A test that rolls back from serialized data leaves the tables without the counter.
     restore_counter(apps.get_app_config("tokenguard"), cast(DjangoStore, built.store).using)
     return built
 
@@ -279,6 +279,6 @@ def _unwrapped(app: Any) -> Any:
 
 
 def _is(target: object, module: str, name: str) -> bool:
-    # What is not imported has no instances.
+    # A class whose module is not imported has no instances.
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(target, kind)
