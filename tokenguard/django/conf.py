@@ -1,4 +1,4 @@
-"""``settings.TOKENGUARD``, read live: what the service consists of by the settings as they are now."""
+"""``settings.TOKENGUARD``, read live: the service as the current settings define it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .signals import signalling_hooks
 if TYPE_CHECKING:
     from .store import DjangoStore
 
-#: Django's own: which of DATABASES keeps the tokens, and which is its replica.
+#: The options for Django alone: which of DATABASES keeps the tokens, and which is its replica.
 USING, READ_USING = "USING", "READ_USING"
-#: What they take the place of.
+#: The options that they replace.
 URLS = ("DATABASE_URL", "READ_URL")
 _lock = threading.Lock()
 _built: tuple[tuple[Any, ...], Service] | None = None
-#: The same, where TOKENGUARD alone determines it: the signing key is not SECRET_KEY.
+#: The same by the value of TOKENGUARD, if that alone determines the service: the signing key is not SECRET_KEY.
 _by_itself: tuple[Any, Service | None] = None, None
-#: What has been read of the settings since one of them was changed: Django forgets those that are set.
+#: Django's cache of the settings that have been read. Setting one drops it from the cache.
 _known: dict[str, Any] = vars(settings)
 
 
@@ -56,12 +56,12 @@ def as_set(message: str) -> str:
 
 
 def service() -> Service:
-    """What the settings lead to, built when first asked for and again when they change.
+    """Return the service that the settings define, built when first asked for and again when they change.
 
     Raises SettingError, which is an ImproperlyConfigured, for a setting that cannot be used.
     """
     global _built, _by_itself
-    # The fast path of _current, cheap enough for every request: it goes on to that where it is not sure.
+    # A fast path, cheap enough for every request. Where it cannot be sure, _current decides.
     given, found = _by_itself
     if found is not None and _known.get("TOKENGUARD") is given and "django.test.utils" not in sys.modules:
         return found
@@ -82,27 +82,27 @@ def service() -> Service:
 
 
 def built() -> Service | None:
-    """The same, if it was asked for already."""
+    """Return the service that was built last; None if there is none yet."""
     return None if _built is None else _built[1]
 
 
 def build() -> Service:
-    """The same, always anew."""
+    """Build the service anew in any case. Raises as :func:`service` does."""
     options, store = load()
     try:
         new = Service.build(options, store, hooks=signalling_hooks())
     except ConfigurationError as error:
         raise SettingError(error) from None
     if tests_run():
-        # What waits to be written at exit would go to the project's own database, as the tests' is gone by then; and
-        # a write after the response, once in a minute, would make a test's count of queries depend on the others.
+        # Uses written at exit would go to the project's own database, as the tests' is gone by then; and a write after
+        # the response, once a minute, would make the number of a test's queries depend on the other tests.
         guard = new.requests.guard
         guard.usage, guard.cache = None, NoCache(guard.cache)
     return new
 
 
 def load() -> tuple[Options, Store]:
-    """The options and the store, for which no signing key is needed. Raises as :func:`service` does."""
+    """Return the options and the store, which need no signing key. Raises as :func:`service` does."""
     try:
         given = given_options()
         store = chosen_store(given.pop(USING, None), given.pop(READ_USING, None))
@@ -114,7 +114,7 @@ def load() -> tuple[Options, Store]:
 
 
 def load_options() -> Options:
-    """The options alone, as configured: with no look at SECRET_KEY, of which the log would tell each time.
+    """Return the configured options alone, without SECRET_KEY, whose use would be logged each time.
 
     Raises as :func:`service` does.
     """
@@ -128,7 +128,7 @@ def load_options() -> Options:
 
 
 def chosen_store(using: Any, read_using: Any = None) -> DjangoStore:
-    """The store in the database of this alias or, without one, in that of the routers' choice; and with this replica.
+    """Return the store in the database of this alias, or else of the routers' choice, and with this replica.
 
     Raises ConfigurationError if there is no such database.
     """
@@ -138,7 +138,7 @@ def chosen_store(using: Any, read_using: Any = None) -> DjangoStore:
 
 
 def check_alias(word: str, alias: Any) -> str | None:
-    """The alias that this option names, if it is set; raises ConfigurationError if there is no such database."""
+    """Return the alias that this option names, if it is set. Raises ConfigurationError if no database has it."""
     if alias is None or (isinstance(alias, str) and alias in connections):
         return alias
     raise ConfigurationError(
@@ -147,9 +147,9 @@ def check_alias(word: str, alias: Any) -> str | None:
 
 
 def given_options() -> dict[str, Any]:
-    """The options to build with: those configured, with SECRET_KEY for a signing key where it may serve as one.
+    """Return the options to build with: those configured, and SECRET_KEY as the signing key where it may serve as one.
 
-    Raises ConfigurationError for settings that are no mapping, or that speak of a database's URL.
+    Raises ConfigurationError if the settings are not a mapping, or give the URL of a database.
     """
     options = configured_options()
     for word in URLS:
@@ -164,9 +164,9 @@ def given_options() -> dict[str, Any]:
 
 
 def configured_options() -> dict[str, Any]:
-    """The options as the settings, and for what is not there the environment, give them.
+    """Return the options from the settings and, for those not set there, from the environment.
 
-    Raises ConfigurationError for settings that are no mapping.
+    Raises ConfigurationError if the settings are not a mapping.
     """
     given = getattr(settings, "TOKENGUARD", {})
     if not isinstance(given, Mapping):
@@ -175,13 +175,13 @@ def configured_options() -> dict[str, Any]:
         raise ConfigurationError(
             f"the setting TOKENGUARD is a dictionary of options by their names, and {strange[0]!r} is no name"
         )
-    # The environment's may be meant for a Flask service, or for the command line without Django.
+    # A URL in the environment may be meant for a Flask service, or for the command line without Django.
     options: dict[str, Any] = {word: value for word, value in from_environ().items() if word not in URLS}
     return options | {word: value for word, value in given.items() if value is not None}
 
 
 def signs_with_secret_key(options: Mapping[str, Any]) -> bool:
-    """Whether SECRET_KEY serves, as no signing key is configured and this is no production."""
+    """Whether SECRET_KEY is the signing key: none is configured, and this is not production."""
     return not options.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and for_development() and bool(settings.SECRET_KEY)
 
 
@@ -192,18 +192,18 @@ def for_development() -> bool:
 
 def tests_run() -> bool:
     """Whether Django's tests are being run: between setup_test_environment and its teardown."""
-    # Whatever runs them turns DEBUG off, and leaves no other trace than this.
+    # Every test runner turns DEBUG off, and leaves no other trace than this.
     test_utils = sys.modules.get("django.test.utils")
     return "saved_data" in getattr(getattr(test_utils, "_TestState", None), "__dict__", ())
 
 
 def get_issuer() -> Issuer:
-    """The granting side: register clients, issue, rotate and revoke tokens."""
+    """Return the issuer, which registers clients, and issues, rotates and revokes tokens."""
     return service().issuer
 
 
 def get_store() -> Store:
-    """Where clients, tokens and events are kept."""
+    """Return the store, where clients, tokens and events are kept."""
     return service().store
 
 
@@ -213,7 +213,7 @@ def _current(read: tuple[Any, ...]) -> Service | None:
 
 
 def _settings() -> tuple[Any, ...]:
-    # One by one: whatever way a setting is changed, in place excepted, it is another object then.
+    # Each is compared by identity: however a setting is changed, except in place, it is then another object.
     return (
         getattr(settings, "TOKENGUARD", None),
         settings.SECRET_KEY,

@@ -1,7 +1,7 @@
-"""An answer's headers, read and set at little cost.
+"""Read and set the headers of an answer at little cost.
 
-Django's mapping looks at each name and each text again, and raises and catches an error for a name that is not there:
-for the few headers that each answer is given, that would cost more than all the rest.
+Django's mapping validates each name and each value again, and raises and catches an error for a name that is missing.
+For the few headers that each answer gets, that would cost more than all the rest.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ..request import RequestGuard
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: Whether the mapping keeps what it holds as all versions of Django do that there are.
+#: Whether Django's mapping stores headers in the way of all Django versions so far.
 _IS_KNOWN = getattr(ResponseHeaders({"Vary": "x"}), "_store", None) == {"vary": ("Vary", "x")}
-#: Where the answer to a refused request has the headers that it was made with.
+#: The attribute of the answer to a refused request that holds the headers which it was made with.
 _REFUSED_WITH = "_tokenguard_refused_with"
 
 
 def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: HttpResponseBase) -> None:
-    """:meth:`RequestGuard.finish` done to a response."""
+    """Apply :meth:`RequestGuard.finish` to a response."""
     held = response.headers._store if _IS_KNOWN else {}
     if vars(response).get(_REFUSED_WITH) == held:
-        return  # it is as it was made
+        return  # unchanged since it was made
     marks = requests.plain_marks(environ)
     if marks is None:
         if requests.refused_with(environ) is not None:
@@ -42,7 +42,7 @@ def finish_headers(requests: RequestGuard, environ: WSGIEnvironment, response: H
 
 
 def refusal(answer: Answer, method: str) -> HttpResponse:
-    """The answer to a refused request with this HTTP method."""
+    """Return the response to a refused request with this HTTP method."""
     status, headers, body = answer
     # Django leaves it to the server to send no body to a HEAD (RFC 9110 section 9.3.2), and not every server does.
     sent = b"" if method == "HEAD" else body
@@ -58,10 +58,10 @@ def refusal(answer: Answer, method: str) -> HttpResponse:
 
 
 def to_response(answer: Answer) -> HttpResponse:
-    """The answer of an endpoint of ours, as Django's."""
+    """Return the answer of one of our endpoints as Django's response."""
     status, headers, body = answer
     response = HttpResponse(body, status=status)
-    del response.headers["Content-Type"]  # the answer names its own, where there is something in it
+    del response.headers["Content-Type"]  # the answer names its own if it has a body
     set_headers(response, headers)
     # Django would log the path, and somebody may have put a token's text there.
     _leave_out_of_djangos_log(response)
@@ -69,7 +69,7 @@ def to_response(answer: Answer) -> HttpResponse:
 
 
 def header(response: HttpResponseBase, name: str) -> str | None:
-    """What the response says there, if it has that header."""
+    """Return the value of this header, or None if the response does not have it."""
     if not _IS_KNOWN:
         return response.headers.get(name)
     held: tuple[str, str] | None = response.headers._store.get(name.lower())
@@ -89,11 +89,11 @@ def set_headers(response: HttpResponseBase, headers: Iterable[tuple[str, str]]) 
 
 @lru_cache
 def _as_kept(headers: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[str, str]]:
-    # Of refusals there are few kinds, of which there may be many.
+    # There are few kinds of refusal, but each may be given many times.
     return {field[0].lower(): field for field in headers}
 
 
 def _leave_out_of_djangos_log(response: HttpResponseBase) -> None:
-    # It would warn of every stranger's attempt, which is in our own log by its reason. It may report errors.
+    # Django would warn of every stranger's attempt, which our own log has with its reason. It still reports errors.
     if response.status_code < 500:
         response._has_been_logged = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The middleware: says who is calling, and what caches must know of the answer. It refuses nothing; views do."""
+"""The middleware: identifies the caller, and sets the headers that caches need. It refuses nothing; views do."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .signals import heard
 
 T = TypeVar("T")
 log = logging.getLogger("tokenguard")
-#: Where the request has what the middleware has looked at it with. Not in its environ: whoever reads the headers of
-#: that goes through all that is in there.
+#: The request attribute that holds the RequestGuard which the middleware used. Not a key of the environ, because
+#: reading the headers of a request goes through all keys of that.
 LOOKED_AT_WITH = "_tokenguard"
 
 
 class TokenGuardMiddleware:
-    """Sets ``request.identity``: an :class:`tokenguard.Identity`, or None when the request carries no valid token.
+    """Set ``request.identity`` to an :class:`tokenguard.Identity`, or to None if the request carries no valid token.
 
-    Put it into MIDDLEWARE above whatever looks at the identity. On an async server it stays async: what needs no
-    database is answered on the event loop, and only what does is asked in a thread. Never touches ``request.user``,
-    sessions or cookies. Raises ImproperlyConfigured when the server starts, for a setting that cannot be used, and
-    where "tokenguard.django" is not in INSTALLED_APPS.
+    Put it into MIDDLEWARE above everything that reads the identity. On an async server it stays async: a request that
+    needs no database is authenticated on the event loop, and only one that does uses a thread. It never touches
+    ``request.user``, sessions or cookies. Raises ImproperlyConfigured when the server starts, if a setting cannot be
+    used or "tokenguard.django" is not in INSTALLED_APPS.
     """
 
     sync_capable = True
@@ -45,7 +45,7 @@ class TokenGuardMiddleware:
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
-        # "tokenguard" is taken as well, as any package is: but it has no models, no checks and no commands.
+        # Django accepts "tokenguard" as well, like any package, but that has no models, no checks and no commands.
         if not apps.is_installed("tokenguard.django"):
             raise ImproperlyConfigured('add "tokenguard.django" to INSTALLED_APPS')
         service()
@@ -99,9 +99,9 @@ class TokenGuardMiddleware:
 
 
 def guard_of(request: HttpRequest) -> RequestGuard:
-    """What the middleware has looked at the request with. Raises ImproperlyConfigured where the middleware is missing.
+    """Return the RequestGuard that the middleware used. Raises ImproperlyConfigured if the middleware is missing.
 
-    It stays the same as long as the request takes, also if a setting changes meanwhile.
+    It stays the same for the whole request, even if a setting changes meanwhile.
     """
     found: RequestGuard | None = getattr(request, LOOKED_AT_WITH, None)
     if found is None:
@@ -112,29 +112,29 @@ def guard_of(request: HttpRequest) -> RequestGuard:
 
 
 async def look_up(request: HttpRequest, requests: RequestGuard) -> None:
-    """Find out who is calling, so that it need not be asked on the event loop any more."""
+    """Authenticate the request, in a thread if that may wait, so that nothing later waits on the event loop."""
 
     def authenticate() -> object:
-        return requests.authenticate(request.META)  # which is no argument, as those can be seen in asgiref's frames
+        return requests.authenticate(request.META)  # not an argument, as asgiref's frames would show it
 
     if not requests.settle(request.META):
         await sync_to_async(authenticate, thread_sensitive=True)()
 
 
 async def in_thread_if_heard(function: Callable[..., T], *args: Any) -> T:
-    """``function(*args)``, in a thread if receivers of our signals may be called by it: they may wait, or query."""
+    """Return ``function(*args)``, called in a thread if our signals have receivers: those may wait, or query."""
     return await sync_to_async(function, thread_sensitive=True)(*args) if heard() else function(*args)
 
 
 def _call_after(response: HttpResponseBase, requests: RequestGuard) -> None:
-    # A receiver of Django's signal that says so would cost the requests too that have nothing to write.
+    # Not by a receiver of request_finished, which would also cost the requests that have nothing to write.
     response._resource_closers.append(_AfterResponse(requests))  # type: ignore[attr-defined]
 
 
 class _AfterResponse:
-    """Called when an answer has been sent: writes down what is due of the tokens' use, outside of any transaction.
+    """Called when an answer has been sent: writes the token uses that are due, outside of any transaction.
 
-    It is pickled as something that does nothing: a cache may keep the answer, and that is to be sent by others.
+    It is pickled as a function that does nothing, because a cache may store the answer and others then send it.
     """
 
     def __init__(self, requests: RequestGuard) -> None:
@@ -144,7 +144,7 @@ class _AfterResponse:
         if self._requests.guard.store.in_transaction:
             return
         self._requests.after_response()
-        # As Django will do, but for its test client.
+        # Django does the same at the end of a request, but not under its test client.
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()

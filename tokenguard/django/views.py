@@ -1,7 +1,7 @@
 """What views use: the decorators and mixins, and the caller's identity.
 
-A guarded view always needs the header that carries the token, which no browser sends by itself: so it is exempt from
-Django's CSRF check, and nothing else is.
+A guarded view always needs the header that carries the token, and no browser sends that by itself. So guarded views
+are exempt from Django's CSRF check, and nothing else is.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 V = TypeVar("V", bound=Callable[..., Any])
-#: What a class may ask for: a scope, several, or either by the name of an HTTP method or of an action.
+#: What a class may ask for: a scope, several scopes, or a mapping from an HTTP method or an action to either.
 Asked: TypeAlias = str | Iterable[str] | Mapping[str, str | Iterable[str]]
-#: What is asked of a request, and what answers it.
+#: The requirement for a request, and the callable that answers it.
 Choice: TypeAlias = tuple[Requirement, Callable[..., Any]]
-#: Where the system checks find what a view asks for.
+#: The attribute in which the system checks find the requirements of a view.
 REQUIREMENTS = "tokenguard_requirements"
 
 
 def require_scopes(*scopes: str, any_of: Iterable[str] = ()) -> Callable[[V], V]:
     """Let a view be called only with a token that has all of ``scopes`` and, if given, one of ``any_of``.
 
-    For functions, sync or async; for a class with ``@method_decorator(require_scopes(…), name="dispatch")``. Raises
-    InvalidValue at once for a malformed scope or none at all. A class whose methods ask for different scopes is guarded
-    with :class:`ScopesRequiredMixin`.
+    For functions, sync or async, and for classes by ``@method_decorator(require_scopes(…), name="dispatch")``. Raises
+    InvalidValue at once if a scope is malformed, or if there is none at all. Guard a class whose methods ask for
+    different scopes with :class:`ScopesRequiredMixin`.
     """
     requirement = Requirement.scopes(*scopes, any_of=any_of)
     return _guarding(requirement)
@@ -59,9 +59,9 @@ def require_token(view: V) -> V:
 
 
 def get_identity(request: HttpRequest) -> Identity | None:
-    """Who is calling, or None when the request carries no valid token: ``request.identity``, with its type.
+    """Return the caller's identity, or None if the request carries no valid token: ``request.identity``, typed.
 
-    Raises ImproperlyConfigured where the middleware is missing.
+    Raises ImproperlyConfigured if the middleware is missing.
     """
     requests = guard_of(request)
     found = requests.wave_through(request.META, None)
@@ -69,7 +69,7 @@ def get_identity(request: HttpRequest) -> Identity | None:
 
 
 def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpResponse | None:
-    """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass."""
+    """Return the answer to a request that does not meet ``requirement``, or to a preflight; None if it may pass."""
     try:
         environ = request.META
     except AttributeError:
@@ -104,9 +104,9 @@ def _decide(requests: RequestGuard, environ: WSGIEnvironment, requirement: Requi
 
 
 def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
-    """What decides whether Django's request meets ``requirement``. The answer is kept out of Django's caches.
+    """Return the RequestGuard that decides on ``requirement``, and keep the answer out of Django's caches.
 
-    Raises ImproperlyConfigured where the middleware is missing, or the catalogue has no such scope.
+    Raises ImproperlyConfigured if the middleware is missing, or if the catalogue lacks a scope of the requirement.
     """
     requests = guard_of(request)
     keep_out_of_caches(request)
@@ -118,10 +118,10 @@ def judge(requirement: Requirement, request: HttpRequest) -> RequestGuard:
 
 
 def keep_out_of_caches(request: HttpRequest) -> None:
-    """Whatever is answered is given out to nobody else."""
-    # Where a cache stands around the guard, it would give the answer out again without a look at the token; and the
-    # headers that tell it are set further out. So it is told in its own way, if it has had a look at the request. For
-    # good: another cache within, which would say otherwise, may keep things where the one around finds them.
+    """Keep the answer out of Django's caches, so that it is given to nobody else."""
+    # A cache around the guard would serve the answer again without checking the token, and the headers that forbid that
+    # are only set further out. So clear the flag that Django's caches go by, if one has seen the request. It stays
+    # cleared: a cache further in would set it again, and may store the answer where the outer one finds it.
     kind: Any = type(request)
     if hasattr(request, "_cache_update_cache") and "_cache_update_cache" not in vars(kind):
         request.__class__ = _kept_out_of_caches(kind)
@@ -134,7 +134,7 @@ def _kept_out_of_caches(kind: Any) -> Any:
 
 
 class TokenRequiredMixin(View):
-    """Lets a class-based view be called only with a valid token. Put it first among the bases.
+    """Let a class-based view be called only with a valid token. Put it first among the bases.
 
     Raises TypeError for a class that would be open in spite of it, and for a view of Django REST framework.
     """
@@ -144,7 +144,7 @@ class TokenRequiredMixin(View):
         framework = sys.modules.get("rest_framework.views")
         if framework is not None and issubclass(cls, framework.APIView):
             raise TypeError(f"guard {cls.__qualname__}, a view of Django REST framework, with its permission HasScopes")
-        # Another one's as_view may never ask this one's.
+        # Another base's as_view may never call the one of this class.
         asked_first = next(base for base in cls.__mro__ if "as_view" in vars(base))
         if not issubclass(asked_first, TokenRequiredMixin):
             raise TypeError(
@@ -153,21 +153,21 @@ class TokenRequiredMixin(View):
 
     @classmethod
     def get_requirement(cls, method: str) -> Requirement:
-        """What the handler of this HTTP method (in lower case) asks for."""
+        """Return what the handler of this HTTP method (in lower case) asks for."""
         return ANY_TOKEN
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        """The view, guarded. Raises ImproperlyConfigured if it asks for nothing that a token could have."""
+        """Return the guarded view. Raises ImproperlyConfigured if what a method asks for is empty or malformed."""
         view = super().as_view(**initkwargs)
-        # What is given here goes before the class's own, as it does in the view.
+        # Arguments given here override the class's own attributes, as they do in the view.
         owner: Any = type(cls.__name__, (cls,), {"__qualname__": cls.__qualname__, **initkwargs}) if initkwargs else cls
         methods = [method for method in owner.http_method_names if hasattr(owner, method)]
         asked: dict[str, Requirement] = {method: owner.get_requirement(method) for method in methods}
 
         def choose(request: HttpRequest) -> Choice:
             method = (request.method or "").lower()
-            # Also of what has no handler here: a setup or dispatch of the view's own may have something for it.
+            # Also for a method without a handler here: the view's own setup or dispatch may provide one.
             with suppress(ImproperlyConfigured):
                 if requirement := asked.get(method) or owner.get_requirement(method):
                     return requirement, view
@@ -182,11 +182,11 @@ class TokenRequiredMixin(View):
 
 
 class ScopesRequiredMixin(TokenRequiredMixin):
-    """Lets a class-based view be called only with a token that has all of ``required_scopes``.
+    """Let a class-based view be called only with a token that has all of ``required_scopes``.
 
-    And, if ``required_any_of`` is given, one of those. Each is a scope, several, or a dictionary that names those for
-    each HTTP method that the view has, in lower case; any other method is answered with 405. Put it first among the
-    bases.
+    If ``required_any_of`` is given, the token must also have one of those. Each is a scope, several scopes, or a
+    dictionary that names them for each HTTP method of the view, in lower case; any other method is answered with 405.
+    Put it first among the bases.
     """
 
     required_scopes: ClassVar[Asked] = ()
@@ -198,10 +198,10 @@ class ScopesRequiredMixin(TokenRequiredMixin):
         # Django answers HEAD with what answers GET.
         names = (method, "get") if method == "head" and not hasattr(cls, method) else (method,)
         by_method = [asked for asked in given if isinstance(asked, Mapping)]
-        # What is asked of all methods must not open one that is left out where they are named.
+        # Scopes asked of all methods must not open a method that a mapping leaves out.
         left_out = bool(by_method) and not any(name in asked for asked in by_method for name in names)
         if left_out and method == "options" and cls.options is View.options:
-            return ANY_TOKEN  # Django's own answer, which tells the methods
+            return ANY_TOKEN  # Django's own answer, which lists the methods
         try:
             all_of, any_of = [() if left_out else scopes_for(asked, *names) for asked in given]
             return Requirement.scopes(*all_of, any_of=any_of)
@@ -212,7 +212,7 @@ class ScopesRequiredMixin(TokenRequiredMixin):
 
 
 def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
-    """The scopes that are given, or that a mapping gives for the first of ``names`` that it has."""
+    """Return the given scopes or, of a mapping, those for the first of ``names`` that it has."""
     if isinstance(given, Mapping):
         given = next((given[name] for name in names if name in given), ())
     if given is None:
@@ -221,9 +221,10 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
 
 
 def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice] | None = None) -> Callable[[V], V]:
-    """A decorator that asks the first of ``requirements`` of every request to a view.
+    """Return a decorator that asks the first of ``requirements`` of every request to a view.
 
-    Or what ``choose`` says of the request, which also says what answers it: then those are all that it is known to ask.
+    ``choose``, if given, returns what is asked of a request and the callable that answers it instead. Then
+    ``requirements`` are all those that the view is known to ask for.
     """
 
     def decorate(view: V) -> V:
@@ -246,7 +247,7 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
 
         @wraps(view)
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            # Known already, unless something has changed the request's headers since the middleware.
+            # The caller is known already, unless something has changed the request's headers since the middleware.
             if hasattr(request, "META"):
                 await look_up(request, guard_of(request))
             requirement, answer = always if choose is None else choose(request)
@@ -255,7 +256,7 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
             return await answer(request, *args, **kwargs)
 
         found = cast(V, guarded_async if _is_async(view) else guarded)
-        # Nor is a session asked for, where LoginRequiredMiddleware would send callers to a page to log in.
+        # Nor is a session needed: LoginRequiredMiddleware would redirect callers without one to a login page.
         vars(found).update({"csrf_exempt": True, "login_required": False, REQUIREMENTS: requirements})
         return found
 
@@ -263,7 +264,7 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
 
 
 def _is_async(view: Callable[..., Any]) -> bool:
-    # The dispatch method of a class whose handlers are async is a plain function that returns what they return, and
-    # method_decorator hands it over bound to the view.
+    # The dispatch method of a class with async handlers is a plain function that returns what they return, and
+    # method_decorator passes it bound to the view.
     owner = getattr(getattr(view, "func", None), "__self__", None)
     return iscoroutinefunction(view) or bool(getattr(owner, "view_is_async", False))
