@@ -1,10 +1,10 @@
-"""The tables of ``schema.py`` as Django knows them: to look at, to filter and to join.
+"""The tables of ``schema.py`` as Django models: to read, to filter and to join.
 
-What is in them is written by the issuer and the store alone, each change with its event: a row that is saved in
-another way is a change that no other process hears of. So these models do not save or delete.
+Only the issuer and the store write to them, each change with its event: if a row were saved in another way, no other
+process would hear of the change. So these models do not save or delete.
 
-Times are epoch microseconds, scopes and conditions JSON text, for both frameworks alike. ``DjangoStore`` gives them as
-what they mean.
+Times are epoch microseconds, and scopes and conditions are JSON text, for both frameworks alike. ``DjangoStore``
+returns them decoded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.db import models
 
 
 class ReadOnlyError(TypeError):
-    """Somebody tried to save or delete what only the issuer and the store write."""
+    """Raised for an attempt to save or delete what only the issuer and the store write."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
 
 
 class _Rows(models.QuerySet[Any]):
-    """Rows to read. The store writes through ``_base_manager``."""
+    """Rows that can only be read. The store writes through ``_base_manager``."""
 
     create = bulk_create = get_or_create = update_or_create = _refuse
     update = bulk_update = delete = _refuse
@@ -126,7 +126,7 @@ class UseDay(_ReadOnly):
 
 
 class Event(_ReadOnly):
-    """One change that was made, numbered without gaps. Of whom it speaks may be gone by now."""
+    """One change that was made, numbered without gaps. The client or token that it names may be gone by now."""
 
     number = models.BigIntegerField(primary_key=True)
     id = models.CharField(max_length=16)

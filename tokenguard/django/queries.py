@@ -1,4 +1,4 @@
-"""What is read, as SQL and as what its rows mean."""
+"""What the store reads: the queries, and what their rows mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
 
 _RECORD = f"r.revision, {_names('t', Token)}, {_names('c', Client)}, {_names('u', Use)}"
 _TABLES: dict[type[Client | Token | Use], str] = {Token: "t", Client: "c", Use: "u"}
-# From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+# Joined from the counter outwards: an unknown token gives a row too, so no row means damage, not an unknown token.
 _FROM = """
     FROM tokenguard_revision r
     LEFT JOIN tokenguard_token t ON {}
@@ -33,8 +33,8 @@ _FROM = """
 _FIND = Query(f"SELECT {_RECORD} {_FROM.format('t.id = %s')}")
 _READ = _FROM.format("t.id = %s AND t.digest = %s")
 _STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
-# Django's connections to SQLite look for a converter of each column by its declared type, every time. An expression
-# has none.
+# Django's connections to SQLite look up a converter by the declared type of each column, every time. An expression
+# such as ``+column`` has none.
 _STAND = Query(
     f"SELECT {', '.join(_STANDING)} {_READ}",
     for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_READ}",
@@ -60,7 +60,7 @@ _ALIVE = f"""
          OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
 """  # as Record.state has it
 _OLDEST_FIRST = "ORDER BY t.created_at, t.id"
-# Limited before they are joined: PostgreSQL would otherwise read all that are numbered higher, to give out a few.
+# Limited before the join: otherwise PostgreSQL would read all events with higher numbers to return a few.
 _FEED = Query(f"""
     SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
     LEFT JOIN (

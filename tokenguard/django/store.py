@@ -59,18 +59,18 @@ from .uses import write_uses
 class DjangoStore:
     """Clients, tokens and events in one of the project's databases, SQLite or PostgreSQL.
 
-    ``using`` names it; without it the database routers are asked, as for a write, and must always say the same: once
-    they have named another, the store refuses everything. ``read_using`` names a replica of it, where tokens are looked
-    for as long as it answers; all else is asked of the primary. A write inside an open ``atomic`` block is a part of
-    it, and is undone with it. ``clock`` takes the place of the database's own, which decides when an idle token ends
-    for good, and no last use is later than that: for tests.
+    ``using`` is the alias of that database. Without it, the database routers choose one, as for a write, and must
+    always choose the same: once they have named another, the store refuses everything. ``read_using`` is the alias of
+    a replica, where tokens are looked up as long as it answers; everything else is read from the primary. A write
+    inside an open ``atomic`` block is a part of that, and is rolled back with it. ``clock``, for tests, replaces the
+    database's own clock, which decides when an idle token ends for good; no last use is later than that clock.
     """
 
     def __init__(self, using: str | None = None, *, read_using: str | None = None, clock: Clock | None = None) -> None:
-        # Asked now, when the server starts: the first request would decide for those that are routed otherwise.
+        # Chosen now, when the server starts: otherwise the first request would decide for those routed elsewhere.
         self._alias = _routed() if using is None else using
         self._is_routed = using is None
-        #: Another that the routers have named since.
+        #: Another alias that the routers have named since.
         self._other: str | None = None
         #: The alias of its replica, if there is one.
         self.read_using = read_using
@@ -86,7 +86,7 @@ class DjangoStore:
 
     @property
     def in_transaction(self) -> bool:
-        # Whatever the routers say now: it is asked also when a request is over, where nothing may be raised.
+        # Without asking the routers: this is also read when a request is over, where nothing may be raised.
         return in_transaction(_connection(self._alias))
 
     @property
@@ -94,7 +94,7 @@ class DjangoStore:
         """The alias of the database. Raises StoreUnavailable once the routers have named another."""
         if self._is_routed and (routed := _routed()) != self._alias:
             self._other = routed
-        # For good: as long as the feed can be read, what the process remembers lets requests in whatever routers say.
+        # Permanently: as long as the feed can be read, cached tokens let requests in, whatever the routers say.
         if self._other is not None:
             raise StoreUnavailable(
                 f"the database routers named {self._alias!r} for the tokens, and then {self._other!r}, but a service "
@@ -106,7 +106,7 @@ class DjangoStore:
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         connection, alias = self._connection, self.read_using
-        # In the caller's own transaction the token may have been issued a moment ago.
+        # The token may have been issued a moment ago in the caller's own transaction, which the replica does not see.
         if alias is None or primary or in_transaction(connection):
             return find_standing(connection, read)
         return self._replica.ask(lambda: find_standing(_connection(alias), read))
@@ -178,9 +178,9 @@ class DjangoStore:
             return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:
-        """``migrate tokenguard``; returns the schema versions before and after.
+        """Run ``migrate tokenguard``, and return the schema versions before and after.
 
-        Where that has nothing left to apply, and the tables are missing all the same, it makes them.
+        If that has nothing left to apply, and the tables are missing all the same, create them.
         Raises SchemaError for a database newer than this code, or one that the database routers keep migrations from.
         """
         connection = self._connection
@@ -224,7 +224,7 @@ class _Transaction(EventedTransaction):
         return find_records(self._connection, client_id)
 
     def delete_tokens(self, token_ids: Collection[str]) -> int:
-        # In the order in which uses are written, so that nobody waits for the other in a circle.
+        # In the order in which uses are written, so that the two cannot deadlock.
         self._all(models.Use).filter(pk__in=token_ids).delete()
         self._all(models.UseDay).filter(token_id__in=token_ids).delete()
         count: int = self._all(models.Token).filter(pk__in=token_ids).delete()[0]
@@ -239,7 +239,7 @@ class _Transaction(EventedTransaction):
 
     def delete_days(self, before: int, limit: int) -> int:
         days = self._all(models.UseDay)
-        # What a process is just counting is left for the next time, so that nobody waits for the other in a circle.
+        # Days that a process is just counting are left for the next time, so that the two cannot deadlock.
         old = days.filter(day__lt=before).select_for_update(skip_locked=True).values_list("token_id", "day")[:limit]
         by_token: dict[str, list[int]] = {}
         for token_id, day in old:
@@ -263,7 +263,7 @@ class _Transaction(EventedTransaction):
 
 
 def _routed() -> str:
-    """Where the database routers keep tokens now."""
+    """Return the alias of the database in which the routers keep tokens now."""
     return router.db_for_write(models.Token) if router.routers else DEFAULT_DB_ALIAS
 
 
@@ -278,7 +278,7 @@ def _connection(alias: str) -> BaseDatabaseWrapper:
 
 
 def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
-    """Take the lock that every writer takes first; returns the counter and the schema's version."""
+    """Take the lock that every writer takes first; return the counter and the schema's version."""
     counter = models.Revision._base_manager.using(connection.alias).filter(pk=1)
     first_to_write(connection)
     with lock_timeout(connection, f"{LOCK_TIMEOUT}s"):

@@ -1,4 +1,4 @@
-"""The schema's steps as migrations apply them, and the counter's row where a flush has emptied the tables."""
+"""Apply the schema's steps as migrations, and restore the counter's row after a flush has emptied the tables."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .connections import applied, schema_version, tables
 
 
 def step(number: int) -> RunPython:
-    """The migration operation that takes the tables to version ``number``, if they are of a lower one.
+    """Return the migration operation that takes the tables to version ``number``, if their version is lower.
 
-    They may be of that version already: the command line and Flask services make the same tables.
+    They may have that version already: the command line and Flask services create the same tables.
     """
     return RunPython(_apply(number), _refuse_to_go_back)
 
@@ -29,7 +29,7 @@ def step(number: int) -> RunPython:
 def _apply(number: int) -> Callable[[Any, BaseDatabaseSchemaEditor], None]:
     def apply(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
         connection = schema_editor.connection
-        # "sqlmigrate" asks for the statements, wherever the tables stand, and changes nothing.
+        # "sqlmigrate" asks for the statements, whatever the version of the tables, and changes nothing.
         told = schema_editor.collect_sql
         if not told:
             _lock(connection)
@@ -41,14 +41,14 @@ def _apply(number: int) -> Callable[[Any, BaseDatabaseSchemaEditor], None]:
 
 
 def make_tables(connection: BaseDatabaseWrapper) -> None:
-    """The same where all migrations are recorded, and have made no tables."""
+    """Create the tables if all migrations are recorded, and have created none."""
     with connection.schema_editor() as schema_editor:
         _apply(schema.latest())(None, schema_editor)
 
 
 def _lacking(connection: BaseDatabaseWrapper, number: int) -> range:
-    """The steps up to this one that the tables lack: all of them where an earlier one was recorded and made none."""
-    # Where a flush has taken the row, the step before is done.
+    """Return the steps up to this one that the tables lack: all if an earlier one was recorded but made no tables."""
+    # If a flush has deleted the row, the step before is done.
     done = schema_version(connection) or (number - 1 if tables(connection) else 0)
     return range(done + 1, number + 1)
 
@@ -63,14 +63,14 @@ def _lock(connection: BaseDatabaseWrapper) -> None:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         else:
-            # A statement that writes takes SQLite's lock, and waits for it, also if it changes nothing.
+            # A statement that writes takes SQLite's lock, and waits for it, even if it changes nothing.
             table = connection.ops.quote_name(MigrationRecorder.Migration._meta.db_table)
             cursor.execute(f"UPDATE {table} SET app = app WHERE id = 0")  # noqa: S608
 
 
 def _refuse_to_go_back(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     if not tables(schema_editor.connection):
-        return  # there is nothing to lose, and what is recorded is not so
+        return  # there is nothing to lose, and the recorded migrations made no tables
     raise CommandError(
         "tokenguard's tables are not taken back to an older version: they hold every token and the trail of what was "
         "done, and another service may be using them. Drop them by hand if nobody does, and run this again"
@@ -78,15 +78,15 @@ def _refuse_to_go_back(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> No
 
 
 def restore_counter(sender: Any, using: str, **kwargs: Any) -> None:
-    """Where the tables are empty, put the one row back that the counter needs.
+    """Restore the one row that the counter needs, if the tables are empty.
 
-    After a flush, as between a TransactionTestCase's tests, and where tests run without migrations.
+    They are empty after a flush, as between a TransactionTestCase's tests, and if tests run without migrations.
     """
     connection = connections[using]
     if not router.allow_migrate_model(using, models.Revision) or not _emptied(connection):
         return
     last = models.Event.objects.using(using).order_by("-number").values_list("number", flat=True).first() or 0
-    # None is applied where tests run without migrations: then the tables are made from the models, as they are now.
+    # If tests run without migrations, none is applied: the tables are then created from the present models.
     row = models.Revision(id=1, revision=last, schema_version=len(applied(connection)) or schema.latest())
     models.Revision._base_manager.using(using).bulk_create([row], ignore_conflicts=True)
 

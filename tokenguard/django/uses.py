@@ -1,4 +1,4 @@
-"""Writing down the use of tokens, without waiting for anybody."""
+"""Write the uses of tokens, without waiting for other writers."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .queries import database_time
 
 
 def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse], clock: Clock | None) -> set[str]:
-    """Add ``uses`` in the caller's transaction; returns the ids of tokens that another process is writing down.
+    """Add ``uses`` in the caller's transaction; return the ids of tokens whose use another process is writing.
 
-    Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. Unknown
-    tokens are passed over.
+    Those are skipped rather than waited for: their last use will be as recent, and the rest can be added later. Unknown
+    tokens are ignored.
     """
     alias = connection.alias
     by_id = {use.token_id: use for use in uses}
     first_to_write(connection)
-    # Both kinds of id are random, or made in the same way: none of the one kind is of the other.
+    # Both kinds of id are random, or derived in the same way, so no token has the id of a client.
     kinds = (models.Token.objects, models.Client.objects)
     found = [kind.using(alias).filter(pk__in=by_id).order_by().values_list("pk", flat=True) for kind in kinds]
     tokens = set(chain(*found))
     rows = models.Use._base_manager.using(alias).filter(pk__in=tokens)
-    # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
+    # In one order for all, so that two processes that write the same first uses cannot deadlock.
     missing = sorted(tokens.difference(rows.values_list("pk", flat=True)))
     with lock_timeout(connection, USE_LOCK_TIMEOUT):
-        # Nobody else sees them before their time is put right below.
+        # Nobody else sees these rows before their time is corrected below.
         _add_missing(alias, [merge_use(None, by_id[token_id], 0) for token_id in missing])
         kept = rows.select_for_update(skip_locked=True).values_list(*columns(KnownUse))
         locked = [load(KnownUse, row) for row in kept]
-        # Only now: what another has written just before is not to lie in the future.
+        # Read only now, so that a use that another process has just written does not lie in the future.
         now = clock() if clock else database_time(connection)
         _replace(alias, [merge_use(use, by_id[use.token_id], now) for use in locked])
         written = sorted(use.token_id for use in locked)
@@ -48,7 +48,7 @@ def write_uses(connection: BaseDatabaseWrapper, uses: Sequence[NewUse], clock: C
 
 
 def _add_missing(alias: str, uses: list[KnownUse]) -> None:
-    # Only another's very first use of the same token is waited for, and not for long.
+    # This waits only for another process's very first use of the same token, and not for long.
     models.Use._base_manager.using(alias).bulk_create([models.Use(**dump(use)) for use in uses], ignore_conflicts=True)
 
 
@@ -57,7 +57,7 @@ def _replace(alias: str, uses: list[KnownUse]) -> None:
 
 
 def _count(alias: str, uses: list[NewUse]) -> None:
-    # Whoever has the row of the use has these too, so nobody waits here, and what is read holds until it is written.
+    # The lock on the row of the use covers these too: nobody waits here, and what is read holds until it is written.
     days = {day for use in uses for day in use.requests}
     rows = models.UseDay._base_manager.using(alias).filter(token_id__in=[use.token_id for use in uses], day__in=days)
     known = {(token_id, day): requests for token_id, day, requests in rows.values_list("token_id", "day", "requests")}
@@ -70,7 +70,7 @@ def _count(alias: str, uses: list[NewUse]) -> None:
 
 
 def _put(alias: str, items: Sequence[Model], key: list[str], fields: list[str]) -> None:
-    """Insert these, or set their ``fields`` where they are there already."""
+    """Insert these, or set their ``fields`` if they exist already."""
     if items:
         manager = type(items[0])._base_manager.using(alias)
         manager.bulk_create(items, update_conflicts=True, unique_fields=key, update_fields=fields)
