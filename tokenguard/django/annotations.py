@@ -1,4 +1,4 @@
-"""What views are annotated with."""
+"""Types for the annotations of views."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..identity import Identity
 
 
 class GuardedRequest(HttpRequest):
-    """The request of a guarded view, whose ``identity`` says who is calling: for annotations only.
+    """The request of a guarded view, whose ``identity`` is the caller's: for annotations only.
 
-    At run time a request is of whatever class the server makes it, and ``identity`` is an attribute that it is given.
+    At run time, a request has the class that the server gives it, and ``identity`` is an attribute that is set on it.
     So nothing is an instance of this class, and nothing needs to be.
     """
 

@@ -1,4 +1,4 @@
-"""What the settings say, for the system checks: read anew whenever those run."""
+"""The settings, as the system checks need them: read anew whenever those run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DJANGOS_OWN = {conf.USING, conf.READ_USING, *conf.URLS}
 
 
 def given_options() -> dict[str, Any] | None:
-    """The options as they are given; None where that is no dictionary, which check_options tells."""
+    """The options as they are given; None if that is not a dictionary, which check_options reports."""
     try:
         return conf.configured_options()
     except ConfigurationError:
@@ -32,12 +32,12 @@ def given_options() -> dict[str, Any] | None:
 
 
 def core_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Those that are the same for every framework."""
+    """The options that are the same for every framework."""
     return {word: value for word, value in given.items() if word not in _DJANGOS_OWN}
 
 
 def _build(options: dict[str, Any]) -> Service:
-    # Beside a good key: that there is none is told by check_signing_key.
+    # With a good key, as check_signing_key reports a missing one.
     return Service.build(Options.read({"SIGNING_KEY": generate_key(), **options}), MemoryStore(), hooks=Hooks())
 
 
@@ -51,7 +51,7 @@ def wrong_with(options: dict[str, Any]) -> str | None:
 
 
 def sound_options() -> Options | None:
-    """The options; None if one of them is wrong, which check_options tells."""
+    """The options; None if one of them is wrong, which check_options reports."""
     try:
         return _build(core_options(conf.configured_options())).options
     except ConfigurationError:
@@ -59,14 +59,14 @@ def sound_options() -> Options | None:
 
 
 def origin(word: str) -> str:
-    """Where the option is given."""
+    """Where the option is set, as a sentence."""
     if getattr(settings, "TOKENGUARD", {}).get(word) is None:
         return f"It is the environment variable {PREFIX}{word}."
     return "It stands in the setting TOKENGUARD."
 
 
 def secret_keys() -> set[bytes]:
-    """Django's own."""
+    """Django's own secret keys."""
     try:
         keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     except ImproperlyConfigured:
@@ -75,7 +75,7 @@ def secret_keys() -> set[bytes]:
 
 
 def found_store() -> tuple[DjangoStore, str] | None:
-    """The store, and the kind of its database; None for settings that could not name one.
+    """The store and the vendor of its database; None if the settings cannot be read.
 
     Raises ConfigurationError or ImproperlyConfigured for a database that cannot be used. Connects to nothing.
     """
@@ -89,7 +89,7 @@ def found_store() -> tuple[DjangoStore, str] | None:
 
 
 def sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
-    """The same, without what check_database tells."""
+    """The same, but a pair of None for everything that check_database reports."""
     try:
         found = found_store()
     except (ConfigurationError, ImproperlyConfigured):
@@ -98,10 +98,10 @@ def sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
 
 
 def tenant_apps() -> list[str]:
-    """The applications of which django-tenants makes the tables for each tenant, or for each of a type."""
+    """The applications whose tables django-tenants creates for each tenant, or for each of a type."""
     shared, types = getattr(settings, "PUBLIC_SCHEMA_NAME", "public"), getattr(settings, "TENANT_TYPES", {})
     found: list[Any] = []
-    # A setting of such a name may be somebody else's.
+    # A setting of this name may belong to something else.
     with suppress(TypeError):
         found += getattr(settings, "TENANT_APPS", ())
     with suppress(AttributeError, LookupError, TypeError):
@@ -110,7 +110,7 @@ def tenant_apps() -> list[str]:
 
 
 def middleware_classes() -> list[type]:
-    """The classes in MIDDLEWARE, in their order; what cannot be imported is told by Django."""
+    """The classes in MIDDLEWARE, in their order; Django itself reports what cannot be imported."""
     found = []
     for path in settings.MIDDLEWARE:
         try:

@@ -48,7 +48,7 @@ _INSTEAD_OF_URLS = (
 
 
 def register() -> None:
-    """Registers the checks."""
+    """Register the checks."""
     for check in (check_options, check_names, check_signing_key, check_catalog):
         checks.register(check, Tags.security)
     for check in (check_middleware, check_views, check_metadata):
@@ -62,7 +62,7 @@ def register() -> None:
 
 
 def check_options(**kwargs: Any) -> list[CheckMessage]:
-    """E001, E002, E003: each option is read on its own, so that all that is wrong is told at once."""
+    """E001, E002, E003: each option is read on its own, so that all errors are reported at once."""
     try:
         given = conf.configured_options()
     except ConfigurationError as error:
@@ -75,7 +75,7 @@ def check_options(**kwargs: Any) -> list[CheckMessage]:
             found.append(Error(message, hint=_INSTEAD_OF_URLS, id="tokenguard.E002"))
     options = core_options(given)
     for word, value in options.items():
-        # What another issuer's scopes stand for is looked up among the service's.
+        # ISSUERS translates other issuers' scopes into the service's own, so it is read with SCOPES.
         beside = {"SCOPES": options["SCOPES"]} if word == "ISSUERS" and "SCOPES" in options else {}
         if not wrong_with(beside) and (wrong := wrong_with({**beside, word: value})):
             found.append(Error(wrong, hint=origin(word), id="tokenguard.E003"))
@@ -83,11 +83,11 @@ def check_options(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_names(**kwargs: Any) -> list[CheckMessage]:
-    """E011. Other settings of the prefix are left alone: they may be the project's own."""
+    """E011. Other settings with the prefix are left alone: they may be the project's own."""
     given = given_options() or {}
     found: list[CheckMessage] = []
     for word in (*WORDS, conf.USING, conf.READ_USING):
-        # A settings file may read an option, as from its environment, before it puts it into the dictionary.
+        # A settings file may set such a variable, as from its environment, and then put that into the dictionary.
         if (value := getattr(settings, PREFIX + word, None)) is None or value == given.get(word):
             continue
         message = f"The setting {PREFIX}{word} is not read: options stand in the dictionary TOKENGUARD."
@@ -105,7 +105,7 @@ def check_signing_key(**kwargs: Any) -> list[CheckMessage]:
         if conf.signs_with_secret_key(given):
             return []
     except ImproperlyConfigured:
-        pass  # there is no SECRET_KEY either, which Django says itself
+        pass  # there is no SECRET_KEY either, which Django itself reports
     message = "There is no signing key: no token can be issued or verified."
     if "OLD_SIGNING_KEYS" in given:
         message = 'TOKENGUARD["OLD_SIGNING_KEYS"] is set, but TOKENGUARD["SIGNING_KEY"] is not.'
@@ -146,7 +146,7 @@ def check_replica(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_tenants(**kwargs: Any) -> list[CheckMessage]:
-    """E012. What a process remembers knows nothing of the schemas in which django-tenants keeps tenants apart."""
+    """E012. The cache of a process does not distinguish the schemas in which django-tenants keeps tenants apart."""
     store, _ = sound_store()
     if store is None or store.using != getattr(settings, "TENANT_DB_ALIAS", DEFAULT_DB_ALIAS):
         return []
@@ -263,7 +263,7 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
     if store is None or store.using not in (databases or ()):
         return []
     try:
-        # Before it migrates, "migrate" asks this too, and is about to do what the answer would ask for.
+        # "migrate" runs this check too, before it does what the warning would ask for.
         with translated(store.using):
             if sys.argv[1:2] == ["migrate"] and not is_recorded_alone(connections[store.using]):
                 return []

@@ -17,11 +17,11 @@ from .views import require_scopes
 
 
 def introspection_view(scope: str, *, issuer: str | None = None) -> Callable[..., Any]:
-    """A view that answers callers whose token has ``scope``: ``path("introspect", introspection_view("…"))``.
+    """Return a view for callers whose token has ``scope``: ``path("introspect", introspection_view("…"))``.
 
-    A service posts a token there as the form's ``token``, and is told whether it is active, and what it may do; see
+    A service posts a token there as the form field ``token``, and learns whether it is active and what it may do; see
     :meth:`tokenguard.introspection.Introspection.respond`. ``issuer`` is the URL that answers name as ``iss``. Raises
-    ConfigurationError without a scope; that the catalogue has it, the system checks see to.
+    ConfigurationError without a scope; the system checks report one that is not in the catalogue.
     """
     endpoint = Introspection(issuer=issuer)
 

@@ -32,12 +32,12 @@ def management_urls(
     manage_scope: str = Rights.manage,
     all_clients_scope: str = Rights.all_clients,
 ) -> tuple[list[URLPattern], str]:
-    """The calls by which applications manage their own tokens, below ``prefix``, as Okta's API has them.
+    """Return the URLs below ``prefix`` by which applications manage their own tokens, as in Okta's API.
 
-    Write ``path("", include(management_urls()))``. Raises ImproperlyConfigured (and ConfigurationError) where
-    TokenGuardMiddleware is missing from MIDDLEWARE, or the catalogue does not have the scopes. ``read_scope`` is asked
-    of who lists, ``manage_scope`` of who issues, changes, rotates and revokes; with ``all_clients_scope`` these are the
-    tokens of every client, and not only the caller's own.
+    Write ``path("", include(management_urls()))``. Listing tokens takes ``read_scope``; issuing, changing, rotating and
+    revoking them takes ``manage_scope``. ``all_clients_scope`` extends either to the tokens of every client, and not
+    only the caller's own. Raises ImproperlyConfigured (and ConfigurationError) if TokenGuardMiddleware is missing from
+    MIDDLEWARE, or the catalogue does not have the scopes.
     """
     rights = Rights(read_scope, manage_scope, all_clients_scope)
     _check(rights)
@@ -60,7 +60,7 @@ def _check(rights: Rights) -> None:
     try:
         options = load_options()
     except SettingError:
-        return  # the system checks tell what is wrong, if the URLconf can be imported; and the middleware does
+        return  # the system checks report it, if the URLconf can be imported; and so does the middleware
     try:
         rights.check(options.catalog)
     except ConfigurationError as error:
@@ -86,7 +86,7 @@ class _ManagementView(TokenRequiredMixin):
         identity = get_identity(request)
         assert identity is not None  # noqa: S101 - the guard has let it in
         route = self.routes[_handler(request.method or "")]
-        # By the path: what the project's own patterns captured on the way here cannot always be given to reverse().
+        # From the path: what the project's own patterns have captured cannot always be passed to reverse().
         url = request.build_absolute_uri(escape_uri_path(request.path.rsplit("/", route.path.count("/"))[0]))
         call = Call(identity, url, request.GET, lambda length: _read(request, length), request.META, token_id)
         management = Management(service().issuer, guard_of(request).scheme, self.rights)
@@ -97,12 +97,12 @@ def _view(routes: Sequence[Route], rights: Rights) -> Any:
     by_method = {route.method.lower(): route for route in routes}
     handlers = dict.fromkeys(by_method, _ManagementView.call)
     kind: Any = type("ManagementView", (_ManagementView,), {"routes": by_method, "rights": rights, **handlers})
-    # Each act is a short transaction of its own, as all writers queue up at one lock; and what it refuses is recorded.
+    # Each call is a short transaction of its own, as all writers queue up at one lock, and refusals must be recorded.
     return outside_transactions(kind.as_view())
 
 
 def _handler(method: str) -> str:
-    """What answers this HTTP method: Django has HEAD answered by what answers GET."""
+    """Return the name of what answers this HTTP method: Django answers HEAD with the handler of GET."""
     return "get" if method.lower() == "head" else method.lower()
 
 

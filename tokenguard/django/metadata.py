@@ -17,7 +17,7 @@ from .headers import to_response
 
 
 def metadata(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
-    """The document, for anybody. Raises Http404 for another path than that of ``TOKENGUARD["RESOURCE"]``."""
+    """Return the document, for anybody. Raises Http404 unless the path is that of ``TOKENGUARD["RESOURCE"]``."""
     if (answer := service().requests.scheme.metadata(request.META)) is None:
         raise Http404
     return to_response(answer)
@@ -35,7 +35,7 @@ def check_metadata(**kwargs: Any) -> list[CheckMessage]:
         identifier = configured_options().get("RESOURCE")
         path = ProtectedResource(identifier).metadata_path if identifier is not None else ""
     except ConfigurationError:
-        return []  # told by check_options
+        return []  # reported by check_options
     if not path or _answers(path):
         return []
     message = f"Challenges send clients to {path}, and the URLconf does not lead from there to tokenguard."

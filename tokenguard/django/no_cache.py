@@ -1,4 +1,4 @@
-"""What takes the place of the cache while Django's tests run: each request is one query, whatever came before it."""
+"""The replacement for the cache while Django's tests run: each request is one query, whatever came before it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class NoCache(TokenCache):
-    """Remembers nothing, so that there is nothing of which it would have to know whether it still holds.
+    """A cache that keeps nothing, and so has nothing that could be out of date.
 
-    The tests of a project count queries, take the clock along, and undo what they have written, in any order.
+    The tests of a project count queries, move the clock, and roll back what they have written, in any order.
     """
 
     def __init__(self, cache: TokenCache) -> None:
-        """In the place of ``cache``."""
+        """Replace ``cache``."""
         super().__init__(cache.store, size=0)
         self.breaker = self.feed_breaker = _Open()
 
@@ -31,7 +31,7 @@ class NoCache(TokenCache):
 
 
 class _Open(Breaker):
-    """One test's outage is none of the next one's."""
+    """Lets every call through, so that one test's outage does not affect the next test."""
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
         return ask(*args, **kwargs)

@@ -13,7 +13,7 @@ from ..posted import READ_AT_MOST, FormRequest
 
 
 def form_request(request: HttpRequest) -> FormRequest:
-    """The request as the endpoints want it, with no more of its body than tells whether it is too long."""
+    """Return the request as the endpoints expect it, with no more of its body than shows whether that is too long."""
     try:
         body = read_body(request, READ_AT_MOST)
     except UnreadablePostError:  # the client has gone away in the middle of it
@@ -22,7 +22,7 @@ def form_request(request: HttpRequest) -> FormRequest:
 
 
 def read_body(request: HttpRequest, length: int) -> bytes:
-    """At most so many bytes of the body; raises UnreadablePostError."""
+    """Read at most ``length`` bytes of the body; raises UnreadablePostError."""
     body = b""
     while len(body) < length and (part := request.read(length - len(body))):
         body += part  # a server may hand over less than it is asked for
@@ -30,13 +30,13 @@ def read_body(request: HttpRequest, length: int) -> bytes:
 
 
 class _Every(set[str]):
-    """Every alias: which there are, the settings tell, and a view may be imported before there are any."""
+    """Every database alias: the settings name them, and a view may be imported before they are loaded."""
 
     def __contains__(self, alias: object) -> bool:
         return True
 
 
 def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
-    """The view, outside the transaction that a project may have around each request, in whatever database."""
+    """Keep the view outside the transaction that a project may have around each request, in every database."""
     view._non_atomic_requests = _Every()  # type: ignore[attr-defined]  # as Django's non_atomic_requests does
     return view

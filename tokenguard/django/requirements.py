@@ -16,7 +16,7 @@ _WORDS = ("required_scopes", "required_any_of")
 
 
 def patterns(within: Sequence[URLPattern | URLResolver]) -> Iterator[URLPattern]:
-    """Every pattern in these, with those that they include."""
+    """Yield every pattern in these, including nested ones."""
     for pattern in within:
         if isinstance(pattern, URLResolver):
             yield from patterns(pattern.url_patterns)
@@ -25,7 +25,7 @@ def patterns(within: Sequence[URLPattern | URLResolver]) -> Iterator[URLPattern]
 
 
 def scopes(view: Callable[..., Any]) -> list[str]:
-    """The names of all scopes that a view asks for, or some method of it."""
+    """Return the names of all scopes that a view, or one of its methods, asks for."""
     return list(dict.fromkeys([*_guarded_with(view), *_rest_framework_scopes(view)]))
 
 
@@ -43,7 +43,7 @@ def _requirements(view: Any) -> Iterator[Requirement]:
 
 
 def _methods(view: Any) -> dict[str, Any]:
-    """What answers each HTTP method of a class-based view, and its dispatch."""
+    """Return the handler of each HTTP method of a class-based view, and its dispatch, by name."""
     owner = getattr(view, "view_class", None)
     if owner is None:
         return {}
@@ -51,7 +51,7 @@ def _methods(view: Any) -> dict[str, Any]:
 
 
 def checked_for_csrf(view: Any) -> list[str]:
-    """The guarded methods of a view at which callers fail the CSRF check."""
+    """Return the guarded methods of a view at which callers fail the CSRF check."""
     if getattr(view, "csrf_exempt", False):
         return []
     unsafe = {name: method for name, method in _methods(view).items() if name not in {*_SAFE_METHODS, "dispatch"}}
@@ -59,9 +59,9 @@ def checked_for_csrf(view: Any) -> list[str]:
 
 
 def names_nothing(view: Any) -> bool:
-    """Whether HasScopes is among the permissions of a view of Django REST framework that names no scope for it.
+    """Whether a view of Django REST framework has HasScopes among its permissions, and names no scope for it.
 
-    False where the view, or the permission, finds out later whom or what to ask.
+    False if the view or the permission decides at run time which permissions or scopes to ask for.
     """
     return any(
         not any(named)
@@ -72,10 +72,10 @@ def names_nothing(view: Any) -> bool:
 
 
 def names_in_vain(view: Any) -> bool:
-    """Whether the class of a view names scopes and nothing asks for them, so that tokens without them are let in.
+    """Whether the class of a view names scopes that nothing asks for, so that tokens without them are let in.
 
-    False where something else than the frameworks and tokenguard may look at what is named; and where a subclass, or
-    an action, has taken other permissions than the class that names it.
+    False if code other than that of the frameworks and tokenguard may read those names; and if a subclass, or an
+    action, has other permissions than the class that names them.
     """
     owner = getattr(view, "cls", None) or getattr(view, "view_class", None)
     if owner is None or _guarded_with(view):
@@ -102,19 +102,19 @@ def _definer(kind: type, name: str) -> type:
 
 
 def _is_has_scopes(permission: type) -> bool:
-    # Where nobody has imported it, nobody asks for HasScopes.
+    # If nothing has imported the module, nothing asks for HasScopes.
     ours = sys.modules.get("tokenguard.django.rest_framework")
     return ours is not None and issubclass(permission, ours.HasScopes)
 
 
 def _rest_framework_scopes(view: Any) -> Iterator[str]:
-    """What a view of Django REST framework names, for whatever action."""
+    """Yield the scopes that a view of Django REST framework names, for all of its actions."""
     for _, named in _asked_of_rest_framework(view):
         yield from _flat(named)
 
 
 def _asked_of_rest_framework(view: Any) -> Iterator[tuple[Any, list[Any]]]:
-    """Each HasScopes among the permissions of a view of Django REST framework, and whatever is named for it."""
+    """Yield each HasScopes among the permissions of a view of Django REST framework, and what is named for it."""
     owner = getattr(view, "cls", None)
     if owner is None:
         return
@@ -128,14 +128,14 @@ def _asked_of_rest_framework(view: Any) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def _is_inherited(kind: type, names: tuple[str, ...]) -> bool:
-    """Whether these methods of the class are those of the framework, or of tokenguard."""
+    """Whether the class has these methods from the frameworks or tokenguard, unchanged."""
     return all(
         getattr(kind, name).__module__.startswith(("rest_framework.", "tokenguard.", "django.")) for name in names
     )
 
 
 def _single(permissions: Any) -> Iterator[Any]:
-    """The permissions, those that are combined with ``&``, ``|`` and ``~`` one by one."""
+    """Yield the permissions, and one by one those that are combined with ``&``, ``|`` and ``~``."""
     for permission in permissions:
         if isinstance(permission, type):
             yield permission
@@ -145,7 +145,7 @@ def _single(permissions: Any) -> Iterator[Any]:
 
 
 def _flat(given: Any) -> Iterator[str]:
-    # What is none of these, such as a property, is known only when it is asked for.
+    # Anything else, such as a property, has a value only at run time.
     if isinstance(given, str):
         yield given
     elif isinstance(given, Iterable):

@@ -1,6 +1,6 @@
 """Django REST framework: the token as an authentication, its scopes as permissions, and a throttle by token.
 
-The middleware has read the token already, and the core decides; here both are put into the framework's terms.
+The middleware has read the token already, and the core decides. This module translates both into the framework's terms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .middleware import LOOKED_AT_WITH, guard_of
 from .views import Asked, get_identity, judge, keep_out_of_caches, scopes_for
 
 with from_extra("drf", "rest_framework"):
-    # Nothing of rest_framework.views up here: it imports this module, where the settings name a class of it.
+    # Not rest_framework.views: that imports this module if the settings name one of its classes.
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.exceptions import APIException, PermissionDenied
     from rest_framework.permissions import AllowAny, BasePermission
@@ -37,10 +37,10 @@ __all__ = ["HasScopes", "HasToken", "Refused", "TokenAuthentication", "TokenRate
 
 log = logging.getLogger("tokenguard")
 
-#: What cannot change unseen, and tells what is asked for by itself.
+#: Immutable types whose value alone determines what is asked for.
 _PLAIN = {str, tuple, type(None)}
 
-#: What does not keep another permission, of which this one is an alternative, from letting the request in.
+#: The errors that leave it to another permission, as an alternative to this one, to let the request in.
 _LEFT_TO_OTHERS = (MissingToken, InvalidToken, InsufficientScope)
 
 #: Marks a request whose view is just being asked for its permissions.
@@ -48,37 +48,37 @@ _BEING_ASKED = "_tokenguard_being_asked"
 
 
 class TokenAuthentication(BaseAuthentication):
-    """``request.auth`` is the :class:`tokenguard.Identity` of a request with a valid token.
+    """Set ``request.auth`` to the :class:`tokenguard.Identity` of a request with a valid token.
 
     A request without one is left to the other authentications of the view. But one whose token cannot be checked, or
-    may not be used from there or just now, is refused, unless the view is open to all. Cookies are never looked at.
+    may not be used from there or this often, is refused, unless the view is open to all. Cookies are never read.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Identity] | None:
         asked: HttpRequest = request._request
         view = request.parser_context.get("view")
         if not hasattr(asked, LOOKED_AT_WITH) and getattr(view, "swagger_fake_view", False):
-            return None  # made up for a schema, and come through nothing
+            return None  # made up for a schema, so it has passed no middleware
         identity = get_identity(asked)
         if identity is None:
             _refuse_what_nobody_else_could_let_in(request)
             return None
-        _keep_out_of_caches(request)  # whatever the permissions are, the answer is for this caller
+        _keep_out_of_caches(request)  # whatever the permissions are, the answer is for this caller alone
         return self.get_user(identity), identity
 
     def get_user(self, identity: Identity) -> Any:
-        """What ``request.user`` is for this caller; an anonymous user, unless a subclass knows of another."""
-        anonymous: Any = api_settings.UNAUTHENTICATED_USER  # its type says that it is a text
+        """Return ``request.user`` for this caller: an anonymous user, unless a subclass returns another."""
+        anonymous: Any = api_settings.UNAUTHENTICATED_USER  # it is typed as a string
         return anonymous() if anonymous else None
 
     def authenticate_header(self, request: Request) -> str:
-        """The challenge, as the framework's own refusals carry it."""
+        """Return the challenge that the framework's own refusals carry."""
         requests = judge(ANY_TOKEN, request._request)
         return requests.scheme.challenge(requests.objection(request.META, ANY_TOKEN) or MissingToken())
 
 
 class Refused(APIException):
-    """A request without what a view asks for; ``error`` is the :class:`tokenguard.AuthError` that says why."""
+    """Raised for a request that lacks what a view asks for; ``error`` is the :class:`tokenguard.AuthError`."""
 
     def __init__(self, error: AuthError) -> None:
         super().__init__(error.detail, error.code)
@@ -87,20 +87,20 @@ class Refused(APIException):
 
 
 class HasToken(BasePermission):
-    """Any valid token will do."""
+    """Allow any valid token."""
 
     _refuse: Callable[[], None] | None = None
 
     def get_requirement(self, view: Any, method: str) -> Requirement | None:
-        """What is asked of a request with this HTTP method; None if it is to be refused in any case."""
+        """Return what is asked of a request with this HTTP method; None to refuse it in any case."""
         return ANY_TOKEN
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Whether the token will do. Raises Refused where no other permission should have a say.
+        """Return whether the token meets the requirement. Raises Refused where no other permission should decide.
 
-        The caller is told why by :attr:`message`: only then is it known that nothing else lets the request in.
+        :attr:`message` tells the caller the reason: only then is it known that nothing else lets the request in.
         """
-        # Django's own request is asked where there is a choice: the framework's looks everything up in it, slowly.
+        # Django's own request is read where there is a choice: the framework's looks everything up in that, slowly.
         asked: HttpRequest = request._request
         method: Any = vars(request).get("method", asked.method)
         at_stake = method == asked.method and _is_in_dispatch(view)
@@ -122,38 +122,38 @@ class HasToken(BasePermission):
         return True
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
-        """The same, of any object: so that ``~`` turns it round as well."""
+        """Return the same for every object, so that ``~`` negates it as well."""
         return self.has_permission(request, view)
 
     @property
     def message(self) -> str | None:
-        """What the view asks for when it is this permission, and no combination, that refuses: raises Refused."""
+        """Raise Refused: the view reads this when this permission by itself, and no combination, has refused."""
         if self._refuse is not None:
             self._refuse()
         return None
 
 
 class HasScopes(HasToken):
-    """The token has all of the view's ``required_scopes`` and, if given, one of its ``required_any_of``.
+    """Allow a token that has all of the view's ``required_scopes`` and, if given, one of its ``required_any_of``.
 
-    Each is a scope, several, or a mapping that names those for each action of a ViewSet, or for each HTTP method in
-    lower case of another view. A subclass may have them itself: then the view's are not looked at. Where nothing is
-    named, ImproperlyConfigured is raised; an action that a mapping leaves out is refused to everybody.
+    Each is a scope, several scopes, or a mapping that names them for each action of a ViewSet, or for each HTTP method,
+    in lower case, of another view. A subclass may define them itself; those of the view are then ignored. Raises
+    ImproperlyConfigured if nothing is named. An action that a mapping leaves out is refused to everybody.
     """
 
-    #: What a token must have all of.
+    #: The scopes of which a token must have all.
     required_scopes: ClassVar[Asked] = ()
-    #: What a token must have one of.
+    #: The scopes of which a token must have one.
     required_any_of: ClassVar[Asked] = ()
 
     def get_requirement(self, view: Any, method: str) -> Requirement | None:
         names = _names_of_handler(view, method)
         if not names:
-            return ANY_TOKEN  # it is answered by the framework: with what there is, or that there is nothing
+            return ANY_TOKEN  # the framework answers this by itself: OPTIONS, or a method without a handler
         owner = self if self.required_scopes or self.required_any_of else view
         all_of, any_of = getattr(owner, "required_scopes", None), getattr(owner, "required_any_of", None)
         try:
-            # For most views it is the same whatever is called, and need not be made out again each time.
+            # For most views the requirement is the same whatever is called, and can be cached.
             if type(all_of) in _PLAIN and type(any_of) in _PLAIN:
                 return _requirement(all_of, any_of)
             return _by_name(view, names, all_of, any_of)
@@ -162,9 +162,9 @@ class HasScopes(HasToken):
 
 
 class TokenRateThrottle(SimpleRateThrottle):
-    """Counts by token, and by client where another issuer has issued it: such a client gets a new one at will.
+    """Count requests by token, or by client if another issuer has issued it: such a client gets new tokens at will.
 
-    A request without a valid one is not counted: permissions are for that.
+    A request without a valid token is not counted: permissions refuse that.
     """
 
     scope = "token"
@@ -179,7 +179,7 @@ class TokenRateThrottle(SimpleRateThrottle):
 
 
 class _Prepared(BaseRenderer):
-    """Says what it was made with, whatever the framework hands over."""
+    """Renders the body that it was made with, whatever data the framework passes."""
 
     format = "json"
     charset = None
@@ -194,17 +194,17 @@ class _Prepared(BaseRenderer):
 
 def _keep_out_of_caches(request: Request) -> None:
     if hasattr(request._request, "_cache_update_cache"):
-        # A cache around one of the view's methods looks at the framework's request.
+        # A cache around one of the view's methods sees the framework's request.
         for each in (request._request, request):
             keep_out_of_caches(each)
 
 
 def _refuse_what_nobody_else_could_let_in(request: Request) -> None:
-    """Raises Refused where the framework's own permissions would say 401, as if no token had been sent."""
+    """Raise Refused where the framework's own permissions would answer 401, as if no token had been sent."""
     asked, view = request._request, request.parser_context.get("view")
     requests = guard_of(asked)
     error = requests.objection(asked.META, ANY_TOKEN)
-    # A view may look at the user to tell what its permissions are, and then this is asked again.
+    # A view may read the user to decide on its permissions, and that calls this again.
     if error is None or isinstance(error, _LEFT_TO_OTHERS) or view is None or _BEING_ASKED in vars(request):
         return
     vars(request)[_BEING_ASKED] = True
@@ -222,7 +222,7 @@ def _admit(requests: RequestGuard, request: Request, view: Any, requirement: Req
     try:
         requests.admit(request._request.META, requirement)
     except AuthError as error:
-        error.__traceback__ = None  # it leads to the environ, which remembers the error
+        error.__traceback__ = None  # it leads to the environ, which holds the error
         if _is_worded_here(request, view):
             _answer(request, requests.scheme.refusal(error).body, requests.scheme.form.content_type)
         raise Refused(error) from None
@@ -234,7 +234,7 @@ def _answer(request: Request, body: bytes, media_type: str) -> None:
 
 
 def _preflight(request: Request) -> APIException:
-    """Ends a CORS preflight with an empty answer, before anything of the view has run."""
+    """Return an exception that ends a CORS preflight with an empty answer, before anything of the view has run."""
     _answer(request, b"", "application/problem+json")
     empty = APIException()
     empty.status_code = 204
@@ -242,7 +242,7 @@ def _preflight(request: Request) -> APIException:
 
 
 def _is_worded_here(request: Request, view: Any) -> bool:
-    """Whether the body is the problem document: not for a browser, nor where the project words its own errors."""
+    """Whether the body is our own: not for a browser, nor if the project has its own exception handler."""
     from rest_framework.views import exception_handler
 
     renderer = getattr(request, "accepted_renderer", None)
@@ -250,23 +250,23 @@ def _is_worded_here(request: Request, view: Any) -> bool:
 
 
 def _is_in_dispatch(view: Any) -> bool:
-    """Whether the view is answering a request, so that it may be this one that is to be let in.
+    """Whether the view is answering a request, so that this may be the request to let in.
 
-    Permissions are also asked for what the browsable API, the metadata or a schema may offer to the caller, with the
-    method of each: that refuses nobody, so nothing of it is to be logged, counted or said in the answer's headers.
+    The browsable API, the metadata and schemas also ask permissions, to learn what they may offer to the caller, with
+    the method of each offer. That refuses nobody, so it must not be logged, counted or shown in the answer's headers.
     """
     of_view = vars(view)
     return "headers" in of_view and "response" not in of_view
 
 
 def _may_expect_to_pass(request: Request, requirement: Requirement) -> bool:
-    # A schema's request is none that came through the middleware, but who asks for the schema is known.
+    # A schema's own request has not passed the middleware, but the caller who asks for the schema is known.
     identity = request.auth if isinstance(request.auth, Identity) else getattr(request, "identity", None)
     return isinstance(identity, Identity) and requirement.met_by(identity.scopes)
 
 
 def _names_of_handler(view: Any, method: str) -> tuple[str, ...]:
-    """What the view's own code for ``method`` goes by; nothing if it has none."""
+    """Return the names by which a mapping may list the view's own handler for ``method``; none without a handler."""
     actions = getattr(view, "action_map", None) or {}
     if method not in view.http_method_names:
         return ()
@@ -290,9 +290,9 @@ def _requirement(all_of: str | tuple[str, ...] | None, any_of: str | tuple[str, 
 
 
 def _by_name(view: Any, names: tuple[str, ...], *asked: Asked | None) -> Requirement | None:
-    """What is asked where it depends on the action or method; None for one that is left out."""
+    """Return what is asked if that depends on the action or method; None for one that is left out."""
     all_of, any_of = (scopes_for(given, *names) for given in asked)
-    # One that does not depend on the action must not open what the other one has left out.
+    # Scopes that do not depend on the action must not open an action that the other mapping leaves out.
     by_name = [scopes for given, scopes in zip(asked, (all_of, any_of), strict=True) if _is_by_name(given)]
     if by_name and not any(by_name):
         _log_unnamed(_name(type(view)), names[0])
@@ -310,5 +310,5 @@ def _name(view: type) -> str:
 
 @cache
 def _log_unnamed(view: str, name: str) -> None:
-    # Once: whoever calls the view could fill the log with it.
+    # Once, or callers of the view could fill the log with it.
     log.error("%s is refused to everybody: required_scopes of %s does not name it", name, view)

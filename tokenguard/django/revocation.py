@@ -1,4 +1,4 @@
-"""The endpoint by which whoever holds a token revokes it (RFC 7009), as a view."""
+"""The endpoint by which the holder of a token revokes it (RFC 7009), as a view."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .headers import to_response
 from .posted import form_request, outside_transactions
 
 
-# No cookie and no session is looked at, so there is nothing that another site could abuse.
+# No cookie and no session is read, so there is nothing that another site could abuse.
 @csrf_exempt
 @outside_transactions  # so that a store that fails is answered with 503, and nobody waits for its lock
 @sensitive_post_parameters("token")
 def revoke_token(request: HttpRequest, *captured: Any, **named: Any) -> HttpResponse:
-    """Revokes the token that is posted as the form's ``token``, and answers with 200.
+    """Revoke the token that is posted as the form field ``token``, and answer with 200.
 
     See :func:`tokenguard.revocation.respond`. No other credential is asked for.
     """

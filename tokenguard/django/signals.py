@@ -1,7 +1,7 @@
-"""What happens, as Django's signals. The sender is :class:`tokenguard.Hooks`, whose calls they pass on.
+"""The hooks as Django's signals. The sender is :class:`tokenguard.Hooks`, whose calls they pass on.
 
-Receivers are plain functions, also on an async server, where they are called in a thread. What one raises is logged and
-breaks nothing, and the others are called all the same.
+Receivers are plain functions, even on an async server, where they are called in a thread. If one raises an error, that
+is logged and breaks nothing, and the others are called all the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..hooks import Heard, Hooks, Receiver, log_failure
 
 class _Signal(Signal):
     def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
-        # Django's own line would show the message as it is.
+        # Django's own log line would show the error's message unredacted.
         log_failure(receiver, err)
 
 
@@ -48,5 +48,5 @@ def _sender(signal: Signal) -> Receiver:
 
 
 def heard() -> bool:
-    """Whether anybody wants to hear of requests: what answers one may take its time then."""
+    """Whether the signals about requests have receivers: if so, answering a request may take some time."""
     return bool(token_authenticated.receivers or token_refused.receivers)

@@ -14,15 +14,15 @@ from rest_framework.permissions import AND, OR
 from .conf import load_options
 from .rest_framework import HasToken, TokenAuthentication
 
-#: Ways to meet permissions with a token, each a list of scopes; none where a token is not what they ask for.
+#: Ways to meet permissions with a token, each a list of scopes; empty if they do not ask for a token.
 Ways = list[list[str]]
 
-# Whatever user a subclass makes of the caller, it is the same scheme: there is no collision to warn of.
+# A subclass that returns another user is still the same scheme: there is no collision to warn of.
 set_override(TokenAuthentication, "suppress_collision_warning", True)
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """What TokenAuthentication, and whatever is derived from it, looks like in a schema."""
+    """How TokenAuthentication and its subclasses appear in a schema."""
 
     target_class = "tokenguard.django.rest_framework.TokenAuthentication"
     match_subclasses = True
@@ -35,7 +35,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
         view, method = auto_schema.view, auto_schema.method.lower()
         ways = _all(_ways(permission, view, method) for permission in view.get_permissions())
         if spectacular_settings.OAS_VERSION.startswith("3.0"):
-            ways = []  # only OAuth may name scopes there
+            ways = []  # in OpenAPI 3.0 only OAuth may name scopes
         return [{self.name: scopes} for scopes in ways or [[]]]
 
 

@@ -1,4 +1,4 @@
-"""To be included at the root of a project: ``path("", include("tokenguard.django.urls"))``."""
+"""URLs to include at the root of a project: ``path("", include("tokenguard.django.urls"))``."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from ..resource import WELL_KNOWN
 from .metadata import metadata
 
 app_name = "tokenguard"
-# With whatever path the resource has: settings are read live, and URLconfs are not.
+# For any path that the resource may have: settings are read live, and URLconfs are not.
 urlpatterns = [re_path(rf"^{re.escape(WELL_KNOWN[1:])}(?:/.*)?$", metadata, name="metadata")]
