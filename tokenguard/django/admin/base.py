@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin
 View = Callable[..., HttpResponse]
-#: A list's pages and actions are for as many at once.
+#: The most rows on one page of a list, and in one action.
 MAX_AT_ONCE = 100
 _PASTED = (
     "That was the text of a token: search for its id, which is what stands between the two underscores. The text is "
@@ -35,7 +35,7 @@ _PASTED = (
 
 
 def answered(view: View) -> View:
-    """A view that tells what the store says when it cannot do what is asked, and may not be framed."""
+    """Make a view answer an error of the store or of tokenguard with a page that shows it, and forbid framing."""
 
     @wraps(view)
     def answer(self: StoreAdmin, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -45,7 +45,7 @@ def answered(view: View) -> View:
             response = self.unavailable(request, complaint(error.__cause__ or error, set_up(database())))
         except TokenGuardError as error:
             response = self.unavailable(request, error)
-        # As the project's own middleware would say it, if it has it.
+        # As the project's own middleware would set them, if it has that.
         response.headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
         response.headers.setdefault("Referrer-Policy", settings.SECURE_REFERRER_POLICY or "same-origin")
         return response
@@ -54,9 +54,9 @@ def answered(view: View) -> View:
 
 
 class StoreAdmin(ModelAdmin):
-    """Reads from the store's database. What is written goes through the issuer, never through the model."""
+    """Reads from the store's database. Writes go through the issuer, never through the model."""
 
-    #: What the query string may ask for. Not digests: who could filter by them would learn them letter by letter.
+    #: The lookups that the query string may use. Not digests: filtering by them would reveal them letter by letter.
     lookups: frozenset[str] = frozenset()
     list_per_page = list_max_show_all = MAX_AT_ONCE
 
@@ -87,7 +87,7 @@ class StoreAdmin(ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Refused, without asking the database for what would be deleted."""
+        """Refuse, without asking the database for what would be deleted."""
         raise PermissionDenied
 
     @answered
@@ -99,15 +99,15 @@ class StoreAdmin(ModelAdmin):
         return super().history_view(request, object_id, extra_context)
 
     def listed_id(self, request: HttpRequest, quoted: str) -> str:
-        """The id in a URL; raises Http404 unless it is that of a row which the list has for this user."""
+        """Return the id in a URL; raises Http404 unless this user's list has a row with that id."""
         found = unquote(quoted)
-        # What is not printable no database needs to be asked for.
+        # No database needs to be asked for an id that is not printable.
         if not (askable(found) and self.get_queryset(request).filter(pk=found).exists()):
             raise not_found(str(self.opts.verbose_name))
         return found
 
     def unavailable(self, request: HttpRequest, error: TokenGuardError) -> HttpResponse:
-        """The page that says what is wrong and what to do."""
+        """Return the page that says what is wrong and what to do."""
         status = 503 if isinstance(error, StoreError) else 500
         context = {"title": "This cannot be done now", "error": error}
         return self.page(request, "unavailable", context, status=status)
@@ -115,7 +115,7 @@ class StoreAdmin(ModelAdmin):
     def page(
         self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int | None = None
     ) -> TemplateResponse:
-        """One of our templates, inside the admin's own."""
+        """Return a response with one of our templates, inside the admin's own."""
         request.current_app = self.admin_site.name
         everything = {
             **self.admin_site.each_context(request),
@@ -126,22 +126,22 @@ class StoreAdmin(ModelAdmin):
         return TemplateResponse(request, f"admin/tokenguard/{template}.html", everything, status=status)
 
     def url(self, view: str, *args: str, model: str = "") -> str:
-        """Where a view of this admin site is: "changelist", "add", "change" …"""
+        """Return the URL of a view of this admin site: "changelist", "add", "change" …"""
         name = f"admin:tokenguard_{model or self.opts.model_name}_{view}"
         return reverse(name, args=[quote(arg) for arg in args], current_app=self.admin_site.name)
 
     def may_view(self, request: HttpRequest, model: type[Any]) -> bool:
-        """Whether pages of ``model`` are there for this user."""
+        """Whether this user may see pages of ``model``."""
         other = self.admin_site._registry.get(model)
         return other is not None and other.has_view_or_change_permission(request)
 
     def may_add(self, request: HttpRequest, model: type[Any]) -> bool:
-        """Whether this user may make one of ``model`` here."""
+        """Whether this user may add an object of ``model`` here."""
         other = self.admin_site._registry.get(model)
         return other is not None and other.has_add_permission(request)
 
     def fieldsets_of(self, form: Any) -> helpers.AdminForm:
-        """The form as the admin's own templates draw it."""
+        """Return the form in the shape that the admin's own templates render."""
         fieldsets = [
             (name, {"fields": [field for field in options["fields"] if field in form.fields]})
             for name, options in form.fieldsets
@@ -149,18 +149,18 @@ class StoreAdmin(ModelAdmin):
         return helpers.AdminForm(form, fieldsets, {}, model_admin=self)
 
     def _check_action(self, request: HttpRequest) -> None:
-        # Django passes over an action that somebody may not take; who posts it anyway is refused. One that was not
-        # chosen, in either of two selects, is Django's to tell.
+        # Django ignores an action that the user may not take; this refuses it if it is posted anyway. If no action was
+        # chosen, in either of the two selects, Django itself says so.
         allowed = self.get_actions(request)
         check(bool(allowed) and {*request.POST.getlist("action")} <= {"", *allowed})
 
 
 def not_found(kind: str) -> Http404:
-    """The answer about what is not there; it quotes nothing, as it may have been a token's text."""
+    """Return the error for an id that does not exist. It does not quote the id, which may be a token's text."""
     return Http404(f"no {kind} has this id")
 
 
 def check(allowed: bool) -> None:
-    """Raises PermissionDenied unless ``allowed``."""
+    """Raise PermissionDenied unless ``allowed``."""
     if not allowed:
         raise PermissionDenied

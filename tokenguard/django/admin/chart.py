@@ -1,4 +1,4 @@
-"""The requests of the last days as bars: where each stands and how high it is, for the template to draw."""
+"""The requests of the last days as bars: the place and the height of each, for the template to draw."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Chart(NamedTuple):
 
 
 def chart(requests: Mapping[date, int], today: date) -> Chart:
-    """``requests`` by day as the last DAYS days show them; a day that is not in it had none."""
+    """Return the chart of ``requests`` by day over the last DAYS days; a day that is missing had none."""
     days = [today - timedelta(days=ago) for ago in reversed(range(DAYS))]
     most = max((requests.get(day, 0) for day in days), default=0)
     bars = tuple(_bar(place, day, requests.get(day, 0), most) for place, day in enumerate(days))
@@ -43,6 +43,6 @@ def chart(requests: Mapping[date, int], today: date) -> Chart:
 
 
 def _bar(place: int, day: date, requests: int, most: int) -> Bar:
-    # A day with one request is seen beside one with thousands.
+    # A day with one request must be visible beside one with thousands.
     height = max(2, HEIGHT * requests // most) if requests else 0
     return Bar(place * _STEP + _GAP // 2, HEIGHT - height, _STEP - _GAP, height, day, requests)

@@ -20,7 +20,7 @@ from .forms import ClientForm, NewClientForm, version
 from .states import with_state, with_use
 from .writes import actor, database, one_transaction
 
-#: As many of its tokens are shown on a client's page, the newest first.
+#: At most this many of its tokens are shown on a client's page, the newest first.
 MAX_TOKENS = 50
 _CHANGED_MEANWHILE = "Somebody else has changed this client since you opened the page. Nothing was saved: open it anew."
 
@@ -123,7 +123,7 @@ class ClientAdmin(StoreAdmin):
         with one_transaction(request):
             with issuer.store.transaction() as tx:
                 present = tx.client(client.id)
-            # From here on nobody else can change it.
+            # From here on, nobody else can change the client.
             if present is None or version(present) != form.cleaned_data["seen"]:
                 raise StoreError(_CHANGED_MEANWHILE)
             changes = [name for name, value in wanted.items() if value != getattr(present, name)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Confirmation(ABC):
-    """Asks, for one token from its page, or for several as an action of the list."""
+    """Asks for confirmation: for one token from its page, or for several as an action of the list."""
 
     template: ClassVar[str]
     form: ClassVar[type[AdminForm]] = AdminForm
@@ -31,7 +31,7 @@ class Confirmation(ABC):
         self.action = action
 
     def answer(self, request: HttpRequest, tokens: list[Any]) -> HttpResponse:
-        """The question, or what is to be said once it is done."""
+        """Return the page that asks, or the answer once it is done."""
         confirmed = request.method == "POST" and "confirmed" in request.POST
         form = self.form(request.POST if confirmed else None)
         if confirmed and form.is_valid():
@@ -61,7 +61,7 @@ class Confirmation(ABC):
 
 
 def check_any(tokens: list[Any]) -> None:
-    """Raises IssuanceError if there are none: they have left the list since they were selected."""
+    """Raise IssuanceError if there are none: they have left the list since they were selected."""
     if not tokens:
         raise IssuanceError("none of the selected tokens is in this list any more: nothing was done")
 

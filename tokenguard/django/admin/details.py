@@ -1,4 +1,4 @@
-"""What the pages of clients and tokens tell, in the words of the command line."""
+"""What the pages of clients and tokens show, in the words of the command line."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ..models import Token
 from .chart import Chart, chart
 from .writes import database
 
-#: As many events are shown, the newest first.
+#: At most this many events are shown, the newest first.
 MAX_EVENTS = 50
 NOTHING = "-"
 _DAMAGED = "damaged"
-# Shown as a link, as a chart, or nobody's business.
+# Those shown as a link or a chart instead, and one that is nobody's business.
 _LEFT_OUT = {"client_id", "requests_by_day"}
 _NOT_SHOWN = {"key_fingerprint"}
 _ONLY_IF_SET = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation", "revoked_at"}
@@ -51,24 +51,24 @@ class Happening(NamedTuple):
     kind: str
     actor: str
     token_id: str
-    #: Whether the token is still there.
+    #: Whether the token still exists.
     known: bool
     changes: list[str]
 
 
 def moment(micros: int | None) -> datetime | None:
-    """Epoch microseconds as the admin shows times: in the time zone of the project or the request."""
+    """Return epoch microseconds as the admin shows times: in the time zone of the project or the request."""
     return None if micros is None else _local(to_datetime(micros))
 
 
 def moment_text(micros: int | None) -> str | None:
-    """The same as a short text, which may be broken into lines where a list is narrow."""
+    """Return the same as a short text, which may wrap where a list is narrow."""
     time = moment(micros)
     return None if time is None else date_format(time, "SHORT_DATETIME_FORMAT")
 
 
 def scopes_text(stored: str) -> str:
-    """A column of scopes as one text."""
+    """Return a column of scopes as one text."""
     try:
         return str(load_scopes(stored)) or NOTHING
     except ValueError:
@@ -76,7 +76,7 @@ def scopes_text(stored: str) -> str:
 
 
 def token_facts(found: Service, record: Record, now: int) -> tuple[list[Fact], Chart]:
-    """All that ``tokenguard show`` tells of a token, and its requests by day."""
+    """Return all that ``tokenguard show`` shows of a token, and the chart of its requests by day."""
     fields = token_details(found.store, found.options, record, now)
     links = {
         "client": ("client", record.client.id),
@@ -93,15 +93,15 @@ def token_facts(found: Service, record: Record, now: int) -> tuple[list[Fact], C
 
 
 def client_facts(found: Service, client: Client, now: int, *, editable: bool) -> list[Fact]:
-    """All that ``tokenguard client show`` tells of a client; without what the form beside it shows anyway."""
-    # An address is of a token, which not everybody may see who may see clients.
+    """Return all that ``tokenguard client show`` shows of a client, without what the form beside it shows anyway."""
+    # The address is that of a token's use, and not everybody who may see clients may see tokens.
     left_out = _LEFT_OUT | {"last_address"} | (_CLIENT_EDITED if editable else set())
     fields = client_details(found.store, client, now)
     return [Fact(_label(key), _shown(key, value)) for key, value in fields.items() if key not in left_out]
 
 
 def happenings(found: Service, which: EventFilter, *, of_tokens: bool = True) -> list[Happening]:
-    """The newest events of those asked for, newest first; without ``of_tokens`` only those about clients."""
+    """Return the newest of the events asked for, newest first; without ``of_tokens`` only those about clients."""
     events = [event for event in found.store.events(MAX_EVENTS, which) if of_tokens or event.token_id is None]
     ids = {event.token_id for event in events if event.token_id}
     known = set(Token.objects.using(database()).filter(pk__in=ids).values_list("pk", flat=True))
@@ -141,5 +141,5 @@ def _is_list(value: Any) -> bool:
 
 
 def _local(time: datetime) -> datetime:
-    # Without USE_TZ Django takes naive times for local ones, and shows aware ones as they are.
+    # Without USE_TZ, Django takes naive times to be local, and shows aware ones unconverted.
     return timezone.localtime(time) if settings.USE_TZ else timezone.make_naive(time, timezone.get_default_timezone())

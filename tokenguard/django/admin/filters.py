@@ -1,4 +1,4 @@
-"""What lists of tokens can be narrowed down to."""
+"""The filters of the list of tokens."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..models import Client
 from .states import expiring
 from .writes import database
 
-#: As many clients are named in the margin; where there are more, their own pages lead to their tokens.
+#: At most this many clients are offered by the filter; if there are more, their own pages lead to their tokens.
 MAX_CLIENTS = 20
 
 
 class StateFilter(admin.SimpleListFilter):
-    """By what they are worth now."""
+    """By their state now."""
 
     title = "state"
     parameter_name = "state"
@@ -37,7 +37,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """By what somebody may want to do something about."""
+    """By what may need attention."""
 
     title = "attention"
     parameter_name = "attention"
@@ -52,7 +52,7 @@ class AttentionFilter(admin.SimpleListFilter):
 
 
 class ClientFilter(admin.SimpleListFilter):
-    """By whose they are."""
+    """By their client."""
 
     title = "client"
     parameter_name = "client"

@@ -1,4 +1,4 @@
-"""What is asked for when something is granted or changed."""
+"""The forms by which something is granted or changed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .details import scopes_text
 from .writes import database
 
 T = TypeVar("T")
-#: What is proposed where a token may live as long.
+#: The proposed lifetime in seconds, if a token may live that long.
 LIFETIME = 90 * DAY // SECOND
-#: The field that is to blame for a broken rule of the policy.
+#: The field that is to blame for each broken rule of the policy.
 _BLAMED = {
     "require_expiry": "expires_in",
     "max_lifetime": "expires_in",
@@ -36,9 +36,9 @@ _BLAMED = {
 
 
 class AdminForm(forms.Form):
-    """A form that says what the issuer has said."""
+    """A form that shows what the issuer refuses."""
 
-    #: What the fields stand under: headings and names.
+    #: The headings, each with the names of the fields below it.
     fieldsets: tuple[tuple[str | None, dict[str, Any]], ...] = ()
 
     def refuse(self, error: TokenGuardError) -> None:
@@ -48,7 +48,7 @@ class AdminForm(forms.Form):
         self.add_error(field if field in self.fields else None, str(error))
 
     def read(self, reader: Callable[[str], T], field: str) -> T | None:
-        """What ``reader`` makes of the text of ``field``; None for none, an error of the form for InvalidValue."""
+        """Return what ``reader`` makes of a field's text, None if empty; an InvalidValue becomes a form error."""
         text = self.cleaned_data[field]
         try:
             return reader(text) if text else None
@@ -57,13 +57,13 @@ class AdminForm(forms.Form):
 
 
 class OnceForm(AdminForm):
-    """A form with an id: whoever sends it a second time is told so."""
+    """A form with an id, so that sending it a second time is noticed."""
 
     form_id = forms.CharField(widget=forms.HiddenInput, max_length=32, initial=lambda: get_random_string(22))
 
 
 class ScopesForm(AdminForm):
-    """Scopes as check boxes with their descriptions; what the catalogue has no name for, as text."""
+    """Scopes as check boxes with their descriptions; those that are not in the catalogue, as text."""
 
     scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, required=False)
     more_scopes = forms.CharField(label="More scopes", required=False, widget=forms.TextInput(attrs={"size": 60}))
@@ -86,13 +86,13 @@ class ScopesForm(AdminForm):
 
     @property
     def chosen(self) -> Scopes:
-        """All of them, once the form is valid."""
+        """All chosen scopes, once the form is valid."""
         more: Scopes = self.cleaned_data["more_scopes"]
         return Scopes(self.cleaned_data.get("scopes", ())) | more
 
 
 class ConditionsForm(AdminForm):
-    """From where, and how often."""
+    """From where tokens may be used, and how often."""
 
     allow = forms.CharField(
         label="Only from",
@@ -121,7 +121,7 @@ class ConditionsForm(AdminForm):
 
     @property
     def conditions(self) -> Conditions:
-        """All of them, once the form is valid."""
+        """All chosen conditions, once the form is valid."""
         allow = self.cleaned_data["allow"] or UNCONDITIONAL
         deny = self.cleaned_data["deny"] or UNCONDITIONAL
         return Conditions(allow.allow, deny.deny, self.cleaned_data["rate"])
@@ -140,7 +140,7 @@ class NewClientForm(ScopesForm, ConditionsForm):
 
 
 class ClientForm(ScopesForm, ConditionsForm):
-    """Changes a client, if it still is as it was when it was shown."""
+    """Changes a client, if nobody has changed it since it was shown."""
 
     enabled = forms.BooleanField(required=False, help_text="While this is off, all its tokens are refused.")
     seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
@@ -185,7 +185,7 @@ class IssueForm(ScopesForm, ConditionsForm, OnceForm):
         clients: Any = self.fields["client"]
         enabled = _clients()
         clients.choices = [("", "---------"), *((client.pk, client.name) for client in enabled)]
-        # What the policy asks for is left to the issuer, which names the rule and records that it was broken.
+        # Checking the policy is left to the issuer, which names the rule and records that it was broken.
         if policy.require_name:
             self.fields["name"].help_text += " It must have a name here."
         self.fields["expires_in"].help_text = _lifetime_help(policy)
@@ -202,7 +202,7 @@ class IssueForm(ScopesForm, ConditionsForm, OnceForm):
 
 
 class RotateForm(OnceForm):
-    """Asks how long both work."""
+    """Asks how long the old token works beside the new one."""
 
     overlap = forms.CharField(
         initial="24h",
@@ -215,7 +215,7 @@ class RotateForm(OnceForm):
 
 
 def version(client: Client) -> str:
-    """A text that is another one as soon as the client is changed."""
+    """Return a text that differs as soon as the client is changed."""
     return hashlib.sha256(repr(dump(client)).encode()).hexdigest()
 
 
@@ -227,7 +227,7 @@ def _scopes_help(client: models.Client | None) -> str:
     said = "Only what the client may have can be granted"
     if client is None:
         return f"{said}."
-    # The admin's templates take a help text for markup.
+    # The admin's templates treat a help text as markup.
     return format_html("{}; {} may have {}.", said, client.name, scopes_text(client.scopes))
 
 

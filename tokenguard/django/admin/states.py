@@ -1,4 +1,4 @@
-"""A token's state as the database can tell it: the same as ``Record.state``, for lists, filters and ordering."""
+"""A token's state as computed by the database: the same as ``Record.state``, for lists, filters and ordering."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ...clock import DAY
 from ...records import USE_INTERVAL, State
 from ..models import Token, Use
 
-#: A token that expires within this time is one that expires soon.
+#: A token expires soon if it expires within this time.
 SOON = 30 * DAY
 
-# Each number as a BIGINT: Django leaves out a comparison that it takes to be beyond a column's range.
+# Each number is a BIGINT: Django omits a comparison with a value that it believes to be out of a column's range.
 _NEVER = Value(0, BigIntegerField())
 _LATE = Value(USE_INTERVAL, BigIntegerField())
 _IDLE_END = ExpressionWrapper(
@@ -24,19 +24,19 @@ _IDLE_END = ExpressionWrapper(
 
 
 def with_state(tokens: Any, now: int) -> Any:
-    """Tokens with their ``state`` at ``now`` (epoch microseconds) and their ``last_used``."""
+    """Annotate tokens with their ``state`` at ``now`` (epoch microseconds) and their ``last_used``."""
     return tokens.alias(idle_end=_IDLE_END).annotate(state=_state(now), last_used=F("use__last_used_at"))
 
 
 def expiring(tokens: Any, now: int) -> Any:
-    """Of tokens with their state, those that work now and expire soon."""
+    """Select, from tokens with their state, those that work now and expire soon."""
     return tokens.filter(state=State.ACTIVE, expires_at__lte=now + SOON)
 
 
 def with_use(clients: Any, using: str, now: int) -> Any:
-    """Clients with the number of their ``active`` tokens, and when any was ``last_used``.
+    """Annotate clients with the number of their ``active`` tokens, and when any was ``last_used``.
 
-    Another issuer's client has its use under its own id.
+    The use of another issuer's client is kept under the client's own id.
     """
     tokens = Token.objects.using(using).filter(client=OuterRef("pk")).order_by()
     working = with_state(tokens, now).filter(state=State.ACTIVE)

@@ -1,4 +1,4 @@
-"""Tokens: issue, rotate, revoke, and see what is known of them. A text is shown in the answer to its own POST alone."""
+"""Tokens: issue, rotate, revoke, and see what is known of them. A text is shown only in the answer to its own POST."""
 
 from __future__ import annotations
 
@@ -147,9 +147,9 @@ class TokenAdmin(StoreAdmin):
         return self._confirmed_one(request, object_id, Revocation(self))
 
     def show_texts(self, request: HttpRequest, issued: list[Issued], **more: Any) -> HttpResponse:
-        """The answer that shows new tokens' texts, which nobody can get again.
+        """Return the answer that shows new tokens' texts, which nobody can get again.
 
-        To be made where all can be undone still: raises TokenGuardError if it cannot be drawn.
+        Call it while everything can still be rolled back: raises TokenGuardError if the page cannot be rendered.
         """
         title = "The new token" if len(issued) == 1 else "The new tokens"
         try:
@@ -159,12 +159,12 @@ class TokenAdmin(StoreAdmin):
         raise TokenGuardError(f"the page that shows the text cannot be drawn, so nothing was done ({said})")
 
     def shown_before(self, request: HttpRequest, shown: ShownBefore) -> HttpResponse:
-        """The answer to a form that is sent again: nothing is made a second time."""
+        """Return the answer to a form that is sent again: nothing is made a second time."""
         context = {"title": "This form was sent before", "token_ids": shown.token_ids, "more": shown.more}
         return self.page(request, "shown_before", context, status=409)
 
     def log_done(self, request: HttpRequest, token: Any, message: str) -> None:
-        """A line in the admin's history of a token."""
+        """Add a line to the admin's history of a token."""
         self.log_change(request, models.Token(id=token.id, name=token.name), message)
 
     def _issue(self, request: HttpRequest, form: IssueForm) -> HttpResponse:

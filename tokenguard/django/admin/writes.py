@@ -23,9 +23,9 @@ from ..connections import set_up
 
 log = logging.getLogger("tokenguard")
 _SHOWN = "tokenguard_shown"
-#: How many forms a session remembers to have shown the texts of: a few, as it may have to fit into a cookie.
+#: The number of forms whose texts were shown that a session remembers: few, as it may have to fit into a cookie.
 MAX_REMEMBERED = 10
-#: As many of the tokens that were issued then are named.
+#: At most this many of the tokens that were issued then are named.
 MAX_NAMED = 3
 
 
@@ -35,7 +35,7 @@ class ShownBefore(TokenGuardError):
     def __init__(self, token_ids: Sequence[str]) -> None:
         super().__init__("this form was sent before")
         self.token_ids = token_ids[:MAX_NAMED]
-        #: Whether there are others.
+        #: Whether more tokens were issued than those named.
         self.more = len(token_ids) > MAX_NAMED
 
 
@@ -46,7 +46,7 @@ def database() -> str:
 
 
 def actor(request: HttpRequest) -> str:
-    """Who is logged in, for the audit trail: by name, or by primary key if the name is not fit to be shown."""
+    """Return the logged-in user for the audit trail: by name, or by primary key if the name is not fit to be shown."""
     try:
         return check_label("an actor", f"admin:{request.user.get_username()}", max_length=MAX_ACTOR_LENGTH)
     except InvalidValue:
@@ -55,10 +55,10 @@ def actor(request: HttpRequest) -> str:
 
 @contextmanager
 def one_transaction(request: HttpRequest) -> Iterator[None]:
-    """What is written in the block, the admin's history included: all of it or nothing.
+    """Write all that the block writes, including the admin's history, or nothing.
 
-    Raises StoreError for what the database refuses. What the policy refuses is recorded all the same. What fails after
-    the commit, as a project's own callback may, is logged: the answer must not be lost by it.
+    Raises StoreError for what the database refuses. A refusal by the policy is recorded all the same. An error after
+    the commit, as in a project's own callback, is only logged, so that the answer is not lost.
     """
     committed: list[bool] = []
     try:
@@ -70,7 +70,7 @@ def one_transaction(request: HttpRequest) -> Iterator[None]:
             log.error("what was to be done after the commit failed: %s", redact(traceback.format_exc()))
             return
         if isinstance(error, PolicyViolation):
-            # What the issuer has recorded is undone with the rest.
+            # The issuer's own record of it is rolled back with the rest.
             service().issuer.record_refusal(error, actor=actor(request))
         if isinstance(error, Error):
             raise complaint(error.__cause__ or error, set_up(database())) from error
@@ -79,10 +79,10 @@ def one_transaction(request: HttpRequest) -> Iterator[None]:
 
 @contextmanager
 def shown_once(request: HttpRequest, form_id: str) -> Iterator[Callable[[Sequence[str]], None]]:
-    """One transaction whose answer shows new tokens' texts, unless the form with this id has had such an answer.
+    """Run one transaction whose answer shows new tokens' texts, unless the form with this id has had such an answer.
 
-    Yields what is to be called last with the new tokens' ids. Raises ShownBefore for a form that is sent again, and
-    then undoes what was done in the block.
+    Yields a function to call last, with the new tokens' ids. Raises ShownBefore for a form that is sent again, and then
+    rolls back what was done in the block.
     """
     before = request.session.get(_SHOWN, {})
     _check_not_shown(before, form_id)
@@ -91,13 +91,13 @@ def shown_once(request: HttpRequest, form_id: str) -> Iterator[Callable[[Sequenc
             yield partial(_remember_shown, request, form_id)
     except StoreError:
         if form_id in request.session.get(_SHOWN, {}):
-            # The commit itself failed, so nothing was issued: who sends the form again is answered.
+            # The commit itself failed, so nothing was issued: the form may be sent again.
             request.session[_SHOWN] = before
         raise
 
 
 def _remember_shown(request: HttpRequest, form_id: str, token_ids: Sequence[str]) -> None:
-    # The transaction has the counter's lock by now: of two requests at the same time, the second reads here what the
+    # The transaction holds the counter's lock by now: of two requests at the same time, the second reads here what the
     # first has written.
     session: Any = request.session
     shown = type(session)(session.session_key).get(_SHOWN, {})
