@@ -1,4 +1,4 @@
-"""The directory in the admin: to look at. It is changed by applications, through the API."""
+"""The directory in the admin, read-only. Applications change it, through the API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ else:
 
 
 class LookAtOnly(ModelAdmin):
-    """Neither adds nor changes nor deletes."""
+    """Lets nobody add, change or delete."""
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

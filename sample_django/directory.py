@@ -19,18 +19,18 @@ Rows = QuerySet[Any, dict[str, Any]]
 
 
 def users(limit: int, after: str | None = None) -> Page[User]:
-    """Users with ids above ``after``. As at Okta, the DEPROVISIONED are only found one by one."""
+    """Return users with ids above ``after``. As at Okta, DEPROVISIONED users are only found one by one."""
     rows = _page(_users().exclude(status="DEPROVISIONED"), limit, after)
     return Page.cut([User(**row) for row in rows], limit)
 
 
 def user(key: str) -> User:
-    """The user whose id or login is ``key``; raises NotFound."""
+    """Return the user whose id or login is ``key``; raises NotFound."""
     return _find_user(_users(), key)
 
 
 def add_user(user: User) -> User:
-    """Keep a new user; raises LoginTaken."""
+    """Store a new user; raises LoginTaken."""
     try:
         models.User.objects.create(**_row(user))
     except IntegrityError:
@@ -40,7 +40,7 @@ def add_user(user: User) -> User:
 
 @transaction.atomic
 def change_user(key: str, change: Change) -> User:
-    """Keep what ``change`` makes of a user, and return it, or delete the user.
+    """Store what ``change`` makes of a user, and return it; if that is None, delete the user.
 
     Raises NotFound, LoginTaken, and whatever ``change`` raises.
     """
@@ -58,13 +58,13 @@ def change_user(key: str, change: Change) -> User:
 
 
 async def groups(limit: int, after: str | None = None) -> Page[Group]:
-    """Groups with ids above ``after``."""
+    """Return groups with ids above ``after``."""
     rows = _page(_groups(), limit, after)
     return Page.cut([Group(**row) async for row in rows], limit)
 
 
 async def group(group_id: str) -> Group:
-    """The group with this id; raises NotFound."""
+    """Return the group with this id; raises NotFound."""
     row = await _groups().filter(id=group_id).afirst()
     if row is None:
         raise NotFound(group_id, "UserGroup")
@@ -80,7 +80,7 @@ def _groups() -> Rows:
 
 
 def _page(rows: Rows, limit: int, after: str | None) -> Rows:
-    # By the last id seen, not OFFSET: nobody is skipped or met twice when others come and go meanwhile.
+    # By the last id seen, not OFFSET: no row is skipped or repeated when others come and go meanwhile.
     if after is not None:
         rows = rows.filter(id__gt=after)
     return rows.order_by("id")[: limit + 1]

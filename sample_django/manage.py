@@ -10,7 +10,7 @@ from pathlib import Path
 
 def main() -> None:
     """Run the command that the arguments name."""
-    # The checkout, instead of the folder of this file, whose modules are those of a package.
+    # The checkout, instead of the folder of this file, whose modules belong to a package.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sample_django.settings")
     from django.core.management import execute_from_command_line

@@ -1,4 +1,4 @@
-"""The directory's tables. All times are epoch milliseconds, which is what Okta's dates show."""
+"""The directory's tables. All times are epoch milliseconds, the precision of Okta's dates."""
 
 from __future__ import annotations
 

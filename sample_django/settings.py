@@ -1,4 +1,4 @@
-"""The settings: for production, unless DJANGO_DEBUG is 1. What differs by place is read from the environment.
+"""The settings: for production, unless DJANGO_DEBUG is 1. What differs by deployment is read from the environment.
 
 DJANGO_DEBUG            1 while developing; then nothing else has to be set
 DJANGO_SECRET_KEY       Django's own key
@@ -17,7 +17,7 @@ import os
 from sample_flask import scopes
 
 DEBUG = os.environ.get("DJANGO_DEBUG") == "1"
-# This one is good for nothing but developing, and ``manage.py check --deploy`` says so.
+# The default key is only for development, and ``manage.py check --deploy`` says so.
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or ("django-insecure-for-development-alone" if DEBUG else "")
 ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "").split()
 
@@ -52,7 +52,7 @@ ROOT_URLCONF = "sample_django.urls"
 WSGI_APPLICATION = "sample_django.wsgi.application"
 STATIC_URL = "/static/"
 STATIC_ROOT = os.environ.get("DJANGO_STATIC_ROOT")
-# As the command line and the log have it. Without this the admin tells the time in Chicago.
+# As on the command line and in the log. Without this, the admin would show the time in Chicago.
 TIME_ZONE = "UTC"
 TEMPLATES = [
     {
@@ -76,7 +76,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DJANGO_DATABASE", "sample_django.db"),
         "OPTIONS": {
-            # A transaction that only reads first would fail on its first write, without waiting, if another
+            # Otherwise, a transaction that reads first would fail on its first write, without waiting, if another
             # process had written in between.
             "transaction_mode": "IMMEDIATE",
             "timeout": 30,
@@ -89,7 +89,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    # Through the root logger alone: while debugging, Django would write each line itself too.
+    # Through the root logger alone: with DEBUG, Django would otherwise write each line itself too.
     "loggers": {"django": {"level": "INFO"}},
 }
 

@@ -1,4 +1,4 @@
-"""Where everything is found, and what answers when nothing is."""
+"""The URLs, and the views that answer in case of an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .views import groups, users
 from .web import DirectoryView
 
 
-# Nothing is done here that another site could abuse; the check would answer with a page of its own.
+# Nothing is done here that another site could abuse, and the CSRF check would answer with a page of its own.
 @method_decorator(csrf_exempt, name="dispatch")
 class IndexView(DirectoryView):
     """The one page that needs no token."""
@@ -29,13 +29,13 @@ class IndexView(DirectoryView):
 
 
 def static_file(request: HttpRequest, name: str) -> HttpResponse:
-    """The admin's style and scripts. Where there is much traffic, a web server serves what collectstatic gathers."""
+    """Serve the admin's styles and scripts. With much traffic, let a web server serve what collectstatic gathers."""
     try:
         found = serve(request, name, insecure=True)
     except (SuspiciousFileOperation, ValueError):
         raise Http404 from None
     with closing(found):
-        # Whole, as an async server cannot stream a file in Django's way.
+        # Read as a whole, because an async server cannot stream a file in Django's way.
         return HttpResponse(b"".join(found), status=found.status_code, headers=dict(found.headers))
 
 

@@ -1,4 +1,4 @@
-"""What the views share: a body, a page as an answer, and errors in Okta's form."""
+"""What the views share: reading a body, answering with a page, and errors in Okta's form."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tokenguard.okta import ApiError, NotFound, NotWellFormed, Paging, TooLarge,
 
 
 class DirectoryView(View):
-    """A view that says in Okta's form which methods it has."""
+    """A view that answers other methods than its own in Okta's form."""
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
         raise WrongMethod(name.upper() for name in self.http_method_names if hasattr(self, name))
 
 
 class ErrorsMiddleware(MiddlewareMixin):
-    """Answers what the directory refuses. What tokenguard refuses never comes here, and is in the same form."""
+    """Answers the directory's errors. tokenguard's refusals never come here, and have the same form."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return _answer(exception) if isinstance(exception, ApiError) else None
 
 
 def body(request: HttpRequest) -> bytes:
-    """The request's body; raises TooLarge, and NotWellFormed if it did not arrive whole."""
+    """Return the request's body; raises TooLarge, and NotWellFormed if it did not arrive whole."""
     try:
-        # No more than that, whatever Content-Length says.
+        # At most one byte too many, whatever Content-Length says.
         data = request.read(okta.MAX_BODY + 1)
     except UnreadablePostError:
         raise NotWellFormed from None
@@ -43,21 +43,21 @@ def body(request: HttpRequest) -> bytes:
 
 
 def url(request: HttpRequest, name: str, *args: str) -> str:
-    """The whole URL of a view."""
+    """Return the absolute URL of a view."""
     return request.build_absolute_uri(reverse(name, args=args))
 
 
 def answer_page(
     request: HttpRequest, name: str, paging: Paging, page: Page[Item], show: Callable[[Item], dict[str, Any]]
 ) -> HttpResponse:
-    """A page of a list, with the links to itself and to the next."""
+    """Answer with a page of a list, and links to itself and to the next."""
     next_after = page.items[-1].id if page.more else None
     links = paging.links(url(request, name), next_after)
     return JsonResponse([show(item) for item in page.items], safe=False, headers={"Link": links})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """What Django itself finds wrong with a request, before or outside of the directory's views."""
+    """Answer what Django itself finds wrong with a request, before or outside of the directory's views."""
     return _answer(errors.BadHost() if isinstance(exception, DisallowedHost) else NotWellFormed())
 
 

@@ -14,7 +14,7 @@ from .. import directory, web
 
 
 class GroupsView(ScopesRequiredMixin, web.DirectoryView):
-    """All of them."""
+    """All groups."""
 
     required_scopes = ("okta.groups.read",)
 
@@ -25,7 +25,7 @@ class GroupsView(ScopesRequiredMixin, web.DirectoryView):
 
 
 class GroupView(ScopesRequiredMixin, web.DirectoryView):
-    """One of them."""
+    """One group."""
 
     required_scopes = ("okta.groups.read",)
 

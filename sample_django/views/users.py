@@ -19,7 +19,7 @@ READ, MANAGE = "okta.users.read", "okta.users.manage"
 
 
 class UsersView(ScopesRequiredMixin, web.DirectoryView):
-    """All of them."""
+    """All users."""
 
     required_scopes: ClassVar = {"get": READ, "post": MANAGE}
 
@@ -29,7 +29,7 @@ class UsersView(ScopesRequiredMixin, web.DirectoryView):
         return web.answer_page(request, "users", paging, page, lambda user: _show(request, user))
 
     def post(self, request: GuardedRequest) -> HttpResponse:
-        """Answers 200 like Okta, not 201: its SDK gives no user to the caller for any other status."""
+        """Answer 200 like Okta, not 201: for any other status, its SDK does not return the user to the caller."""
         active = okta.read_flag(request.GET, "activate", default=True)
         profile = whole_profile(okta.read_profile(web.body(request)))
         user = directory.add_user(lifecycle.new_user(profile, active=active))
@@ -38,7 +38,7 @@ class UsersView(ScopesRequiredMixin, web.DirectoryView):
 
 
 class UserView(ScopesRequiredMixin, web.DirectoryView):
-    """One of them; ``key`` is an id or a login, here and below."""
+    """One user; ``key`` is an id or a login, here and below."""
 
     required_scopes: ClassVar = {"get": READ, "post": MANAGE, "put": MANAGE, "delete": MANAGE}
 
@@ -46,18 +46,18 @@ class UserView(ScopesRequiredMixin, web.DirectoryView):
         return JsonResponse(_show(request, directory.user(key)))
 
     def post(self, request: GuardedRequest, key: str) -> HttpResponse:
-        """Changes the fields that are sent and leaves the others; null clears one."""
+        """Change the fields that are sent and leave the others; null clears a field."""
         given = okta.read_profile(web.body(request))
         changes = profile_changes({} if given is None else given)
         return JsonResponse(_show(request, _change(request, "updated", key, lifecycle.updated(changes))))
 
     def put(self, request: GuardedRequest, key: str) -> HttpResponse:
-        """Fields that are not sent are cleared."""
+        """Replace the profile: fields that are not sent are cleared."""
         profile = whole_profile(okta.read_profile(web.body(request)))
         return JsonResponse(_show(request, _change(request, "replaced", key, lifecycle.replaced(profile))))
 
     def delete(self, request: GuardedRequest, key: str) -> HttpResponse:
-        """Deactivates a user that is not DEPROVISIONED yet."""
+        """Delete a DEPROVISIONED user; deactivate any other."""
         _change(request, "asked to delete", key, lifecycle.deleted)
         return HttpResponse(status=204)
 
@@ -89,5 +89,5 @@ def _change(request: GuardedRequest, what: str, key: str, change: lifecycle.Chan
 
 
 def _log(request: GuardedRequest, what: str, user: User) -> None:
-    # The token tells which application did it, which is all that tokenguard knows: no person is behind it.
+    # The token identifies the application that did it. That is all that tokenguard knows: no person is behind it.
     log.info("%s %s user %s", request.identity.client_name, what, user.id)
