@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..extras import from_extra
 
-with from_extra("flask", "flask", "click"):  # which Flask brings, and is imported first
+with from_extra("flask", "flask", "click"):  # imported first; click is a dependency of Flask
     from .extension import TokenGuard
     from .introspection import introspection_blueprint
     from .management import management_blueprint

@@ -33,28 +33,28 @@ B = TypeVar("B", bound=Blueprint)
 
 
 class _StartError(click.ClickException, ConfigurationError):
-    """So that ``flask …`` says it in one line; without it, an application that cannot be loaded is a traceback."""
+    """Makes ``flask …`` report the error in one line, instead of a traceback for an app that cannot be loaded."""
 
 
 class TokenGuard:
     """Guards a Flask application: ``TokenGuard(app)``, or ``init_app`` in an application factory.
 
-    Options are read from ``app.config``, and what is not there from the environment: ``TOKENGUARD_SIGNING_KEY``,
+    Options are read from ``app.config``, and those missing there from the environment: ``TOKENGUARD_SIGNING_KEY``,
     ``TOKENGUARD_DATABASE_URL``, ``TOKENGUARD_SCOPES`` and the rest of :class:`tokenguard.config.Options`. They are
-    checked at once; ConfigurationError names the one that is wrong. ``store`` and ``clock`` replace those that
-    the options lead to.
+    checked at once; ConfigurationError names the option that is wrong. ``store`` and ``clock`` replace those that would
+    be used with these options.
     """
 
     def __init__(self, app: Flask | None = None, *, store: Store | None = None, clock: Clock = now) -> None:
         self._store = store
         self._clock = clock
-        #: Plain callables that are told what happens, in every application that this guards.
+        #: Plain callables, called for what happens in every application that this guards.
         self.hooks = shared_hooks()
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Set up ``app``. Raises ConfigurationError, also if it is set up already."""
+        """Set up ``app``. Raises ConfigurationError if that fails, or if it is set up already."""
         if "tokenguard" in app.extensions:
             raise ConfigurationError("this application already has a TokenGuard")
         hooks = hooks_of(app, self.hooks)
@@ -74,10 +74,10 @@ class TokenGuard:
         app.cli.add_command(command_tree(lambda: (options, store), hooks=hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] | None = None) -> B:
-        """Guard every view of ``blueprint`` and of those nested in it; returns it.
+        """Guard every view of ``blueprint``, and of the blueprints nested in it; return ``blueprint``.
 
-        Scopes as in require_scopes; without any, a valid token will do. Call it before the blueprint is registered. A
-        view may ask for more with a decorator of its own.
+        Scopes are as in require_scopes; without any, a valid token is enough. Call this before the blueprint is
+        registered. A view may require more with a decorator of its own.
         """
         requirement = Requirement.scopes_or_token(*scopes, any_of=any_of)
         guarding = partial(check, requirement)
@@ -86,7 +86,7 @@ class TokenGuard:
 
     @property
     def store(self) -> Store:
-        """Where the current application's clients, tokens and events are kept."""
+        """The store of the current application's clients, tokens and events."""
         return service().store
 
     @property
@@ -96,14 +96,14 @@ class TokenGuard:
 
 
 class _FirstRequest:
-    """Checks how the views are guarded, once all of them are there and before the first of them is called."""
+    """Checks how the views are guarded: once all are registered, and before the first one is called."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
 
     def __call__(self) -> None:
         check_views(self._app)
-        # Another list, as this one is being walked through; and no later request has to come by here.
+        # The list is replaced, as Flask is iterating over it. Later requests then skip this check.
         functions = self._app.before_request_funcs
         functions[None] = [function for function in functions[None] if function is not self]
 
@@ -118,26 +118,26 @@ def _given(app: Flask) -> dict[str, Any]:
 
 
 def _finish_answers(app: Flask, requests: RequestGuard) -> None:
-    """Give all answers the headers that they need, last of all that is done to them."""
+    """Add the headers that answers need, as the last step of every answer."""
     kind = type(app)
     if "wsgi_app" in vars(app) or (kind.wsgi_app, kind.request_context) != (Flask.wsgi_app, Flask.request_context):
-        # What stands around Flask already may hand on another environ, in which the outcome is.
+        # What already wraps Flask may pass on another environ, and the outcome is in that one.
         app.process_response = _processing(app.process_response, requests)  # type: ignore[method-assign]
     else:
-        # Where the headers are a list it costs least to add some: Werkzeug has a look at each, twice.
+        # Adding headers is cheapest where they are a list: Werkzeug's own class checks each of them twice.
         app.wsgi_app = _finishing(app.wsgi_app, requests)  # type: ignore[assignment, method-assign]
 
 
 def _processing(process: Callable[..., Response], requests: RequestGuard) -> Callable[..., Response]:
     stamp = requests.scheme.form.stamp
 
-    def process_response(*arguments: Any) -> Response:  # as many as this version of Flask hands over
+    def process_response(*arguments: Any) -> Response:  # how many depends on Flask's version
         response = process(*arguments)
         fields = finished(requests, request.environ, [*response.headers])
         response.headers = Headers(fields if stamp is None else [*fields, stamp()])
         if requests.due:
             if response.direct_passthrough:
-                requests.after_response()  # such an answer, of a file, is never closed
+                requests.after_response()  # such an answer, sent from a file, is never closed
             else:
                 response.call_on_close(requests.after_response)
         return response
@@ -154,7 +154,7 @@ def _finishing(application: WSGIApplication, requests: RequestGuard) -> WSGIAppl
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
             marked = finished(requests, environ, headers)
-            # Not every middleware around takes what is hardly ever there.
+            # Not every middleware outside accepts exc_info, which is hardly ever given.
             return start_response(status, marked) if exc_info is None else start_response(status, marked, exc_info)
 
         try:

@@ -23,12 +23,12 @@ def introspection_blueprint(
     issuer: str | None = None,
     name: str = "tokenguard_introspection",
 ) -> Blueprint:
-    """A blueprint that answers at ``rule`` to callers whose token has ``scope``.
+    """Return a blueprint that answers at ``rule`` to callers whose token has ``scope``.
 
-    A service posts a token there as the form's ``token``, and is told whether it is active, and what it may do; see
+    A service posts a token there as the form field ``token``, and learns whether it is active and what it may do; see
     :meth:`tokenguard.introspection.Introspection.respond`. ``issuer`` is the URL that answers name as ``iss``. Register
-    it with an application that has a :class:`TokenGuard`: without one, without a scope, or with one that the catalogue
-    does not have, ConfigurationError is raised.
+    the blueprint with an application that has a :class:`TokenGuard`. Raises ConfigurationError without a guard, without
+    a scope, or for a scope that the catalogue does not have.
     """
     endpoint = Introspection(issuer=issuer)
     blueprint = Blueprint(name, __name__)
@@ -44,7 +44,7 @@ def introspection_blueprint(
     @wraps(introspect)
     def view(**captured: Any) -> Response:
         if is_preflight(request.environ):
-            return answer()  # Flask's own would name the methods that are routed, which all are
+            return answer()  # Flask's own answer would list the routed methods, which are all
         take_basic(service().requests, request.environ)
         return introspect()
 

@@ -24,11 +24,12 @@ def management_blueprint(
     all_clients_scope: str = Rights.all_clients,
     name: str = "tokenguard_management",
 ) -> Blueprint:
-    """The calls by which applications manage their own tokens, below ``prefix``, as Okta's API has them.
+    """Return a blueprint by which applications manage their own tokens, with calls below ``prefix`` as in Okta's API.
 
     Register it with an application that has a :class:`TokenGuard`: without one, or if its catalogue does not have the
-    scopes, ConfigurationError is raised. ``read_scope`` is asked of who lists, ``manage_scope`` of who issues, changes,
-    rotates and revokes; with ``all_clients_scope`` these are the tokens of every client, and not only the caller's own.
+    scopes, ConfigurationError is raised. Reading tokens requires ``read_scope``; issuing, changing, rotating and
+    revoking them requires ``manage_scope``. With ``all_clients_scope`` these are the tokens of every client, and not
+    only the caller's own.
     """
     rights = Rights(read_scope, manage_scope, all_clients_scope)
     blueprint = Blueprint(name, __name__, url_prefix=prefix)
@@ -48,7 +49,7 @@ def management_blueprint(
 
 
 def _other_methods(methods: set[str]) -> Any:
-    """What answers where only these are: routed, as the application's own answer would be in another form."""
+    """Return the view for all other methods. They are routed, as Flask's own refusal would have another form."""
     allowed = {*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}
 
     @require_token
@@ -56,7 +57,7 @@ def _other_methods(methods: set[str]) -> Any:
         return to_response(service().requests.scheme.report(WrongMethod(allowed)), Response)
 
     def view(**captured: Any) -> Response:
-        if request.method == "OPTIONS":  # as Flask answers it, but for this view's own methods
+        if request.method == "OPTIONS":  # as Flask's own answer, with the methods of this path
             return Response(headers={"Allow": ", ".join(sorted(allowed))})
         return refuse()
 
@@ -80,10 +81,10 @@ def _view(route: Route, rights: Rights) -> Any:
 def _read(length: int) -> bytes:
     data = b""
     try:
-        # A stream may give less than it is asked for.
+        # A stream may return fewer bytes than it is asked for.
         while len(data) < length and (part := request.stream.read(length - len(data))):
             data += part
-        return data or request.get_data()  # which the application may have read before
+        return data or request.get_data()  # the application may have read the body before
     except RequestEntityTooLarge:
         raise TooLarge from None
     except (ClientDisconnected, OSError):

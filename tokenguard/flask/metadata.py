@@ -9,13 +9,13 @@ from ..posted import to_response
 
 
 def add_metadata(app: Flask, scheme: AuthScheme) -> None:
-    """Adds the rule for the metadata of the resource, if the service is one."""
+    """Add the rule for the metadata, if the service is a protected resource."""
     if scheme.resource is None:
         return
 
     def metadata() -> Response:
         if (answer := scheme.metadata(request.environ)) is None:
-            abort(404)  # the application is mounted below the host's root, where nobody looks for it
+            abort(404)  # the application is mounted below the host's root, where no client looks for this
         return to_response(answer, Response)
 
     app.add_url_rule(

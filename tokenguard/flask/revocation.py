@@ -1,4 +1,4 @@
-"""The endpoint by which whoever holds a token revokes it (RFC 7009), as a blueprint."""
+"""The revocation endpoint, at which the holder of a token revokes it (RFC 7009), as a blueprint."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .views import service
 
 
 def revocation_blueprint(rule: str = "/revoke", *, name: str = "tokenguard_revocation") -> Blueprint:
-    """A blueprint that answers at ``rule``, for an application that has a :class:`TokenGuard`.
+    """Return a blueprint that answers at ``rule``, for an application that has a :class:`TokenGuard`.
 
-    Whoever posts a token there as the form's ``token`` revokes it, and is answered with 200; see
-    :func:`tokenguard.revocation.respond`. No other credential is asked for.
+    A caller that posts a token there as the form field ``token`` revokes it, and is answered with 200; see
+    :func:`tokenguard.revocation.respond`. No other credential is required.
     """
     blueprint = Blueprint(name, __name__)
     add_for_all_methods(blueprint, rule, "revoke", _revoke)

@@ -9,9 +9,9 @@ from flask.blueprints import BlueprintSetupState
 
 
 def add_for_all_methods(blueprint: Blueprint, rule: str, endpoint: str, view: Any) -> None:
-    """Have the view answer all methods that no rule before this one has.
+    """Make the view answer all methods that no earlier rule has.
 
-    Of those that are not routed Flask says in a form of its own that they are not allowed, and that all others are.
+    Flask refuses methods that are not routed in a form of its own, which lists all others as allowed.
     """
     blueprint.add_url_rule(rule, endpoint, view, provide_automatic_options=False)
 
@@ -19,4 +19,4 @@ def add_for_all_methods(blueprint: Blueprint, rule: str, endpoint: str, view: An
     def widen(state: BlueprintSetupState) -> None:
         name = f"{state.name_prefix}.{state.name}.{endpoint}".lstrip(".")
         for each in state.app.url_map.iter_rules(name):
-            each.methods = None  # which stands for all of them in Werkzeug, and cannot be said to Flask
+            each.methods = None  # means all methods in Werkzeug; Flask has no argument for that

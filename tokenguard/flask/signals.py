@@ -1,4 +1,4 @@
-"""What happens, as signals: blinker's, which Flask brings along. The sender is the application."""
+"""Signals for what happens, made with blinker, a dependency of Flask. The sender is the application."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ token_revoked = _signals.signal("tokenguard-revoked")
 
 
 def shared_hooks() -> Hooks:
-    """The hooks of a guard, for all of its applications.
+    """Return the hooks of a guard, shared by all of its applications.
 
-    Requests send their signals from here: that costs nothing while nobody listens, and a request has its application at
-    hand.
+    Signals about requests are sent from here: that costs nothing while nobody listens, and during a request the
+    application is known.
     """
     return Hooks(
         authenticated=Heard(token_authenticated, _sender(token_authenticated)),
@@ -36,9 +36,9 @@ def shared_hooks() -> Hooks:
 
 
 def hooks_of(app: Flask, shared: Hooks) -> Hooks:
-    """The hooks of one of the applications, by which all that is appended to ``shared`` is told, too.
+    """Return the hooks of one application, which also call everything that is appended to ``shared``.
 
-    Tokens are also issued and revoked where no application is at hand, so these know who sends the signals.
+    Tokens are also issued and revoked where there is no current application, so these hooks hold their signals' sender.
     """
     return Hooks(
         authenticated=shared.authenticated,

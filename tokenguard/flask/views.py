@@ -1,4 +1,4 @@
-"""What views use: the decorators, and the caller's identity."""
+"""For use in views: the decorators, and the caller's identity."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from ..service import Service
 
-# Where check_views finds what a function asks for, and the guarded functions that were made of it.
+# Attributes in which check_views finds a function's requirement, and the guarded functions that were made from it.
 _REQUIREMENT = "__tokenguard_requirement__"
 _GUARDED_FORMS = "__tokenguard_guarded_forms__"
-#: How many functions around which a view has been put are looked at.
+#: How many layers of a decorated view are looked at, at most.
 MANY_LAYERS = 100
 
-# Since Flask 3.2 there is one context for both, and the older name warns: Flask 4 will not have it.
+# Flask 3.2 merged the request's context into the application's. The older name warns; Flask 4 will not have it.
 _context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
 
 P = ParamSpec("P")
@@ -44,13 +44,13 @@ R = TypeVar("R")
 
 
 class Refused(HTTPException):
-    """A refusal on its way through Flask's error handlers: by its status, by HTTPException, or by this class.
+    """A refusal, raised for Flask's error handlers: those for its status, for HTTPException, or for this class.
 
     ``error`` is the AuthError. A handler may word the answer as it likes; the challenge and the caching headers
     are added to whatever it returns.
     """
 
-    #: The status, which such an exception always has.
+    #: The HTTP status; never None, as it may be in an HTTPException.
     code: int
 
     def __init__(self, error: AuthError, response: Response) -> None:
@@ -60,7 +60,7 @@ class Refused(HTTPException):
 
 @cache
 def _refused(status: int) -> type[Refused]:
-    # Flask finds a handler for 401 by the class that Werkzeug has for 401, so a refusal is one of those too.
+    # Flask finds the handler for 401 by Werkzeug's class for 401, so a refusal is a subclass of that too.
     return type(f"Refused{status}", (Refused, default_exceptions[status]), {})
 
 
@@ -79,7 +79,10 @@ def require_token(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def get_identity() -> Identity | None:
-    """Who is calling, or None when the request carries no valid token. Works in any view, guarded or not."""
+    """Return the caller's identity, or None when the request carries no valid token.
+
+    Works in any view, guarded or not.
+    """
     if not has_request_context():
         return None
     found, environ = at_hand()
@@ -101,14 +104,14 @@ current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
 
 
 def service() -> Service:
-    """What the extension set up for the current application."""
+    """Return what the extension set up for the current application."""
     return _set_up(_app_at_hand())
 
 
 def at_hand() -> tuple[Service, WSGIEnvironment]:
-    """What the extension set up for the application that the current request came to, and the request's environ."""
-    # The context itself: for a while another application may be the current one, and to ask Flask's proxies takes five
-    # times as long.
+    """Return what the extension set up for the application of the current request, and the request's environ."""
+    # Both are read from the request's own context: another application may be the current one for a while, and Flask's
+    # proxies take five times as long.
     context: RequestContext = _context._get_current_object()
     return _set_up(context.app), context.request.environ
 
@@ -124,7 +127,7 @@ def _set_up(app: Flask) -> Service:
 
 
 def guard_needed(app: App, what: str) -> Service:
-    """What the extension set up for ``app``; raises ConfigurationError if it has not, as ``what`` needs it."""
+    """Return what the extension set up for ``app``; raises ConfigurationError, naming ``what``, if it has not."""
     found: Service | None = app.extensions.get("tokenguard")
     if found is None:
         raise ConfigurationError(
@@ -139,10 +142,10 @@ def _app_at_hand() -> Flask:
 
 
 def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -> Response | None:
-    """The answer to a request that does not meet ``requirement``, or to a preflight; None for one that may pass.
+    """Return the answer to a request that does not meet ``requirement``, or to a preflight; None if it may pass.
 
     Raises Refused instead where the application may want to word the answer, and where ``guarded`` is not the view.
-    There a preflight is answered by what is raised, too.
+    In the latter case the answer to a preflight is raised, too.
     """
     found, environ = at_hand()
     requests = found.requests
@@ -158,7 +161,7 @@ def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -
         del environ
         raise
     if isinstance(decided, AuthError):
-        del environ  # an error handler is given the traceback, with this frame in it
+        del environ  # an error handler gets the traceback, which has this frame
         return _refusal(requests, decided, guarded)
     return None
 
@@ -172,7 +175,7 @@ def _refusal(requests: RequestGuard, error: AuthError, guarded: Callable[..., An
 
 
 def _is_asked_by_flask(guarded: Callable[..., Any] | None) -> bool:
-    # What calls another function than the view, such as a resolver of GraphQL, would take the answer for its result.
+    # The caller of a function that is not the view, such as a GraphQL resolver, would take the answer for its result.
     if guarded is None:
         return True
     view = _app_at_hand().view_functions.get(request.endpoint or "")
@@ -183,13 +186,13 @@ def _is_asked_by_flask(guarded: Callable[..., Any] | None) -> bool:
 
 
 def _method_at_hand(kind: type | None) -> Callable[..., Any] | None:
-    """That of a view's class which answers the request."""
+    """The method of a view class that answers the request."""
     found: Callable[..., Any] | None = getattr(kind, request.method.lower(), None)
     return getattr(kind, "get", None) if found is None and request.method == "HEAD" else found  # as Flask does
 
 
 def _may_be_worded(app: Flask) -> bool:
-    """Whether the application may have something to say to a refusal: if not, it is quicker not to ask."""
+    """Whether the application may want to word a refusal; if not, returning the answer is quicker than raising it."""
     for_codes = chain.from_iterable(spec.values() for spec in app.error_handler_spec.values())
     return (
         any(for_codes)
@@ -199,8 +202,8 @@ def _may_be_worded(app: Flask) -> bool:
 
 
 def _layers(view: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
-    """A view, and the functions around which its decorators have put it."""
-    for _ in range(MANY_LAYERS):  # what is said to be around itself has no last one
+    """A view, and the functions that it wraps, from the outermost in."""
+    for _ in range(MANY_LAYERS):  # a function that claims to wrap itself has no last layer
         if view is None:
             return
         yield view
@@ -208,13 +211,13 @@ def _layers(view: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
 
 
 def check_views(app: Flask) -> None:
-    """Raises ConfigurationError for a view that is open by mistake, or that asks for a scope that nobody could hold.
+    """Raise ConfigurationError for a view that is open by mistake, or that requires a scope that nobody could hold.
 
-    ``@require_scopes`` above the route guards nothing: the route has taken the bare function already. That is told by
-    a bare function that is a view, while none of its guarded forms is. Either may be in others: some routes put what
-    they are given into a function of their own.
+    ``@require_scopes`` above the route guards nothing: the route has already registered the bare function. The sign of
+    this is a bare function that is a view, while none of its guarded forms is. Either may be a layer within a view:
+    some routes wrap the function that they are given.
     """
-    # By their ids: not every callable has a hash.
+    # Compared by id, as not every callable is hashable.
     views = {id(layer) for view in app.view_functions.values() for layer in _layers(view)}
     for endpoint, view in app.view_functions.items():
         guarded_forms = [getattr(layer, _GUARDED_FORMS, None) for layer in _layers(view)]
@@ -246,7 +249,7 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
             called = current_app.ensure_sync(view) if is_async else view
             return called(*args, **kwargs)
 
-        # wraps() has copied what another guard said of its own function.
+        # wraps() has copied the guarded forms of ``view``, which are not those of ``guarded``.
         vars(guarded).pop(_GUARDED_FORMS, None)
         setattr(guarded, _REQUIREMENT, requirement)
         _remember_form(view, guarded)
@@ -256,7 +259,7 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
 
 
 def _remember_form(view: Callable[..., Any], guarded: Callable[..., Any]) -> None:
-    # Not every callable takes attributes; what does not is not checked. Weakly: one that nobody holds is no view, and a
-    # view may guard the same function anew with each request.
+    # Not every callable takes attributes; one that does not is not checked. The references are weak: a form that nobody
+    # holds is no view, and a view may guard the same function anew with each request.
     with suppress(AttributeError, TypeError):
         vars(view).setdefault(_GUARDED_FORMS, WeakSet()).add(guarded)
