@@ -1,4 +1,4 @@
-"""Connections: which URLs are taken, how SQLite is set up, and what a database's complaint means."""
+"""Connections: which URLs are accepted, how SQLite is set up, and what a database's errors mean."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sqlalchemy.exc import TimeoutError as NoneFree
 from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, complaint
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
-#: What makes the tables.
+#: The command that creates the tables.
 SET_UP = '"tokenguard init" (in Flask "flask tokenguard init")'
 
 
 def checked_url(url: str | URL) -> URL:
-    # Never quotes the URL: it may hold a password.
+    # No message quotes the URL: it may hold a password.
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -43,7 +43,7 @@ def checked_url(url: str | URL) -> URL:
 
 
 def replica_url(url: str | URL, primary: URL) -> URL:
-    """The checked URL of a read replica of the primary database."""
+    """Return the checked URL of a read replica of the primary database."""
     replica = checked_url(url)
     if {replica.get_backend_name(), primary.get_backend_name()} != {"postgresql"}:
         raise ConfigurationError("a read replica is for PostgreSQL only: both URLs must begin with postgresql://")
@@ -51,7 +51,7 @@ def replica_url(url: str | URL, primary: URL) -> URL:
 
 
 def reading_engine(url: URL) -> Engine:
-    """Connections in autocommit: nothing begins or ends a transaction, so none is left open and nothing is reset."""
+    """Return an engine in autocommit: nothing begins a transaction, so none is left open and nothing is reset."""
     engine = _engine(url, READ_TIMEOUT, reading=True, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", partial(_set_up_sqlite, READ_TIMEOUT))
@@ -59,13 +59,13 @@ def reading_engine(url: URL) -> Engine:
 
 
 def writing_engine(url: URL) -> Engine:
-    """Connections for transactions."""
+    """Return an engine for transactions."""
     if url.get_backend_name() == "postgresql":
-        # Not what the server defaults to: under SERIALIZABLE, writers that queue up would be refused.
+        # Not the server's default, which may be SERIALIZABLE: writers that queue up would be refused.
         return _engine(url, LOCK_TIMEOUT, isolation_level="READ COMMITTED", pool_pre_ping=True)
     engine = _engine(url, LOCK_TIMEOUT)
     event.listen(engine, "connect", partial(_set_up_sqlite, LOCK_TIMEOUT))
-    # The driver would begin transactions by itself, and DEFERRED; it is told not to, so this is the only BEGIN.
+    # The driver itself would begin DEFERRED transactions. _set_up_sqlite turns that off, so this is the only BEGIN.
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
@@ -74,7 +74,7 @@ def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: 
     if url.get_backend_name() == "postgresql":
         options |= _postgresql_options(url, reading)
     try:
-        # Parameters hold digests: they stay out of every message.
+        # Parameters hold digests, which must stay out of every message.
         engine = create_engine(url, hide_parameters=True, pool_timeout=pool_timeout, **options)
     except (ArgumentError, TypeError, ValueError):
         raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
@@ -94,14 +94,14 @@ def _postgresql_options(url: URL, reading: bool) -> dict[str, Any]:
         raise ConfigurationError(
             f'PostgreSQL needs the Python package {error.name!r}: pip install "wsgi-tokenguard[postgres]"'
         ) from None
-    # What SQLAlchemy would ask each server for first is of no use here.
+    # Otherwise SQLAlchemy would first ask each server for its hstore type, which is of no use here.
     return {"connect_args": postgresql.connect_args(url, reading=reading), "use_native_hstore": False}
 
 
 def set_limits(connection: Connection, statements: float, locks: str) -> None:
-    """In this transaction a statement takes at most so many seconds (0: any), and waits so long for a lock.
+    """Limit each statement of this transaction to so many seconds (0: no limit), and its wait for a lock to ``locks``.
 
-    SQLite has but one lock, and its connections know how long to wait for it.
+    SQLite has only one lock, and its connections are set up with the time to wait for it.
     """
     if connection.dialect.name == "postgresql":
         from . import postgresql
@@ -110,7 +110,7 @@ def set_limits(connection: Connection, statements: float, locks: str) -> None:
 
 
 def create_file(url: URL) -> None:
-    """Make an empty SQLite file where there is none yet; raises StoreUnavailable where that is not possible."""
+    """Create an empty SQLite file if there is none yet; raises StoreUnavailable if that is not possible."""
     if (path := _sqlite_file(url)) is not None and not path.exists():
         try:
             path.touch()
@@ -119,14 +119,14 @@ def create_file(url: URL) -> None:
 
 
 def use_wal(reading: Engine, writing: Engine) -> None:
-    """Put a SQLite file into write-ahead mode: readers and the writer do not block each other then. It stays so."""
+    """Put a SQLite file into write-ahead mode for good: readers and the writer do not block each other then."""
     for attempt in range(10):
         try:
             with reading.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 return
         except OperationalError:
-            # This one statement does not wait for another process that does the same: a transaction does.
+            # This statement does not wait for another process that runs it too; a transaction does.
             if attempt == 9:
                 raise
             with writing.begin():
@@ -135,7 +135,7 @@ def use_wal(reading: Engine, writing: Engine) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns what SQLAlchemy raises in the block into a StoreError that says what to do."""
+    """Turn what SQLAlchemy raises in the block into a StoreError that says what to do."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -144,7 +144,7 @@ def translated() -> Iterator[None]:
 
 @contextmanager
 def outcome_unknown() -> Iterator[None]:
-    """Around a commit: if the connection breaks in the middle of it, nobody here knows whether it was done."""
+    """For a commit: raise StoreUnavailable if the connection breaks, as it is unknown whether the commit was done."""
     try:
         yield
     except DBAPIError as error:
@@ -156,7 +156,7 @@ def outcome_unknown() -> Iterator[None]:
 
 
 def store_error(error: BaseException) -> StoreError:
-    """What SQLAlchemy or the driver raised, as a StoreError that says what to do."""
+    """Return what SQLAlchemy or the driver raised as a StoreError that says what to do."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return complaint(error.orig, SET_UP)
     if isinstance(error, NoneFree):
@@ -172,7 +172,7 @@ def _sqlite_file(url: URL) -> Path | None:
 
 
 def _refuse_missing_file(url: URL) -> None:
-    # SQLite would make an empty file of any mistyped name.
+    # SQLite would create an empty file for a mistyped name.
     path = _sqlite_file(url)
     if path is not None and not os.path.exists(path):
         raise SchemaError(f"there is no database {path.absolute()}: run {SET_UP} to create it")

@@ -1,7 +1,7 @@
-"""PostgreSQL through psycopg 3: connections that wait no longer than they are told to, and keep nothing in a session.
+"""PostgreSQL through psycopg 3: connections that wait no longer than they may, and set nothing for a whole session.
 
-A server's own timeouts do not help where the server hangs, or where a network swallows what is sent. And behind a
-pool such as PgBouncer a session is many callers' own: nothing may be set in it beyond one transaction.
+A server's own timeouts do not help when the server hangs, or when the network loses what is sent. And behind a pool
+such as PgBouncer, a session is shared by many callers: nothing may be set in it beyond one transaction.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from sqlalchemy.exc import DisconnectionError
 
 from ..databases import CONNECT_TIMEOUT, GRACE, OUTLIVED, READ_TIMEOUT
 
-# A server that vanishes from the network without a word is noticed while nobody waits for it.
+# So that a server that silently vanishes from the network is noticed while nobody waits for it.
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """One that gives up, and closes itself, once a server has not answered for ``patience`` seconds."""
+    """A connection that gives up and closes itself once the server has not answered for ``patience`` seconds."""
 
-    #: None waits for ever.
+    #: None means to wait for ever.
     patience: float | None = READ_TIMEOUT + GRACE
-    #: How often its pool had been found broken when this one was made.
+    #: How often its pool had been found broken when this connection was made.
     generation = 0
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the driver waits: for the outcome of one question to the server."""
+        """Wait as the driver does, for the outcome of one request to the server, but only until the deadline."""
         deadline = None if self.patience is None else monotonic() + self.patience
         try:
             return super().wait(_until(gen, deadline), *args, **kwargs)
         except BaseException:
-            # Whatever ended the waiting: an answer that is still to come must not be taken for the next question's.
+            # Whatever ended the wait: an answer that is still to come must not be taken for the next request's.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()
             raise
 
 
 class _Pool:
-    """Makes a pool's connections, and lets none be taken out that is older than the last one that broke."""
+    """Makes a pool's connections, and hands out none that was made before the pool was last found broken."""
 
     def __init__(self, engine: Engine) -> None:
         self._generation = 0
@@ -63,27 +63,27 @@ class _Pool:
             raise DisconnectionError("the server was lost since")
 
     def _forsake(self, connection: PatientConnection, record: Any, error: BaseException | None) -> None:
-        # What broke one has most often broken all: a restart, a failover.
+        # What broke one connection, such as a restart or a failover, has most often broken all.
         if connection.generation == self._generation and isinstance(error, psycopg.Error):
             self._generation += connection.closed or error.sqlstate in OUTLIVED
 
 
 def set_up(engine: Engine) -> None:
-    """Make the engine's connections patient ones."""
+    """Make each of the engine's connections a PatientConnection."""
     _Pool(engine)
 
 
 def connect_args(url: URL, *, reading: bool) -> dict[str, Any]:
-    """What each connection is made with; what the URL sets itself goes before."""
+    """Return the arguments that each connection is made with; what the URL itself sets takes precedence."""
     ours = {"connect_timeout": CONNECT_TIMEOUT, **_KEEPALIVES}
     given: dict[str, Any] = {name: value for name, value in ours.items() if name not in url.query}
-    # Only a cursor that writes the parameters into the text may send a time limit and a query as one message.
+    # Only a cursor that puts the parameters into the text can send a time limit and a query as one message.
     cursors = {"cursor_factory": psycopg.ClientCursor} if reading else {}
     return {**given, **cursors, "prepare_threshold": None}
 
 
 def set_limits(connection: Connection, statements: float, locks: str) -> None:
-    """For the rest of this transaction: in how many seconds a statement is done (0: any), and who waits for a lock."""
+    """Limit statements (in seconds, 0: no limit) and the wait for locks, for the rest of this transaction."""
     query = "SELECT set_config('statement_timeout', :statements, true), set_config('lock_timeout', :locks, true)"
     connection.execute(text(query), {"statements": _milliseconds(statements), "locks": locks})
     driver = cast(PatientConnection, connection.connection.dbapi_connection)
@@ -91,7 +91,7 @@ def set_limits(connection: Connection, statements: float, locks: str) -> None:
 
 
 def limited(query: str) -> str:
-    """The one query with its time limit, to be sent as one message: the server takes that for one transaction."""
+    """Return the query with its time limit, to be sent as one message, which the server runs as one transaction."""
     return f"SET LOCAL statement_timeout = '{_milliseconds(READ_TIMEOUT)}'; {query}"
 
 
@@ -105,13 +105,13 @@ def _calm(connection: PatientConnection | None, record: Any) -> None:
 
 
 def _give_up(context: ExceptionContext) -> None:
-    # Nothing has broken, but only what has is thrown away.
+    # Such a connection has not broken, but is of no more use, and SQLAlchemy discards only those that have.
     if getattr(context.original_exception, "sqlstate", None) in OUTLIVED:
         context.is_disconnect = True
 
 
 def _until(gen: Any, deadline: float | None) -> Any:
-    """The driver's generator of waits, but no further than the deadline. It comes by ten times a second at least."""
+    """The driver's generator of waits, but only until the deadline. It is resumed at least ten times a second."""
     try:
         wanted = next(gen)
         while True:

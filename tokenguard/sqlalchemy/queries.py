@@ -1,4 +1,4 @@
-"""What is read, as queries and as what their rows mean."""
+"""The queries for all that is read, and what their rows mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..rows import STANDING, first, load, load_record
 from ..tokens import Client, Token, Use
 from .tables import client_table, event_table, revision_table, token_table, use_table
 
-# Written out, so that a query has no parameter but what it asks about.
+# A literal, so that a query has no parameters but what it asks about.
 _ONE: ColumnElement[int] = literal_column("1")
 _RECORDS = (
     select(revision_table.c.revision, *token_table.c, *client_table.c, *use_table.c)
@@ -39,7 +39,7 @@ _BY_ID = token_table.c.id == bindparam("wanted_id")
 
 
 def _of_token(query: Select[Any], which: ColumnElement[bool]) -> Select[Any]:
-    # From the counter outwards: a row comes back for an unknown token too, and none means damage, not a no.
+    # Joined to the counter: a row is returned for an unknown token too, so no row means damage, not an unknown token.
     return query.select_from(
         revision_table.outerjoin(token_table, which)
         .outerjoin(client_table, client_table.c.id == token_table.c.client_id)
@@ -52,7 +52,7 @@ STAND = _of_token(
     select(revision_table.c.revision, *[_TABLES[kind].c[name] for kind, name in STANDING]),
     and_(_BY_ID, token_table.c.digest == bindparam("wanted_digest")),
 )
-# The same of another issuer's token, which is there only once it is revoked, and of its client.
+# The same for another issuer's token, which is stored only once it is revoked, and for its client.
 FIND_FOREIGN = (
     select(revision_table.c.revision, token_table.c.id, *client_table.c, *use_table.c)
     .select_from(revision_table)
@@ -61,7 +61,7 @@ FIND_FOREIGN = (
     .outerjoin(client_table, client_table.c.id == bindparam("wanted_client_id"))
     .outerjoin(use_table, use_table.c.token_id == client_table.c.id)
 )
-# Limited before they are joined: PostgreSQL would otherwise read all that are numbered higher, to give out a few.
+# Limited before the join: otherwise PostgreSQL would read all events with higher numbers to return a few.
 _EVENTS = (
     select(event_table)
     .where(event_table.c.number >= bindparam("since"))
@@ -101,12 +101,12 @@ def find_page(
 
 
 def _alive(query: Select[Any], now: int) -> Select[Any]:
-    """Without those that have ended by then."""
+    """The query without the tokens that have ended by ``now``."""
     token, use = token_table.c, use_table.c
     query = query.where(token.revoked_at.is_(None), token.idle_ended_at.is_(None))
     for end in (token.expires_at, token.overlap_ends_at):
         query = query.where(or_(end.is_(None), end > now))
-    unused_since = now - token.idle_timeout - USE_INTERVAL  # as Record.idle_end has it
+    unused_since = now - token.idle_timeout - USE_INTERVAL  # as in Record.idle_end
     return query.where(
         or_(token.idle_timeout.is_(None), token.created_at > unused_since, use.last_used_at > unused_since)
     )

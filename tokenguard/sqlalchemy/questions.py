@@ -1,4 +1,4 @@
-"""What a request waits for: a query whose text is built once, asked by a bare cursor on a pooled connection."""
+"""The queries that requests wait for: built once as a text, and run by a bare cursor on a pooled connection."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..databases import OUTLIVED, TOO_SLOW
 from .engine import store_error
 
-#: How many connections are kept at hand at most: fewer than there are in a pool, which may hold 15.
+#: How many connections are kept at hand at most: fewer than a pool may hold, which is 15.
 KEPT = 5
-#: What a forked child has of its parent's connections.
+#: In a forked child, the connections of its parent.
 _INHERITED: list[list[PoolProxiedConnection]] = []
 
 
 class Reserve:
-    """Connections of an engine's pool that are kept at hand: to take one out of the pool costs as much as the query.
+    """Connections of an engine's pool that are kept at hand: taking one out of the pool costs as much as the query.
 
-    A few of them: the others are for whoever asks the pool. Threads may share it; a forked child has to
-    :meth:`forget` what it finds here.
+    Only a few are kept; the others stay available to the pool's other users. Threads may share a reserve; a forked
+    child has to :meth:`forget` what it finds here.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -30,31 +30,31 @@ class Reserve:
         self._idle: list[PoolProxiedConnection] = []
 
     def take(self) -> PoolProxiedConnection:
-        """One that nobody else uses."""
+        """Return a connection that nobody else uses."""
         try:
             return self._idle.pop()
         except IndexError:
             return self.engine.raw_connection()
 
     def give_back(self, connection: PoolProxiedConnection) -> None:
-        """For the next one; it is as it was when it was taken."""
+        """Keep a connection for the next caller; it is in the state in which it was taken."""
         if len(self._idle) < KEPT:
             self._idle.append(connection)
         else:
             connection.close()
 
     def forget(self) -> None:
-        """Leave to the parent what is its own."""
-        # They are still open: as long as somebody holds them, nobody closes them.
+        """Leave the parent's connections to the parent."""
+        # They are still open there: holding references to them keeps this process from closing them.
         _INHERITED.append(self._idle)
         self._idle = []
 
     def empty(self, *, broken: bool = False) -> None:
-        """Keep none; ``broken`` ones not in the pool either."""
+        """Give all connections back to the pool; if they are ``broken``, discard them."""
         while True:
             try:
                 connection = self._idle.pop()
-            except IndexError:  # not asked before: another thread may take the last one meanwhile
+            except IndexError:  # not checked first: another thread may take the last one meanwhile
                 return
             if broken:
                 connection.invalidate()
@@ -62,15 +62,15 @@ class Reserve:
 
 
 class Question:
-    """A query, in words of the engine's database. The engine is in autocommit.
+    """A query, compiled for the engine's database. The engine is in autocommit.
 
-    On a connection that has broken since it was last used, it is asked once more on a new one: it changes nothing.
+    If a connection has broken since it was last used, the query is run once more on a new one: it changes nothing.
     """
 
     def __init__(self, reserve: Reserve, query: Select[Any]) -> None:
         engine = reserve.engine
         self._text, self._names, self._positional = _compiled(query, engine.url.drivername)
-        #: Whether something else is answered before the query is.
+        #: Whether the server answers with the outcome of the time limit before that of the query.
         self._limited = engine.dialect.name == "postgresql"
         if self._limited:
             from .postgresql import limited
@@ -81,7 +81,7 @@ class Question:
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
     def ask(self, *values: object) -> Sequence[Any]:
-        """All rows for these parameters, in the order of the query; raises StoreError."""
+        """Return all rows for these parameters, given in the order of the query; raises StoreError."""
         parameters = values if self._positional else dict(zip(self._names, values, strict=True))
         try:
             try:
@@ -97,14 +97,14 @@ class Question:
         connection = self._reserve.take()
         driver: Any = connection.dbapi_connection
         try:
-            cursor = driver.execute(self._text, parameters)  # which both drivers have, and which makes a cursor
+            cursor = driver.execute(self._text, parameters)  # both drivers have this; it makes a cursor
             if self._limited:
                 cursor.nextset()
             rows: Sequence[Any] = cursor.fetchall()
         except BaseException as error:
             lost = self._is_lost(error, driver)
-            broken = lost or getattr(driver, "closed", False)  # also for want of an answer in time
-            # After an error, or an exit in the middle, nobody knows what this connection would answer next.
+            broken = lost or getattr(driver, "closed", False)  # closed also if no answer came in time
+            # After an error, or an exit in the middle, it is unknown what this connection would answer next.
             connection.invalidate(error)
             if broken:
                 self._reserve.empty(broken=True)  # most likely all are
@@ -118,16 +118,16 @@ class Question:
         if not isinstance(error, self._driver_error):
             return False
         state = getattr(error, "sqlstate", None)
-        # One that did not answer in time is closed too, but has taken its time already.
+        # A connection that did not answer in time is closed too, but the time for this query is used up.
         broken = self._dialect.is_disconnect(error, driver, None) and state != TOO_SLOW
         return broken or state in OUTLIVED
 
 
 @cache
 def _compiled(query: Select[Any], drivername: str) -> tuple[str, tuple[str, ...], bool]:
-    """Its text, its parameters in the order in which it has them, and whether they are given by that order.
+    """The query's text, its parameters in their order, and whether they are passed by position.
 
-    Built once in a process: it takes longer than all else that a new store does.
+    Built once in a process: this takes longer than everything else that a new store does.
     """
     compiled = query.compile(dialect=URL.create(drivername).get_dialect()())
     return compiled.string, tuple(compiled.params), compiled.positional

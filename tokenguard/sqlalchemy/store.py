@@ -1,4 +1,4 @@
-"""The store itself: each read one statement, each write one transaction."""
+"""The store itself: each read is one statement, and each write one transaction."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class SQLAlchemyStore:
 
     Raises ConfigurationError for a URL that names neither. ``read_url`` names a read replica of a PostgreSQL
     database, for finding tokens; while it cannot be asked, the primary is. Any number of threads and processes may
-    share the database; after a fork, the child opens connections of its own. ``clock`` takes the place of the
-    database's own clock, which decides when an idle token ends for good, and no last use is later than that: for tests.
+    share the database; after a fork, the child opens connections of its own. ``clock``, for tests, replaces the
+    database's own clock, which decides when an idle token ends for good; no last use is later than that clock.
     """
 
     def __init__(self, url: str | URL, *, read_url: str | URL | None = None, clock: Clock | None = None) -> None:
         self.url = checked_url(url)
         self._clock = clock
         self.committed = Committed()
-        #: All is read on connections of its own.
+        #: False, as the store reads on connections of its own.
         self.in_transaction = False
         self._reading, self._writing = reading_engine(self.url), writing_engine(self.url)
         self._engines = [self._reading, self._writing]
@@ -79,7 +79,7 @@ class SQLAlchemyStore:
         self._find_foreign, self._feed = Question(reserve, FIND_FOREIGN), Question(reserve, FEED)
         self.replicated = read_url is not None
         self._replica = Replica()
-        #: What it is asked, if there is one.
+        #: The query that the replica is asked, if there is one.
         self._stand_by: Question | None = None
         if read_url is not None:
             replica = reading_engine(replica_url(read_url, self.url))
@@ -87,14 +87,14 @@ class SQLAlchemyStore:
             self._reserves.append(Reserve(replica))
             self._stand_by = Question(self._reserves[-1], STAND)
         in_children(self._forget_connections)
-        # A store that nobody holds any more holds no connections either; Python 3.13 complains of open ones.
+        # A store that is no longer referenced leaves no connections open: Python 3.13 warns of those.
         weakref.finalize(self, _dispose, self._engines, self._reserves)
 
-    # Reading: each is one statement, so it sees one state.
+    # Reading: each read is one statement, so it sees one state.
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         if self._stand_by is not None and not primary:
-            rows = self._replica.ask(self._stand_by.ask, *read)  # none at all as long as it has nothing yet
+            rows = self._replica.ask(self._stand_by.ask, *read)  # none while the replica is still empty
             return load_standing(rows) if rows else None
         return load_standing(self._standing.ask(*read))
 
@@ -153,7 +153,7 @@ class SQLAlchemyStore:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         with self._begin(STATEMENT_TIMEOUT) as connection:
-            # Every writer locks this row first, and on SQLite has begun IMMEDIATE: they queue, and never deadlock.
+            # Every writer locks this row first, and on SQLite has begun IMMEDIATE: writers queue, and never deadlock.
             counter = select(revision_table.c.revision, revision_table.c.schema_version).with_for_update()
             revision, version = first(connection.execute(counter).all())
             check_version(version, SET_UP)
@@ -162,21 +162,21 @@ class SQLAlchemyStore:
         transaction.announce(self.committed)
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
-        # Somebody waits for this that has other work: it is to be as quick as a read, or is tried again.
+        # The caller that waits for this has other work, so it must be as quick as a read, or is tried again.
         with self._begin(READ_TIMEOUT, USE_LOCK_TIMEOUT) as connection:
             return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:
         """Create the tables, or bring older ones up to date; returns the schema versions before and after.
 
-        One transaction under a lock: it is done whole or not at all, and two at once do it once. Raises
-        SchemaError for a database newer than this code.
+        One transaction under a lock: it is done completely or not at all, and only once if two run at the same time.
+        Raises SchemaError for a database newer than this code.
         """
         create_file(self.url)
         with translated():
             if self.url.get_backend_name() == "sqlite":
                 use_wal(self._reading, self._writing)
-        # A large table takes the time that it takes.
+        # Without a time limit: a large table may take long.
         with self._begin(0) as connection:
             return upgrade(connection)
 
@@ -185,7 +185,7 @@ class SQLAlchemyStore:
         _dispose(self._engines, self._reserves)
 
     def _forget_connections(self) -> None:
-        # None must be used from two processes; a worker forked after the first query starts with none.
+        # No connection may be used from two processes; a worker forked after the first query starts without any.
         for reserve in self._reserves:
             reserve.forget()
         for engine in self._engines:
@@ -193,7 +193,7 @@ class SQLAlchemyStore:
 
     @contextmanager
     def _begin(self, statements: float, locks: str = f"{LOCK_TIMEOUT}s") -> Iterator[Connection]:
-        """A transaction in which a statement takes at most so many seconds (0: any), and waits so long for a lock."""
+        """A transaction in which each statement may take so many seconds (0: no limit), and wait so long for a lock."""
         with translated(), self._writing.connect() as connection, connection.begin() as transaction:
             set_limits(connection, statements, locks)
             yield connection
@@ -202,7 +202,7 @@ class SQLAlchemyStore:
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        """For what no request waits for. On SQLite a transaction would have to wait for other writers."""
+        """A connection for reads that no request waits for. On SQLite, a transaction would wait for other writers."""
         if self.url.get_backend_name() == "sqlite":
             with translated(), self._reading.connect() as connection:
                 yield connection
@@ -212,7 +212,7 @@ class SQLAlchemyStore:
 
 
 class _Transaction(EventedTransaction):
-    """Writes while the counter is locked, each write with its event."""
+    """The writes while the counter is locked, each with its event."""
 
     def __init__(self, connection: Connection, revision: int, clock: Clock | None) -> None:
         super().__init__(revision)
@@ -232,7 +232,7 @@ class _Transaction(EventedTransaction):
         return find_records(self._connection, client_id)
 
     def delete_tokens(self, token_ids: Collection[str]) -> int:
-        # In the order in which uses are written, so that nobody waits for the other in a circle.
+        # In the order in which uses are written, so that the two do not deadlock.
         for table in (use_table, use_day_table):
             self._connection.execute(delete(table).where(table.c.token_id.in_(token_ids)))
         return self._connection.execute(delete(token_table).where(token_table.c.id.in_(token_ids))).rowcount
@@ -247,7 +247,7 @@ class _Transaction(EventedTransaction):
     def delete_days(self, before: int, limit: int) -> int:
         days = use_day_table.c
         query = select(days.token_id, days.day).where(days.day < before).limit(limit)
-        # What a process is just counting is left for the next time, so that nobody waits for the other in a circle.
+        # Rows to which a process is just adding are left for the next time, so that the two do not deadlock.
         old = self._connection.execute(query.with_for_update(skip_locked=True)).all()
         rows = tuple_(days.token_id, days.day).in_([tuple(row) for row in old])
         self._connection.execute(delete(use_day_table).where(rows))

@@ -1,4 +1,4 @@
-"""The columns as ``schema.py`` makes them."""
+"""The tables and columns that ``schema.py`` creates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 
 class _AsStored(TypeDecorator[bool]):
-    """A boolean as it is in the row: on SQLite, SQLAlchemy itself would take any text for true."""
+    """A boolean, read as it is stored: on SQLite, SQLAlchemy itself would read any text as true."""
 
     impl = Boolean
     cache_ok = True
@@ -35,7 +35,7 @@ class _AsStored(TypeDecorator[bool]):
 
 VERSION_TABLE = "tokenguard_alembic_version"
 
-# In the order of the dataclasses' fields, as rows.py has it.
+# Columns are in the order of the dataclasses' fields, as rows.py expects them.
 metadata = MetaData()
 client_table = Table(
     "tokenguard_client",
@@ -108,5 +108,5 @@ revision_table = Table(
 
 
 def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
-    """For the ``include_name`` of your own Alembic environment: keeps tokenguard's tables out of autogenerate."""
+    """Keep tokenguard's tables out of autogenerate: for ``include_name`` of your own Alembic environment."""
     return not (type_ == "table" and name is not None and name.startswith("tokenguard_"))

@@ -1,4 +1,4 @@
-"""From any older schema to the present one, and the refusal to work with another."""
+"""The upgrade of any older schema to the present one, and the refusal to work with another."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(connection: Connection) -> tuple[int, int]:
-    """Run what is missing, in the caller's transaction; returns the versions before and after.
+    """Run the missing steps in the caller's transaction; returns the versions before and after.
 
-    On SQLite that transaction has begun IMMEDIATE, on PostgreSQL this takes a lock: two at once do it once.
+    On SQLite that transaction has begun IMMEDIATE, on PostgreSQL this takes a lock: so two upgrades at once run each
+    step once.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
@@ -35,7 +36,7 @@ def upgrade(connection: Connection) -> tuple[int, int]:
 
 
 def apply_step(connection: Connection, step: int) -> None:
-    """Take the schema to version ``step`` if it is lower. The caller holds the lock and has applied those before."""
+    """Take the schema to version ``step`` if it is lower. The caller holds the lock, and has applied earlier steps."""
     if schema_version(connection) < step:
         for statement in schema.statements(step):
             connection.exec_driver_sql(statement)
@@ -44,7 +45,7 @@ def apply_step(connection: Connection, step: int) -> None:
 def schema_version(connection: Connection) -> int:
     """The version of the schema in the database; 0 where there are no tables yet.
 
-    Raises SchemaError where the row that tells it is missing or damaged.
+    Raises SchemaError where the row that holds it is missing or damaged.
     """
     if not inspect(connection).has_table(revision_table.name):
         return 0
@@ -53,8 +54,8 @@ def schema_version(connection: Connection) -> int:
 
 
 def _run_migrations(connection: Connection) -> None:
-    # Without Alembic's environment, which is one for the whole process: this may run in a host's own migration, and
-    # in several threads. Every revision is asked; whether it has something to do, the schema's version decides.
+    # Without Alembic's environment, which is global to the process: this may run in a host's own migration, and in
+    # several threads. Every revision is called; the schema's version decides whether it has anything to do.
     try:
         from alembic.migration import MigrationContext
         from alembic.script import ScriptDirectory

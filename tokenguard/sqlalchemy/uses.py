@@ -1,4 +1,4 @@
-"""Writing down the use of tokens, without waiting for anybody."""
+"""Recording the use of tokens, without waiting for other processes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .tables import client_table, token_table, use_day_table, use_table
 
 
 def write_uses(connection: Connection, uses: Sequence[NewUse], clock: Clock | None) -> set[str]:
-    """Add ``uses`` in the caller's transaction; returns the ids of tokens that another process is writing down.
+    """Record ``uses`` in the caller's transaction; returns the ids of tokens that another process is just recording.
 
-    Those are skipped rather than waited for: their last use will be as new, and the rest can be added later. On
-    SQLite, where there is one writer at a time, the transaction has the lock already. Unknown tokens are passed over.
-    Only another's very first use of the same token is waited for, for as long as the transaction waits for locks.
+    Those are skipped rather than waited for: their last use will be as recent, and the rest can be added later. On
+    SQLite, which has one writer at a time, the transaction already has the lock. Unknown tokens are ignored. Only
+    another process's very first use of the same token is waited for, for as long as the transaction waits for locks.
     """
     by_id = {use.token_id: use for use in uses}
-    # Both kinds of id are random, or made in the same way: none of the one kind is of the other.
+    # The ids of tokens and of clients are random, or made in the same way: none is both a token's and a client's.
     found = [select(table.c.id).where(table.c.id.in_(by_id)) for table in (token_table, client_table)]
     tokens = set(connection.scalars(union_all(*found)))
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))
     locked = _lock(connection, used)
-    # Only now: what another has written just before is not to lie in the future.
+    # Read only now: a use that another process has just written must not lie in the future.
     now = clock() if clock else database_time(connection)
-    # In one order for all, so that two who write the same first uses do not wait for each other in a circle.
+    # Sorted, so that two processes that write the same first uses do not deadlock.
     added = _add(connection, [merge_use(None, by_id[token_id], now) for token_id in sorted(tokens - used)])
     _replace(connection, [merge_use(known, by_id[token_id], now) for token_id, known in locked.items()])
     written = added | locked.keys()
@@ -46,7 +46,10 @@ def _lock(connection: Connection, token_ids: Collection[str]) -> dict[str, Use]:
 
 
 def _add(connection: Connection, uses: Sequence[Use]) -> set[str]:
-    """Those that were added. If another process was first with a very first use, what it did not see is added later."""
+    """Add these first uses; returns the ids of those that were added.
+
+    If another process was quicker with a token's first use, what that one did not see is added later.
+    """
     statement = _insert(connection, use_table).on_conflict_do_nothing().returning(use_table.c.token_id)
     return set(connection.scalars(statement, [dump(use) for use in uses])) if uses else set()
 
@@ -57,7 +60,7 @@ def _replace(connection: Connection, uses: Sequence[Use]) -> None:
 
 
 def _count(connection: Connection, uses: Sequence[NewUse]) -> None:
-    # Whoever has the row of the use has these too, so nobody waits here.
+    # The process that has locked a use's row also has these rows, so nobody waits here.
     rows = [
         {"token_id": use.token_id, "day": day, "requests": requests}
         for use in uses
@@ -67,19 +70,19 @@ def _count(connection: Connection, uses: Sequence[NewUse]) -> None:
 
 
 def _put(connection: Connection, table: Table, rows: list[dict[str, Any]], change: Callable[[Any], Any]) -> None:
-    """Insert these, or do to those that are there already what ``change`` makes of the new ones."""
+    """Insert these rows; update those that already exist with what ``change`` makes of the new ones."""
     if rows:
         statement = _insert(connection, table)
         key = list(table.primary_key)
         statement = statement.on_conflict_do_update(index_elements=key, set_=change(statement.excluded))
-        # Where something is to be returned, SQLAlchemy puts all rows into one statement, and else has one for each.
+        # With RETURNING, SQLAlchemy puts all rows into one statement; without, it sends one for each.
         connection.execute(statement.returning(table.c.token_id), rows)
 
 
 def _insert(connection: Connection, table: Table) -> Any:
     if connection.dialect.name != "postgresql":
         return sqlite.insert(table)
-    # Only now: it would take a tenth of the time that any command on SQLite takes.
+    # Imported only here: it would take a tenth of the time that any command on SQLite takes.
     from sqlalchemy.dialects import postgresql
 
     return postgresql.insert(table)
