@@ -1,4 +1,4 @@
-"""The issuers that a service takes tokens of, of whatever kind: read from its options, and made into sources."""
+"""The issuers, of any kind, whose tokens a service accepts: read from its options, and made into sources."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ AnyIssuer: TypeAlias = TrustedIssuer | IntrospectedIssuer
 
 
 def read_issuer(members: Mapping[str, Any], catalog: ScopeCatalog, own_prefix: str) -> AnyIssuer:
-    """From a mapping: one that is asked about its tokens if it says where, or else one that signs JWTs.
+    """Read an issuer from a mapping: one that is asked about its tokens if that says where, else one that signs JWTs.
 
-    ``own_prefix`` is that of the service's own tokens, about which nobody is asked. Raises ConfigurationError.
+    ``own_prefix`` is that of the service's own tokens, about which no issuer is asked. Raises ConfigurationError.
     """
     if "introspection_url" not in members:
         return TrustedIssuer.read(members, catalog)
@@ -31,7 +31,7 @@ def read_issuer(members: Mapping[str, Any], catalog: ScopeCatalog, own_prefix: s
 
 
 def sources_of(issuers: Iterable[AnyIssuer]) -> list[Source]:
-    """What knows their tokens. Raises ConfigurationError."""
+    """Return the sources that verify their tokens. Raises ConfigurationError."""
     signing: list[TrustedIssuer] = []
     asked: list[IntrospectedIssuer] = []
     for issuer in issuers:
@@ -39,6 +39,6 @@ def sources_of(issuers: Iterable[AnyIssuer]) -> list[Source]:
             signing.append(issuer)
         else:
             asked.append(issuer)
-    # In this order: where any issuer signs JWTs, none is shown to an endpoint.
+    # JWTs first: where any issuer signs JWTs, none is sent to an introspection endpoint.
     sources: list[Source] = [JWTSource(signing)] if signing else []
     return [*sources, IntrospectionSource(asked)] if asked else sources

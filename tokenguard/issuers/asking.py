@@ -1,4 +1,4 @@
-"""Questions to a server that may be slow or away: each is asked once at a time, and its answer kept for a while."""
+"""Questions to a server that may be slow or down: each is asked once at a time, and its answer kept for a while."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..errors import TemporarilyUnavailable
 from ..forks import in_children
 from .https import Unreachable
 
-#: How many answers are kept; the oldest make room.
+#: How many answers are kept; beyond that, the oldest are evicted.
 MAX_KEPT = 4096
 
 
 class NoAnswer(Exception):
-    """What came is no answer. That is of this question alone; Unreachable is for who would only wait in vain."""
+    """What came is no answer to this question; others may get theirs. After Unreachable they would wait in vain."""
 
 
 class Answer(NamedTuple):
-    """What was said of a text, None for a no; and when it was asked, in epoch microseconds."""
+    """What the server said of a text, None for a no; and when it was asked, in epoch microseconds."""
 
     said: Mapping[str, Any] | None
     asked_at: int
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 class _Kept(NamedTuple):
     answer: Answer
-    #: By the monotonic clock, and by the other: whichever comes first.
+    #: Its end by the monotonic clock (seconds) and by wall time (epoch microseconds): whichever comes first.
     good_until: float
     ends_at: int
 
@@ -44,11 +44,11 @@ class _Kept(NamedTuple):
 class Asking:
     """Asks about texts, for many threads. Keeps no text. A forked child starts empty.
 
-    ``ask`` says what a text stands for, or None; it raises :class:`NoAnswer` or Unreachable. A yes is kept for
-    ``max_age`` seconds, a no for ``negative_age``. Who asks what another thread is asking just now waits ``patience``
-    seconds for that. Beyond ``concurrency`` threads that ask or wait nobody does, but for those who wait about a text
-    that was good; nor does anybody ask while the server has just been unreachable. ``complaint`` is what the log says
-    if there is no answer.
+    ``ask`` returns what a text stands for, or None; it raises :class:`NoAnswer` or Unreachable. A yes is kept for
+    ``max_age`` seconds, a no for ``negative_age``. A thread whose question another is just asking waits ``patience``
+    seconds for that answer. At most ``concurrency`` threads ask or wait, not counting those that wait about a text that
+    was good. Nobody asks while the server has just been unreachable. ``complaint`` is what the log says if there is no
+    answer.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Asking:
         self._max_age, self._negative_age = max_age, negative_age
         self._patience, self._concurrency = patience, concurrency
         self._monotonic = monotonic
-        # One slow answer is no reason to refuse others: how many wait is limited already.
+        # One slow answer is no reason to refuse other questions: the number of waiting threads is limited already.
         self._breaker = Breaker(monotonic, counts=Unreachable, patience=patience)
         self._complain = Complaint(logging.ERROR, complaint)
         self._salt = secrets.token_bytes(blake2b.SALT_SIZE)
@@ -74,19 +74,19 @@ class Asking:
         in_children(self._start)
 
     def answer(self, text: str, at: int) -> Answer:
-        """What is said of ``text`` at ``at`` (epoch microseconds). Raises TemporarilyUnavailable if nothing is."""
+        """Return the answer about ``text`` at ``at`` (epoch microseconds), or raise TemporarilyUnavailable."""
         key = blake2b(text.encode(), salt=self._salt, digest_size=32).digest()
         mine: Future[Answer | None] = Future()
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and self._monotonic() < kept.good_until and at < kept.ends_at:
                 return kept.answer
-            # Also who only waits has a thread that answers nobody else. A token that was good is no stranger's, and who
-            # uses it often is not to be refused whenever it has to be asked about again.
+            # A thread that only waits serves nobody else either, so it needs a slot too. But a token that was good is
+            # no stranger's, and its frequent user must not be refused each time that it has to be asked about again.
             was_good = kept is not None and kept.answer.said is not None
             waits_freely = was_good and key in self._asked
             if admitted := waits_freely or self._slots.acquire(blocking=False):
-                # An answer that is not to be kept was not asked for by whoever comes later.
+                # If answers must not be kept, a later request must not share the answer to an earlier one.
                 asked = self._asked.setdefault(key, mine) if self._max_age else mine
         if not admitted:
             self._complain(f"{self._concurrency} requests are waiting for it already")
@@ -109,15 +109,15 @@ class Asking:
     def _find(self, key: bytes, text: str, at: int, mine: Future[Answer | None]) -> Answer | None:
         found = None
         try:
-            # Before it is sent: what changes meanwhile counts from then.
+            # Taken before the question is sent: the answer may be as old as that.
             asked_at = self._monotonic()
             found = Answer(self._breaker.call(self._ask, text), at)
             self._keep(key, found, asked_at)
-        except NotAsked:  # that follows a failure of which the log tells
+        except NotAsked:  # follows a failure that has been logged
             pass
         except (NoAnswer, Unreachable) as error:
             self._complain(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever an answer can do, it is none
+        except Exception as error:  # noqa: BLE001 - an answer that causes any error is none
             self._complain(type(error).__name__)
         finally:
             with self._lock:

@@ -1,4 +1,4 @@
-"""What an issuer says of a token, in a JWT or in an answer about it: read, and judged by what it is trusted with."""
+"""What an issuer says of a token, in a JWT or in an answer about it: read, and checked by what it is trusted with."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..scopes import ScopeCatalog
 from ..sources import ForeignToken
 from .trust import Trust
 
-#: An end that never comes, in epoch microseconds.
+#: The end of a token without an end, in epoch microseconds.
 NO_END = 1 << 62
-#: Seconds since the epoch after which no time lies.
+#: The latest time that is accepted, in seconds since the epoch.
 _LATEST = 100 * LONGEST
-# As JSON has them; of their types bool is not one, though it is an int as well.
+# The exact types of JSON's numbers: bool is not one of them, though a subclass of int.
 _NUMBERS = frozenset({int, float})
-# What a client is named by: Okta's claim, RFC 9068's, OpenID Connect's.
+# The claims that name a client: Okta's, RFC 9068's, OpenID Connect's.
 _CLIENT_CLAIMS = frozenset({"cid", "client_id", "azp"})
-# By what issuers tell apart access tokens and others, which are not for a resource server: ID tokens, refresh tokens.
+# By these, issuers tell access tokens from ID and refresh tokens, which are not for a resource server.
 _KINDS = {
     "token_type": {"bearer", "access", "access_token"},
     "token_use": {"access", "access_token"},
     "typ": {"bearer", "jwt", "at+jwt", "application/at+jwt"},
 }
 _TELLING = frozenset({*_KINDS, "events"})
-# Ids are logged and compared, and RFC 6749 appendix A has no other characters in them.
+# Ids are logged and compared, and RFC 6749 appendix A allows no other characters in them.
 _ID = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
 
@@ -42,11 +42,11 @@ def read_claims(
     leeway: int,
     verify_again_at: int | None = None,
 ) -> ForeignToken:
-    """The token that ``claims`` are about. Raises InvalidToken for one that is not to be taken at ``at``.
+    """Return the token that ``claims`` are about. Raises InvalidToken for one that must not be accepted at ``at``.
 
-    Its id is what ``otherwise`` makes of them if no ``jti`` is there, its end :data:`NO_END` if none is said. ``at`` is
-    in epoch microseconds, as ``leeway`` is, by which the clocks may differ, and as ``verify_again_at`` is, for one that
-    says itself when it ends, so that this never moves.
+    Without a ``jti``, its id is what ``otherwise`` makes of the claims; without an ``exp``, its end is :data:`NO_END`.
+    ``leeway`` is how far the clocks may differ. ``verify_again_at`` is for a token that itself says when it ends, so
+    that its end never moves. ``at`` and ``verify_again_at`` are in epoch microseconds, ``leeway`` in microseconds.
     """
     client_id, token_id = _client(claims), _token_id(claims, otherwise)
     ids = {"client_id": client_id, "token_id": token_id, "issuer": trusted.issuer}
@@ -82,7 +82,7 @@ def _check_kind(claims: Mapping[str, Any], ids: Mapping[str, str]) -> None:
     for name, kinds in _KINDS.items():
         if name in claims and str(claims[name]).lower() not in kinds:
             raise InvalidToken(f"its {name} is not that of an access token", **ids)
-    if "events" in claims:  # as in logout tokens: it tells of something that has happened (RFC 8417 section 2.2)
+    if "events" in claims:  # as in logout tokens: it reports something that has happened (RFC 8417 section 2.2)
         raise InvalidToken("a security event, and no access token", **ids)
 
 
@@ -90,7 +90,7 @@ def _client(claims: Mapping[str, Any]) -> str:
     named: list[Any] = [*map(claims.get, _CLIENT_CLAIMS & claims.keys())]
     if not named or not all(map(_is_id, named)):
         raise InvalidToken("names no client")
-    # Where an issuer lets people set one of them, it must not win over the other.
+    # If an issuer lets people set one of these claims, that one must not win over the others.
     if named.count(named[0]) < len(named):
         raise InvalidToken("names more than one client")
     return str(named[0])
@@ -105,7 +105,7 @@ def _token_id(claims: Mapping[str, Any], otherwise: Callable[[Mapping[str, Any]]
 
 
 def _is_id(value: object) -> bool:
-    # What looks like the text of a token of this service would be taken for one: it is neither kept nor logged.
+    # An id that looks like the text of one of this service's tokens might be one: it is neither kept nor logged.
     return isinstance(value, str) and _ID.fullmatch(value) is not None and not TOKEN_SHAPED.search(value)
 
 
@@ -116,23 +116,23 @@ def _is_for(audiences: frozenset[str], named: object) -> bool:
 
 
 def _time(claims: Mapping[str, Any], name: str, otherwise: int) -> int:
-    """A NumericDate (RFC 7519 section 2) in epoch microseconds; ``otherwise`` if it is not there."""
+    """Return a NumericDate (RFC 7519 section 2) in epoch microseconds, or ``otherwise`` if the claim is missing."""
     if name not in claims:
         return otherwise
     value = claims[name]
     if type(value) not in _NUMBERS:
         raise InvalidToken(f"the {name} is malformed")
-    if not 0 <= value <= _LATEST:  # nor is what is no number
+    if not 0 <= value <= _LATEST:  # NaN fails this too
         raise InvalidToken(f"the {name} is no time")
     return int(value * SECOND)
 
 
 def _scope_names(claims: Mapping[str, Any]) -> str | tuple[str, ...]:
-    """As Okta writes them (``scp``, a list; for others a text), or as RFC 9068 section 2.2.3 does (``scope``)."""
+    """The scopes as Okta has them (``scp``, a list; for others a text), or RFC 9068 section 2.2.3 (``scope``)."""
     if "scp" not in claims:
         return _names(claims.get("scope", ""))
     names = _names(claims["scp"])
-    # As with clients: where an issuer lets people set one of them, it must not win over the other.
+    # As with clients: if an issuer lets people set one of these claims, that one must not win over the other.
     if "scope" in claims and _each(_names(claims["scope"])) != _each(names):
         raise InvalidToken("names different scopes")
     return names

@@ -1,4 +1,4 @@
-"""One request to another issuer's server, and its answer: within a time and a size, whatever that server does."""
+"""One request to another issuer's server, and its answer: limited in time and size, whatever that server does."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 
 
 class Unreachable(Exception):
-    """No whole answer came. The message says why, in words of our own."""
+    """No whole answer came. The message says why, in our own words."""
 
 
 class CutShort(Unreachable):
-    """The question was sent, and then it hung up, or the answer was longer than it may be: nobody waited in vain."""
+    """The question was sent, but then the server hung up, or its answer was too long: nobody waited in vain."""
 
 
 class Received(NamedTuple):
-    """An answer, whole."""
+    """A whole answer."""
 
     status: int
     body: bytes
 
 
 def checked_endpoint(what: str, url: str, issuer: str) -> str:
-    """``url`` itself, if ``issuer``'s server may be asked there; raises ConfigurationError otherwise."""
+    """Return ``url`` itself if ``issuer``'s server may be asked there; raises ConfigurationError otherwise."""
     bare, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
     checked_url(what, bare)
     if not _QUERY.fullmatch(query) or (url.startswith("http:") and issuer.startswith("https:")):
@@ -54,9 +54,9 @@ def exchange(
 ) -> Received:
     """GET ``url``, or POST ``body`` there. Follows no redirect, and uses no proxy. Raises Unreachable.
 
-    A connection, and each part of an answer, is waited for ``timeout`` seconds; all that comes once it is connected
-    takes ``deadline`` seconds at most, and has ``max_bytes``. ``context`` says which certificates are good, by default
-    those that Python believes.
+    Connecting, and each part of the answer, may take ``timeout`` seconds. Everything after connecting may take
+    ``deadline`` seconds, and the answer may have ``max_bytes``. ``context`` decides which certificates are good, by
+    default those that Python trusts.
     """
     parts = urlsplit(url)
     secure = parts.scheme == "https"
@@ -75,12 +75,12 @@ def exchange(
             asked = True
             target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
             connection.request("GET" if body is None else "POST", target, body, headers)
-            # Closed here: until then it keeps the connection, and an error would keep it.
+            # Closed here: until then the response keeps the connection open, and an error would keep the response.
             with closing(connection.getresponse()) as response:
                 received = response.read(max_bytes + 1)
                 whole = response.isclosed() or response.length in (0, None)
     except (OSError, HTTPException, ValueError) as error:
-        # Nothing of the error itself, as its frames have what was sent.
+        # The original error is dropped, as its frames hold what was sent.
         kind = CutShort if asked and not isinstance(error, TimeoutError) else Unreachable
         raise kind(f"{parts.hostname}: {type(error).__name__}") from None
     finally:
@@ -92,8 +92,8 @@ def exchange(
 
 @contextmanager
 def _hanging_up(connected: socket.socket, deadline: float) -> Iterator[None]:
-    """Hang up after so many seconds, and raise TimeoutError then, whatever seems to have come until that."""
-    # The time limit of a socket is for each read, and there may be very many: also while they shake hands.
+    """Hang up after ``deadline`` seconds, and raise TimeoutError then, whatever seems to have come until then."""
+    # A socket's own timeout is for each read, and there may be very many, also during the handshake.
     late = threading.Event()
     timer = threading.Timer(deadline, _hang_up, [connected, late])
     timer.daemon = True
@@ -102,12 +102,12 @@ def _hanging_up(connected: socket.socket, deadline: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        if late.is_set():  # whatever else that looked like
+        if late.is_set():  # whatever the block took that for
             raise TimeoutError
 
 
 def _hang_up(connected: socket.socket, late: threading.Event) -> None:
     late.set()
-    # Not the method of an encrypted socket: it would go on reading what is there without decrypting it.
+    # Not an encrypted socket's own method: after that, reads would return what is there without decrypting it.
     with suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)

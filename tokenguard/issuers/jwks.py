@@ -1,4 +1,4 @@
-"""The public keys of an issuer: found by its metadata (RFC 8414, OpenID Connect Discovery), fetched and kept."""
+"""The public keys of an issuer: found through its metadata (RFC 8414, OpenID Connect Discovery), fetched and kept."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .https import Unreachable, checked_endpoint, exchange
 from .members import members
 
 log = logging.getLogger("tokenguard")
-#: Seconds for which a connection, and each part of an answer, is waited for; and the whole answer.
+#: Seconds that connecting, and each part of an answer, may take; and that the whole answer may take.
 TIMEOUT = 5.0
 DEADLINE = 5.0
-#: Bytes that an answer may have, and keys that a set may have.
+#: How many bytes an answer may have, and how many keys of a set are read.
 MAX_BYTES = 262_144
 MAX_KEYS = 100
-#: Seconds after a fetch before an unknown key is a reason for another one.
+#: Seconds after a fetch before an unknown key is a reason for another fetch.
 COOLDOWN = 60.0
-#: Seconds after a failure before it is tried again.
+#: Seconds after a failed fetch before the next one.
 RETRY_AFTER = 10.0
-#: Threads that wait for the first fetch at a time, beside the one that fetches: the others have own tokens to serve.
+#: Threads that may wait for the first fetch, beside the one that fetches; the others serve the service's own tokens.
 MAX_WAITING = 3
 MIN_RSA_BITS = 2048
-#: For each algorithm that may be chosen, what its keys look like: their type and curve (RFC 7518 section 3.1).
+#: The algorithms that may be chosen, each with the type and curve of its keys (RFC 7518 section 3.1).
 ALGORITHMS: dict[str, tuple[str, str | None]] = {
     **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
     "ES256": ("EC", "P-256"),
@@ -38,35 +38,35 @@ ALGORITHMS: dict[str, tuple[str, str | None]] = {
     "ES512": ("EC", "P-521"),
 }
 
-#: What is wrong with a URL that is none.
+#: What error messages call a URL of keys.
 KEYS_URL = "the URL of the keys"
 Fetch = Callable[[str], dict[str, Any] | None]
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-# As base64 has it; and of what base64 alone has, what neither has.
+# Maps what only base64url has to base64, and what only base64 has to a character that neither has.
 _AS_BASE64 = bytes.maketrans(b"-_+/=", b"+/???")
-# By how many characters there are beyond fours: what the last can be, whose bits that count nothing are 0; and what
-# base64 has after it.
+# By the length modulo 4: the characters that can be the last, as its unused bits are 0; and the padding that base64 has
+# after it.
 _ENDS = ((_ALPHABET, b""), ("", b""), (_ALPHABET[::16], b"=="), (_ALPHABET[::4], b"="))
 
 
 class PublicKey(NamedTuple):
-    """One key, good for one algorithm."""
+    """One key, for use with one algorithm."""
 
     algorithm: str
-    #: joserfc's.
+    #: joserfc's object.
     key: Any
 
 
 class KeysUnavailable(Exception):
-    """An issuer does not say what its keys are; the message says why, in words of our own."""
+    """An issuer's keys could not be fetched; the message says why, in our own words."""
 
 
 class PublishedKeys:
     """The keys of one issuer, as last published. Threads share them.
 
-    ``jwks_url`` is where they are; without it the issuer's metadata tells. ``max_age`` is the number of seconds after
-    which they are fetched anew, ``grace`` for how many more they are used while that fails. ``fetch`` returns the
-    object at a URL, None if there is none, or raises :class:`KeysUnavailable`.
+    ``jwks_url`` is where they are; without it, the issuer's metadata names the URL. They are fetched anew after
+    ``max_age`` seconds, and used for ``grace`` seconds more while that fails. ``fetch`` returns the object at a URL,
+    None if there is none, or raises :class:`KeysUnavailable`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PublishedKeys:
         self._max_age, self._grace = max_age, grace
         self._fetch, self._monotonic = fetch, monotonic
         self._keys: Mapping[str | None, PublicKey] = {}
-        #: When the keys were asked for that are at hand; when it was last tried, and whether that failed.
+        #: When the present keys were requested; when a fetch was last tried, and whether that failed.
         self._fetched_at = self._tried_at = -math.inf
         self._failed = False
         self._complain = Complaint(logging.ERROR, f"the keys of {issuer} could not be fetched")
@@ -93,10 +93,13 @@ class PublishedKeys:
         in_children(self._start)
 
     def find(self, kid: str | None) -> PublicKey:
-        """The key of this id. Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known."""
+        """Return the key of this id.
+
+        Raises InvalidToken if there is none, TemporarilyUnavailable if that is not known.
+        """
         if self._age() <= self._max_age and (key := self._keys.get(kid)) is not None:
             return key  # as nearly always
-        # Nobody waits for a fetch by another thread, but where there is nothing else to go by, and it has not failed.
+        # A thread waits for another's fetch only if there are no usable keys, and if the last fetch did not fail.
         self._refresh(self._are_due, wait=not (self._may_serve() or self._failed))
         key = self._keys.get(kid)
         if key is None:
@@ -123,26 +126,26 @@ class PublishedKeys:
         return self._monotonic() - self._tried_at
 
     def _refresh(self, due: Callable[[], bool], *, wait: bool) -> None:
-        """Fetch the keys if they are due, unless another thread does just that."""
+        """Fetch the keys if they are due, unless another thread is doing that."""
         if not due() or not self._has_turn(wait):
             return
         try:
-            if due():  # still, once this one has waited
-                # Before it is sent: what is withdrawn in the meantime counts from then.
+            if due():  # still due, once this thread has waited
+                # Taken before the request is sent: the keys count as of then, in case one is withdrawn meanwhile.
                 self._tried_at = asked_at = self._monotonic()
                 self._keys = self._published()
                 self._fetched_at, self._failed = asked_at, False
         except KeysUnavailable as error:
             self._failed = True
             self._complain(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever an answer can do, it is none
+        except Exception as error:  # noqa: BLE001 - an answer that causes any error is none
             self._failed = True
             self._complain(type(error).__name__)
         finally:
             self._fetching.release()
 
     def _has_turn(self, wait: bool) -> bool:
-        """Whether this thread is the one that fetches from now on, or once another has come to an end with that."""
+        """Whether this thread now has the right to fetch: at once or, if it may ``wait``, after another's fetch."""
         if self._fetching.acquire(blocking=False):
             return True
         if not wait or not self._waiting.acquire(blocking=False):
@@ -164,7 +167,7 @@ class PublishedKeys:
                 continue
             if (key := _read(entry, self._algorithms)) is not None:
                 found.setdefault(entry.get("kid"), key)
-        if not found:  # that is an answer all the same: all that there were are withdrawn
+        if not found:  # still an answer: all earlier keys are withdrawn
             self._complain_of_set("none of its keys can be used with the algorithms that are allowed")
         return found
 
@@ -182,13 +185,13 @@ class PublishedKeys:
         raise KeysUnavailable("it has no metadata")
 
     def _start(self) -> None:
-        #: Held by the one who fetches.
+        #: Held by the thread that fetches.
         self._fetching = threading.Lock()
         self._waiting = threading.Semaphore(MAX_WAITING)
 
 
 def metadata_urls(issuer: str) -> Iterator[str]:
-    """Where an issuer's metadata may be: as Okta and OpenID Connect write it, and as RFC 8414 section 3 does."""
+    """Yield where an issuer's metadata may be: as Okta and OpenID Connect have it, and as RFC 8414 section 3 has it."""
     bare, parts = issuer.rstrip("/"), urlsplit(issuer.rstrip("/"))
     yield f"{bare}/.well-known/oauth-authorization-server"
     yield f"{bare}/.well-known/openid-configuration"
@@ -197,10 +200,9 @@ def metadata_urls(issuer: str) -> Iterator[str]:
 
 
 def fetch(url: str) -> dict[str, Any] | None:
-    """The JSON object at ``url``; None for one that is not there. Follows no redirect, and uses no proxy.
+    """Return the JSON object at ``url``, or None if there is none. Follows no redirect, and uses no proxy.
 
-    Takes :data:`DEADLINE` seconds at most from when it is connected, and reads :data:`MAX_BYTES`. Raises
-    KeysUnavailable.
+    Takes at most :data:`DEADLINE` seconds once connected, and reads at most :data:`MAX_BYTES`. Raises KeysUnavailable.
     """
     host = urlsplit(url).hostname
     try:
@@ -220,9 +222,9 @@ def fetch(url: str) -> dict[str, Any] | None:
 
 
 def decoded(segment: str) -> bytes:
-    """What a text in base64url stands for (RFC 7515 section 2); raises ValueError unless it is the one text for it."""
-    # Leniently decoded, several texts would stand for the same: they differ in bits that count nothing, or in what is
-    # skipped.
+    """Decode base64url (RFC 7515 section 2); raises ValueError unless ``segment`` is the only text for its bytes."""
+    # A lenient decoder would take several texts for the same bytes: they differ in unused bits, or in characters that
+    # it skips.
     last, padding = _ENDS[len(segment) % 4]
     if segment[-1:] not in last:
         raise ValueError("not base64url: no text ends like that")
@@ -233,13 +235,13 @@ def decoded(segment: str) -> bytes:
 
 
 def _read(entry: Mapping[str, Any], algorithms: Sequence[str]) -> PublicKey | None:
-    """The key that stands there, for one of ``algorithms``; None for any that is not to be used for that."""
+    """Read a key from its entry, for one of ``algorithms``; None if it must not be used with any of them."""
     from joserfc import jwk
 
     if entry.get("use", "sig") != "sig" or "verify" not in _list(entry.get("key_ops", ["verify"])) or "d" in entry:
         return None
     shape = entry.get("kty"), entry.get("crv")
-    # One algorithm for a key: its own, or else the first of those that fit.
+    # Each key has one algorithm: the one that it names, or else the first that fits.
     fitting = [name for name in algorithms if ALGORITHMS[name] == shape and entry.get("alg", name) == name]
     if not fitting:
         return None

@@ -1,7 +1,7 @@
-"""Access tokens that other issuers sign: JWTs, verified as RFC 9068 and RFC 8725 ask for.
+"""Access tokens that other issuers sign: JWTs, verified as RFC 9068 and RFC 8725 require.
 
-joserfc verifies the signatures. Which keys and algorithms it is given is decided here, by what the operator has
-configured and what the issuer has published, and never by what a token says of itself.
+joserfc verifies the signatures. This module decides which keys and algorithms joserfc is given: by what the operator
+has configured and what the issuer has published, and never by what a token says of itself.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from .members import members
 from .trust import Trust, once, texts, whole
 
 DEFAULT_ALGORITHMS = ("RS256", "ES256")
-#: Seconds by which clocks may differ; at most, and by default.
+#: Seconds by which clocks may differ, by default and at most.
 LEEWAY, MAX_LEEWAY = 60, 300
-#: Seconds after which an issuer's keys are fetched anew, and for how many more they serve while that fails.
+#: Seconds after which an issuer's keys are fetched anew, and for how many more they are used while that fails.
 MAX_AGE, GRACE = 3600, 86_400
-#: Whether a token has to say that it is an access token (RFC 9068 section 2.1).
+#: The ``typ`` headers to accept: whether a token has to say that it is an access token (RFC 9068 section 2.1).
 TYPES: dict[str, tuple[str | None, ...]] = {
     "any": (None, "jwt", "at+jwt", "application/at+jwt"),
     "at+jwt": ("at+jwt", "application/at+jwt"),
 }
 
 _BASE64URL = f"{ascii_letters}{digits}-_".encode()
-#: How many headers are remembered: an issuer's tokens have the same one, for as long as its key is the same.
+#: How many headers are cached: all tokens of an issuer have the same one, for as long as its key is the same.
 MANY_HEADERS = 64
-# What is a text if it is in a header (RFC 7515 section 4.1).
+# Header parameters that must be texts if they are there (RFC 7515 section 4.1).
 _TEXTS = ("kid", "typ", "cty", "x5t", "x5t#S256")
-# Keys, and places to get them from, that a token names itself; and what would have to be understood to be obeyed.
+# Keys, or places to get them from, that a token itself names; and parameters that would have to be understood.
 _REFUSED_HEADERS = {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"}
-# Their servers of an org sign tokens for Okta itself, and say that nobody else is to read them.
+# Okta's org servers sign tokens for Okta itself, which says that nobody else should read them.
 _OKTA = re.compile(r"(?:.+\.)?(?:okta|oktapreview|okta-emea|okta-gov|trexcloud)\.com|(?:.+\.)?okta\.mil")
 
 
 class TrustedIssuer(Trust):
-    """An issuer whose access tokens a service takes, and what it takes them for.
+    """An issuer whose access tokens a service accepts, and what they stand for here.
 
-    ``issuer`` is its identifier, exactly as it stands in its tokens and metadata. ``audience`` is how it names this
-    service; of a list any will do. ``algorithms`` are those that it may sign with. ``scopes`` maps its scopes to scopes
-    of this service (one, or several with spaces between them, or a list); without it, those that the catalogue has
-    stand for themselves. What is not mapped grants nothing. ``typ`` is ``any``, or ``at+jwt`` to demand that a token
+    ``issuer`` is its identifier, exactly as in its tokens and metadata. ``audience`` is how it names this service; any
+    one of a list is enough. ``algorithms`` are those that it may sign with. ``scopes`` maps its scopes to scopes of
+    this service (one, or several separated by spaces, or a list); without it, those that the catalogue has stand for
+    themselves. A scope that is not mapped grants nothing. ``typ`` is ``any``, or ``at+jwt`` to require that a token
     says that it is an access token. ``leeway`` is by how many seconds the clocks may differ. ``jwks_url`` is where its
-    keys are, if its metadata is not to be asked. They are fetched anew after ``max_age`` seconds, and used for
+    keys are; without it, its metadata is asked. The keys are fetched anew after ``max_age`` seconds, and used for
     ``grace`` seconds more while that fails; a token that has been verified is verified anew after ``max_age`` seconds.
     Raises ConfigurationError for a value that cannot be used.
     """
@@ -89,9 +89,9 @@ class TrustedIssuer(Trust):
 
 
 class JWTSource:
-    """The access tokens of these issuers; which one a token claims to be of says its ``iss``.
+    """The access tokens of these issuers; a token's ``iss`` names the one that it claims to be of.
 
-    ``fetch`` and ``monotonic`` are for tests. Connects to nothing until a token comes. Raises ConfigurationError for
+    ``fetch`` and ``monotonic`` are for tests. Makes no connection until a token comes. Raises ConfigurationError for
     an issuer that is named twice, or without joserfc.
     """
 
@@ -125,10 +125,10 @@ class JWTSource:
             trusted.check(catalog)
 
     def takes(self, text: str) -> bool:
-        """See :class:`tokenguard.sources.Source`: whether it is three parts in base64url."""
+        """See :class:`tokenguard.sources.Source`: whether the text is three parts in base64url."""
         if len(text) > MAX_LENGTH or not text.isascii() or text.startswith(".") or ".." in text:
             return False
-        # What is none of these letters is left. An expression would look at each of some hundreds by itself.
+        # Only other characters are left. A regular expression would test some hundreds of characters one by one.
         return text.encode().translate(None, _BASE64URL) == b".."
 
     def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
@@ -151,7 +151,7 @@ class JWTSource:
             raise InvalidToken("malformed JWT") from None
         if not self._verifies(f"{header}.{payload}".encode(), signed_with, algorithm, keys.find(kid)):
             raise InvalidToken("the signature does not match")
-        # Only from here on it is the issuer who says all this.
+        # Only from here on are these claims known to be the issuer's.
         token = read_claims(
             claims,
             trusted,
@@ -159,7 +159,7 @@ class JWTSource:
             catalog,
             otherwise=_made_of,
             leeway=trusted.leeway * SECOND,
-            # Its key may be withdrawn before it ends: who is remembered is verified anew, and with keys of that day.
+            # Its key may be withdrawn before it ends, so a cached token is verified anew, with the keys of that time.
             verify_again_at=at + trusted.max_age * SECOND,
         )
         if token.refused_at >= NO_END:
@@ -169,7 +169,7 @@ class JWTSource:
 
 @lru_cache(maxsize=MANY_HEADERS)
 def _checked_header(segment: str, trusted: TrustedIssuer) -> tuple[str, str | None]:
-    """The algorithm, and the id of the key that is meant; raises ValueError for what is no object in base64url."""
+    """The algorithm and the id of the key; raises ValueError for anything but an object in base64url."""
     header = members(decoded(segment))
     algorithm = header.get("alg")
     if algorithm not in trusted.algorithms:
@@ -188,14 +188,14 @@ def _made_of(claims: Mapping[str, Any]) -> str:
 
 
 def _verifier() -> Callable[[bytes, bytes, str, PublicKey], bool]:
-    """What says whether bytes have this signature by a key, with an algorithm that is the key's own."""
+    """Return the function that checks the signature of bytes by a key, with an algorithm that is the key's own."""
     try:
         from joserfc import jws
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f'other issuers\' tokens need {error.name}: pip install "wsgi-tokenguard[jwt]"'
         ) from None
-    # The algorithms alone: the text has been taken apart, and its header looked at.
+    # Only the algorithms are used: the text has been split already, and its header checked.
     registry = jws.JWSRegistry(algorithms=list(ALGORITHMS))
     known = {name: registry.get_alg(name) for name in ALGORITHMS}
 
@@ -205,7 +205,7 @@ def _verifier() -> Callable[[bytes, bytes, str, PublicKey], bool]:
         try:
             known[algorithm].check_key(public.key)
             return known[algorithm].verify(signed, signature, public.key) is True
-        except Exception:  # noqa: BLE001 - whatever the library finds wrong with it, it is not signed
+        except Exception:  # noqa: BLE001 - whatever the library finds wrong, it is not signed
             return False
 
     return verifies

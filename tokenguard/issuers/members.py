@@ -1,18 +1,18 @@
-"""JSON objects that mean one thing to whoever reads them."""
+"""JSON objects that mean the same to every reader."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-#: How deep objects and lists may be in one another.
+#: How deeply objects and lists may be nested.
 MAX_DEPTH = 32
-#: What may stand around it (RFC 8259 section 2).
+#: The white space that may surround an object (RFC 8259 section 2).
 _BLANKS = " \t\n\r"
 
 
 def members(text: bytes) -> dict[str, Any]:
-    """The members of a JSON object, each of which is named once; raises ValueError for anything else."""
+    """Return the members of a JSON object, each of which is named once; raises ValueError for anything else."""
     written = text.decode("utf-8").strip(_BLANKS)
     try:
         found, end = _OBJECTS.raw_decode(written)
@@ -20,17 +20,17 @@ def members(text: bytes) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
     if not isinstance(found, dict) or end < len(written):
         raise ValueError("not an object")
-    # Each of them is opened somewhere, so hardly any text has to be looked into for that.
+    # Every level needs an opening bracket, so hardly any text has enough of them to need a closer look.
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH and not _is_shallow(found):
         raise ValueError("nested too deeply")
-    # Half of one can only be written in this way, which hardly any text has.
+    # Half of a surrogate pair can only be written as an escape, which hardly any text has.
     if b"\\u" in text and not _is_unicode(found):
         raise ValueError("half of a character")
     return found
 
 
 def _is_unicode(found: dict[str, Any]) -> bool:
-    """Whether no text in it has half of a pair of surrogates (RFC 8259 section 8.2), which no store or page takes."""
+    """Whether no text in it has half of a surrogate pair (RFC 8259 section 8.2), which no store or page accepts."""
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -39,7 +39,7 @@ def _is_unicode(found: dict[str, Any]) -> bool:
 
 
 def _is_shallow(found: dict[str, Any]) -> bool:
-    # Layer by layer: what follows them down step by step, here and later, must not run out of stack.
+    # Layer by layer, not by recursion: neither this nor later code that recurses must run out of stack.
     layer: list[Any] = [found]
     for _ in range(MAX_DEPTH):
         within = (value for each in layer for value in (each.values() if isinstance(each, dict) else each))
@@ -60,5 +60,5 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-# One for all: json.loads would make a new one each time.
+# Shared: json.loads would make a new decoder each time.
 _OBJECTS = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_number)

@@ -1,7 +1,7 @@
-"""Opaque tokens of other issuers: whoever issued one is asked what it is worth (RFC 7662), and believed for a moment.
+"""Opaque tokens of other issuers: the issuer is asked what a token is worth (RFC 7662), and its answer kept briefly.
 
-Nothing can be told from such a text itself. So it is sent to one issuer alone, that it is of by its shape; and whatever
-is not a whole and well-formed yes lets nobody in.
+Such a text itself says nothing. So it is sent to only one issuer, chosen by the text's shape. Anything but a whole and
+well-formed yes lets nobody in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .https import CutShort, Received, Unreachable, checked_endpoint, exchange
 from .members import members
 from .trust import Trust, once, texts, whole
 
-#: Seconds for which a yes holds, and at most; and for which anything else does.
+#: Seconds for which a yes holds, by default and at most; and for which a no holds.
 MAX_AGE, LONGEST_AGE, NEGATIVE_AGE = 30, 3600, 10
 #: Seconds that an endpoint may take, by default and at most.
 TIMEOUT, LONGEST_TIMEOUT = 3, 30
@@ -34,7 +34,7 @@ TIMEOUT, LONGEST_TIMEOUT = 3, 30
 CONCURRENCY, MOST_CONCURRENCY = 8, 1000
 #: Characters that a token may have, by default.
 LENGTH = 1024
-#: Characters that nobody guesses.
+#: How many secret characters nobody can guess.
 SECRET_LENGTH = 24
 #: Bytes that an answer may have.
 MAX_BYTES = 32_768
@@ -42,20 +42,20 @@ MAX_BYTES = 32_768
 LEEWAY = 60
 
 _SHAPE = re.compile(TOKEN68, re.ASCII)
-#: Sends a body to an endpoint with these headers, for the status and the body of its answer; raises Unreachable.
+#: Posts a body to an endpoint with these headers; returns the status and the body of its answer, or raises Unreachable.
 Post = Callable[[Mapping[str, str], bytes], tuple[int, bytes]]
 
 
 class IntrospectedIssuer(Trust):
-    """An issuer whose introspection endpoint is asked about its tokens, and what a service takes them for.
+    """An issuer whose introspection endpoint is asked about its tokens, and what they stand for here.
 
     ``issuer`` is its identifier, a URL. The service authenticates at ``introspection_url`` with ``client_id`` and
     ``client_secret`` (HTTP Basic, RFC 6749 section 2.3.1), or with ``bearer_token``. Only texts that begin with
-    ``prefix`` (of several any will do) and have at most ``max_length`` characters are sent there. ``audience`` is how
-    it names this service; without it, answers are taken for whomever the tokens are. ``scopes`` are as
-    :class:`tokenguard.issuers.jwt.TrustedIssuer` has them. A yes holds for ``max_age`` seconds and never beyond the
-    token's end, a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` requests may
-    wait for one at a time. Raises ConfigurationError for a value that cannot be used.
+    ``prefix`` (any one of several) and have at most ``max_length`` characters are sent there. ``audience`` is how it
+    names this service; without it, tokens for any audience are accepted. ``scopes`` are as in
+    :class:`tokenguard.issuers.jwt.TrustedIssuer`. A yes holds for ``max_age`` seconds and never beyond the token's end,
+    a no for ten at most. An answer may take ``timeout`` seconds, and ``concurrency`` requests may wait for one at a
+    time. Raises ConfigurationError for a value that cannot be used.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class IntrospectedIssuer(Trust):
             forget(error)
             raise
         finally:
-            del client_secret, bearer_token  # whatever else is wrong must not take them along
+            del client_secret, bearer_token  # a later error's traceback must not hold them
         super().__init__(issuer, audience, scopes)
         self.introspection_url = checked_endpoint("the introspection_url", introspection_url, issuer)
         self.prefixes = ("",) if prefix == "" else texts("the prefix", prefix)
@@ -94,16 +94,16 @@ class IntrospectedIssuer(Trust):
         return len(text) <= self.max_length and text.startswith(self.prefixes) and _SHAPE.fullmatch(text) is not None
 
     def without_prefix(self, text: str) -> str:
-        """What of a text that it takes is not the same in all; the text itself if nothing is left."""
+        """Return a text that it takes without its longest prefix, or the text itself if nothing is left."""
         longest = max((prefix for prefix in self.prefixes if text.startswith(prefix)), key=len)
         return text[len(longest) :] or text
 
 
 class IntrospectionSource:
-    """The opaque tokens of these issuers; which one a text is of says its prefix, so none may begin with another's.
+    """The opaque tokens of these issuers; the prefix of a text decides its issuer, so none may begin with another's.
 
-    ``post`` and ``monotonic`` are for tests. Connects to nothing until a token comes. Raises ConfigurationError for an
-    issuer that is named twice, or two of which a text could be.
+    ``post`` and ``monotonic`` are for tests. Makes no connection until a token comes. Raises ConfigurationError for an
+    issuer that is named twice, or for two issuers that a text could be of.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class IntrospectionSource:
             endpoint.trusted.check(catalog)
 
     def takes(self, text: str) -> bool:
-        """See :class:`tokenguard.sources.Source`: whether it has the shape that one of the issuers' tokens have."""
+        """See :class:`tokenguard.sources.Source`: whether the text has the shape of one of the issuers' tokens."""
         return any(endpoint.trusted.takes(text) for endpoint in self._endpoints)
 
     def verify(self, credential: Secret, at: int, catalog: ScopeCatalog) -> ForeignToken:
@@ -143,7 +143,7 @@ class IntrospectionSource:
 
 
 class _Endpoint:
-    """Where one issuer is asked."""
+    """The introspection endpoint of one issuer."""
 
     def __init__(self, trusted: IntrospectedIssuer, post: Post | None, monotonic: Callable[[], float]) -> None:
         self.trusted = trusted
@@ -192,12 +192,12 @@ class _Endpoint:
             found = members(body)
         except ValueError:
             raise NoAnswer("it answers with what is no JSON object") from None
-        # Nothing that is merely true in some language's eyes.
+        # Only a boolean counts, not whatever else some language takes for true.
         if not isinstance(found.get("active"), bool):
             raise NoAnswer('it does not say by "active" whether a token is')
         if not found["active"]:
             return None
-        # The answer is kept, and ids are logged and recorded: none of that may have the text in it.
+        # The answer is kept, and ids are logged and recorded: none of these may contain the text.
         if _repeats(jti := found.get("jti"), text) or _gives_away(jti, self.trusted.without_prefix(text)):
             del found["jti"]
         return {name: None if _repeats(value, text) else value for name, value in found.items()}
@@ -214,7 +214,7 @@ class _Endpoint:
                 max_bytes=MAX_BYTES,
                 context=self._context if trusted.introspection_url.startswith("https:") else None,
             )
-        except CutShort as error:  # it may be for this very text, and other tokens have their answers
+        except CutShort as error:  # this text alone may be the cause, and other tokens get answers
             raise NoAnswer(str(error)) from None
 
     @cached_property
@@ -229,15 +229,15 @@ def _repeats(value: object, text: str) -> bool:
 
 
 def _gives_away(jti: object, secret: str) -> bool:
-    """Whether the id has the secret of a text in it, or so much of it that the rest could be guessed."""
+    """Whether the id contains the secret of a text, or so much of it that the rest could be guessed."""
     if not isinstance(jti, str) or not jti:
         return False
-    # The ids of a service with tokenguard are a part of the text as well, and the rest is long enough.
+    # The ids of a service with tokenguard are part of the text too, but the rest is long enough.
     return secret in jti or (jti in secret and len(secret) - len(jti) < SECRET_LENGTH)
 
 
 def _authorization(client_id: str | None, client_secret: str | None, bearer_token: str | None) -> Secret:
-    """What is sent as the header Authorization."""
+    """Return the value of the Authorization header."""
     if bearer_token is not None:
         if client_id is not None or client_secret is not None:
             raise ConfigurationError("an issuer has a client_id and client_secret, or a bearer_token, and not both")
@@ -249,8 +249,8 @@ def _authorization(client_id: str | None, client_secret: str | None, bearer_toke
             raise ConfigurationError(
                 f"the {name} is missing: introspection needs a client_id and client_secret, or a bearer_token"
             )
-        if not given.isprintable():  # a line break, as it stands at the end of a file, or half a character of UTF-16
+        if not given.isprintable():  # such as the line break at the end of a file, or half a surrogate pair
             raise ConfigurationError(f"the {name} has a character that cannot be printed, such as a line break")
-    # A space as %20, not as a plus sign: some servers take that for itself, and all know this.
+    # A space as %20, which all servers know, not as a plus sign, which some take literally.
     encoded = ":".join(quote(part or "", safe="") for part in (client_id, client_secret))
     return Secret(f"Basic {b64encode(encoded.encode()).decode()}", "credential")

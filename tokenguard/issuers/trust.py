@@ -1,4 +1,4 @@
-"""Whom a service trusts to issue tokens, and for what: what all kinds of issuers have in common."""
+"""The issuers that a service trusts, and with what: the part that all kinds of issuers have in common."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..errors import ConfigurationError, InvalidValue
 from ..resource import checked_url
 from ..scopes import ScopeCatalog, Scopes
 
-#: As much as is kept of one.
+#: The most characters of an issuer that are stored.
 MAX_ISSUER_LENGTH = 255
 
 
 class Trust:
-    """An issuer by its URL, how it names this service (of several any will do), and what its scopes stand for here.
+    """An issuer's URL, its names for this service (any one is enough), and what its scopes stand for here.
 
-    ``audience`` is None where tokens need not name the service, and ``scopes`` where those that the catalogue has stand
+    ``audience`` is None if tokens need not name the service. ``scopes`` is None if those that the catalogue has stand
     for themselves. Raises ConfigurationError for a value that cannot be used.
     """
 
@@ -33,7 +33,10 @@ class Trust:
 
     @classmethod
     def read(cls, members: Mapping[str, Any], catalog: ScopeCatalog) -> Self:
-        """From a mapping of these names, checked against the service's catalogue. Raises as the constructor does."""
+        """Read an issuer from a mapping of the constructor's arguments, and check it against the service's catalogue.
+
+        Raises as the constructor does.
+        """
         words = signature(cls).parameters
         if strange := [name for name in members if name not in words]:
             raise ConfigurationError(f"an issuer has no {strange[0]!r}; it has {', '.join(words)}")
@@ -48,7 +51,7 @@ class Trust:
         return f"<{type(self).__name__} {self.issuer}>"
 
     def check(self, catalog: ScopeCatalog) -> None:
-        """Raises ConfigurationError if it could grant what ``catalog`` does not have, or anything at all."""
+        """Raise ConfigurationError if it could grant a scope that ``catalog`` does not have, or any scope at all."""
         if self.scopes is None and not len(catalog):
             raise ConfigurationError(
                 f"of the issuer {self.issuer} nobody says what its scopes stand for: declare the service's SCOPES, or "
@@ -59,12 +62,12 @@ class Trust:
                 raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which SCOPES does not have")
 
     def own_scopes(self, names: str | tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
-        """What the issuer's scopes of these names stand for in this service; in a text there is a space between two."""
+        """Return what the issuer's scopes of these names stand for in this service; a text has spaces between them."""
         return _own_scopes(self, names, catalog)
 
 
 def once(issuers: Iterable[Trust]) -> None:
-    """Raises ConfigurationError for an issuer that is there twice."""
+    """Raise ConfigurationError for an issuer that is there twice."""
     known = set()
     for trusted in issuers:
         if trusted.issuer in known:
@@ -73,7 +76,7 @@ def once(issuers: Iterable[Trust]) -> None:
 
 
 def texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
-    """One text or a list of them, as a tuple; raises ConfigurationError for anything else, naming ``what``."""
+    """Return one text or a list of them as a tuple; raises ConfigurationError for anything else, naming ``what``."""
     found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
     if not found or not all(isinstance(text, str) and text for text in found):
         raise ConfigurationError(f"{what} is a text or a list of texts, not {given!r}")
@@ -81,7 +84,7 @@ def texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") -> int:
-    """``number`` itself, if it lies between these; raises ConfigurationError otherwise, naming ``what``."""
+    """Return ``number`` itself if it lies in this range; raises ConfigurationError otherwise, naming ``what``."""
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise ConfigurationError(f"{what} is a number of {unit} from {least} to {most}, not {number!r}")
     return number
@@ -89,7 +92,7 @@ def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") 
 
 @lru_cache(maxsize=1024)
 def _own_scopes(trusted: Trust, names: str | tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
-    # Once: most tokens have the same as others.
+    # Cached: most tokens have the same scopes as others.
     theirs = names.split(" ") if isinstance(names, str) else names
     if trusted.scopes is None:
         return Scopes(name for name in theirs if name in catalog.descriptions)
