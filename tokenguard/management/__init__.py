@@ -1,7 +1,7 @@
 """Tokens managed over HTTP, in the shape of Okta's API: one implementation, which each framework calls.
 
-``routes.py`` has which calls there are, ``api.py`` what each does, ``grants.py`` what a caller may hand on, ``call.py``
-a request, ``bodies.py`` what callers send, and ``shape.py`` how a token is shown.
+``routes.py`` lists the calls, ``api.py`` has what each does, ``grants.py`` what a caller may hand on, ``call.py`` a
+request, ``bodies.py`` what callers send, and ``shape.py`` how a token is shown.
 """
 
 from __future__ import annotations

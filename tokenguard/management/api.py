@@ -40,7 +40,7 @@ from .shape import read_network, show_token
 
 Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
-#: How what is told of a conflict ends, whoever came first.
+#: How every message about a conflict ends, whichever change came first.
 _AGAIN = ": look at it again"
 
 
@@ -54,7 +54,7 @@ class Management:
         self.rights = rights
 
     def answer(self, route: Route, call: Call) -> Answer:
-        """What the caller is told, whatever happens."""
+        """Return the answer to the caller, whatever happens."""
         handle: Callable[[Call], Answer] = getattr(self, route.name)
         try:
             return handle(call)
@@ -71,7 +71,7 @@ class Management:
             return self.scheme.refusal(TemporarilyUnavailable(f"store: {error}"))
 
     def list_tokens(self, call: Call) -> Answer:
-        """Those that have not ended, oldest first, page by page."""
+        """List the tokens that have not ended, oldest first, page by page."""
         paging = Paging.read(call.query, r"[0-9]{1,16}-[0-9A-Za-z]{16}")
         records = self.store.page(
             paging.limit + 1,
@@ -85,12 +85,12 @@ class Management:
         return _answer(200, shown, ("Link", paging.links(call.url, next_after)))
 
     def get_token(self, call: Call) -> Answer:
-        """One of them."""
+        """Show one token."""
         record = self._find(call)
         return _answer(200, show_token(record, _url_of(call, record)))
 
     def issue_token(self, call: Call) -> Answer:
-        """A new one. What is not said of it is as the calling token has it."""
+        """Issue a token. What the body does not say is as in the calling token."""
         holder = self._holder(call)
         given = read_body(call.body, NEW_TOKEN, required=("scopes",))
         own, network = holder.conditions, given.get("network", holder.conditions)
@@ -117,11 +117,11 @@ class Management:
         return _shown_once(call, issued, client)
 
     def update_token(self, call: Call) -> Answer:
-        """Its networks change, and nothing else of it can: other members are to be as they are."""
+        """Change a token's networks. Nothing else of it can change: other members must be as they are."""
         record = self._find(call)
         shown, given = show_token(record, _url_of(call, record)), read_object(call.body)
         refuse_unknown(given, shown)
-        # What moves with each use may have moved since it was got.
+        # Members that change with each use may have changed since the caller read them.
         free = {"network", "lastUpdated", *(["expiresAt"] if record.token.idle_timeout is not None else [])}
         changed = [name for name, value in given.items() if name not in free and value != shown[name]]
         faults = dict.fromkeys(changed, "This cannot be changed")
@@ -135,7 +135,7 @@ class Management:
             conditions = Conditions(network.allow, network.deny, before.rate)
             grant = None
             if not conditions.networks_within(before):
-                # Where it could not be used before it could be now: that is a grant.
+                # The token could then be used from where it could not before: that is a grant.
                 wider = record._replace(token=replace(record.token, conditions=conditions))
                 grant = _grant_of(wider, self._check_grant(call, wider).ends_at)
             provided = self._still(call, record.client.id, lambda tx: grant)
@@ -146,7 +146,7 @@ class Management:
         return _answer(200, show_token(record, _url_of(call, record)))
 
     def rotate_token(self, call: Call) -> Answer:
-        """A successor, which lives as long as this one did, but not beyond the calling token."""
+        """Issue a successor, which lives as long as the token did, but not beyond the calling token."""
         record = self._find(call)
         body = call.body
         given = read_body(body, ROTATION) if body else {}
@@ -166,12 +166,12 @@ class Management:
         return _shown_once(call, issued, record.client)
 
     def revoke_token(self, call: Call) -> Answer:
-        """It ends for good."""
+        """End a token for good."""
         record = self._find(call)
         return self._revoked(call, record.token.id, self._still(call, record.client.id))
 
     def revoke_current_token(self, call: Call) -> Answer:
-        """The calling token itself ends."""
+        """End the calling token itself."""
         self._holder(call)
         return self._revoked(call, call.identity.token_id)
 
@@ -188,16 +188,16 @@ class Management:
         return client_id == _own_client(call.identity) or self._sees_all(call)
 
     def _find(self, call: Call) -> Record:
-        """The token that is spoken of; raises NotFound also for what has ended, or is another client's."""
+        """The token that the call names; raises NotFound also if it has ended, or the caller may not see it."""
         record = self.store.find(call.token_id)
         if record is None or not self._sees(call, record.client.id) or record.state(self.issuer.clock()) not in ALIVE:
             raise NotFound(call.token_id, "Token")
         return record
 
     def _holder(self, call: Call, find: Find | None = None) -> Holder:
-        """The calling token, as it is now; raises Forbidden if it is none of this service's, InvalidToken if it ended.
+        """The calling token as it is now; raises Forbidden if it is not this service's, InvalidToken if it has ended.
 
-        For a moment this process may not have heard of its end: what it hands on would live on.
+        For a moment this process may not know that it has ended: what it hands on would outlive it.
         """
         identity = call.identity
         record = (find or self.store.find)(identity.token_id) if identity.issuer == OWN_ISSUER else None
@@ -208,20 +208,20 @@ class Management:
         return Holder(record, self.issuer.catalog.effective(record.token.scopes, record.client.scopes))
 
     def _check_grant(self, call: Call, record: Record) -> Holder:
-        """Raises Forbidden if this token is more than what the calling one may hand on; returns the latter."""
+        """Return the calling token; raises Forbidden if ``record`` is more than it may hand on."""
         holder = self._holder(call)
-        # Its end is no matter: what comes of it is cut to the calling token's.
+        # The token's own end does not matter: a successor's is cut to the calling token's.
         holder.check(_grant_of(record, holder.ends_at), self.issuer.catalog)
         return holder
 
     def _scopes(self, call: Call, tx: Transaction | None = None) -> Scopes:
-        """What the caller may do now, of which this process may not have heard yet; raises InvalidToken if it ended."""
+        """The caller's scopes now, which may be news to this process; raises InvalidToken if its token has ended."""
         find, find_client = (self.store.find, self.store.client) if tx is None else (tx.record, tx.client)
         identity = call.identity
         if identity.issuer == OWN_ISSUER:
             return self._holder(call, find).scopes
         whose = whose_token(identity)
-        if find(local_token_id(identity.issuer, identity.token_id)) is not None:  # it is there once it is revoked
+        if find(local_token_id(identity.issuer, identity.token_id)) is not None:  # stored only once it is revoked
             raise InvalidToken(State.REVOKED.value, **whose)
         local = local_client_id(identity.issuer, identity.client_id)
         client = find_client(local)
@@ -234,7 +234,7 @@ class Management:
     def _still(
         self, call: Call, client_id: str, grant_of: Callable[[Transaction], Grant | None] = lambda tx: None
     ) -> Provided:
-        """What decides once more where a token of this client is changed: whether the caller may, and may hand it on.
+        """Return a check for the transaction that changes a token of this client: the caller still may, and hand it on.
 
         Meanwhile the calling token may have been revoked, or a right withdrawn from its client.
         """
@@ -251,7 +251,7 @@ class Management:
         return check
 
     def _client(self, call: Call, holder: Holder, given: str | None) -> Client:
-        """Whose token it is to be."""
+        """The client that the new token is for."""
         if given is None or given == holder.record.client.id:
             return holder.record.client
         client = self.store.client(given) if self._sees_all(call) else None
@@ -262,7 +262,7 @@ class Management:
 
 @contextmanager
 def _refusals(call: Call, about: str = "token") -> Iterator[None]:
-    """What the issuer refuses in the block, as the caller is told it; ``about`` is the member it speaks of."""
+    """Turn the issuer's refusals in the block into answers to the caller; ``about`` is the member that they concern."""
     try:
         yield
     except UnknownToken:
@@ -286,7 +286,7 @@ def _grant_of(record: Record, not_after: int | None) -> Grant:
 
 
 def _own_client(identity: Identity) -> str:
-    """The id of the caller's client; none that there is, for one of another issuer's, whose ids are not ours."""
+    """The id of the caller's client; for another issuer's, whose ids are not ours, an id that no client has."""
     return identity.client_id if identity.issuer == OWN_ISSUER else ""
 
 
@@ -302,7 +302,7 @@ def _url_of(call: Call, record: Record) -> str:
 
 
 def _shown_once(call: Call, issued: Issued, client: Client) -> Answer:
-    # Not read again: if that failed, the token would be there and its text lost.
+    # Not read from the store: if that failed, the token would exist, but its text would be lost.
     record = Record(issued.token, client, revision=0)
     url = _url_of(call, record)
     shown = {**show_token(record, url), "token": issued.text.reveal()}

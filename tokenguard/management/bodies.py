@@ -1,4 +1,4 @@
-"""What callers send: JSON objects whose members are all known, and each read or complained of."""
+"""What callers send: JSON objects whose members are all known, and each is read or refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Readers = Mapping[str, Callable[[Any], Any]]
 
 
 def read_body(body: bytes, readers: Readers, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The members by name, as their readers give them; null is the same as nothing.
+    """Return the members by name, as their readers return them; a null counts as missing.
 
-    Raises NotWellFormed, and Invalid with every fault there is.
+    Raises NotWellFormed, or Invalid with every fault that there is.
     """
     given = {name: value for name, value in read_object(body).items() if value is not None}
     refuse_unknown(given, readers)
@@ -36,9 +36,9 @@ def read_body(body: bytes, readers: Readers, required: tuple[str, ...] = ()) -> 
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raises Invalid for a member that is not known: what is passed over, its sender believes in."""
+    """Raise Invalid for a member that is not known: if it were ignored, its sender would rely on it."""
     if unknown := sorted(given.keys() - known.keys()):
-        # One of them, and cut: an answer should not be many times as long as the question.
+        # Only one of them, and cut: an answer should not be many times as long as the request.
         raise Invalid({unknown[0][:50]: f"This member is not known; there are {', '.join(known)}"})
 
 
@@ -56,7 +56,7 @@ def _scopes(given: object) -> Scopes:
     return scopes
 
 
-#: The members of a token that is to be issued.
+#: The members of a token to issue.
 NEW_TOKEN: Readers = {
     "name": lambda given: check_label("a token's name", _text(given)),
     "scopes": _scopes,

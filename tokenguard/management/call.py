@@ -1,4 +1,4 @@
-"""A request as each framework hands it over."""
+"""A request as each framework passes it on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..okta import NotWellFormed, TooLarge
 from ..posted import is_whole
 from ..sources import local_token_id
 
-#: No body that makes sense is longer.
+#: The most bytes of a body; none that makes sense is longer.
 MAX_BODY = 16 * 1024
 
 
@@ -21,18 +21,18 @@ class Call:
     """A request that the guard has let in."""
 
     identity: Identity
-    #: Where the list of all tokens is found.
+    #: The URL of the list of all tokens.
     url: str
     query: Mapping[str, str]
-    #: Reads at most so many bytes of the body; raises NotWellFormed if its sender goes away.
+    #: Reads at most so many bytes of the body; raises NotWellFormed if its sender disconnects.
     read: Callable[[int], bytes]
-    #: Whose headers say what of a body there is to be.
+    #: Its headers say whether there must be a body, and how long it must be.
     environ: Mapping[str, Any]
     token_id: str = ""
 
     @property
     def body(self) -> bytes:
-        """Raises TooLarge, and NotWellFormed."""
+        """The whole body. Raises TooLarge or NotWellFormed."""
         body = self.read(MAX_BODY + 1)
         if len(body) > MAX_BODY:
             raise TooLarge
@@ -42,10 +42,10 @@ class Call:
 
     @property
     def actor(self) -> str:
-        """Who does it, for the audit trail."""
+        """The caller, as the audit trail names it."""
         identity = self.identity
         if identity.issuer == OWN_ISSUER:
             return f"token:{identity.token_id}"
-        # Another issuer may give its tokens the ids of ours, or longer ones than are kept.
+        # Another issuer's tokens may have the same ids as ours, or longer ones than can be stored.
         local = local_token_id(identity.issuer, identity.token_id)
         return f"token:{local} ({identity.client_id} of {identity.issuer})"[:MAX_ACTOR_LENGTH].rstrip()

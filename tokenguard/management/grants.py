@@ -15,7 +15,7 @@ from ..tokens import Client
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What is to be handed on, and to whose token.
+    """What a token would be given, and whose token it is.
 
     ``idle_timeout`` is in seconds; ``not_after`` in epoch microseconds, None for no end.
     """
@@ -29,29 +29,29 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who hands on: the token that a request came with, and what it may do now."""
+    """The calling token, which hands something on, and the scopes that it has now."""
 
     record: Record
     scopes: Scopes
 
     @property
     def ends_at(self) -> int | None:
-        """When it ends in any case."""
+        """When the token ends in any case; None for no end."""
         return earliest(self.record.token.expires_at, self.record.token.overlap_ends_at)
 
     @property
     def idle_timeout(self) -> int | None:
-        """Seconds."""
+        """The token's idle timeout in seconds."""
         idle = self.record.token.idle_timeout
         return None if idle is None else idle // SECOND
 
     @property
     def conditions(self) -> Conditions:
-        """The token's own; those of its client hold for all of that one's tokens, whatever they are given."""
+        """The token's own conditions; its client's hold for all of the client's tokens, whatever those are given."""
         return self.record.token.conditions
 
     def check(self, grant: Grant, catalog: ScopeCatalog) -> None:
-        """Raises Forbidden, with everything that this token cannot hand on."""
+        """Raise Forbidden, with everything that this token cannot hand on, if there is any."""
         if causes := [*self._beyond(grant, catalog)]:
             raise Forbidden(causes=causes)
 
@@ -60,7 +60,7 @@ class Holder:
             yield f"scopes: The calling token does not have {', '.join(beyond)}"
         yield from _beyond_limits([grant.conditions], self.conditions, "The calling token")
         own = self.record.client
-        if grant.client.id != own.id:  # which is not bound by what binds the caller's
+        if grant.client.id != own.id:  # another client is not bound by the caller's conditions
             held = [grant.conditions, grant.client.conditions]
             yield from _beyond_limits(held, own.conditions, "The client of the calling token")
         if self.ends_at is not None and (grant.not_after is None or grant.not_after > self.ends_at):
@@ -70,7 +70,7 @@ class Holder:
 
 
 def _beyond_limits(held: Sequence[Conditions], limits: Conditions, whose: str) -> Iterator[str]:
-    """What is wrong if none of the conditions that hold together is as narrow as ``limits``."""
+    """What is wrong if none of the conditions ``held`` together is as narrow as ``limits``."""
     if not any(each.networks_within(limits) for each in held):
         yield f"network: {whose} may not be used from all of this"
     elif limits.rate and not any(each.rate and each.rate.within(limits.rate) for each in held):

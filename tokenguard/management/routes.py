@@ -1,4 +1,4 @@
-"""Which calls there are, and which rights they ask for."""
+"""The calls, and the rights that they require."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PREFIX = "/api/v1/api-tokens"
 
 @dataclass(frozen=True)
 class Rights:
-    """The scopes that the calls ask for. With ``all_clients`` a caller meets the tokens of other clients too.
+    """The scopes that the calls require. With ``all_clients`` a caller reaches the tokens of other clients too.
 
-    Raises InvalidValue for what is no name of a scope.
+    Raises InvalidValue for anything but the name of a scope.
     """
 
     read: str = "okta.apiTokens.read"
@@ -27,11 +27,11 @@ class Rights:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """All three scopes."""
         return (self.read, self.manage, self.all_clients)
 
     def check(self, catalog: ScopeCatalog) -> None:
-        """Raises ConfigurationError if the catalogue does not have one of them."""
+        """Raise ConfigurationError if the catalogue does not have one of them."""
         if unknown := catalog.unknown(self.names):
             raise ConfigurationError(
                 f"the management of tokens asks for scopes that the catalogue does not have: {', '.join(unknown)}; "
@@ -40,9 +40,9 @@ class Rights:
 
 
 class Route(NamedTuple):
-    """One call: what it is named, its method, its path below the prefix, and which right it asks for.
+    """One call: its name, its method, its path below the prefix, and the right that it requires.
 
-    Without a right any valid token will do.
+    Without a right, any valid token is enough.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Route(NamedTuple):
     right: Literal["read", "manage"] | None
 
     def requirement(self, rights: Rights) -> Requirement:
-        """What a caller must hold."""
+        """Return what the caller's token must meet."""
         return ANY_TOKEN if self.right is None else Requirement.scopes(getattr(rights, self.right))
 
 

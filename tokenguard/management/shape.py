@@ -1,4 +1,4 @@
-"""A token as Okta shows one, and the parts of it that callers send: here alone our nouns become Okta's."""
+"""A token as Okta shows one, and the parts of it that callers send: only here do our nouns become Okta's."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..errors import InvalidValue
 from ..okta import show_date
 from ..records import Record
 
-#: How many networks callers may name for a token: each request with it looks at them, and each is compared with each.
+#: How many networks callers may name for a token: each request with it checks them, and they are compared pairwise.
 MAX_NETWORKS = 200
 _UNITS = {"W": 7 * 86_400, "D": 86_400, "H": 3600, "M": 60, "S": 1}
-# ISO 8601 without years and months, which are of no one length.
+# ISO 8601 without years and months, which have no fixed length.
 _WINDOW = re.compile(
     r"P(?=.)(?:(\d{1,9})W)?(?:(\d{1,9})D)?(?:T(?=.)(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})S)?)?", re.ASCII
 )
 
 
 def show_token(record: Record, url: str) -> dict[str, Any]:
-    """The token, which is found at ``url``.
+    """Return the token as Okta shows one; ``url`` is its URL.
 
-    ``expiresAt`` is when it ends unless it is used, ``lastUpdated`` when a use last put that off. ``userId`` is left
-    out: a client is no user.
+    ``expiresAt`` is when it ends unless it is used, and ``lastUpdated`` is when a use last put that off. ``userId`` is
+    left out: a client is not a user.
     """
     token = record.token
     return {
@@ -46,7 +46,7 @@ def show_token(record: Record, url: str) -> dict[str, Any]:
 
 
 def show_network(conditions: Conditions) -> dict[str, Any]:
-    """Where Okta names zones, these are networks."""
+    """Return the conditions as Okta's ``network``, with networks where Okta names zones."""
     if not (conditions.allow or conditions.deny):
         return {"connection": "ANYWHERE"}
     shown = {"connection": "ZONE", "include": [*map(str, conditions.allow)], "exclude": [*map(str, conditions.deny)]}
@@ -54,7 +54,7 @@ def show_network(conditions: Conditions) -> dict[str, Any]:
 
 
 def read_network(given: object) -> Conditions:
-    """The reverse; raises InvalidValue."""
+    """Read what :func:`show_network` returns; raises InvalidValue."""
     if not isinstance(given, Mapping) or not given.keys() <= {"connection", "include", "exclude"}:
         raise InvalidValue("a network is an object with connection, include and exclude")
     include, exclude = (given.get(name) or [] for name in ("include", "exclude"))
@@ -69,7 +69,7 @@ def read_network(given: object) -> Conditions:
 
 
 def show_duration(seconds: int) -> str:
-    """Seconds as an ISO 8601 duration: ``P30D``, ``PT12H``."""
+    """Return seconds as an ISO 8601 duration: ``P30D``, ``PT12H``."""
     days, rest = divmod(seconds, 86_400)
     time = ""
     for unit in "HMS":
@@ -80,14 +80,14 @@ def show_duration(seconds: int) -> str:
 
 
 def read_duration(given: object) -> int:
-    """The reverse, in seconds; raises InvalidValue."""
+    """Read an ISO 8601 duration, in seconds; raises InvalidValue."""
     if not isinstance(given, str) or not (match := _WINDOW.fullmatch(given)):
         raise InvalidValue("a length of time is an ISO 8601 duration of weeks, days, hours, minutes and seconds: P30D")
     return sum(int(count) * _UNITS[unit] for count, unit in zip(match.groups(), _UNITS, strict=True) if count)
 
 
 def read_date(given: object) -> int:
-    """A time with its zone (RFC 3339), in epoch microseconds; raises InvalidValue."""
+    """Read a time with its zone (RFC 3339), in epoch microseconds; raises InvalidValue."""
     try:
         moment = datetime.fromisoformat(given) if isinstance(given, str) else None
     except ValueError:
