@@ -18,16 +18,16 @@ guard.protect(groups.blueprint, "okta.groups.read")
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """The WSGI application; ``config`` goes before the environment.
+    """Return the WSGI application; ``config`` takes precedence over the environment.
 
     The directory is kept at SAMPLE_DATABASE_URL, clients and tokens at TOKENGUARD_DATABASE_URL. TOKENGUARD_ISSUERS
-    names other issuers whose JWTs are taken too. SAMPLE_TRUSTED_HOSTS are the names that the service is reached by,
-    with spaces between them: without it, links in answers lead to whatever host a request names.
+    names other issuers whose JWTs are accepted too. SAMPLE_TRUSTED_HOSTS are the host names of the service, separated
+    by spaces: without it, links in answers lead to whatever host a request names.
     """
     app = Flask("sample_flask", static_folder=None)
     app.config["SAMPLE_DATABASE_URL"] = os.environ.get("SAMPLE_DATABASE_URL", "sqlite:///sample_directory.db")
     app.config["TRUSTED_HOSTS"] = os.environ.get("SAMPLE_TRUSTED_HOSTS", "").split() or None
-    app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY + 1  # by which a body is told to be too long
+    app.config["MAX_CONTENT_LENGTH"] = okta.MAX_BODY + 1  # one byte more than allowed shows that a body is too long
     app.config["TOKENGUARD_SCOPES"] = scopes.SCOPES
     app.config["TOKENGUARD_ERROR_FORM"] = "okta"
     app.config["TOKENGUARD_IDLE_TIMEOUT"] = scopes.IDLE_TIMEOUT

@@ -36,10 +36,10 @@ groups = sa.Table(
 
 
 def open_database(url: str) -> sa.Engine:
-    """The database at ``url``, made and filled if it is new; ValueError if that is not SQLite."""
+    """Open the database at ``url``, created and filled if it is new; raises ValueError if that is not SQLite."""
     if sa.make_url(url).get_backend_name() != "sqlite":
         raise ValueError("SAMPLE_DATABASE_URL must be an SQLite URL, such as sqlite:///sample_directory.db")
-    # No isolation level: Python's sqlite3 must not begin transactions of its own, _begin does.
+    # No isolation level: Python's sqlite3 must not begin transactions itself, as _begin does that.
     engine = sa.create_engine(url, connect_args={"isolation_level": None, "timeout": 30})
     sa.event.listen(engine, "connect", _use_wal)
     sa.event.listen(engine, "begin", _begin)
@@ -52,16 +52,16 @@ def open_database(url: str) -> sa.Engine:
 
 
 def writing(engine: sa.Engine) -> sa.Engine:
-    """The same engine for transactions that write.
+    """Return the same engine for transactions that write.
 
-    They take the lock at once. One that only reads first would fail on its first write, without waiting, if
+    They take the lock at once. A transaction that reads first would fail on its first write, without waiting, if
     another process had written in between.
     """
     return engine.execution_options(sample_begin="IMMEDIATE")
 
 
 def _use_wal(connection: sqlite3.Connection, _record: object) -> None:
-    # When two processes change the mode of a new file at once, one is not made to wait but fails. Nothing is
+    # When two processes change the mode of a new file at once, one of them fails instead of waiting. Nothing is
     # lost: the mode that the other sets stays with the file.
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA journal_mode=WAL")
@@ -72,10 +72,10 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _fill(engine: sa.Engine) -> None:
-    """Make and fill the tables, in one transaction: a second process waits, a killed start leaves nothing."""
+    """Create and fill the tables in one transaction: a second process waits, a killed start leaves nothing."""
     with engine.begin() as connection:
         _metadata.create_all(connection)
-        # Users may all be deleted by callers, and must then not come back; groups cannot.
+        # Judged by the groups: callers can delete all users, who must then not come back, but no groups.
         if connection.scalar(sa.select(sa.func.count()).select_from(groups)) == 0:
             connection.execute(sa.insert(users), list(seed.people()))
             connection.execute(sa.insert(groups), list(seed.groups()))

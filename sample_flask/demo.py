@@ -31,7 +31,7 @@ NEW_USER = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; ``data`` is the JSON body, None without one."""
+    """The answer to a request; ``data`` is the JSON body, None without one."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Step:
-    """One request: what it tries, the status that it must have, and what of its answer to show."""
+    """One request: what it tries, the status that its answer must have, and what of the answer to show."""
 
     title: str
     expected: int
@@ -49,7 +49,7 @@ class Step:
     path: str = USERS
     token: str | None = None
     body: dict[str, Any] | None = None
-    #: How often to send it at most, until the status is the expected one; those before it must be answered with 200.
+    #: How often to send it at most, until the status is the expected one; earlier tries must be answered with 200.
     tries: int = 1
 
 
@@ -79,27 +79,27 @@ def set_up(playground: Playground) -> tuple[str, str]:
 
 
 def run(playground: Playground, *command: str) -> str:
-    """Print the command as one would type it, and run it; returns what it prints."""
+    """Print the command as one would type it, and run it; returns its output."""
     quoted = [f'"{word}"' if " " in word else word for word in command]
     say(f"  $ {playground.sample.command} {' '.join(quoted)}")
     return playground.run(*command)
 
 
 def until_known(playground: Playground, *command: str) -> str:
-    """The same, for a change of what is in use: waits until every worker knows of it."""
+    """Do the same for a change to what is in use, and wait until every worker knows of it."""
     printed = run(playground, *command)
     settle()
     return printed
 
 
 def settle() -> None:
-    """Wait until every worker knows of what another process has changed."""
+    """Wait until every worker knows what another process has changed."""
     say(f"    (known to every worker within {STALENESS:g} second)")
     time.sleep(STALENESS)
 
 
 def all_steps(playground: Playground, partner: idp.Idp, reader: str, manager: str) -> Iterator[Step]:
-    """The requests, each made when the one before has been answered."""
+    """Yield the requests; each is made when the one before has been answered."""
     yield from scopes_steps(reader, manager)
     yield from issuer_steps(playground, partner, reader)
     yield from ending_steps(playground, reader)
@@ -123,7 +123,7 @@ def scopes_steps(reader: str, manager: str) -> Iterator[Step]:
 
 
 def issuer_steps(playground: Playground, partner: idp.Idp, reader: str) -> Iterator[Step]:
-    """The token of another issuer, which the service was told to trust, beside one of its own."""
+    """A token of another issuer, which the service trusts, beside one of its own."""
     claims = partner.claims("0oa1nightly", "okta.users.read", "okta.groups.read")
     text, audience = partner.sign(claims), {"aud": "api://another"}
     say(f"  A partner's issuer, {partner.issuer}, has signed an access token: {text[:16]}…")
@@ -172,7 +172,7 @@ def condition_steps(playground: Playground) -> Iterator[Step]:
     limited = tokenguard(*issue, "--rate", "3/minute")
     for number in range(1, 4):
         yield Step(f"3/minute: request {number}", 200, users, token=limited)
-    # Without Redis each worker counts for itself, so it may take as many again for every further worker.
+    # Without Redis each worker counts by itself, so every further worker may accept as many again.
     tries = 3 * (WORKERS - 1) + 1
     yield Step("3/minute: on, until it is enough", 429, retry_after, token=limited, tries=tries)
 
@@ -201,7 +201,7 @@ def management_steps(playground: Playground) -> Iterator[Step]:
 
 
 class Kept:
-    """Shows of a token that was made what is no secret, and keeps its text for the steps that follow."""
+    """Shows what is not secret of a new token, and keeps its text for later steps."""
 
     text = ""
 
@@ -211,7 +211,7 @@ class Kept:
 
 
 def token_id(text: str) -> str:
-    """The public id in a token's text."""
+    """Return the public id in a token's text."""
     return text.split("_")[1]
 
 
@@ -221,12 +221,12 @@ def challenge(answer: Answer) -> str:
 
 
 def why(answer: Answer) -> str:
-    """What to show of a refusal whose challenge says no more than that it is one."""
+    """What to show of a refusal whose challenge gives no reason."""
     return str(answer.data["errorCauses"][0]["errorSummary"])
 
 
 def retry_after(answer: Answer) -> str:
-    """What to show of a refusal for a while."""
+    """What to show of a temporary refusal."""
     return f"Retry-After: {answer.headers['Retry-After']} (without Redis each worker counts for itself)"
 
 
@@ -246,7 +246,7 @@ def tokens(answer: Answer) -> str:
 
 
 def nothing(answer: Answer) -> str:
-    """What to show of an answer that says nothing."""
+    """What to show of an empty answer."""
     return "(no body)"
 
 
@@ -262,7 +262,7 @@ def found(answer: Answer) -> str:
 
 
 def say_use(table: str) -> None:
-    """Print what ``show`` tells of a token in overlap; raises PlaygroundError if that is not that it was just used."""
+    """Print what ``show`` reports of a token in overlap; raises PlaygroundError unless it reports that it is used."""
     lines = [line.strip() for line in table.splitlines()]
     for line in lines:
         if line.startswith(("successor id", "overlap ends at", "last address", "still used")):
@@ -272,7 +272,7 @@ def say_use(table: str) -> None:
 
 
 def perform(step: Step, url: str) -> bool:
-    """Make the request and print it with its outcome; returns whether that is the one it must have."""
+    """Make the request and print it with its outcome; returns whether the outcome is the expected one."""
     answer = request(step, url)
     for _ in range(step.tries - 1):
         if answer.status == 200:
@@ -284,7 +284,7 @@ def perform(step: Step, url: str) -> bool:
 
 
 def request(step: Step, url: str) -> Answer:
-    """Send it and read the answer, whatever its status."""
+    """Send the request and read the answer, whatever its status."""
     body = None if step.body is None else json.dumps(step.body).encode()
     sent = urllib.request.Request(url + step.path, data=body, method=step.method)
     if step.token is not None:
@@ -300,13 +300,13 @@ def request(step: Step, url: str) -> Answer:
 
 
 def read(response: Any) -> Answer:
-    """The answer in the parts that the demo looks at."""
+    """Return the parts of an answer that the demo looks at."""
     body = response.read()
     return Answer(response.status, response.headers, json.loads(body) if body else None)
 
 
 def say(line: str) -> None:
-    """Print it now, also into a pipe."""
+    """Print a line at once, also into a pipe."""
     print(line, flush=True)
 
 

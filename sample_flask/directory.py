@@ -22,18 +22,18 @@ _SELECT_GROUP = sa.select(_groups)
 
 
 class Directory:
-    """The directory in the SQLite database at ``url``, which is made and filled if it is new."""
+    """The directory in the SQLite database at ``url``, which is created and filled if it is new."""
 
     def __init__(self, url: str) -> None:
         self._reader = database.open_database(url)
         self._writer = database.writing(self._reader)
 
     def close(self) -> None:
-        """Close the connections that are kept open; the next call opens new ones."""
+        """Close the pooled connections; the next call opens new ones."""
         self._reader.dispose()
 
     def users(self, limit: int, after: str | None = None) -> Page[User]:
-        """Users with ids above ``after``. As at Okta, the DEPROVISIONED are only found one by one."""
+        """Users with ids above ``after``. As at Okta, DEPROVISIONED users are not listed, only found one by one."""
         return self._page(User, _LISTED_USERS, limit, after)
 
     def user(self, key: str) -> User:
@@ -42,13 +42,13 @@ class Directory:
             return _find_user(connection, key)
 
     def add_user(self, user: User) -> User:
-        """Keep a new user; raises LoginTaken."""
+        """Store a new user; raises LoginTaken."""
         with self._writer.begin() as connection:
             _write(connection, sa.insert(_users), user)
         return user
 
     def change_user(self, key: str, change: Change) -> User:
-        """Keep what ``change`` makes of a user, and return it, or delete the user.
+        """Store what ``change`` makes of a user, and return it, or delete the user if that is None.
 
         Raises NotFound, LoginTaken, and whatever ``change`` raises.
         """
@@ -75,7 +75,7 @@ class Directory:
         return Group(**row._mapping)
 
     def _page(self, kind: type[Item], query: sa.Select[Any], limit: int, after: str | None) -> Page[Item]:
-        # By the last id seen, not OFFSET: nobody is skipped or met twice when others come and go meanwhile.
+        # By the last id seen, not OFFSET: nothing is skipped or listed twice when items come and go meanwhile.
         item_id = query.selected_columns["id"]
         if after is not None:
             query = query.where(item_id > after)

@@ -1,4 +1,4 @@
-"""What the directory refuses, in Okta's terms: what is its own. What any such API refuses is in ``tokenguard.okta``."""
+"""The directory's own errors, in Okta's terms. The errors of any such API are in ``tokenguard.okta``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class LoginTaken(Invalid):
 
 
 class BadHost(Invalid):
-    """A Host header that this service does not answer to."""
+    """A Host header that this service does not accept."""
 
     def __init__(self) -> None:
         super().__init__({"host": "The Host header is not valid here"})
 
 
 class WrongStatus(Forbidden):
-    """What is asked for cannot be done to a user who has this status."""
+    """The request cannot be applied to a user with this status."""
 
     okta_code = "E0000038"
 

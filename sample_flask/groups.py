@@ -1,4 +1,4 @@
-"""The groups of the directory. The package guards the whole blueprint, so no view here names a scope."""
+"""The groups of the directory. ``application.py`` guards the whole blueprint, so no view here names a scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny issuer of access tokens, as an Okta authorization server is one: for the demo, with a key made on the spot."""
+"""A tiny issuer of access tokens for the demo, like an Okta authorization server, with a key made on the spot."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class Idp:
 
     @property
     def trusted(self) -> str:
-        """What a service that trusts it has in TOKENGUARD_ISSUERS."""
+        """The value of TOKENGUARD_ISSUERS in a service that trusts it."""
         return json.dumps([{"issuer": self.issuer, "audience": AUDIENCE}])
 
     def claims(self, client_id: str, *scopes: str) -> dict[str, Any]:
-        """What a token for this client says."""
+        """Return the claims of a token for this client."""
         at = int(time.time())
         names = {"iss": self.issuer, "aud": AUDIENCE, "jti": f"AT.{secrets.token_urlsafe(16)}"}
         return {**names, "cid": client_id, "sub": client_id, "iat": at, "exp": at + LIFETIME, "scp": list(scopes)}
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """The token's text."""
+        """Return the signed token's text."""
         return jwt.encode({"alg": "RS256", "kid": "demo"}, claims, self._key)
 
 
 @contextmanager
 def serve() -> Iterator[Idp]:
-    """One at a free loopback port, until the block ends: without HTTPS, which only this machine itself may do."""
+    """Serve an issuer at a free loopback port until the block ends: only there may it be without HTTPS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -63,7 +63,7 @@ def serve() -> Iterator[Idp]:
             self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
-            """It says nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         idp = Idp(f"http://127.0.0.1:{server.server_address[1]}")

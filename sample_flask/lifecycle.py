@@ -1,6 +1,6 @@
-"""What may be done to a user, and what becomes of it: the same wherever users are kept.
+"""The changes that can be made to a user, wherever users are kept.
 
-What the user's status does not allow raises WrongStatus.
+A change that the user's status does not allow raises WrongStatus.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from .errors import WrongStatus
 from .ids import random_id
 from .people import Profile, User, merge
 
-#: What is to become of a user; None if it is to be deleted.
+#: Returns the changed user, or None to delete the user.
 Change = Callable[[User], User | None]
 
 
 def new_user(profile: Profile, *, active: bool) -> User:
-    """A new user, ACTIVE or STAGED."""
+    """Return a new user, ACTIVE or STAGED."""
     now = _now()
     user = User(random_id("00u"), "STAGED", profile, now, None, None, now)
     return replace(user, status="ACTIVE", activated=now, status_changed=now) if active else user
 
 
 def updated(changes: Mapping[str, str | None]) -> Change:
-    """Some fields of the profile changed; None clears one."""
+    """Change some fields of the profile; None clears one."""
     return lambda user: replace(user, profile=merge(user.profile, changes), last_updated=_now())
 
 
 def replaced(profile: Profile) -> Change:
-    """Given another profile."""
+    """Replace the whole profile."""
     return lambda user: replace(user, profile=profile, last_updated=_now())
 
 
 def activated(user: User) -> User:
-    """From STAGED or DEPROVISIONED to ACTIVE."""
+    """Change the status from STAGED or DEPROVISIONED to ACTIVE."""
     if user.status == "ACTIVE":
         raise WrongStatus
     now = _now()
@@ -43,7 +43,7 @@ def activated(user: User) -> User:
 
 
 def deactivated(user: User) -> User:
-    """From any other status to DEPROVISIONED."""
+    """Change the status from any other to DEPROVISIONED."""
     if user.status == "DEPROVISIONED":
         raise WrongStatus
     now = _now()
@@ -51,7 +51,7 @@ def deactivated(user: User) -> User:
 
 
 def deleted(user: User) -> User | None:
-    """As at Okta it takes two: the first deactivates the user, the second, of one DEPROVISIONED, deletes."""
+    """As at Okta, the first deletion deactivates the user, and the second, of a DEPROVISIONED one, deletes it."""
     return None if user.status == "DEPROVISIONED" else deactivated(user)
 
 

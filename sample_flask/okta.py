@@ -1,4 +1,4 @@
-"""Users and groups as Okta has them on the wire, free of any framework: ``tokenguard.okta`` has what is general."""
+"""Users and groups in Okta's wire format, without any framework; ``tokenguard.okta`` has the general parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenguard.okta import Invalid, Paging, read_argument, read_object, show_da
 
 from .people import FIELDS, Group, User
 
-#: Many times a profile, and too little to keep the JSON parser busy.
+#: Bytes of a body: many times a profile, and too few to keep the JSON parser busy.
 MAX_BODY = 16 * 1024
 #: The one page that needs no token.
 INDEX = {
@@ -22,12 +22,12 @@ _USER_TYPE = "oty1defaultusertype0"
 
 
 def read_paging(query: Mapping[str, str]) -> Paging:
-    """The paging in the arguments of a list; raises Invalid."""
+    """Read the paging from the arguments of a list; raises Invalid."""
     return Paging.read(query, "[0-9A-Za-z]{20}")
 
 
 def read_flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """``true`` or ``false`` in the arguments; raises Invalid for anything else."""
+    """Read ``true`` or ``false`` from the arguments; raises Invalid for anything else."""
     text = read_argument(query, name)
     if text is None:
         return default
@@ -37,15 +37,15 @@ def read_flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def read_profile(body: bytes) -> object:
-    """The profile in a user that is sent, None if there is none; raises NotWellFormed.
+    """Read the profile from a user that was sent, None if there is none; raises NotWellFormed.
 
-    Other members are passed over, as at Okta, so that a user can be sent back as it was got.
+    Other members are ignored, as at Okta, so that a user can be sent back as it was received.
     """
     return read_object(body).get("profile")
 
 
 def show_user(user: User, url: str) -> dict[str, Any]:
-    """A user as Okta shows it; ``url`` is where it is found."""
+    """Return a user as Okta shows it; ``url`` is its URL."""
     return {
         "id": user.id,
         "status": user.status,
@@ -63,7 +63,7 @@ def show_user(user: User, url: str) -> dict[str, Any]:
 
 
 def show_group(group: Group, url: str) -> dict[str, Any]:
-    """A group as Okta shows it; ``url`` is where it is found."""
+    """Return a group as Okta shows it; ``url`` is its URL."""
     return {
         "id": group.id,
         "created": _date(group.created),

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from tokenguard.okta import Invalid
 
-#: A user's fields by name. An optional one that is not set is absent.
+#: A user's fields by name. An optional field that is not set is absent.
 Profile = dict[str, str]
 
 
@@ -43,14 +43,14 @@ Item = TypeVar("Item", User, Group)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Some of a list, in the order of ids; ``more`` tells whether anything comes after."""
+    """A part of a list, in the order of ids; ``more`` is true if there are further items."""
 
     items: list[Item]
     more: bool
 
     @classmethod
     def cut(cls, items: list[Item], limit: int) -> Page[Item]:
-        """The first ``limit`` of ``items``, of which there is one more if there is a next page."""
+        """Return the first ``limit`` of ``items``, which has one more if there is a next page."""
         return cls(items[:limit], more=len(items) > limit)
 
 
@@ -113,18 +113,18 @@ def login_key(login: str) -> str:
 
 
 def whole_profile(given: object) -> Profile:
-    """``given`` as a profile, for a new user or one replaced; raises Invalid."""
+    """Return ``given`` as the profile of a user that is new or replaced; raises Invalid."""
     fields = _fields(given)
     return merge({}, _checked({name: fields.get(name) for name in FIELDS}))
 
 
 def profile_changes(given: object) -> dict[str, str | None]:
-    """``given`` as a part of a profile, None for an optional field to be cleared; raises Invalid."""
+    """Return ``given`` as a part of a profile, with None for an optional field to clear; raises Invalid."""
     return _checked(_fields(given))
 
 
 def merge(profile: Profile, changes: Mapping[str, str | None]) -> Profile:
-    """``profile`` with ``changes`` made."""
+    """Return ``profile`` with ``changes`` applied."""
     return {name: value for name, value in {**profile, **changes}.items() if value is not None}
 
 
@@ -132,7 +132,7 @@ def _fields(given: object) -> dict[str, object]:
     if not isinstance(given, dict):
         raise Invalid({"profile": "The profile must be an object"})
     if unknown := sorted(given.keys() - FIELDS.keys()):
-        # One of them, and cut: an answer should not be many times as long as the question.
+        # Only one of them, and cut: an answer should not be many times as long as the request.
         raise Invalid({unknown[0][:50]: "The field is not part of a user's profile"})
     return given
 

@@ -1,6 +1,6 @@
 """A sample service set up from nothing in a folder of its own: real commands, a real server.
 
-Both samples are run by this one, which needs neither framework itself: :data:`SAMPLES` says what each is.
+It runs both samples, and needs neither framework itself: :data:`SAMPLES` has what differs between them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORKERS = 2
 
 
 class PlaygroundError(Exception):
-    """A command or the server failed; the message holds what it said."""
+    """A command or the server failed; the message holds its output."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Sample:
 
     #: The application, for gunicorn.
     app: str
-    #: How one calls its command line, and what Python is given for that.
+    #: Its command line as one types it, and the arguments of Python for that.
     command: str
     arguments: tuple[str, ...]
-    #: The command that makes the tables.
+    #: The command that creates the tables.
     tables: tuple[str, ...]
     #: The environment for databases in a folder.
     settings: Callable[[Path], dict[str, str]]
@@ -58,7 +58,7 @@ def _django_settings(folder: Path) -> dict[str, str]:
         "DJANGO_DATABASE": str(folder / "directory.db"),
         "DJANGO_SECRET_KEY": secrets.token_urlsafe(50),
         "DJANGO_ALLOWED_HOSTS": "127.0.0.1 localhost",
-        # As in production, but for what only HTTPS can do.
+        # As in production, except for what needs HTTPS.
         "DJANGO_DEBUG": "0",
         "DJANGO_HTTPS": "0",
     }
@@ -84,7 +84,7 @@ SAMPLES = {
 
 
 def chosen_sample(arguments: Sequence[str]) -> Sample:
-    """The one that a command line names, Flask's if it names none; raises PlaygroundError."""
+    """Return the sample that a command line names, Flask's if it names none; raises PlaygroundError."""
     name = "".join(arguments) or "flask"
     if name not in SAMPLES:
         raise PlaygroundError(f"there is no sample {name!r}, only {' and '.join(SAMPLES)}")
@@ -108,17 +108,17 @@ class Playground:
     def run(self, *arguments: str, **environ: str) -> str:
         """Run the sample's ``flask …`` or ``manage.py …``; returns its standard output.
 
-        Raises PlaygroundError if it is refused.
+        Raises PlaygroundError if the command fails.
         """
         return self._run(*self.sample.arguments, *arguments, **environ)
 
     def tokenguard(self, *arguments: str) -> str:
-        """Run its ``… tokenguard …``, in the same way."""
+        """Run the sample's ``… tokenguard …`` in the same way."""
         return self.run("tokenguard", *arguments)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[str]:
-        """The service under gunicorn with WORKERS workers; its URL, on a free port unless one is named."""
+        """Serve the sample under gunicorn with WORKERS workers; yields its URL, on a free port unless one is named."""
         with gunicorn(self.sample.app, self.environ, port=port) as serving:
             yield serving.url
 
@@ -142,7 +142,7 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """Where it listens, once all its workers are up; raises PlaygroundError with its log if it does not start."""
+        """Its URL, once all its workers are up; raises PlaygroundError with its log if it does not start."""
         self._started.wait(SECONDS_TO_START)
         log = "".join(self.log)
         found = re.search(rf"{self._listening} (http://[0-9.]+:([0-9]+))", log)
@@ -151,7 +151,7 @@ class Serving:
         return found[1]
 
     def stop(self) -> None:
-        """End it, and wait until it is gone."""
+        """Stop the server, and wait until it is gone."""
         self._process.terminate()
         self._process.wait(timeout=30)
         self._reader.join()
@@ -165,7 +165,7 @@ class Serving:
         return False
 
     def _read(self) -> None:
-        # To the end, or the server would wait for somebody to take its log.
+        # Read to the end, or a full pipe would block the server.
         with self._process.stdout as lines:  # type: ignore[union-attr]
             for line in lines:
                 self.log.append(line)
@@ -179,7 +179,7 @@ class Serving:
 def gunicorn(
     app: str, environ: dict[str, str], *, port: int = 0, workers: int = WORKERS, options: Sequence[str] = ()
 ) -> Iterator[Serving]:
-    """``app`` under gunicorn on a loopback port (0: a free one), until the block ends."""
+    """Serve ``app`` under gunicorn on a loopback port (0: a free one), until the block ends."""
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", str(workers), *options, app]
     with run_server(command, environ, "Listening at:", "Booting worker", workers) as serving:
         yield serving
@@ -189,9 +189,9 @@ def gunicorn(
 def uvicorn(
     app: str, environ: dict[str, str], *, port: int = 0, workers: int = WORKERS, options: Sequence[str] = ()
 ) -> Iterator[Serving]:
-    """``app``, an ASGI application, under uvicorn in the same way."""
+    """Serve ``app``, an ASGI application, under uvicorn in the same way."""
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
-    # Unless told otherwise uvicorn believes what anybody on this machine says in X-Forwarded-For.
+    # By default uvicorn trusts X-Forwarded-For from anybody on this machine.
     command = ["uvicorn", *where, "--no-proxy-headers", "--no-access-log", *options, app]
     with run_server(command, environ, "Uvicorn running on", "startup complete", workers) as serving:
         yield serving
@@ -201,12 +201,12 @@ def uvicorn(
 def run_server(
     command: Sequence[str], environ: dict[str, str], listening: str, ready: str, workers: int
 ) -> Iterator[Serving]:
-    """The server that ``python -m command`` is, until the block ends.
+    """Run the server ``python -m command`` until the block ends.
 
-    ``listening`` is what it says before its URL, and ``ready`` what each of its ``workers`` says.
+    ``listening`` is what it logs before its URL, and ``ready`` is what each of its ``workers`` logs.
     """
     whole = [sys.executable, "-m", *command]
-    # Some say where they listen on the one, some on the other.
+    # Some servers log where they listen to standard output, some to standard error.
     out, err = subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(whole, cwd=ROOT, env=environ, stdout=out, stderr=err, text=True) as process:
         serving = Serving(process, listening, ready, workers)

@@ -1,4 +1,4 @@
-"""``make run``: a sample under gunicorn until Ctrl-C, with a token and lines to try."""
+"""``make run``: a sample under gunicorn until Ctrl-C, with tokens and commands to try."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ADMIN = """The admin: {url}/admin/ (user: admin, password: {password})
 def main(sample: Sample) -> None:
     """Run until interrupted, on the port that the environment variable PORT names, or a free one."""
     for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)  # however it is ended, nothing is left behind
+        signal.signal(ending, signal.default_int_handler)  # so that nothing is left behind, however it is ended
     with tempfile.TemporaryDirectory(prefix="tokenguard-run-") as folder:
         playground = Playground(Path(folder), sample)
         reader, manager = set_up(playground)
@@ -53,7 +53,7 @@ def main(sample: Sample) -> None:
 
 
 def write_environ(playground: Playground, **tokens: str) -> Path:
-    """A file for a shell to read, for nobody else's eyes: the signing key is in it."""
+    """Write a file for a shell to read; only its owner may, as the signing key is in it."""
     path = playground.folder / "environ"
     path.touch(mode=0o600)
     settings = {**playground.settings, **tokens}

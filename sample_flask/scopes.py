@@ -1,4 +1,4 @@
-"""What tokens of the directory may be given: the catalogue of its scopes, as tokenguard takes it."""
+"""The catalogue of the directory's scopes, in the form that tokenguard takes."""
 
 SCOPES = {
     "okta.users.read": "Read users",
@@ -11,5 +11,5 @@ SCOPES = {
     },
     "okta.apiTokens.all": "The same with the API tokens of every client",
 }
-#: As Okta has it: a token that nobody has used for 30 days ends.
+#: As at Okta, a token that nobody has used for 30 days ends.
 IDLE_TIMEOUT = "30d"

@@ -1,6 +1,6 @@
 """The people and groups of a new directory: the same on every machine and every version of Python.
 
-Plain arithmetic and SHA-256: what ``random`` draws from a seed may change between versions.
+They are made by plain arithmetic and SHA-256, as what ``random`` draws from a seed may change between versions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEPARTMENTS = {
 }
 TITLES = ("Assistant", "Specialist", "Engineer", "Lead", "Manager")
 
-# 2024-01-02T08:00:00Z in epoch milliseconds; everyone after joins a bit more than a day later.
+# 2024-01-02T08:00:00Z in epoch milliseconds; each later user joins a bit more than a day after the one before.
 _START = 1_704_182_400_000
 _STEP = 90_061_007
 

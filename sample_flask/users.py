@@ -1,4 +1,4 @@
-"""The users of the directory. Each view says itself which scope it asks for."""
+"""The users of the directory. Each view itself names the scope that it requires."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def list_users() -> Response:
 @blueprint.post("")
 @require_scopes("okta.users.manage")
 def create_user() -> dict[str, Any]:
-    """Answers 200 like Okta, not 201: its SDK gives no user to the caller for any other status."""
+    """Answers 200 as Okta does, not 201: for any other status, Okta's SDK gives its caller no user."""
     active = okta.read_flag(request.args, "activate", default=True)
     profile = whole_profile(okta.read_profile(body()))
     return _changed("created", directory().add_user(lifecycle.new_user(profile, active=active)))
@@ -83,6 +83,6 @@ def _show(user: User) -> dict[str, Any]:
 
 
 def _changed(what: str, user: User) -> dict[str, Any]:
-    # The token tells which application did it, which is all that tokenguard knows: no person is behind it.
+    # The token shows which application did this, which is all that tokenguard knows: there is no person behind it.
     current_app.logger.info("%s %s user %s", current_identity.client_name, what, user.id)
     return _show(user)

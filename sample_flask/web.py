@@ -23,15 +23,15 @@ def directory() -> Directory:
 
 
 def body() -> bytes:
-    """The request's body; raises TooLarge, and RequestEntityTooLarge for one that says so beforehand."""
-    # Of a chunked body Werkzeug gives what is within its own limit, which is one byte more.
+    """Return the request's body; raises TooLarge, or RequestEntityTooLarge if the declared length is too large."""
+    # Werkzeug returns a chunked body up to its own limit, which is one byte more.
     if len(data := request.get_data()) > okta.MAX_BODY:
         raise TooLarge
     return data
 
 
 def answer_page(endpoint: str, paging: Paging, page: Page[Item], show: Show[Item]) -> Response:
-    """A page of a list, with the links to itself and to the next."""
+    """Return a page of a list, with links to itself and to the next page."""
     response = jsonify([show(item) for item in page.items])
     next_after = page.items[-1].id if page.more else None
     response.headers["Link"] = paging.links(url_for(endpoint, _external=True), next_after)
@@ -41,8 +41,8 @@ def answer_page(endpoint: str, paging: Paging, page: Page[Item], show: Show[Item
 def handle_errors(app: Flask) -> None:
     """Answer errors in Okta's form: the directory's own, and the few that Flask raises on the way to a view.
 
-    Each by its class. A handler for HTTPException or for a status would also get tokenguard's refusals, which
-    say what they must say already.
+    Each is registered by its class. A handler for HTTPException or for a status would also get tokenguard's refusals,
+    which already say what they must say.
     """
     app.register_error_handler(ApiError, _answer)
     app.register_error_handler(exceptions.NotFound, _no_such_path)
