@@ -1,4 +1,4 @@
-"""Lasting connections to a server's workers: each stays with one worker, whose process id the view tells."""
+"""Persistent connections to a server's workers: each stays with one worker, whose process id the view returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Answer(NamedTuple):
-    """What was answered, and when the request was begun (monotonic clock)."""
+    """An answer, and when its request was begun (monotonic clock)."""
 
     status: int
     body: bytes
@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """One connection, for one request after the other."""
+    """One connection, for one request after another."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -57,7 +57,7 @@ class Connection:
 
 @contextmanager
 def one_to_each(port: int, workers: int) -> Iterator[list[Connection]]:
-    """A connection to each of so many workers; ``/bare`` tells which it is."""
+    """Open a connection to each of so many workers; ``/bare`` returns which worker answers."""
     with ExitStack() as stack:
         found: dict[int, Connection] = {}
         for _ in range(1000):
@@ -67,7 +67,7 @@ def one_to_each(port: int, workers: int) -> Iterator[list[Connection]]:
             assert pid is not None
             connection.worker = int(pid[1])
             if found.setdefault(connection.worker, connection) is not connection:
-                connection.close()  # the kernel chooses, and has chosen one that we have
+                connection.close()  # the kernel chooses the worker, and chose one that is connected already
             if len(found) == workers:
                 yield list(found.values())
                 return

@@ -1,4 +1,4 @@
-"""A Django project of one view, with those applications of other packages that are installed."""
+"""A Django project of one view, with the Django applications of those other packages that are installed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def set_up(database: Path, options: dict[str, Any]) -> None:
             "tokenguard.django",
             *(name for name in _PEERS if find_spec(name)),
         ],
-        # As the documentation advises. Otherwise each request would open the database again, and all that ask it would
-        # pay for that.
+        # As the documentation advises. Otherwise each request that uses the database would pay for opening it again.
         DATABASES={
             "default": {
                 "ENGINE": "django.db.backends.sqlite3",
@@ -51,23 +50,23 @@ def set_up(database: Path, options: dict[str, Any]) -> None:
 
 
 def migrate() -> None:
-    """Make the tables."""
+    """Create the tables."""
     call_command("migrate", verbosity=0)
 
 
 def urls(**views: Any) -> ModuleType:
-    """A URLconf that has just these views, each at its name."""
+    """Return a URLconf with only these views, each at its name."""
     module = ModuleType("bench.urls")
     vars(module)["urlpatterns"] = [path(name, view) for name, view in views.items()]
     return module
 
 
 def handler(*middleware: str) -> WSGIHandler:
-    """The WSGI application, with just these middlewares."""
+    """Return the WSGI application, with only these middlewares."""
     settings.MIDDLEWARE = list(middleware)
     return WSGIHandler()
 
 
 def serve(urlconf: ModuleType) -> None:
-    """From now on requests are for this URLconf."""
+    """Use this URLconf for requests from now on."""
     settings.ROOT_URLCONF = urlconf

@@ -1,4 +1,4 @@
-"""What it costs a worker to hear of others' revocations: nothing happens, ten a second, a thousand a second."""
+"""What it costs a worker to learn of others' revocations: at none, ten, and a thousand a second."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ READS = 2.0
 
 
 class _Load(NamedTuple):
-    """What a steady load took of a worker."""
+    """What a worker spent under a steady load."""
 
     #: Seconds of CPU for each second.
     cpu: float
     #: Seconds for each verification.
     verifying: list[float]
     reads: float
-    #: Revocations a second that were really made.
+    #: The revocations a second that were really made.
     revoked: float = 0
 
 
@@ -61,7 +61,7 @@ class _CountingStore(SQLAlchemyStore):
 
 
 def run(seconds: float = SECONDS) -> Section:
-    """One load for each rate, and one without the feed."""
+    """Measure one load for each rate, and one without the feed."""
     from .revoking import TRANSACTIONS
 
     with postgresql() as server:
@@ -77,7 +77,7 @@ def run(seconds: float = SECONDS) -> Section:
     head = ("", "reads a second", "CPU, ms for each second", "median request, µs", "slowest of 100, µs")
     section.add_table(head, rows)
     reads = max(load.reads for load in loads.values())
-    # The first read of all falls into the load as well.
+    # The very first read of the feed is part of the load too.
     met = reads <= READS + 1 / seconds
     section.targets.append(Target("Statements a second for each worker, steady state", "≤ 2", f"{reads:.2f}", met))
     return section
@@ -99,7 +99,7 @@ def _under_load(url: str, rate: int, seconds: float, *, staleness: int) -> _Load
 
 @contextmanager
 def _revoking(url: str, rate: int, seconds: float) -> Iterator[subprocess.Popen[str] | None]:
-    """The process that revokes, if any are to be revoked."""
+    """Run the process that revokes, if there is anything to revoke."""
     if not rate:
         yield None
         return

@@ -1,4 +1,4 @@
-"""The one service that all parts guard: its catalogue, its clients and its tokens."""
+"""The service that all parts guard: its catalogue, its clients and its tokens."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ SCOPES: dict[str, object] = {
     "users:manage": {"description": "Change users", "implies": ["users:read"]},
     "groups:read": "Read groups",
 }
-#: What the guarded view asks for.
+#: The scope that the guarded view requires.
 SCOPE = "users:read"
 ACTOR = "bench"
 
 
 def token_format() -> TokenFormat:
-    """What mints and reads the service's tokens."""
+    """Return what mints and reads the service's tokens."""
     return TokenFormat(SigningKeys(SIGNING_KEY))
 
 
 def new_issuer(store: Store) -> Issuer:
-    """The granting side of the service."""
+    """Return the granting side of the service."""
     return Issuer(store, token_format(), catalog=ScopeCatalog(SCOPES))
 
 
 def issue(store: Store, count: int) -> list[str]:
-    """The texts of so many new tokens of one client that may do what the view asks for, issued in one transaction."""
+    """Issue so many tokens of one client with the view's scope, in one transaction; returns their texts."""
     client = store.client("billing") or new_issuer(store).register("billing", "users:manage groups:read", actor=ACTOR)
     tokens, texts = token_format(), []
     with store.transaction() as tx:
@@ -47,17 +47,17 @@ def issue(store: Store, count: int) -> list[str]:
 
 @contextmanager
 def foreign_tokens(count: int) -> Iterator[tuple[str, list[str]]]:
-    """What a service has in ISSUERS to take another issuer's tokens, and the texts of so many; it answers meanwhile."""
+    """Run another issuer; yields what a service has in ISSUERS to accept its tokens, and the texts of so many."""
     with idp.serve() as issuer:
         yield issuer.trusted, [issuer.sign(issuer.claims("billing", SCOPE)) for _ in range(count)]
 
 
 def forged(text: str) -> str:
-    """The same shape, and another signature."""
+    """Return a text of the same shape with another signature."""
     return text[:-9] + ("A" if text[-9] != "A" else "B") + text[-8:]
 
 
 def forgeries(count: int) -> list[str]:
-    """Texts that look like tokens of the service, and were not signed by it."""
+    """Return texts that look like the service's tokens, but were not signed by it."""
     tokens = token_format()
     return [forged(minted.text.reveal()) for minted in islice(iter(tokens.mint, None), count)]

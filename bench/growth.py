@@ -1,4 +1,4 @@
-"""Whether it gets slower as tokens become many: from a thousand to ten million of them in PostgreSQL."""
+"""Whether requests get slower as tokens become many: from a thousand to ten million of them in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ this process has seen. *Not cached*: {known} tokens from all over the table in a
 operating system gave the processor to another process meanwhile."""
 
 SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
-#: How much they take with their indexes and the server's log, in GB.
+#: How much space they take with their indexes and the server's log, in GB.
 DISK = 16
 KNOWN = 1_000
 REMEMBERED = 100
@@ -46,7 +46,7 @@ LIMITS = {"cached": 1.05, "not cached": 1.3}
 
 @dataclass
 class _Database:
-    """One size, and what is done with it."""
+    """A database of one size, and the calls that are measured on it."""
 
     size: int
     calls: dict[str, Callable[[], object]]
@@ -54,14 +54,14 @@ class _Database:
 
 
 def obstacle() -> str | None:
-    """What keeps this part from being run."""
+    """Return what keeps this part from running."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / 2**30
     return None if free >= DISK else f"it takes {DISK} GB of disk in {folder}, which has {free:.0f}"
 
 
 def run(rounds: int, sizes: Sequence[int] = SIZES) -> Section:
-    """Loads all sizes first, which takes minutes and some gigabytes of disk for the largest."""
+    """Load all sizes first, which takes minutes and some gigabytes of disk for the largest, and measure them."""
     with postgresql() as server:
         databases = [_load(server, size) for size in sizes]
         measured = {what: _measure(databases, what, rounds) for what in LIMITS}
@@ -86,7 +86,7 @@ def _load(server: str, size: int) -> _Database:
     store = SQLAlchemyStore(url)
     options = Options.read({"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES, "CACHE_SIZE": REMEMBERED})
     guard = Service.build(options, store, hooks=Hooks()).requests.guard
-    guard.usage = None  # nothing is to be written meanwhile
+    guard.usage = None  # nothing must be written meanwhile
     secrets = [Secret(text) for text in texts]
     one, circle = secrets[0], cycle(secrets)
     calls: dict[str, Callable[[], object]] = {
@@ -94,7 +94,7 @@ def _load(server: str, size: int) -> _Database:
         "not cached": lambda: guard.authenticate(next(circle), "192.0.2.1"),
         "issue": _issuing(new_issuer(store), size),
     }
-    for secret in secrets:  # and each is what it should be
+    for secret in secrets:  # checks that each is accepted
         guard.authenticate(secret, "192.0.2.1")
     return _Database(size, calls, store)
 
@@ -105,7 +105,7 @@ def _issuing(issuer: Issuer, size: int) -> Callable[[], object]:
 
 
 def _measure(databases: Sequence[_Database], what: str, rounds: int) -> list[list[float]]:
-    """Seconds for each call, by size and round."""
+    """Return seconds for each call, by size and round."""
     counts = {each.size: fitting(_timed(each, what), 0.003) for each in databases}
     seconds: dict[int, list[float]] = {each.size: [] for each in databases}
     for each in shuffled(databases, rounds):

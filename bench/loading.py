@@ -1,4 +1,4 @@
-"""A database as it is after years: clients, tokens, their uses and their events, loaded in bulk."""
+"""A database as after years of use: clients, tokens, their uses and their events, loaded in bulk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .fixtures import SCOPE, token_format
 
-#: So many tokens does a client have.
+#: How many tokens a client has.
 TOKENS_OF_CLIENT = 20
 _CHUNK = 5000
 #: The tables that grow with the number of tokens, and that no foreign key points to.
@@ -22,7 +22,7 @@ _GROWING = ("tokenguard_token", "tokenguard_use", "tokenguard_event")
 
 
 def load_database(url: str, size: int, known: int) -> list[str]:
-    """Make the tables and load ``size`` tokens; returns the texts of ``known`` of them, from all over the table."""
+    """Create the tables and load ``size`` tokens; returns the texts of ``known`` of them, from all over the table."""
     store = SQLAlchemyStore(url)
     store.upgrade()
     store.close()
@@ -34,7 +34,7 @@ def load_database(url: str, size: int, known: int) -> list[str]:
             _copy(connection, "tokenguard_token", _tokens(ids))
             _copy(connection, "tokenguard_use", _uses(ids))
             _copy(connection, "tokenguard_event", _events(ids))
-        # The counter counts the events, or whoever reads them would take this for a damaged history.
+        # The counter must be the number of events, or readers of the feed would take this for a damaged history.
         connection.execute(f"UPDATE tokenguard_revision SET revision = {size}")
         connection.execute("VACUUM (ANALYZE, FREEZE)")
         connection.execute("CHECKPOINT")
@@ -42,12 +42,12 @@ def load_database(url: str, size: int, known: int) -> list[str]:
 
 
 def client_id(number: int) -> str:
-    """The id of the client with this number, counting from 0."""
+    """Return the id of the client with this number, counting from 0."""
     return f"client{number:010d}"
 
 
 class _Ids:
-    """Numbers to ids and digests, the same however often they are gone through: random, but for those given."""
+    """Ids and digests by number: random except for those given, and the same in every iteration."""
 
     def __init__(self, size: int, given: dict[int, tuple[str, str]]) -> None:
         self.size = size
@@ -68,7 +68,7 @@ def _clients(count: int) -> Iterator[str]:
 
 
 def _tokens(ids: _Ids) -> Iterator[str]:
-    """One in ten is revoked, and one in two expires; never those that were given."""
+    """Rows of tokens. One in ten is revoked, and one in two expires, but never those that were given."""
     at = now()
     clients = ids.size // TOKENS_OF_CLIENT or 1
     for number, token_id, digest in ids:
@@ -89,7 +89,7 @@ def _uses(ids: _Ids) -> Iterator[str]:
 
 
 def _events(ids: _Ids) -> Iterator[str]:
-    """One for each token: that it was issued."""
+    """Rows of events, one for each token: that it was issued."""
     at = now() - 400 * DAY
     clients = ids.size // TOKENS_OF_CLIENT or 1
     data = f'{{"name":[null,"nightly export"],"scopes":[null,["{SCOPE}"]]}}'
@@ -109,7 +109,7 @@ def _copy(connection: psycopg.Connection, table: str, lines: Iterable[str]) -> N
 
 @contextmanager
 def _without_indexes(connection: psycopg.Connection) -> Iterator[None]:
-    """Take constraints and indexes off the growing tables, and put them back: made at once, they are made faster."""
+    """Drop constraints and indexes of the growing tables, and recreate them afterwards, which is faster in one go."""
     tables = "(" + ", ".join(f"'{table}'::regclass" for table in _GROWING) + ")"
     constraints = connection.execute(
         "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint "

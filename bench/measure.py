@@ -24,7 +24,7 @@ TURN = 0.003
 
 
 class Spread(NamedTuple):
-    """The median and the quartiles of what was measured."""
+    """The median and the quartiles of the measured values."""
 
     median: float
     low: float
@@ -32,17 +32,17 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least two values."""
+        """Return the spread of at least two values."""
         low, median, high = statistics.quantiles(values, n=4)
         return cls(median, low, high)
 
     def show(self, digits: int = 1) -> str:
-        """As ``median (low to high)``."""
+        """Return the text ``median (low to high)``."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
 def time_requests(app: WSGIApplication, environs: Iterator[WSGIEnvironment], count: int) -> float:
-    """Seconds for each of ``count`` requests, each with a copy of the next environ; answers are iterated and closed."""
+    """Return seconds for each of ``count`` requests with copies of the environs; answers are iterated and closed."""
     begun = time.perf_counter()
     for environ in islice(environs, count):
         answer = app(environ.copy(), _start_response)
@@ -55,7 +55,7 @@ def time_requests(app: WSGIApplication, environs: Iterator[WSGIEnvironment], cou
 
 
 def time_calls(call: Callable[[], object], count: int) -> float:
-    """Seconds for each of ``count`` calls."""
+    """Return seconds for each of ``count`` calls."""
     begun = time.perf_counter()
     for _ in range(count):
         call()
@@ -63,13 +63,13 @@ def time_calls(call: Callable[[], object], count: int) -> float:
 
 
 def fitting(timed: Callable[[int], float], turn: float) -> int:
-    """How many calls fill a turn, where ``timed(count)`` gives seconds for each."""
+    """Return how many calls fill a turn, where ``timed(count)`` returns seconds for each."""
     timed(3)
     return max(1, round(turn / min(timed(3), timed(10))))
 
 
 def undisturbed(measure: Callable[[], T], attempts: int = 5) -> T:
-    """What ``measure()`` returns once the operating system has not given the processor to others meanwhile.
+    """Call ``measure()`` until the operating system has not given the processor to others meanwhile; return its result.
 
     On a machine that is always busy, the last attempt counts.
     """
@@ -82,7 +82,7 @@ def undisturbed(measure: Callable[[], T], attempts: int = 5) -> T:
 
 
 def shuffled(items: Sequence[T], rounds: int) -> Iterator[T]:
-    """Every item once in every round, each round in an order of its own."""
+    """Yield every item once in every round, each round in an order of its own."""
     for _ in range(rounds):
         yield from random.sample(items, len(items))
 

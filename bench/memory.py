@@ -1,4 +1,4 @@
-"""What a process pays in memory for each token that it remembers."""
+"""How much memory a process needs for each token in its cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRIES = 100_000
 
 
 def run(entries: int = ENTRIES) -> Section:
-    """One process for each way of counting."""
+    """Measure in one process for each way of counting."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="tokenguard-bench-") as folder:
         texts = _issue(folder, entries)
@@ -61,10 +61,10 @@ def _guard(folder: str, entries: int) -> Guard:
 
 
 def _grown(folder: str, way: str) -> int:
-    """How much this process grows while it verifies all tokens, in bytes."""
+    """Return by how many bytes this process grows while it verifies all tokens."""
     secrets = [Secret(text) for text in json.loads((Path(folder) / "texts.json").read_text())]
     guard = _guard(folder, len(secrets))
-    guard.authenticate(secrets[0])  # connects, and makes what is made once
+    guard.authenticate(secrets[0])  # connects, and creates what is only created once
     if way == "tracemalloc":
         tracemalloc.start()
     before = _size(way)

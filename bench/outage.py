@@ -31,7 +31,7 @@ KINDS = ("good", "rated", "revoked", "unknown", "forged", "victim")
 
 
 def table(fleet: Fleet) -> str:
-    """One line for each second: how often which answer, by the kind of token, and how long the slowest took."""
+    """One line for each second: how often each answer came, by the kind of token, and how long the slowest took."""
     happened = {int(at): what for at, what, _ in STEPS}
     lines = [f"{'s':>3} " + " ".join(f"{kind:>17}" for kind in KINDS) + "   slowest"]
     for second in range(SECONDS):
@@ -46,7 +46,7 @@ def table(fleet: Fleet) -> str:
 
 
 def use(how: str) -> None:
-    """What is on record of the use of two tokens after the workers have ended, beside what was asked."""
+    """The recorded use of two tokens after the workers have ended, beside the requests that were made."""
     with fleet() as running:
         play(running, [], 100)
         if how == "killed":

@@ -1,4 +1,4 @@
-"""What was measured, as a page of Markdown: tables, targets, and what it was measured on."""
+"""The results as a page of Markdown: tables, targets, and what they were measured on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-#: Whose versions matter, where they are installed.
+#: Packages whose versions are named, where they are installed.
 PACKAGES = (
     "wsgi-tokenguard",
     "Flask",
@@ -35,7 +35,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Target:
-    """What was to be reached, and what was."""
+    """What had to be reached, and what was."""
 
     what: str
     asked: str
@@ -55,7 +55,7 @@ class Section:
     versions: list[str] = field(default_factory=list)
 
     def add_table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """The first column is text, the others are figures."""
+        """Add a table whose first column is text, and whose other columns are figures."""
         lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
         self.tables.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
 
@@ -64,7 +64,7 @@ class Section:
 
 
 def page(sections: Sequence[Section]) -> str:
-    """All of it, the targets first."""
+    """Return the whole page, the targets first."""
     targets = [target for section in sections for target in section.targets]
     summary = Section("Targets", "Each is explained below.")
     summary.add_table(

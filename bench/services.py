@@ -1,4 +1,4 @@
-"""What gunicorn serves, on Flask or Django: ``/bare``, ``/guarded`` by tokenguard, and ``/floor`` by the least."""
+"""What gunicorn serves, on Flask or Django: ``/bare``, ``/guarded`` by tokenguard, ``/floor`` by the least guard."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .requests_.wsgi_apps import floor
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: Where a worker is told which database to take.
+#: The environment variable that names a worker's database.
 DATABASE = "BENCH_DATABASE"
-#: Where it may be told the token that the least of guards knows.
+#: The one that may hold the token that the least guard knows.
 TOKEN = "BENCH_TOKEN"
 OPTIONS: dict[str, Any] = {"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES}
 
 
 def _dispatching(bare: WSGIApplication, guarded: WSGIApplication) -> WSGIApplication:
-    """One application of all, so that the same workers answer."""
+    """Put all into one application, so that the same workers answer."""
     paths = {"/bare": bare, "/floor": floor(bare, remembered(os.environ.get(TOKEN, ""))), "/guarded": guarded}
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -55,7 +55,7 @@ def django_app() -> WSGIApplication:
     from . import django_project
 
     django_project.set_up(Path(os.environ[DATABASE].removeprefix("sqlite:///")), OPTIONS)
-    # These can be imported only now.
+    # These can only be imported once Django is configured.
     from django.http import HttpRequest, HttpResponse, JsonResponse
 
     from tokenguard.django import require_scopes

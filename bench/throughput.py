@@ -28,8 +28,8 @@ that a guard adds."""
 #: What must be reached: requests with a guard ÷ without.
 RATIO = 0.97
 CONNECTIONS = 8
-#: How long one turn lasts, in seconds: some hundred requests, so that it matters little that the answers to the first
-#: few are those of the turn before.
+#: How long one turn lasts, in seconds: some hundred requests, so that it matters little that the first few answers
+#: belong to the turn before.
 TURN = 0.2
 PATHS = ("/bare", "/floor", "/guarded")
 KINDS = ("sync", "gthread")
@@ -37,12 +37,12 @@ APPS = {"Flask": "bench.services:flask_app()", "Django": "bench.services:django_
 
 
 def obstacle() -> str | None:
-    """What keeps this part from being run."""
+    """Return what keeps this part from running."""
     return None if shutil.which("wrk") else "the load comes from wrk, which is not installed (apt-get install wrk)"
 
 
 def run(rounds: int) -> Section:
-    """Every framework with every kind of worker."""
+    """Measure every framework with every kind of worker."""
     method = METHOD.format(connections=CONNECTIONS, turn=TURN, rounds=rounds)
     section = Section("Throughput under wrk", method)
     rows = [row for framework in APPS for kind in KINDS for row in _measured(framework, kind, rounds, section)]
@@ -69,7 +69,7 @@ def _measured(framework: str, kind: str, rounds: int, section: Section) -> Itera
 
 
 def _load(port: int, token: str, seconds: int) -> list[list[float]]:
-    """Requests a second at each path in each turn; raises RuntimeError if any was not answered with 200."""
+    """Return requests a second at each path in each turn; raises RuntimeError if any answer is not 200."""
     command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"]
     command += ["--header", f"Authorization: Bearer {token}", "--script", str(Path(__file__).with_name("turns.lua"))]
     command += [f"http://127.0.0.1:{port}", "--", str(TURN), *PATHS]

@@ -42,7 +42,7 @@ once a second, or once a minute, is not among them, unless the uses of many toke
 * The others do what their own documentation shows, with the scope asked for where they know scopes. They set none of
   the headers for caches. Connections to databases stay open, for all. Okta's verifier has its key set at hand."""
 
-#: (framework, contestant's name) to what it may add, in µs.
+#: How much each (framework, contestant's name) may add, in µs.
 TARGETS = {
     ("WSGI", "**tokenguard**, cached"): 2.5,
     ("Flask", "**tokenguard**, cached"): 9,
@@ -54,7 +54,7 @@ TARGETS = {
     ("Django", "**tokenguard**, forged"): 14,
     ("Django", "**tokenguard**, forged, at an open view"): 14,
 }
-#: What these took, in µs, on the machine for which the targets were set.
+#: How long these took, in µs, on the machine for which the targets were set.
 THEN = {
     ("Flask", "Flask-HTTPAuth, hash in a dictionary"): 19,
     ("Flask", "Flask-HTTPAuth, itsdangerous"): 44,
@@ -68,7 +68,7 @@ PACE = """
 
 @dataclass(frozen=True)
 class Result:
-    """What one contestant adds, in µs, and what it asks its database."""
+    """What one contestant adds, in µs, and how many statements it sends to its database."""
 
     arena: Arena
     contestant: Contestant
@@ -89,7 +89,7 @@ def run(rounds: int) -> Section:
     arenas = _arenas(folder, counting, left_out)
     with first_use.served(folder) as first:
         pairs = [_Pair(arena, contestant) for arena in arenas for contestant in arena.contestants]
-        # All together: between one framework's turns and another's, the machine may have become twice as slow.
+        # All take turns together: between one framework's turns and another's, the machine may become twice as slow.
         for take_turns in shuffled([first.take_turns, *(pair.take_turns for pair in pairs)], rounds):
             take_turns()
     results = [pair.result(counting) for pair in pairs]
@@ -110,7 +110,7 @@ def run(rounds: int) -> Section:
 
 
 def _pace(results: Sequence[Result]) -> float:
-    """How many times as long as then things take in this run; 1 where none of those took part."""
+    """How many times as long as in THEN things take in this run; 1 if none of the contestants of THEN took part."""
     ratios = [
         result.added.median / then
         for result in results
@@ -121,7 +121,7 @@ def _pace(results: Sequence[Result]) -> float:
 
 def _folder() -> Path:
     folder = tempfile.mkdtemp(prefix="tokenguard-bench-")
-    # At exit, after the uses that wait to be written: what is registered first is called last.
+    # Removed at exit after pending uses are written: what is registered first is called last.
     atexit.register(shutil.rmtree, folder)
     return Path(folder)
 
@@ -133,7 +133,7 @@ def _arenas(folder: Path, counting: Statements, left_out: list[str]) -> list[Are
     arenas = [wsgi_apps.make_arena(folder, left_out), flask_apps.make_arena(folder, left_out)]
     django_project.set_up(folder / "django.db", wsgi_apps.OPTIONS)
     django_project.migrate()
-    # These can be imported only now.
+    # These can only be imported once Django is configured.
     from django.db import connection
 
     from . import django_apps, django_peers, drf_apps
@@ -160,7 +160,7 @@ class _Pair:
         self._seconds: list[tuple[float, float]] = []
 
     def take_turns(self) -> None:
-        """One turn for each, one after the other, in random order."""
+        """Take one turn each, one after the other, in random order."""
         self._seconds.append(undisturbed(self._measured))
 
     def _measured(self) -> tuple[float, float]:
@@ -168,12 +168,12 @@ class _Pair:
         for which in shuffled((0, 1), 1):
             each, timed = self._turns[which]
             each.enter()
-            timed(2)  # what has changed with entering, and during the others' turns, is no request's own cost
+            timed(2)  # what entering and the others' turns have changed must not count as a request's cost
             seconds[which] = timed(self._counts[which])
         return seconds[0], seconds[1]
 
     def result(self, counting: Statements) -> Result:
-        """What came of all turns."""
+        """Return the result of all turns."""
         return Result(
             self._arena,
             self._contestant,
@@ -207,7 +207,7 @@ def _add_table(section: Section, results: Sequence[Result]) -> None:
 
 
 def _floor_of(result: Result) -> str:
-    """The floor that has the same to do."""
+    """Return the name of the floor that has the same to do."""
     if result.contestant.status != 200:
         return "floor, refused"
     return "floor, not cached" if result.statements else "floor"

@@ -1,4 +1,4 @@
-"""The table that Authlib's validator asks, as in Authlib's own documentation."""
+"""The table that Authlib's validator queries, as in Authlib's own documentation."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Token(Base, OAuth2TokenMixin):
 
 
 def open_sessions(path: Path) -> sessionmaker[Session]:
-    """Sessions on a new database."""
+    """Return sessions on a new database."""
     engine = create_engine(f"sqlite:///{path}")
     Base.metadata.create_all(engine)
     return sessionmaker(engine)
 
 
 def issue_token(sessions: sessionmaker[Session], scope: str, hours: int) -> tuple[Callable[[str], Token | None], str]:
-    """What finds a token by its text, and the text of a new one."""
+    """Return a function that finds a token by its text, and the text of a new token."""
     text = token_urlsafe(32)
     with sessions.begin() as session:
         token = Token(access_token=text, token_type="Bearer", scope=scope, expires_in=hours * 3600)

@@ -1,4 +1,4 @@
-"""What the least of guards finds out about a token: nothing is checked that would make it safe."""
+"""What the least possible guard finds out about a token: it checks nothing that would make it safe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHERE token.id = ? AND token.digest = ?"""
 
 
 def remembered(text: str) -> Find:
-    """Looks up the SHA-256 of a token in a dictionary that has this one."""
+    """Return what looks up the SHA-256 of a token in a dictionary that has this one."""
     callers = {sha256(text.encode()).digest(): ("billing", frozenset({SCOPE, "groups:read"}))}
 
     def find(text: str) -> Caller | None:
@@ -33,7 +33,7 @@ def remembered(text: str) -> Find:
 
 
 def asking(ask: Callable[[str, tuple[str, str]], Any]) -> Find:
-    """Looks it up in tokenguard's own tables, where ``ask(query, parameters)`` gives a cursor."""
+    """Return what looks it up in tokenguard's own tables; ``ask(query, parameters)`` returns a cursor."""
 
     def find(text: str) -> Caller | None:
         row = ask(_QUERY, (text[_PREFIX : _PREFIX + _ID], sha256(text.encode()).hexdigest())).fetchone()
@@ -43,6 +43,6 @@ def asking(ask: Callable[[str, tuple[str, str]], Any]) -> Find:
 
 
 def asking_sqlite(url: str) -> Find:
-    """The same on a connection of its own, which stays open, to the SQLite file of this URL."""
+    """Do the same on a connection of its own, which stays open, to the SQLite file of this URL."""
     connection: Any = create_engine(url).raw_connection().driver_connection
     return asking(connection.execute)

@@ -1,4 +1,4 @@
-"""Who takes part: an application, the requests it is sent, and what it must answer."""
+"""The contestants: an application, the requests that it is sent, and what it must answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 #: How many requests are sent while their statements are counted, and how often.
 COUNTED, COUNTS = 40, 5
 
-#: Makes a package's contestants, given a folder for its database.
+#: Returns a package's contestants, given a folder for its database.
 Maker = Callable[[Path], Iterator["Contestant"]]
-#: A guarded application, and what has to be set before its turns.
+#: A guarded application, and a function that sets what its turns need.
 Guarded: TypeAlias = "tuple[WSGIApplication, Callable[[], None]]"
 
 
 def environ(authorization: str) -> WSGIEnvironment:
-    """A request as a server hands it over, from a caller behind a proxy."""
+    """Return a request as a server passes it on, from a caller behind a proxy."""
     return {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
@@ -58,22 +58,22 @@ def environ(authorization: str) -> WSGIEnvironment:
 
 
 def nothing() -> None:
-    """Nothing has to be set."""
+    """Set nothing."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to guard the view, under one kind of request. Requests go through ``tokens`` in a circle."""
+    """One way to guard the view, under one kind of request. Requests cycle through ``tokens``."""
 
     name: str
     app: WSGIApplication
     tokens: Sequence[str]
-    #: What the tokens are sent as.
+    #: The scheme with which the tokens are sent.
     word: str = "Bearer"
     status: int = 200
-    #: Whether the answer must tell caches that it is for this caller, or none for them, and a refusal its challenge.
+    #: Whether answers must carry headers for caches (``private``; refusals ``no-store``), and refusals a challenge.
     marked: bool = False
-    #: What has to be set before its turns.
+    #: Sets what its turns need.
     enter: Callable[[], None] = nothing
     environs: Iterator[WSGIEnvironment] = field(init=False, repr=False)
 
@@ -82,7 +82,7 @@ class Contestant:
         object.__setattr__(self, "environs", circle)
 
     def check(self) -> None:
-        """Raises AssertionError unless it answers every request as it must."""
+        """Raise AssertionError unless it answers every request as it must."""
         self.enter()
         for _ in self.tokens:
             body, status, headers = run_wsgi_app(self.app, next(self.environs).copy(), buffered=True)
@@ -97,7 +97,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Arena:
-    """What is compared with each other: all in one framework, against the same application without a guard."""
+    """Contestants that are compared: all in one framework, against the same application without a guard."""
 
     framework: str
     bare: Contestant
@@ -105,18 +105,18 @@ class Arena:
 
 
 class Statements:
-    """Counts what SQLite is asked to do, by whatever way."""
+    """Counts the statements that SQLite runs, whatever sends them."""
 
     def __init__(self) -> None:
         self.connections: list[sqlite3.Connection] = []
         self.count = 0
 
     def watch(self, connection: Any, record: Any = None) -> None:
-        """To be called with each connection that is opened."""
+        """Count on this connection, too; call it with each that is opened."""
         self.connections.append(connection)
 
     def per_request(self, contestant: Contestant) -> float:
-        """Statements for each request that the contestant answers, but for what is done once in a while."""
+        """Return the contestant's statements for each request, except for those that are only sent now and then."""
         contestant.enter()
         _answer_one(contestant)
         self._trace(self._counted)
@@ -143,7 +143,7 @@ def _answer_one(contestant: Contestant) -> None:
 
 
 def gather(makers: Mapping[str, Maker], folder: Path, left_out: list[str]) -> list[Contestant]:
-    """All contestants whose packages are installed; ``left_out`` is told of the others."""
+    """Return all contestants whose packages are installed; the others are added to ``left_out``."""
     found: list[Contestant] = []
     for name, make in makers.items():
         try:

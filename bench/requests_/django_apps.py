@@ -27,12 +27,12 @@ def users(request: HttpRequest) -> HttpResponse:
 
 
 def entering(view: Any) -> Callable[[], None]:
-    """What makes the project serve this view alone, so that none is found later than another."""
+    """Return what makes the project serve only this view, so that no view is found later than another."""
     return partial(serve, urls(users=view))
 
 
 def contestant(name: str, app: WSGIHandler, view: Any, text: str, **more: Any) -> Contestant:
-    """One token on one view."""
+    """Return a contestant with one token on one view."""
     return Contestant(name, app, [text], enter=entering(view), **more)
 
 
@@ -53,9 +53,9 @@ def floor(find: by_hand.Find) -> Callable[[HttpRequest], HttpResponse]:
 
 
 class FloorMiddleware:
-    """The least that a guard could do which says to all views who is calling, and marks all answers."""
+    """The least that a guard could do if it names the caller to all views, and adds headers to all answers."""
 
-    #: Who is calling, by the token that was sent.
+    #: Finds the caller by the token that was sent.
     find: ClassVar[by_hand.Find]
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -70,7 +70,7 @@ class FloorMiddleware:
 
 
 def scope_asked(request: HttpRequest) -> HttpResponse:
-    """The view, for those whom that middleware has found to have the scope."""
+    """The view, for callers that the middleware has found to have the scope."""
     caller = request.caller  # type: ignore[attr-defined]
     if caller is None or SCOPE not in caller[1]:
         return HttpResponse(status=401, headers=REFUSED)
@@ -78,7 +78,7 @@ def scope_asked(request: HttpRequest) -> HttpResponse:
 
 
 def with_middleware(view: Any, token: str) -> Contestant:
-    """The least that a guard could do in two places, as a project of many views has it."""
+    """The least that a guard could do in two places, as in a project of many views."""
     find = by_hand.remembered(token)
 
     def enter() -> None:
@@ -90,14 +90,14 @@ def with_middleware(view: Any, token: str) -> Contestant:
 
 
 def ask(query: str, parameters: tuple[str, str]) -> Any:
-    """A cursor that has asked this of Django's own connection, with whose placeholders it is written."""
+    """Run a query on Django's own connection, with that connection's placeholders; returns the cursor."""
     cursor = connection.cursor()
     cursor.execute(query.replace("?", "%s"), parameters)
     return cursor
 
 
 def make_contestants() -> tuple[Contestant, list[Contestant]]:
-    """The view without a guard; and with one."""
+    """Return the view without a guard, and with each of the guards."""
     tokens = issue(get_store(), 1 + MANY)
     plain, guarded = handler(), handler(GUARD)
     return contestant("bare", plain, users, tokens[0]), [

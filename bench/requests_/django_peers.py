@@ -1,4 +1,4 @@
-"""What else guards a view of Django, or of Django REST framework: each as its own documentation shows."""
+"""Other guards of a view of Django, or of Django REST framework, each as its own documentation shows."""
 
 from __future__ import annotations
 

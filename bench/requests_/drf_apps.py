@@ -24,7 +24,7 @@ from .wsgi_apps import MANY, REFUSED, floors, tokenguard_contestants
 
 
 class Users(APIView):
-    """A small answer in JSON, with nothing in its way."""
+    """A small answer in JSON, with no guard before it."""
 
     authentication_classes: Any = ()
     permission_classes: Any = ()
@@ -36,7 +36,7 @@ class Users(APIView):
 
 
 def view(authentication: Any, permission: Any) -> Any:
-    """The same, for those whom these two let in."""
+    """The same view, for callers that these two let in."""
     return Users.as_view(
         authentication_classes=[authentication] if authentication else [], permission_classes=[permission]
     )
@@ -70,7 +70,7 @@ def floor(find: by_hand.Find) -> Any:
 
 
 class Found(BaseAuthentication):
-    """Whom the middleware has found."""
+    """Takes the caller that the middleware has found."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any]:
         if (caller := request._request.caller) is None:  # type: ignore[attr-defined]
@@ -79,14 +79,14 @@ class Found(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """Whoever has the scope."""
+    """Lets callers in that have the scope."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return SCOPE in request.auth[1]  # type: ignore[index]
 
 
 def make_contestants() -> tuple[Contestant, list[Contestant]]:
-    """The view without a guard; and with one."""
+    """Return the view without a guard, and with each of the guards."""
     tokens = issue(get_store(), 1 + MANY)
     plain, guarded = handler(), handler(GUARD)
     return contestant("bare", plain, Users.as_view(), tokens[0]), [

@@ -1,4 +1,4 @@
-"""What the first use of another issuer's token costs beside the check of its signature, which nobody can save."""
+"""What the first use of another issuer's token costs beside the check of its signature, which nobody can avoid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ METHOD = """
 
 
 class Round(NamedTuple):
-    """Seconds for each request, beyond what the bare view takes."""
+    """Seconds for each request, beyond those of the bare view."""
 
     whole: float
     signature: float
@@ -40,7 +40,7 @@ class Round(NamedTuple):
 
 
 class FirstUse:
-    """A guarded view, and tokens of another issuer in a circle, of which each is forgotten before it comes again."""
+    """A guarded view, and another issuer's tokens in a cycle: each has left the cache before it comes again."""
 
     def __init__(self, app: Any, source: JWTSource, texts: list[str]) -> None:
         self._bare, self._guarded = Contestant("bare", view, texts[:1]), Contestant("JWT", app, texts, marked=True)
@@ -51,7 +51,7 @@ class FirstUse:
         self._taken: list[Round] = []
 
     def take_turns(self) -> None:
-        """A turn of each, in random order."""
+        """Take a turn of each, in random order."""
         self._taken.append(undisturbed(self._measured))
 
     def _measured(self) -> Round:
@@ -76,7 +76,7 @@ class FirstUse:
         return verifies
 
     def report(self, section: Section, pace: float) -> None:
-        """Adds its table, and its target, to the section."""
+        """Add its table and its target to the section."""
         beyond = Spread.of((each.whole - each.signature) * 1e6 for each in self._taken)
         section.add_table(
             ("WSGI: the first use of a JWT, RS256 with a key of 2048 bits, adds", "µs"),
@@ -96,7 +96,7 @@ class FirstUse:
 
 @contextmanager
 def served(folder: Path) -> Iterator[FirstUse]:
-    """On plain WSGI and SQLite, in a process that remembers few tokens."""
+    """Make it on plain WSGI and SQLite, in a process that caches few tokens."""
     with foreign_tokens(MANY) as (issuers, texts):
         store = SQLAlchemyStore(f"sqlite:///{folder}/first-use.db")
         store.upgrade()

@@ -23,7 +23,7 @@ def users() -> dict[str, Any]:
 
 
 def app_with(view: Callable[..., Any], **config: Any) -> Flask:
-    """An application with nothing but this view."""
+    """Return an application with only this view."""
     app = Flask("bench")
     app.config.update(config)
     app.add_url_rule("/users", "users", view)
@@ -62,7 +62,7 @@ def tokenguard_app(url: str, **more: Any) -> tuple[Flask, TokenGuard]:
 
 
 def foreign_contestants(folder: Path) -> Iterator[Contestant]:
-    """tokenguard with the tokens of another issuer, whose keys are fetched at the first of them."""
+    """tokenguard with tokens of another issuer, whose keys are fetched for the first of them."""
     with foreign_tokens(1 + MANY) as (issuers, texts):
         app, guard = tokenguard_app(f"sqlite:///{folder}/foreign.db", ISSUERS=issuers)
         with app.app_context():
@@ -76,7 +76,7 @@ def foreign_contestants(folder: Path) -> Iterator[Contestant]:
 
 
 def make_arena(folder: Path, left_out: list[str]) -> Arena:
-    """The contestants on Flask."""
+    """Return the contestants on Flask."""
     url = f"sqlite:///{folder}/flask.db"
     app, guard = tokenguard_app(url)
     with app.app_context():

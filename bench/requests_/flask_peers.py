@@ -1,4 +1,4 @@
-"""What else guards a view of Flask: each as its own documentation shows, with the same view and the same scope."""
+"""Other guards of a view of Flask, each as its own documentation shows, with the same view and the same scope."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask import Flask, abort, request
 from ..fixtures import SCOPE, forged
 from .contestants import Contestant, Maker
 
-#: What every peer's token may do.
+#: The scopes of every peer's token.
 HELD = [SCOPE, "groups:read"]
 #: Long enough for the whole run.
 HOURS = 12
@@ -70,7 +70,7 @@ def http_auth_signed(folder: Path) -> Iterator[Contestant]:
 
 
 def jwt_extended(folder: Path, algorithm: str = "HS256") -> Iterator[Contestant]:
-    """Flask-JWT-Extended, with a look at the claim that has the scopes."""
+    """Flask-JWT-Extended, with a check of the claim that has the scopes."""
     from flask_jwt_extended import JWTManager, create_access_token, get_jwt, jwt_required
 
     def guard(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,7 +106,7 @@ def jwt_extended_rs256(folder: Path) -> Iterator[Contestant]:
 
 
 def authlib(folder: Path) -> Iterator[Contestant]:
-    """Authlib's ResourceProtector, whose validator asks SQLite through SQLAlchemy's ORM."""
+    """Authlib's ResourceProtector, whose validator queries SQLite through SQLAlchemy's ORM."""
     from authlib.integrations.flask_oauth2 import ResourceProtector
     from authlib.oauth2.rfc6750 import BearerTokenValidator
 

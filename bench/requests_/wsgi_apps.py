@@ -19,13 +19,13 @@ from .contestants import Arena, Contestant, Guarded, nothing
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: Not cached: the requests go through so many tokens in a circle, all others than the cached one ...
+#: For "not cached": the requests cycle through so many tokens, other than the cached one ...
 MANY = 500
-#: ... and the process remembers no more than so many.
+#: ... and the process caches at most so many.
 REMEMBERED = 50
 OPTIONS = {"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES, "CACHE_SIZE": REMEMBERED}
 
-#: What a refusal says of itself.
+#: The headers of a refusal.
 REFUSED = {"WWW-Authenticate": 'Bearer realm="api"', "Cache-Control": "no-store", "Vary": "Authorization"}
 
 
@@ -55,7 +55,7 @@ def floor(app: WSGIApplication, find: by_hand.Find) -> WSGIApplication:
 
 
 def floors(make: Callable[[by_hand.Find], Guarded], tokens: list[str], asking: by_hand.Find) -> list[Contestant]:
-    """The least that a guard could do in any framework, by what finds the caller."""
+    """Return the least that a guard could do in any framework, by how it finds the caller."""
     remembering, enter = make(by_hand.remembered(tokens[0]))
     not_cached, enter_not_cached = make(asking)
     return [
@@ -76,7 +76,7 @@ def tokenguard_contestants(guarded: Guarded, tokens: list[str]) -> list[Contesta
 
 
 def make_arena(folder: Path, left_out: list[str]) -> Arena:
-    """The contestants on plain WSGI."""
+    """Return the contestants on plain WSGI."""
     url = f"sqlite:///{folder}/wsgi.db"
     store = SQLAlchemyStore(url)
     store.upgrade()
