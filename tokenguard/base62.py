@@ -8,5 +8,5 @@ BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def random_text(length: int) -> str:
-    """So many random characters."""
+    """Return ``length`` random characters."""
     return "".join(secrets.choice(BASE62) for _ in range(length))

@@ -12,10 +12,10 @@ from .errors import InvalidValue, TokenGuardError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-#: What a rate may count in, and how many seconds each of them has.
+#: The periods that a rate may be given for, and their lengths in seconds.
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 MAX_RATE = 1_000_000_000
-# In brackets only what begins as IPv6 does. The lengths are bounded, as a caller may have sent the text.
+# Brackets may only hold what begins like IPv6. The lengths are bounded, as a caller may have sent the text.
 _WITH_PORT = re.compile(
     r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}):[0-9]{1,5}|\[([0-9a-f]{0,4}:[0-9a-f:.]{1,40})\](?::[0-9]{1,5})?", re.IGNORECASE
 )
@@ -38,11 +38,11 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """From ``100/minute``; raises InvalidValue."""
+        """Parse a rate such as ``100/minute``; raises InvalidValue."""
         count, _, period = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not (count.isascii() and count.isdigit()) or period not in PERIODS:
             raise InvalidValue(f"{text!r:.50} is not a rate: write it as 100/minute (second, minute, hour or day)")
-        # Of a number that is too long no more is read than tells that it is too large.
+        # Of an overlong number, only as many digits are read as show that it is too large.
         return cls(int(count[: len(str(MAX_RATE)) + 1]), period)
 
     @property
@@ -62,7 +62,7 @@ class Allowance(NamedTuple):
     """What is left of the scarcest rate after a request was counted."""
 
     rate: Rate
-    #: None left is 0; one too many is -1.
+    #: 0 if none is left; -1 if the request was one too many.
     remaining: int
     #: Seconds until more is allowed.
     reset: int
@@ -74,16 +74,16 @@ class Allowance(NamedTuple):
 
 
 class LimiterUnavailable(TokenGuardError):
-    """The counts cannot be reached, and the setting is to refuse then."""
+    """The counts cannot be reached, and the limiter is set to refuse requests then."""
 
 
 class Limiter(Protocol):
     """Counts requests against rates."""
 
     def hit(self, rates: Sequence[tuple[str, str, Rate]]) -> Allowance | None:
-        """Count one request against each of ``rates``: whose it is ("token" or "client"), the id, and the rate.
+        """Count one request against each of ``rates``: a kind of holder ("token" or "client"), its id, and the rate.
 
-        Returns what is left of the scarcest, or None where nothing could be counted and requests are let through.
+        Returns what is left of the scarcest rate, or None if nothing could be counted and requests are let through.
         A request that is one too many for one of them counts against none. Raises LimiterUnavailable.
         """
 
@@ -92,8 +92,8 @@ class Limiter(Protocol):
 class Conditions:
     """Networks from which requests are let in, networks from which they are not, and a rate.
 
-    Without ``allow`` every network is let in that ``deny`` does not name; ``deny`` goes first. Raises InvalidValue for
-    anything but networks and a rate: :meth:`parse` takes texts.
+    ``deny`` takes precedence. Without ``allow``, every network that ``deny`` does not name is let in. Raises
+    InvalidValue for anything but networks and a rate; for texts use :meth:`parse`.
     """
 
     allow: tuple[Network, ...] = ()
@@ -101,10 +101,10 @@ class Conditions:
     rate: Rate | None = None
 
     def __post_init__(self) -> None:
-        # What else was kept would be found out by each request, and by whoever wants to list or revoke the token.
+        # If anything else were kept, each request would fail on it, and so would listing or revoking the token.
         for name in ("allow", "deny"):
             networks = getattr(self, name)
-            # What can be walked through but once would be empty the second time, and let everybody in.
+            # A one-shot iterator would be empty when it is read again, and let everybody in.
             if not isinstance(networks, Collection) or not all(isinstance(each, Network) for each in networks):
                 raise InvalidValue(f"not networks: {networks!r}; of texts make Conditions.parse(allow=[…], deny=[…])")
             object.__setattr__(self, name, _networks(map(str, networks)))
@@ -113,21 +113,21 @@ class Conditions:
 
     @classmethod
     def parse(cls, allow: Iterable[str] = (), deny: Iterable[str] = (), rate: str | None = None) -> Conditions:
-        """From texts: networks as ``10.0.0.0/8`` or single addresses, a rate as ``100/minute``.
+        """Parse texts: networks such as ``10.0.0.0/8`` or single addresses, a rate such as ``100/minute``.
 
-        Raises InvalidValue for what cannot be read, and for a network with bits set beyond its mask.
+        Raises InvalidValue for a malformed text, and for a network with bits set beyond its mask.
         """
         return cls(_networks(allow), _networks(deny), Rate.parse(rate) if rate is not None else None)
 
     @classmethod
     def load(cls, stored: Mapping[str, Any]) -> Conditions:
-        """From what :meth:`dump` gave."""
+        """Read what :meth:`dump` returned."""
         if not stored:
             return UNCONDITIONAL
         return cls.parse(stored.get("allow", ()), stored.get("deny", ()), stored.get("rate"))
 
     def dump(self) -> dict[str, Any]:
-        """As JSON members; what is not restricted is left out."""
+        """Return JSON members; conditions that are not set are left out."""
         members: dict[str, Any] = {
             "allow": [str(network) for network in self.allow],
             "deny": [str(network) for network in self.deny],
@@ -136,7 +136,7 @@ class Conditions:
         return {key: value for key, value in members.items() if value}
 
     def admit(self, address: Address | None) -> bool:
-        """Whether requests from ``address`` are let in; an unknown address only where no network is named."""
+        """Whether requests from ``address`` are let in; from an unknown one (None) only if no network is named."""
         if not self.allow and not self.deny:
             return True
         if address is None or any(address in network for network in self.deny):
@@ -144,9 +144,9 @@ class Conditions:
         return not self.allow or any(address in network for network in self.allow)
 
     def networks_within(self, wider: Conditions) -> bool:
-        """Whether these let nothing in, by its network, that ``wider`` does not.
+        """Whether these networks let nothing in that those of ``wider`` do not.
 
-        Each network is compared by itself: two that make up a third are not taken for it.
+        Networks are compared one by one: two that together make up a third do not count as that third.
         """
         inside = [any(_lies_in(own, other) for other in wider.allow) for own in self.allow]
         if wider.allow and not (inside and all(inside)):
@@ -163,19 +163,19 @@ class Conditions:
 
 
 def read_address(text: str | None) -> Address | None:
-    """An address as the server gives it; None if it is not one. IPv4 in IPv6 (``::ffff:``) counts as IPv4."""
+    """Parse an address as the server gives it; None if it is not one. IPv4 in IPv6 (``::ffff:``) counts as IPv4."""
     try:
         address = ip_address((text or "").strip())
     except ValueError:
         return None
     if isinstance(address, IPv4Address):
         return address
-    # Without a zone (fe80::1%eth0): it says which of this host's own interfaces, and may be of any length.
+    # Without the zone (fe80::1%eth0), which names one of this host's own interfaces and may be of any length.
     return address.ipv4_mapped or IPv6Address(int(address))
 
 
 def without_port(text: str) -> str:
-    """An address as a proxy gives it, without the port (``192.0.2.1:443``) and IPv6's brackets, if it has them."""
+    """Return an address that a proxy gives without its port (``192.0.2.1:443``) and IPv6's brackets, if it has them."""
     if (match := _WITH_PORT.fullmatch(text)) is None:
         return text
     address: str = match[1] or match[2]
@@ -189,7 +189,7 @@ def _lies_in(inner: Network, outer: Network) -> bool:
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
     if isinstance(texts, str):
         raise InvalidValue(f"networks are a list of texts: write [{texts!r}]")
-    # In one order whoever writes them, IPv4 first; a list means the same in any.
+    # Always in the same order, IPv4 first: the order of a list means nothing.
     networks = {_network(text) for text in texts}
     return tuple(
         sorted(networks, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
@@ -198,7 +198,7 @@ def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 def _network(text: str) -> Network:
     try:
-        # Numbers and bytes would be taken too, and a zone would make two networks of one.
+        # ip_network would accept numbers and bytes too, and a zone would make two networks of one.
         if not isinstance(text, str) or "%" in text:
             raise ValueError("it is an address or a range of addresses, without a zone")
         network = ip_network(text)
@@ -210,5 +210,5 @@ def _network(text: str) -> Network:
     return network
 
 
-#: Whoever, from wherever, as often as they like.
+#: No restrictions: from anywhere, as often as the caller likes.
 UNCONDITIONAL = Conditions()

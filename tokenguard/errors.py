@@ -1,6 +1,6 @@
-"""What is refused, and the HTTP status of each refusal.
+"""The errors, and the HTTP status of each refusal.
 
-Two families under one root. :class:`AuthError` is what a *caller* of the API is told; it carries a status, a
+There are two families under one root. :class:`AuthError` is what a *caller* of the API is told; it carries a status, a
 stable ``code`` and a ``detail`` that is safe to send. Everything else is for the *operator* or the developer:
 a wrong option, a store that cannot be reached, a grant that the rules forbid.
 """
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .conditions import Allowance
 
-#: What any service's tokens look like, whatever their prefix and tag: an id, and a secret with its tag.
+#: Matches any service's tokens, whatever their prefix and tag: an id, and a secret with its tag.
 TOKEN_SHAPED = re.compile(r"[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
-# Longer than an id, shorter than what of a token's text would help anybody to guess the rest.
+# Longer than an id, and shorter than any part of a token's text that would help to guess the rest.
 _SECRET = re.compile(r"[0-9A-Za-z]{24,}")
 
 
 def redact(text: str) -> str:
-    """``text`` without anything that could be the secret part of a token or key; public ids stay."""
+    """Return ``text`` without anything that could be the secret part of a token or key; public ids stay."""
     return _SECRET.sub("(not shown)", text)
 
 
 class TokenGuardError(Exception):
     """Root of every error that tokenguard raises on purpose.
 
-    Its message shows no token: people give a token's text where its id or a client's name is asked for, and
-    messages that quote what they gave end up in logs.
+    Its message never shows a token: people enter a token's text where its id or a client's name is expected, and
+    messages that quote their input end up in logs.
     """
 
     def __init__(self, message: str) -> None:
@@ -41,19 +41,19 @@ class ConfigurationError(TokenGuardError):
 
 
 class InvalidValue(TokenGuardError, ValueError):
-    """A value handed in is malformed: a scope, a name, a duration. The message quotes it."""
+    """A value that was passed in is malformed: a scope, a name, a duration. The message quotes it."""
 
 
 class StoreError(TokenGuardError):
-    """The store could not do what was asked; nothing was changed, unless the connection broke in the very commit."""
+    """The store could not do what was asked; nothing was changed, unless the connection broke during the commit."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached, is locked for too long, or cannot be written."""
+    """The store cannot be reached, is locked for too long, or cannot be written to."""
 
 
 class StoreBusy(StoreUnavailable):
-    """Another writer was in the way: the same may be done a moment later."""
+    """Another writer was in the way: the same call may succeed a moment later."""
 
 
 class SchemaError(StoreError):
@@ -61,11 +61,11 @@ class SchemaError(StoreError):
 
 
 class IssuanceError(TokenGuardError):
-    """The granting side says no: the message names the rule and the value that broke it."""
+    """The granting side refuses: the message names the rule and the value that broke it."""
 
 
 class PolicyViolation(IssuanceError):
-    """A rule for issuing forbids it; ``rule`` is its name."""
+    """A rule of the issuance policy forbids it; ``rule`` is that rule's name."""
 
     def __init__(self, rule: str, message: str, client_id: str) -> None:
         super().__init__(f"{rule}: {message}")
@@ -74,7 +74,7 @@ class PolicyViolation(IssuanceError):
 
 
 class Conflict(IssuanceError):
-    """The token is by now another than it was when somebody decided this: look at it again."""
+    """The token is no longer what it was when this was decided: look at it again."""
 
 
 class UnknownClient(IssuanceError):
@@ -85,7 +85,7 @@ class UnknownClient(IssuanceError):
 
 
 class UnknownToken(IssuanceError):
-    """No token has one of these ids."""
+    """No token has any of these ids."""
 
     def __init__(self, token_ids: Iterable[str]) -> None:
         given = list(token_ids)
@@ -99,8 +99,8 @@ class AuthError(TokenGuardError):
 
     ``status``, ``code`` and ``detail`` are what the caller is told. ``reason`` is for the log and for hooks only:
     telling a caller *why* a token is invalid would tell an attacker which guesses come close. ``token_id`` and
-    ``client_id`` say whose token it was, as far as that is known; with an ``issuer`` (its URL) they are what that other
-    issuer calls them, and may be the ids of others here. It is None for the service's own.
+    ``client_id`` identify the token and its client, as far as they are known. With an ``issuer`` (its URL) they are
+    that issuer's ids, and may be those of another token or client here. ``issuer`` is None for the service's own.
     """
 
     status: int = 401
@@ -122,7 +122,7 @@ class AuthError(TokenGuardError):
         self.token_id = token_id
         self.client_id = client_id
         self.issuer = issuer
-        # Most are made for strangers' requests and never shown: what is shown is made when that is asked for.
+        # Most are made for strangers' requests and never shown, so the message is made only when it is asked for.
         self.args = ()
 
     def __str__(self) -> str:
@@ -133,14 +133,14 @@ class AuthError(TokenGuardError):
 
 
 class MissingToken(AuthError):
-    """No credential, or one of another scheme: a challenge without an error code (RFC 6750 section 3.1)."""
+    """There is no credential, or one of another scheme: the challenge has no error code (RFC 6750 section 3.1)."""
 
     code = "missing_token"
     detail = "This resource needs an API token."
 
 
 class InvalidRequest(AuthError):
-    """The credential cannot be read: malformed, or more than one of them (RFC 6750 section 3.1)."""
+    """The credential cannot be read: it is malformed, or there is more than one (RFC 6750 section 3.1)."""
 
     status = 400
     code = bearer_error = "invalid_request"
@@ -148,7 +148,7 @@ class InvalidRequest(AuthError):
 
 
 class InvalidToken(AuthError):
-    """Malformed, unknown, forged, expired or revoked, or of a disabled client: all alike to the caller."""
+    """The token is malformed, unknown, forged, expired or revoked, or of a disabled client: all alike to the caller."""
 
     code = bearer_error = "invalid_token"
     detail = "The API token is not valid."
@@ -161,24 +161,24 @@ class InsufficientScope(AuthError):
     code = bearer_error = "insufficient_scope"
 
     def __init__(self, scopes: Iterable[str], needs: str, **whose: str | None) -> None:
-        """``whose`` are the ``token_id``, ``client_id`` and ``issuer``."""
+        """``whose``: ``token_id``, ``client_id`` and ``issuer``, as for :class:`AuthError`."""
         super().__init__(f"lacks {needs}", **whose)
         self.scopes = tuple(scopes)
         self.detail = f"The API token lacks a scope that this resource asks for: {needs}."
 
 
 class NetworkNotAllowed(AuthError):
-    """The token is valid, but not where the request comes from."""
+    """The token is valid, but not for the network that the request comes from."""
 
     status = 403
     code = "network_not_allowed"
     detail = "The API token may not be used from this network."
 
     def __init__(self, address: str | None, **whose: str | None) -> None:
-        """``whose`` are the ``token_id``, ``client_id`` and ``issuer``."""
+        """``whose``: ``token_id``, ``client_id`` and ``issuer``, as for :class:`AuthError`."""
         unknown = "the address is unknown (fewer hops in X-Forwarded-For than PROXIES, if that is set)"
         super().__init__(f"network: {unknown if address is None else ascii(address)}", **whose)
-        #: Where the request comes from, if that is known.
+        #: The address that the request comes from, if it is known.
         self.address = address
 
 
@@ -189,7 +189,7 @@ class RateLimited(AuthError):
     code = "rate_limited"
 
     def __init__(self, allowance: Allowance, **whose: str | None) -> None:
-        """``whose`` are the ``token_id``, ``client_id`` and ``issuer``."""
+        """``whose``: ``token_id``, ``client_id`` and ``issuer``, as for :class:`AuthError`."""
         super().__init__(f"over {allowance.rate}", **whose)
         self.allowance = allowance
         #: Seconds after which the caller may try again.
@@ -198,7 +198,7 @@ class RateLimited(AuthError):
 
 
 class TemporarilyUnavailable(AuthError):
-    """The store cannot say: neither yes nor no, so the caller is asked to try again."""
+    """Whether the request may pass cannot be decided for now, so the caller is asked to try again."""
 
     status = 503
     code = "temporarily_unavailable"

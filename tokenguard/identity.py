@@ -1,4 +1,4 @@
-"""What a request is known as."""
+"""Which application a request comes from, and what it may do."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Self
 
 from .scopes import Scopes
 
-#: The issuer of the service's own tokens, where other issuers have their URL.
+#: The ``issuer`` of the service's own tokens; for another issuer's token it is that issuer's URL.
 OWN_ISSUER = "tokenguard"
 
 
 class Claims(Mapping[str, Any]):
-    """What another issuer has said in a token, member by member. Nothing in it can be changed.
+    """The claims of another issuer's token, by name. Nothing in it can be changed.
 
-    Lists are tuples, and objects are read-only mappings. The repr shows the names alone.
+    JSON lists are tuples, and JSON objects are read-only mappings. The repr shows only the names.
     """
 
     __slots__ = ("_members",)
@@ -26,7 +26,7 @@ class Claims(Mapping[str, Any]):
 
     @classmethod
     def taking(cls, members: Mapping[str, Any]) -> Self:
-        """The same of members that nobody is going to change: hardly any is ever read, and frozen before that."""
+        """Wrap members that nobody will change, without a copy: few are ever read, and those are frozen on access."""
         claims = cls.__new__(cls)
         claims._members = members
         return claims
@@ -55,18 +55,18 @@ def _frozen(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which application is calling, and what it may do: all that a view sees. It knows nothing of users.
+    """The application that is calling, and what it may do: all that a view sees. It knows nothing of users.
 
-    Of another issuer's token the ids are the issuer's own: what is kept by client is kept by ``(issuer, client_id)``.
+    For another issuer's token the ids are that issuer's: data kept per client is keyed by ``(issuer, client_id)``.
     """
 
     client_id: str
     client_name: str
     token_id: str
-    #: What the token was given, cut to what its client may have now, with implications applied.
+    #: What the token was given, limited to what its client may have now, with implications applied.
     scopes: Scopes
     issuer: str = OWN_ISSUER
-    #: Whom the token is about, in its issuer's words; None for the service's own tokens.
+    #: The subject of the token, as its issuer names it; None for the service's own tokens.
     subject: str | None = None
-    #: All that another issuer has said in its token; empty for the service's own.
+    #: All claims of another issuer's token; empty for the service's own.
     claims: Claims = field(default=Claims(), repr=False)

@@ -1,8 +1,8 @@
-"""Scopes: what a token may do, what a view asks for (:class:`Requirement`), and those of a service (its catalog).
+"""Scopes: what a token may do, what a view asks for (:class:`Requirement`), and what a service knows (its catalog).
 
 A scope is a name (``users:read``, ``okta.users.read``), or a wildcard that stands for every name below it
-(``okta.users.*``, or ``*`` alone). A wildcard covers whole segments only, so two names either lie one below the
-other or have nothing in common; that makes intersection simple.
+(``okta.users.*``, or ``*`` alone). A wildcard covers whole segments only, so of two names either one covers the
+other or they have nothing in common. That makes intersection simple.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from .errors import TOKEN_SHAPED, ConfigurationError, InvalidValue
 
 MAX_LENGTH = 128
-#: How many answers of a kind a catalogue remembers.
+#: How many results of each kind a catalogue caches.
 REMEMBERED = 1024
-# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). "*" is kept for wildcards.
+# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). "*" is reserved for wildcards.
 _NAME = re.compile(r"[!#-)+-\[\]-~]+")
 _WILDCARD = re.compile(r"(?:[!#-)+-\[\]-~]*[.:/])?\*")
 
@@ -33,7 +33,7 @@ def covers(scope: str, name: str) -> bool:
 
 
 def check_name(name: str) -> str:
-    """``name`` itself if it is a well-formed scope or wildcard; else raises InvalidValue."""
+    """Return ``name`` if it is a well-formed scope or wildcard; otherwise raise InvalidValue."""
     if not isinstance(name, str):
         raise InvalidValue(f"a scope is a text, not {name!r}")
     if not (_NAME.fullmatch(name) or _WILDCARD.fullmatch(name)):
@@ -49,25 +49,25 @@ def check_name(name: str) -> str:
 
 
 class Scopes:
-    """An immutable set of scopes. Empty means nothing may be done.
+    """An immutable set of scopes. An empty one permits nothing.
 
-    ``"users:read" in scopes`` tells whether that is *granted*, by its name or by a wildcard; iterating gives the
-    scopes as written, sorted; ``a & b`` is what both grant.
+    ``"users:read" in scopes`` checks whether that scope is *granted*, by its name or by a wildcard. Iterating yields
+    the scopes as written, sorted. ``a & b`` is what both grant.
     """
 
     __slots__ = ("_prefixes", "names")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """``names`` is an iterable of scopes, not one text: for that there is :meth:`parse`."""
+        """``names`` is an iterable of scopes; for one text of several scopes use :meth:`parse`."""
         if isinstance(names, str):
             raise InvalidValue(f"Scopes takes a list of scopes; for one text use Scopes.parse({names!r})")
-        #: As written, with wildcards as they are.
+        #: The scopes as written; wildcards are not expanded.
         self.names = frozenset(check_name(name) for name in names)
         self._prefixes = tuple(name[:-1] for name in self.names if is_wildcard(name))
 
     @classmethod
     def _checked(cls, names: Iterable[str]) -> Scopes:
-        # For names that are scopes already: checking them again would cost every request.
+        # For names that have passed the check: repeating it would cost every request.
         scopes = cls()
         scopes.names = frozenset(names)
         scopes._prefixes = tuple(name[:-1] for name in scopes.names if is_wildcard(name))
@@ -75,12 +75,12 @@ class Scopes:
 
     @classmethod
     def parse(cls, text: str) -> Scopes:
-        """From RFC 6749's form: scopes separated by spaces. Raises InvalidValue."""
+        """Parse RFC 6749's form, scopes separated by spaces. Raises InvalidValue."""
         return cls(name for name in text.split(" ") if name)
 
     @classmethod
     def of(cls, scopes: Scopes | str | Iterable[str]) -> Scopes:
-        """From whatever an API caller may hold: Scopes, one text with spaces, or an iterable of names."""
+        """Convert what a caller of the API may pass: Scopes, one text with spaces, or an iterable of names."""
         if isinstance(scopes, Scopes):
             return scopes
         return cls.parse(scopes) if isinstance(scopes, str) else cls(scopes)
@@ -120,17 +120,17 @@ class Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What a resource asks for: *all* of ``all_of`` and, if ``any_of`` is not empty, at least one of those.
+    """What a resource asks for: *all* of ``all_of`` and, if ``any_of`` is not empty, at least one of ``any_of``.
 
     With neither, any valid token will do. Raises InvalidValue for a malformed name, and for a wildcard: a view
-    asks for what it does, by name.
+    has to name the scopes that it needs.
     """
 
     all_of: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
-    #: ``all_of``, to be compared at once.
+    #: ``all_of`` as a set, to be compared in one step.
     needed: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
-    #: Stands for this very requirement where it is looked for at every request: to hash it would take longer.
+    #: Stands for this requirement in the lookups of each request: hashing the requirement would take longer.
     mark: object = field(default_factory=object, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -143,7 +143,7 @@ class Requirement:
 
     @classmethod
     def scopes(cls, *all_of: str, any_of: Iterable[str] = ()) -> Requirement:
-        """The same, refusing to ask for nothing: a forgotten argument must not open a view."""
+        """Create a requirement; raises InvalidValue for an empty one: a forgotten argument must not open a view."""
         if isinstance(any_of, str):
             raise InvalidValue(f"any_of takes several scopes: write any_of=({any_of!r},)")
         if all_of and callable(all_of[0]):
@@ -157,23 +157,23 @@ class Requirement:
 
     @classmethod
     def scopes_or_token(cls, *all_of: str, any_of: Iterable[str] | None = None) -> Requirement:
-        """As :meth:`scopes`, but where nothing at all is given any valid token will do: for what guards a whole."""
+        """As :meth:`scopes`, but without arguments any valid token will do: for guarding an application or a part."""
         return cls.scopes(*all_of, any_of=any_of or ()) if all_of or any_of is not None else ANY_TOKEN
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every scope that is named, in the order written."""
+        """All scopes named here, in the order written."""
         return self.all_of + self.any_of
 
     def met_by(self, scopes: Scopes) -> bool:
         """Whether a caller who holds ``scopes`` may pass."""
-        # The first is all that most requests need.
+        # The comparison of sets is enough for most requests.
         if not (self.needed <= scopes.names or all(name in scopes for name in self.all_of)):
             return False
         return not self.any_of or any(name in scopes for name in self.any_of)
 
     def used_of(self, scopes: Scopes) -> tuple[str, ...]:
-        """Those of ``scopes``, held by a caller who passes, that are needed for it."""
+        """For a caller who passes, return those of :attr:`names` that its ``scopes`` grant."""
         return self.all_of if not self.any_of else tuple([name for name in self.names if name in scopes])
 
     def __str__(self) -> str:
@@ -190,15 +190,15 @@ ANY_TOKEN = Requirement()
 class ScopeCatalog:
     """The scopes that a service knows, what each means and what it implies.
 
-    ``scopes`` maps a name to its description, or to ``{"description": …, "implies": [names]}``. Without any, every
-    well-formed scope is known. Raises ConfigurationError that names the entry at fault.
+    ``scopes`` maps a name to its description, or to ``{"description": …, "implies": [names]}``. If it is empty or
+    None, every well-formed scope is known. Raises a ConfigurationError that names the entry at fault.
     """
 
     def __init__(self, scopes: Mapping[str, Any] | None = None) -> None:
         self.descriptions: dict[str, str] = {}
-        #: What was asked for before: most tokens share their scopes with others.
+        #: Results of :meth:`effective`: most tokens share their scopes with others.
         self._effective: dict[tuple[frozenset[str], frozenset[str]], Scopes] = {}
-        #: The marks of requirements that :meth:`check` found nothing wrong with.
+        #: The marks of the requirements that have passed :meth:`check`.
         self.checked: set[object] = set()
         self._implied: dict[str, Scopes] = {}
         for name, entry in (scopes or {}).items():
@@ -206,12 +206,12 @@ class ScopeCatalog:
         for name, implied in self._implied.items():
             for unknown in self.unknown(implied):
                 raise ConfigurationError(f"scope {name!r} implies {unknown!r}, which is not in the catalogue")
-        # Followed to the end once, here: a request only looks up what the scopes that it holds imply.
+        # Followed to the end once, here: a request only looks up what the scopes of its token imply.
         self._implied = {name: self._follow(implied) for name, implied in self._implied.items() if implied}
 
     @classmethod
     def of(cls, given: ScopeCatalog | Mapping[str, Any] | None) -> ScopeCatalog:
-        """``given``, or the catalogue of a mapping; raises ConfigurationError for anything else."""
+        """Return ``given``, or a catalogue of the mapping; raises ConfigurationError for anything else."""
         if isinstance(given, ScopeCatalog):
             return given
         if not isinstance(given, Mapping | None):
@@ -252,13 +252,13 @@ class ScopeCatalog:
         return Scopes._checked(found)
 
     def unknown(self, scopes: Iterable[str]) -> list[str]:
-        """Those of ``scopes`` that are not in the catalogue; a wildcard is known if it covers a name that is."""
+        """Return those of ``scopes`` that are not in the catalogue; a wildcard is in it if it covers a name that is."""
         if not self.descriptions:
             return []
         return [scope for scope in scopes if not any(covers(scope, name) for name in self.descriptions)]
 
     def check(self, requirement: Requirement) -> None:
-        """Raises ConfigurationError if a resource asks for a scope that is not here: nobody could ever hold it."""
+        """Raise ConfigurationError if a resource asks for a scope not in the catalogue: nobody could ever hold it."""
         if requirement.mark in self.checked:
             return
         if unknown := self.unknown(requirement.names):
@@ -270,12 +270,12 @@ class ScopeCatalog:
         self.checked.add(requirement.mark)
 
     def expand(self, scopes: Scopes) -> Scopes:
-        """``scopes`` and everything they imply, however far."""
+        """Return ``scopes`` and everything that they imply, directly or not."""
         implied = [more for name, more in self._implied.items() if name in scopes]
         return Scopes._checked({name for held in (scopes, *implied) for name in held.names}) if implied else scopes
 
     def effective(self, granted: Scopes, ceiling: Scopes) -> Scopes:
-        """What a token that was given ``granted`` may do while its client may have ``ceiling``."""
+        """Return what a token that was given ``granted`` may do while its client may have ``ceiling``."""
         both = granted.names, ceiling.names
         if (found := self._effective.get(both)) is None:
             if len(self._effective) >= REMEMBERED:

@@ -1,4 +1,4 @@
-"""The keys that sign tokens, and what is made with them: tags, and fingerprints to tell one from another."""
+"""The keys that sign tokens, and what is made with them: tags, and fingerprints that tell one key from another."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _TOKEN_SALT = b"tokenguard.api-token.v1"
 _FINGERPRINT_SALT = b"tokenguard.key-fingerprint.v1"
 _DEVELOPMENT_SALT = b"tokenguard.development-key.v1"
 _HMAC_SHA256 = HMACAlgorithm(sha256)
-#: What stands for the two characters of base64 that are no letters or digits: of its 256 bits 213 are left at least.
+#: Replaces the two base64 characters that are not letters or digits: at least 213 of the 256 bits are left.
 _LETTERS_AND_DIGITS = bytes.maketrans(b"+/", b"01")
-#: What a key looks like that was read from a file as it is.
+#: What is wrong with a key that was read from a file without stripping it.
 _SPACED = "has white space around it, such as the end of a line"
 
 
 class SigningKeys:
     """The key that signs new tokens, and older ones that still verify.
 
-    Each is a text of at least 32 bytes in UTF-8; raises ConfigurationError otherwise. Named rather than a list,
-    because people disagree about which end of a list is the newest.
+    Each is a text of at least 32 bytes in UTF-8; raises ConfigurationError otherwise. The current key is a separate
+    argument, because people disagree about which end of a list is the newest.
     """
 
     def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
@@ -52,12 +52,12 @@ class SigningKeys:
 
 
 def generate_key() -> str:
-    """A new signing key: 262 random bits, in groups so short that none is taken for a token's secret."""
+    """Return a new signing key: 262 random bits, in groups too short to be taken for a token's secret."""
     return "-".join(random_text(11) for _ in range(4))
 
 
 def derive_development_key(secret_key: str | bytes) -> str:
-    """A signing key from a framework's SECRET_KEY, however short: for debug and testing, never for production."""
+    """Derive a signing key from a framework's SECRET_KEY, however short: for debug and testing, not for production."""
     if not isinstance(secret_key, (str, bytes)):
         raise ConfigurationError(f"a SECRET_KEY is text or bytes, not {type(secret_key).__name__}")
     return _derive(secret_key, _DEVELOPMENT_SALT).hex()
@@ -92,20 +92,20 @@ def _wrong_with(key: str) -> str | None:
 class Tagger:
     """Makes the tags of one signing key. The key is derived once, and shown nowhere.
 
-    A tag is itsdangerous' signature, HMAC with SHA-256 (RFC 2104 section 2) in base64 (RFC 4648 section 4), but for two
-    of its characters.
+    A tag is itsdangerous' signature, HMAC with SHA-256 (RFC 2104 section 2) in base64 (RFC 4648 section 4), with two
+    characters replaced.
     """
 
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: Secret) -> None:
-        # Both hashes of an HMAC begin with a block that depends on the key alone: so far they are worked out once, and
-        # each signature goes on with copies. Those of the hmac module take twice as long, which is what forgeries cost.
+        # Both hashes of an HMAC begin with a block that depends on the key alone: that part is computed once, and each
+        # signature continues copies of it. The hmac module takes twice as long, which is what a forgery would cost.
         block = _derive(key.reveal(), _TOKEN_SALT).ljust(sha256().block_size, b"\0")
         self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
 
     def tag(self, signed: bytes) -> bytes:
-        """The signature of ``signed`` as 43 letters and digits."""
+        """Return the signature of ``signed`` as 43 letters and digits."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(signed)
         outer.update(inner.digest())
@@ -116,7 +116,7 @@ class Tagger:
 
 
 def fingerprint(key: Secret) -> str:
-    """16 hexadecimal characters that tell one signing key from another and reveal nothing of either."""
+    """Return 16 hexadecimal characters that tell one signing key from another and reveal nothing of either."""
     return _HMAC_SHA256.get_signature(_derive(key.reveal(), _FINGERPRINT_SALT), b"").hex()[:16]
 
 

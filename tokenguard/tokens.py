@@ -1,12 +1,12 @@
 """Clients, tokens, and the token's text: mint, read, digest.
 
-The text is ``<prefix>_<id>_<secret><tag>``, all of it ``[A-Za-z0-9_]``, of a fixed length for a service::
+The text is ``<prefix>_<id>_<secret><tag>``, all of it ``[A-Za-z0-9_]``, of a length that is fixed for a service::
 
     tg_0123456789ABCDEF_0123456789abcdefghijklmnopqrstuv<43 characters of tag>
 
-The tag is an HMAC over everything before it, so a forged text is told without asking the store. The secret is
-random, so the signing key alone makes no token. Of the text only a SHA-256 digest is kept: with 190 bits of
-randomness in it, a slow password hash would add cost and nothing else.
+The tag is an HMAC over everything before it, so a forged text is rejected without asking the store. The secret
+is random, so the signing key alone makes no token. Only a SHA-256 digest of the text is stored: with 190 bits of
+randomness in the text, a slow password hash would add cost and nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .signing import TAG_LENGTH, SigningKeys, Tagger, fingerprint
 
 ID_LENGTH = 16
 SECRET_LENGTH = 32
-#: What almost everybody writes before a token in the Authorization header.
+#: What almost every caller sends before the token in the Authorization header.
 SCHEME = "Bearer "
 MAX_NAME_LENGTH = 100
 
@@ -42,7 +42,7 @@ class Client:
     scopes: Scopes
     enabled: bool
     created_at: int
-    #: For all its tokens together.
+    #: Apply to all its tokens together.
     conditions: Conditions = UNCONDITIONAL
 
 
@@ -56,7 +56,7 @@ class Token:
     name: str
     scopes: Scopes
     digest: str = field(repr=False)
-    #: Of the key that signed it here; both are empty for one of another issuer, which is here only if it is revoked.
+    #: Of the signing key. Empty, as is ``digest``, for another issuer's token, which is stored only if it is revoked.
     key_fingerprint: str
     created_at: int
     expires_at: int | None = None
@@ -73,7 +73,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is known of a token's use, to the minute: when last, from where, and which scopes it was asked for."""
+    """A token's recorded use, to the minute: when it was last used, from where, and which scopes were needed."""
 
     token_id: str
     last_used_at: int
@@ -91,30 +91,30 @@ class Minted(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a correctly signed text says."""
+    """The id and digest of a correctly signed text."""
 
     id: str
     digest: str
 
     @classmethod
     def of(cls, token: Token) -> Read:
-        """What its own text says."""
+        """Return the id and digest of the token's own text."""
         return cls(token.id, token.digest)
 
 
 class TokenFormat:
-    """Mints and reads the texts of one service: its prefix and its signing keys."""
+    """Mints and reads the texts of one service's tokens, with its prefix and its signing keys."""
 
     def __init__(self, keys: SigningKeys, prefix: str = "tg") -> None:
         """Raises ConfigurationError for a prefix that is not 1 to 16 lower-case letters and digits."""
         self.prefix = check_prefix(prefix)
-        #: What every text of the service begins with, and none of another issuer.
+        #: Every text of the service begins with this, and no text of another issuer does.
         self.beginning = f"{prefix}_"
-        #: Of every token's text.
+        #: The length of every token's text.
         self.length = len(prefix) + ID_LENGTH + SECRET_LENGTH + TAG_LENGTH + 2
-        #: What :meth:`key` begins with.
+        #: The randomly salted hash that :meth:`key` copies and continues.
         self.salted = blake2b(salt=secrets.token_bytes(blake2b.SALT_SIZE), digest_size=32)
-        #: Of what :meth:`key` digests.
+        #: The length of what :meth:`key` hashes: the scheme and the text.
         self.length_sent = len(SCHEME) + self.length
         self._pattern = re.compile(
             f"{prefix}_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}", re.ASCII
@@ -125,31 +125,31 @@ class TokenFormat:
         self.key_fingerprints = frozenset(fingerprint(key) for key in (keys.current, *keys.old))
 
     def key(self, text: str) -> bytes:
-        """The key under which a text is remembered; empty where its length says that it is no token of this service."""
+        """Return the key under which a text is cached; empty unless it is ASCII and as long as the service's tokens."""
         if len(text) != self.length or not text.isascii():
-            return b""  # what is too long is not even looked at
+            return b""  # a text that is too long is not even looked at
         return self.key_of_any(text)
 
     def key_of_any(self, text: str) -> bytes:
-        """The same of any ASCII text, as one of another issuer."""
-        # Another digest than the store's: it takes less time, and is of no use to any other process. And of the whole
-        # header as most send it, which need not be taken apart for that.
+        """Return the key under which any ASCII text is cached, such as another issuer's token."""
+        # Not the store's digest: this one takes less time, and is useless to any other process. It covers the header as
+        # most callers send it, so that header can be hashed without being taken apart.
         salted = self.salted.copy()
         salted.update(f"{SCHEME}{text}".encode())
         return salted.digest()
 
     def mint(self) -> Minted:
-        """A new token's text, signed with the current key."""
+        """Return a new token's parts, with a text signed by the current key."""
         token_id = random_id()
         signed = f"{self.prefix}_{token_id}_{random_text(SECRET_LENGTH)}".encode()
         text = signed + self._taggers[0].tag(signed)
         return Minted(token_id, Secret(text.decode()), digest(text), self.key_fingerprint)
 
     def read(self, credential: Secret) -> Read:
-        """The id and digest of a text that one of the keys has signed; raises InvalidToken. Asks no store.
+        """Return the id and digest of a text that one of the keys has signed; raises InvalidToken. Asks no store.
 
-        There is exactly one text for a token: what the pattern lets through is compared whole, so no variant of a
-        text can slip past a revocation or a limit.
+        Each token has exactly one text: whatever matches the pattern is compared as a whole, so no variant of a text
+        can slip past a revocation or a limit.
         """
         read = self.examine(credential.reveal())
         if isinstance(read, Read):
@@ -157,8 +157,8 @@ class TokenFormat:
         raise read or InvalidToken("not a token of this service")
 
     def examine(self, text: str) -> Read | InvalidToken | None:
-        """The same of a bare text, without raising; None for one that has not even the shape of a token."""
-        # Returns its error rather than raising it: a traceback keeps the frames it passed, and this one holds the text.
+        """As :meth:`read`, for a bare text; returns the error, or None if the text has not even a token's shape."""
+        # Not raised: a traceback keeps the frames that the error passed through, and this one holds the text.
         match = self._pattern.fullmatch(text)
         if match is None:
             return None
@@ -171,24 +171,24 @@ class TokenFormat:
 
 
 def check_prefix(prefix: str) -> str:
-    """``prefix`` itself, if a token's text may begin with it; else raises ConfigurationError."""
+    """Return ``prefix`` if a token's text may begin with it; otherwise raise ConfigurationError."""
     if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
         raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
     return prefix
 
 
 def digest(text: bytes) -> str:
-    """What the store keeps of a token's text: its SHA-256 in hexadecimal."""
+    """Return the SHA-256 of a token's text in hexadecimal, which the store keeps in place of the text."""
     return sha256(text).hexdigest()
 
 
 def random_id() -> str:
-    """16 characters of base62: 95 random bits."""
+    """Return 16 characters of base62: 95 random bits."""
     return random_text(ID_LENGTH)
 
 
 def check_label(kind: str, text: str, *, max_length: int = MAX_NAME_LENGTH) -> str:
-    """``text`` itself if it can be shown on one line of a terminal; else raises InvalidValue naming ``kind``."""
+    """Return ``text`` if it can be shown on one line of a terminal; otherwise raise InvalidValue, naming ``kind``."""
     if not isinstance(text, str) or not text.isprintable() or text != text.strip():
         raise InvalidValue(f"{kind} is printable text without space around it, not {text!r}")
     if TOKEN_SHAPED.search(text):
