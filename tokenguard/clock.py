@@ -1,4 +1,4 @@
-"""Time: everywhere inside an integer of microseconds since the epoch, UTC; datetimes only at the edges."""
+"""Time: internally always an integer of microseconds since the epoch, UTC; datetimes only at the edges."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from .errors import InvalidValue
 log = logging.getLogger("tokenguard")
 #: Returns the present time in epoch microseconds. Guards, issuers and tests pass it in.
 Clock = Callable[[], int]
-#: Seconds of a clock that never goes back and, where there is such a one, goes on while the machine sleeps.
+#: Seconds of a clock that never goes back and, if the system has such a clock, runs while the machine sleeps.
 monotonic: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-#: A time that does not come.
+#: A time that is never reached.
 NEVER = 1 << 63
-#: Nothing lives longer: it keeps every sum of times within BIGINT and within a datetime's years.
+#: The longest duration, in seconds: it keeps every sum of times within BIGINT and within a datetime's years.
 LONGEST = 100 * 366 * 24 * 3600
-#: From when on a clock that has stepped back is worth a warning: those of a fleet differ by as much.
+#: By how much a clock has to step back to be worth a warning: the clocks of a fleet may differ by as much.
 WORTH_TELLING = 5 * SECOND
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Years of four digits, and a day from the end of the calendar, so that any time zone can tell them.
+# Years of four digits, and a day away from either end, so that any time zone can express them.
 _FIRST = (datetime(1000, 1, 2, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 class NeverBack:
-    """A clock that stands still where the one behind it steps back: what has ended stays ended in this process."""
+    """A clock that stands still when the one behind it steps back: what has ended stays ended in this process."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        #: What it has told last.
+        #: The latest time that it has returned.
         self.latest = 0
         #: Called once it is noticed that the clock has stepped back.
         self.on_step_back: Callable[[], object] | None = None
@@ -55,7 +55,7 @@ class NeverBack:
         return at
 
     def stands_still(self) -> bool:
-        """Whether the clock behind it has stepped back, by more than threads make of it that overtake each other."""
+        """Whether the clock behind it has stepped back, by more than threads that overtake each other account for."""
         behind = self.latest - self.clock()
         if behind <= SECOND:
             self._has_told = False
@@ -81,30 +81,30 @@ def now() -> int:
 
 
 def to_datetime(micros: int) -> datetime:
-    """Epoch microseconds as an aware datetime in UTC, exact to the microsecond.
+    """Convert epoch microseconds to an aware datetime in UTC, exact to the microsecond.
 
-    A time that no calendar reaches, as a damaged row may hold, is the first or the last that can be told.
+    A time outside the calendar, as a damaged row may hold, becomes the first or the last that can be expressed.
     """
     return _EPOCH + timedelta(microseconds=min(max(micros, _FIRST), _LAST))
 
 
 def from_datetime(moment: datetime) -> int:
-    """The reverse, of an aware datetime."""
+    """Convert an aware datetime to epoch microseconds."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def isoformat(micros: int) -> str:
-    """Epoch microseconds as RFC 3339 text in UTC, to the second: ``2026-01-31T12:00:00Z``."""
+    """Format epoch microseconds as RFC 3339 text in UTC, to the second: ``2026-01-31T12:00:00Z``."""
     return to_datetime(micros).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def earliest(*ends: int | None) -> int | None:
-    """The first of these times; None, for never, where there is none."""
+    """Return the first of these times; None, for never, if there is none."""
     return min([end for end in ends if end is not None], default=None)
 
 
 def parse_duration(text: str) -> int:
-    """``90d`` as seconds. The units are s, m, h, d and w; raises InvalidValue for anything else."""
+    """Convert text such as ``90d`` to seconds. The units are s, m, h, d and w. Raises InvalidValue otherwise."""
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip(), re.ASCII)
     if match is None:
         raise InvalidValue(f"{text!r} is not a duration: write a number and a unit (s, m, h, d, w), as in 90d")
@@ -112,18 +112,18 @@ def parse_duration(text: str) -> int:
 
 
 def duration_text(seconds: int) -> str:
-    """The reverse, as people write it: in the largest unit up to days that says it exactly."""
+    """Format seconds as a duration, in the largest unit up to days that expresses it exactly."""
     unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
 def overlap_seconds(text: str) -> int:
-    """Seconds, where 0 needs no unit; raises InvalidValue."""
+    """Convert a duration to seconds, where 0 needs no unit; raises InvalidValue."""
     return 0 if text.strip() == "0" else parse_duration(text)
 
 
 def check_duration(seconds: int) -> int:
-    """``seconds`` itself, if it is a whole number between 1 second and 100 years; else raises InvalidValue."""
+    """Return ``seconds`` if it is a whole number between 1 second and 100 years; otherwise raise InvalidValue."""
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         raise InvalidValue(f"a duration is a whole number of seconds, not {seconds!r}")
     if not 1 <= seconds <= LONGEST:

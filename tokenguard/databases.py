@@ -1,6 +1,6 @@
-"""What SQLite and PostgreSQL are asked in words of their own, and what their complaints mean.
+"""What is specific to SQLite and PostgreSQL: time limits, how to ask for the time, and what their errors mean.
 
-For every store on a database, whatever library it stands on.
+For every store on a database, whatever library it is built on.
 """
 
 from __future__ import annotations
@@ -8,29 +8,29 @@ from __future__ import annotations
 from . import schema
 from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable
 
-#: Seconds in which a request's question to the database is answered, or given up.
+#: Seconds after which a request's query is given up.
 READ_TIMEOUT = 2
-#: Seconds in which a connection is made, or given up.
+#: Seconds after which an attempt to connect is given up.
 CONNECT_TIMEOUT = 2
 #: Seconds that a writer waits for another before it gives up.
 LOCK_TIMEOUT = 5
-#: Seconds in which any other statement is done, or given up; what changes the schema takes the time that it takes.
+#: Seconds after which any other statement is given up; changes of the schema have no limit.
 STATEMENT_TIMEOUT = 10
-#: Seconds by which a server's own refusal may come late, before it is taken to hang.
+#: Seconds by which a server's own timeout error may be late before the server is taken to hang.
 GRACE = 0.5
-#: What only another's very first use of the same token is waited for.
+#: How long to wait for a lock while recording a use; only another's very first use of the same token is waited for.
 USE_LOCK_TIMEOUT = "100ms"
-#: PostgreSQL's advisory lock for changing the schema. Any number will do that nobody else takes: "tokengrd" in ASCII.
+#: PostgreSQL's advisory lock for changing the schema. Any number that nobody else takes will do: "tokengrd" in ASCII.
 ADVISORY_LOCK = int.from_bytes(b"tokengrd")
-#: The databases there are, and how each tells its own time in epoch microseconds.
+#: The supported databases, and how to ask each for its own time in epoch microseconds.
 CLOCKS = {
     "postgresql": "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
 }
-#: PostgreSQL's SQLSTATEs: of a statement that took too long, and what is told to a session that may not write.
+#: PostgreSQL's SQLSTATEs for a statement that took too long, and for a write in a session that may not write.
 TOO_SLOW = "57014"
 READ_ONLY = "25006"
-#: What a session is told that is of no more use: its server stops, or a new session may be one that can write.
+#: SQLSTATEs after which a session is of no more use: its server stops, or a new session may be able to write.
 OUTLIVED = ("57P01", "57P02", READ_ONLY)
 
 # Both drivers' wordings and PostgreSQL's SQLSTATEs are stable.
@@ -43,7 +43,7 @@ _FULL = ("disk is full", "53100")
 
 
 def complaint(error: BaseException, set_up: str) -> StoreError:
-    """A driver's error in words of what to do; ``set_up`` is the command that makes the tables."""
+    """Convert a driver's error into one that says what to do; ``set_up`` is the command that creates the tables."""
     said = str(error).strip().partition("\n")[0]
     symptoms = f"{getattr(error, 'sqlstate', None)} {said}"
     if any(sign in symptoms for sign in _MISSING):
@@ -55,7 +55,7 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
     if any(sign in symptoms for sign in _CONFLICT):
         return StoreBusy(f"another writer came first ({said}): this was not done, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
-        # SQLite needs files beside its own, even to read.
+        # SQLite needs further files beside the database, even to read.
         place = "the database, or the directory that it is in," if _SQLITE_READ_ONLY in said else "the database"
         return StoreUnavailable(f"{place} cannot be written ({said}): this was not done")
     if any(sign in symptoms for sign in _FULL):
@@ -64,7 +64,7 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
 
 
 def check_version(version: int, set_up: str) -> None:
-    """Raises SchemaError for a database that is newer or older than this code, or whose version is no number."""
+    """Raise SchemaError for a database that is newer or older than this code, or whose version is not a number."""
     if not isinstance(version, int):
         raise SchemaError("the row of tokenguard_revision is damaged: restore the database from a backup")
     if version > schema.latest():
@@ -79,5 +79,5 @@ def check_version(version: int, set_up: str) -> None:
 
 
 def askable(text: str) -> bool:
-    """Whether a database can be asked for this id or name; what is not printable is neither."""
+    """Whether a database can be queried for this id or name; unprintable text is neither."""
     return text.isprintable()

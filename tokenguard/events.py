@@ -1,6 +1,6 @@
-"""What happened: every change that can alter an answer is one event, numbered in the order of the commits.
+"""Events: every change that can alter an answer is one event, numbered in the order of the commits.
 
-The events are the audit trail, and the feed by which other processes learn of a change.
+The events are the audit trail, and the feed from which other processes learn of a change.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .scopes import Scopes
 from .tokens import Client, Token, random_id
 
 MAX_ACTOR_LENGTH = 255
-#: A process that is further behind than this clears what it remembers instead of catching up.
+#: A process that is more events behind than this clears its cache instead of catching up.
 FEED_LIMIT = 1000
-# Of whom an event speaks stands in its own columns; a digest is nobody's business.
+# An event has columns of its own for the token and client that it is about; a digest is nobody's business.
 _NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
 
 
@@ -42,7 +42,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be recorded of a write: an event that has no number yet."""
+    """What to record of a write: an event that has no number yet."""
 
     kind: EventKind
     at: int
@@ -54,10 +54,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change that was made. ``number`` counts without gaps in commit order; ``id`` is random.
+    """A change that was committed. ``number`` counts without gaps in commit order; ``id`` is random.
 
-    The random id tells a reader that the history was replaced (a restored backup, a failover): the same number
-    with another id is another event.
+    The random id lets a reader notice that the history was replaced (by a restored backup or a failover): the same
+    number with another id is another event.
     """
 
     number: int
@@ -71,14 +71,14 @@ class Event:
 
 
 class Feed(NamedTuple):
-    """The counter, and the events from the asked number on, read in one statement."""
+    """The counter, and the events from the requested number on, read in one statement."""
 
     revision: int
     events: tuple[Event, ...]
 
 
 class EventFilter(NamedTuple):
-    """Which events are asked for: all that meet every condition that is set."""
+    """Selects the events that meet every condition that is set."""
 
     client_id: str | None = None
     token_id: str | None = None
@@ -89,7 +89,7 @@ class EventFilter(NamedTuple):
     after: int = 0
 
     def takes(self, event: Event) -> bool:
-        """Whether the event is one of those."""
+        """Whether the filter selects the event."""
         return (
             (self.client_id is None or event.client_id == self.client_id)
             and (self.token_id is None or event.token_id == self.token_id)
@@ -103,15 +103,15 @@ ALL_EVENTS = EventFilter()
 
 
 class Committed:
-    """Tells those in this process who listen of what it has just committed."""
+    """Tells listeners in this process what it has just committed."""
 
     def __init__(self) -> None:
         self._listeners: list[WeakMethod[Callable[[Sequence[Event]], object]]] = []
-        #: Listeners that nobody else holds, by what they are for.
+        #: Keeps listeners alive that nothing else refers to, by what they are for.
         self.kept: dict[str, object] = {}
 
     def listen(self, callback: Callable[[Sequence[Event]], object]) -> None:
-        """Call ``callback`` with the events of each commit, as long as the object lives whose method it is.
+        """Call ``callback``, a bound method, with the events of each commit for as long as its object lives.
 
         It must not raise.
         """
@@ -119,7 +119,7 @@ class Committed:
         self._listeners = [*alive, WeakMethod(callback)]
 
     def announce(self, events: Sequence[Event]) -> None:
-        """These are committed."""
+        """Pass the committed ``events`` to the listeners."""
         for listener in self._listeners:
             if events and (callback := listener()) is not None:
                 callback(events)
@@ -128,22 +128,22 @@ class Committed:
 def recorded(
     kind: EventKind, at: int, actor: str, old: Client | Token | None, new: Client | Token, *, reason: str = ""
 ) -> Change:
-    """The event of a change from ``old`` to ``new``."""
+    """Return the record of a change from ``old`` to ``new``."""
     before, after = _fields_of(old), _fields_of(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
     return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
 
 
 def number_event(change: Change, number: int, client_id: str, token_id: str | None) -> Event:
-    """The change as the event with this number, under a random id."""
+    """Return the change as an event with this number and a random id."""
     return Event(number, random_id(), change.kind.value, change.at, change.actor, client_id, token_id, change.data)
 
 
 def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:
-    """How many events, given by number and time, are older than ``before``, and the last one's number.
+    """Return how many events, given by number and time, are older than ``before``, and the last one's number.
 
-    Up to the first that is young enough, so that what remains is numbered without gaps. Raises StoreError for a time
-    that is none, as SQLite keeps it.
+    Stops at the first that is not older, so that what remains is numbered without gaps. Raises StoreError for a time
+    that is not a whole number, as SQLite may hold.
     """
     count, last = 0, 0
     for number, at in oldest:

@@ -1,4 +1,4 @@
-"""The store that keeps everything in its process."""
+"""A store that keeps everything in the memory of its process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MemoryStore:
     """Keeps everything in this process: for tests, and to try things out. Threads may share it."""
 
     def __init__(self, clock: Clock = now) -> None:
-        # The thread that has it may read again, and no more than read.
+        # Reentrant, so that a thread inside its own transaction may read again, and no more than read.
         self._lock = threading.RLock()
         self._writing = False
         self._clock = clock
@@ -104,7 +104,7 @@ class MemoryStore:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        # What was written inside of another transaction would be lost when that one puts its copy in place.
+        # A write inside another transaction would be lost when that one puts its copy in place.
         if self._writing:
             raise StoreBusy("this thread is in a transaction already: nothing was done, try again after it")
         self._writing = True
@@ -120,7 +120,7 @@ class _Data:
 
     clients: dict[str, Client] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
-    #: What is on record of their texts.
+    #: The ids and digests of their texts.
     texts: set[Read] = field(default_factory=set)
     uses: dict[str, Use] = field(default_factory=dict)
     days: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class _Data:
     revision: int = 0
 
     def copy(self) -> _Data:
-        # Everything in it is immutable but for the containers.
+        # Only the containers are mutable: what they hold is shared.
         days = {token_id: dict(counts) for token_id, counts in self.days.items()}
         held = dict(self.clients), dict(self.tokens), set(self.texts), dict(self.uses)
         return _Data(*held, days, list(self.events), self.revision)
@@ -157,7 +157,7 @@ class _Data:
 
 
 class _MemoryTransaction(EventedTransaction):
-    """Works on a copy, which takes the original's place only if the block ends well."""
+    """Works on a copy, which takes the original's place only if the block ends without an error."""
 
     def __init__(self, data: _Data, clock: Clock) -> None:
         super().__init__(data.revision)

@@ -1,4 +1,4 @@
-"""What a store knows of a token: all of it for those who manage it, and what alone decides for a request."""
+"""What a store knows of a token: all of it, for managing tokens, and the part that decides about a request."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from .conditions import Conditions
 from .scopes import Scopes
 from .tokens import Client, Token, Use
 
-#: A token's use is written down at most this often, and may be on record as much too late.
+#: A token's use is recorded at most this often, so the record may lag behind by as much.
 USE_INTERVAL = 60 * SECOND
 
 
 class State(StrEnum):
-    """What a token is worth at a moment."""
+    """The state of a token at a given time."""
 
     ACTIVE = "active"
     REVOKED = "revoked"
     EXPIRED = "expired"
-    #: Replaced by another, and the time in which both worked is over.
+    #: Replaced by its successor, and the overlap in which both worked is over.
     ROTATED = "rotated"
     IDLE = "idle"
     CLIENT_DISABLED = "client disabled"
 
 
-#: Of a token that works, or would if its client were enabled again.
+#: The states of a token that works, or would if its client were enabled again.
 ALIVE = frozenset({State.ACTIVE, State.CLIENT_DISABLED})
 
 
 class Standing(NamedTuple):
-    """What decides whether a token is good, and for what: all that a request has to know of it, and no more.
+    """What decides whether a token is good, and for what: all that a request needs to know about it, and no more.
 
     Times are epoch microseconds, None for never.
     """
 
-    #: The counter's value in the same statement that read the rest.
+    #: The counter's value, read in the same statement as the rest.
     revision: int
     scopes: Scopes
     conditions: Conditions
@@ -59,29 +59,29 @@ class Standing(NamedTuple):
 
     @property
     def idle_end(self) -> int | None:
-        """When the token ends unless it is used before: a use may be on record a minute late."""
+        """When the token ends unless it is used before, with a minute added as the record of a use may lag."""
         if self.idle_timeout is None:
             return None
-        # A host whose clock is behind may have used it before it was made: no use shortens a life.
+        # A host whose clock is slow may record a use from before the token was made: a use never shortens its life.
         return max(self.last_used_at or 0, self.created_at) + self.idle_timeout + USE_INTERVAL
 
     @property
     def end(self) -> int | None:
         """When the token ends unless something changes."""
-        if self.overlap_ends_at is None and self.idle_timeout is None:  # as of most
+        if self.overlap_ends_at is None and self.idle_timeout is None:  # as for most tokens
             return self.expires_at
         return earliest(self.expires_at, self.overlap_ends_at, self.idle_end)
 
     @property
     def good_until(self) -> int:
-        """The same, NEVER for one that does not end; 0 for a token that is no good whatever the time."""
+        """As :attr:`end`, but NEVER for a token that does not end, and 0 for one that is no good whatever the time."""
         if self.revoked_at is not None or self.idle_ended_at is not None or not self.enabled:
             return 0
         end = self.end
         return NEVER if end is None else end
 
     def state(self, now: int) -> State:
-        """What the token is worth at ``now`` (epoch microseconds). An ending goes before a disabled client."""
+        """Return the token's state at ``now`` (epoch microseconds). An end takes precedence over a disabled client."""
         if self.revoked_at is not None:
             return State.REVOKED
         if self.idle_ended_at is not None:
@@ -96,7 +96,7 @@ class Standing(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A token with its client and its use, and the counter's value in the same statement that read them."""
+    """A token with its client and its use, and the counter's value, all read in the same statement."""
 
     token: Token
     client: Client
@@ -105,7 +105,7 @@ class Record(NamedTuple):
 
     @property
     def standing(self) -> Standing:
-        """What of it decides."""
+        """The part that decides about a request."""
         token, client = self.token, self.client
         return Standing(
             self.revision,
@@ -141,26 +141,26 @@ class Record(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Where it stands among all."""
+        """Where the token stands among all."""
         return Place(self.token.created_at, self.token.id)
 
     def ended_at(self, now: int) -> int | None:
-        """When it ended for good, if it has by ``now``; a disabled client's token may come back."""
+        """When the token ended for good; None if it has not by ``now``. A disabled client's token may come back."""
         token = self.token
         if not token.key_fingerprint:
-            # Another issuer's, which goes on until its end: what refuses it until then is that this is here.
+            # Another issuer's token, which lives until its expiry: what refuses it until then is this very record.
             return token.expires_at if _past(token.expires_at, now) else None
         ends = [token.revoked_at, token.idle_ended_at, token.overlap_ends_at, token.expires_at]
         return min((end for end in ends if end is not None and end <= now), default=None)
 
 
 class ForeignRecord(NamedTuple):
-    """What is known here of another issuer's token, and the counter's value in the same statement that read it."""
+    """What is known here of another issuer's token, and the counter's value, all read in the same statement."""
 
     revision: int
-    #: Whether the token is refused here: it is in the store only once it is revoked.
+    #: Whether the token is refused here: the store has it only once it is revoked.
     revoked: bool
-    #: None for one that is not registered.
+    #: None if the client is not registered.
     client: Client | None
     #: The use of all the client's tokens together.
     use: Use | None = None
@@ -174,21 +174,21 @@ class Place(NamedTuple):
 
 
 class NewUse(NamedTuple):
-    """What one process has seen of a token since it last wrote that down."""
+    """What one process has seen of a token's use since it last recorded it."""
 
-    #: Or the id of another issuer's client: its tokens are not kept, and counted together.
+    #: Or the id of another issuer's client: its tokens are not stored, so their uses are counted together.
     token_id: str
     last_used_at: int
     address: str
     scopes: frozenset[str]
-    #: Day (days since the epoch, UTC) to number of requests.
+    #: Number of requests by day (days since the epoch, UTC).
     requests: Mapping[int, int]
 
 
 def merge_use(known: Use | None, new: NewUse, now: int) -> Use:
-    """What is known of a token's use once ``new`` is added; an older use changes neither time nor address.
+    """Return a token's use with ``new`` added to what is ``known``; an older use changes neither time nor address.
 
-    By the store's own clock it is ``now``: a later time is that of a host whose clock was fast, and gives way.
+    ``now`` is the time by the store's own clock. A later time is from a host whose clock was fast, and is not kept.
     """
     last_used_at = min(new.last_used_at, now)
     if known is None:

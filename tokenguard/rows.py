@@ -1,4 +1,4 @@
-"""What a database keeps as what it means: one row is the fields of one dataclass, in their order."""
+"""Converts database rows to dataclasses and back: a row holds the fields of one dataclass, in their order."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .scopes import Scopes
 from .tokens import Client, Token, Use
 
 T = TypeVar("T", Client, Token, Use, Event)
-#: How many different sets of scopes, and of conditions, are read only once: most tokens share theirs with others.
+#: How many different sets of scopes, and of conditions, are cached once read: most tokens share theirs with others.
 REMEMBERED = 1024
 
 
 def columns(kind: type[Client | Token | Use | Event]) -> tuple[str, ...]:
-    """The columns of the table that keeps what is of this kind."""
+    """Return the columns of the table that keeps this kind."""
     return tuple(column.name for column in fields(kind))
 
 
-#: From which columns a :class:`Standing` is read, after the counter's value: first those that are kept in another form.
+#: The columns of a :class:`Standing` after the counter's value; first those whose database form has to be converted.
 STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
     *[(Token, name) for name in ("scopes", "conditions")],
     *[(Client, name) for name in ("scopes", "enabled", "conditions")],
@@ -35,7 +35,7 @@ STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
     *[(Client, name) for name in ("id", "name")],
     (Use, "last_used_at"),
 )
-#: Where those stand in the row.
+#: Where the columns to convert stand in the row.
 _KEPT_OTHERWISE = slice(1, 6)
 _FOREIGN_END = 2 + len(columns(Client))
 _TOKEN_END = 1 + len(columns(Token))
@@ -43,13 +43,13 @@ _CLIENT_END = _TOKEN_END + len(columns(Client))
 _BOOLEANS = {0: False, 1: True}
 #: What reading a damaged row may raise.
 _DAMAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-#: What types the columns of standings had that were read without complaint.
+#: The column types of the standings that were read without an error.
 _SOUND: set[tuple[type, ...]] = set()
 
 
 def load(kind: type[T], row: Sequence[Any]) -> T:
-    """What the row keeps; raises StoreError for a row that nobody here has written."""
-    # Nothing is taken on trust: SQLite keeps any value in any column, and a text such as "false" would count as true.
+    """Return what the row keeps; raises StoreError for a row that tokenguard cannot have written."""
+    # No value is trusted: SQLite keeps any value in any column, and a text such as "false" would count as true.
     try:
         return kind(*[read(value) for read, value in zip(_READERS[kind], row, strict=True)])
     except _DAMAGE as error:
@@ -57,7 +57,7 @@ def load(kind: type[T], row: Sequence[Any]) -> T:
 
 
 def load_record(row: Sequence[Any]) -> Record:
-    """From the counter's value and the columns of token, client and use, where NULLs stand for a missing use.
+    """Read a record from the counter's value and the columns of token, client and use; NULLs mean that there is no use.
 
     Raises StoreError as :func:`load` does.
     """
@@ -66,9 +66,9 @@ def load_record(row: Sequence[Any]) -> Record:
 
 
 def load_standing(rows: Sequence[Any]) -> Standing | None:
-    """From the one row of the counter's value and the columns of STANDING; None where these are NULL, as of no token.
+    """Read the one row of the counter's value and the columns of STANDING; None if these are NULL: there is no token.
 
-    Raises StoreError as :func:`first` and :func:`load` do. Each request that asks the store waits for this.
+    Raises StoreError as :func:`first` and :func:`load` do. Every request that asks the store waits for this.
     """
     row = rows[0] if rows else first(rows)
     types = tuple(map(type, row))
@@ -79,11 +79,11 @@ def load_standing(rows: Sequence[Any]) -> Standing | None:
         if len(_SOUND) < REMEMBERED:
             _SOUND.add(types)
         return standing
-    # Where all is of such types as it was before, only what is kept in another form has to be read.
+    # A row of the same types has been read before, so only the columns to convert are left to be read.
     try:
         held = _read_otherwise(*row[_KEPT_OTHERWISE])
     except _DAMAGE:
-        return _load_standing_by_column(row)  # which says what is wrong
+        return _load_standing_by_column(row)  # which reports what is wrong
     return Standing(row[0], *held, *row[_KEPT_OTHERWISE.stop :])
 
 
@@ -99,7 +99,7 @@ def _load_standing_by_column(row: Sequence[Any]) -> Standing:
 
 @lru_cache(maxsize=REMEMBERED)
 def _read_otherwise(*values: Any) -> tuple[Any, ...]:
-    # All of them at once: most tokens share them with others.
+    # Cached together: most tokens share all of them with others.
     return tuple([read(value) for read, value in zip(_STANDING_READERS, values, strict=False)])
 
 
@@ -109,7 +109,7 @@ def _damaged(kind: type[Any], error: Exception, row_id: object = None) -> StoreE
 
 
 def load_foreign(row: Sequence[Any]) -> ForeignRecord:
-    """From the counter's value, a token's id and the columns of client and use, where NULLs stand for what is missing.
+    """Read the counter's value, a token's id and the columns of client and use; NULLs stand for what is missing.
 
     Raises StoreError as :func:`load` does.
     """
@@ -119,19 +119,19 @@ def load_foreign(row: Sequence[Any]) -> ForeignRecord:
 
 
 def dump(item: Client | Token | Use | Event) -> dict[str, Any]:
-    """The row that keeps ``item``, by column."""
+    """Return the row that keeps ``item``, by column."""
     values = {name: getattr(item, name) for name in columns(type(item))}
     return {name: _plain(value) for name, value in values.items()}
 
 
 def dump_json(value: Any) -> str:
-    """The one form in which sets and mappings are stored, the same whoever writes it."""
+    """Return the JSON text in which sets and mappings are stored, the same whoever writes it."""
     return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def load_scopes(text: str) -> Scopes:
-    """From a JSON list of scopes; raises ValueError for anything else."""
+    """Read scopes from a JSON list; raises ValueError for anything else."""
     names = json.loads(text)
     if not isinstance(names, list):
         raise ValueError("the stored scopes are not a list")
@@ -140,7 +140,7 @@ def load_scopes(text: str) -> Scopes:
 
 @lru_cache(maxsize=REMEMBERED)
 def load_conditions(text: str) -> Conditions:
-    """From a JSON object as ``Conditions.dump`` makes it; raises ValueError for anything else."""
+    """Read conditions from a JSON object as made by ``Conditions.dump``; raises ValueError for anything else."""
     members = json.loads(text)
     if not isinstance(members, dict):
         raise ValueError("the stored conditions are not a mapping")
@@ -148,9 +148,9 @@ def load_conditions(text: str) -> Conditions:
 
 
 def first(rows: Sequence[Any]) -> Any:
-    """The first of rows that begin with a number of tokenguard_revision's: the counter's value, or the version.
+    """Return the first of rows that begin with a number from tokenguard_revision: the counter's value, or the version.
 
-    Raises SchemaError where that is missing or damaged.
+    Raises SchemaError if that row is missing or damaged.
     """
     if not rows:
         raise SchemaError("the row of tokenguard_revision is missing: restore the database from a backup")
@@ -188,21 +188,21 @@ def _text(value: Any) -> str:
 
 
 def _changes(text: str) -> dict[str, Any]:
-    """From a JSON object of names to [old, new], as an event has it; raises ValueError for anything else."""
+    """Read an event's changes, a JSON object of names to [old, new]; raises ValueError for anything else."""
     changes = json.loads(text)
     if not isinstance(changes, dict):
         raise ValueError("what has changed is not a mapping")
     for name, pair in changes.items():
         if not isinstance(pair, list) or len(pair) != 2:
             raise ValueError("what has changed is not told as what it was and is")
-        # The rest may be of any form, as a later version may record it.
+        # Other values may have any form: a later version may have recorded them.
         read = _CHANGED.get(name) or (_whole_number if name.endswith("_at") else None)
         if read is not None:
             [read(value) for value in pair if value is not None]
     return changes
 
 
-#: Those that are more than shown as they are.
+#: How to check the changes that are not just shown as they are.
 _CHANGED: dict[str, Callable[[Any], Any]] = {
     "conditions": lambda value: load_conditions(dump_json(value)),
     "idle_timeout": _whole_number,

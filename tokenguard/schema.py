@@ -1,4 +1,4 @@
-"""The tables: the one place of their DDL, in numbered steps, understood by SQLite and PostgreSQL alike.
+"""The tables: the only place with their DDL, in numbered steps that SQLite and PostgreSQL both understand.
 
 The same tables serve Flask and Django services that share a database, so nothing here depends on a library:
 
@@ -7,8 +7,8 @@ The same tables serve Flask and Django services that share a database, so nothin
 * a length of time is a BIGINT of microseconds, a day an INTEGER of days since the epoch, UTC;
 * ``tokenguard_revision`` has one row: the event counter, and the version of this schema.
 
-Whoever applies a step (an Alembic revision, a Django migration) does so only if ``schema_version`` is lower, under
-a lock. A released step never changes: what is new goes into a new one.
+Code that applies a step (an Alembic revision, a Django migration) does so only if ``schema_version`` is lower, under
+a lock. A released step never changes: anything new goes into a new step.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ _STEP_1 = (
     "INSERT INTO tokenguard_revision (id, revision, schema_version) VALUES (1, 0, 0)",
 )
 
-# Idle expiry, rotation, conditions, and what is known of a token's use. Use stands in tables of its own, so that
-# writing it down neither changes nor locks the row of the token.
+# Idle expiry, rotation, conditions, and the record of a token's use. Uses have tables of their own, so that recording
+# one neither changes nor locks the token's row.
 _STEP_2 = (
     "ALTER TABLE tokenguard_client ADD COLUMN conditions TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE tokenguard_token ADD COLUMN conditions TEXT NOT NULL DEFAULT '{}'",
@@ -100,5 +100,5 @@ def latest() -> int:
 
 
 def statements(step: int) -> tuple[str, ...]:
-    """What takes a database from version ``step - 1`` to ``step``, its new version number included."""
+    """Return what takes a database from version ``step - 1`` to ``step``, including its new version number."""
     return (*STEPS[step - 1], f"UPDATE tokenguard_revision SET schema_version = {step:d} WHERE id = 1")  # noqa: S608

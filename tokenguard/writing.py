@@ -12,7 +12,7 @@ from .tokens import Client, Token
 class EventedTransaction(ABC):
     """The writes of a :class:`tokenguard.store.Transaction`: each adds one event, numbered on from ``revision``.
 
-    That is the counter's value, which the store has locked. A store says how things are kept, and reads them.
+    ``revision`` is the counter's value, which the store has locked. A subclass defines how items are kept and read.
     """
 
     def __init__(self, revision: int) -> None:
@@ -35,7 +35,7 @@ class EventedTransaction(ABC):
         self._callbacks.append(callback)
 
     def announce(self, committed: Committed) -> None:
-        """All of it is committed: first it is told to who remembers tokens in this process."""
+        """After the commit, notify the listeners, so that this process's caches evict first, then the callbacks."""
         committed.announce(self._events)
         for callback in self._callbacks:
             callback()
@@ -49,7 +49,7 @@ class EventedTransaction(ABC):
 
     @abstractmethod
     def _put(self, item: Client | Token) -> None:
-        """Insert or replace it."""
+        """Insert or replace ``item``."""
 
     @abstractmethod
     def _append(self, event: Event) -> None:
