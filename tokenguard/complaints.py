@@ -1,4 +1,4 @@
-"""Lines in the log about what may be wrong for long, and is noticed at every request."""
+"""Log lines about problems that may last for long and are noticed at every request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import time
 
 log = logging.getLogger("tokenguard")
-#: Seconds between two lines about the same thing.
+#: Seconds between two lines about the same problem.
 COMPLAIN_EVERY = 60
 
 
 class Complaint:
-    """Says ``text`` and a reason at most once a minute, however often there is one."""
+    """Logs ``text`` and a reason at most once a minute, however often it is called."""
 
     def __init__(self, level: int, text: str) -> None:
         self._level = level
@@ -20,7 +20,7 @@ class Complaint:
         self._said_at = -math.inf
 
     def __call__(self, reason: str) -> None:
-        """``reason`` must not be another library's words: they may quote a URL, and that may hold a password."""
+        """``reason`` must not quote another library's message, which may show a URL and a password in it."""
         if time.monotonic() - self._said_at >= COMPLAIN_EVERY:
             self._said_at = time.monotonic()
             log.log(self._level, "%s: %s", self._text, reason)

@@ -1,4 +1,4 @@
-"""What is to be installed for a part of the package whose libraries are missing."""
+"""Says what to install for a part of the package whose libraries are missing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def from_extra(name: str, *packages: str) -> Iterator[None]:
-    """For imports of these packages: where one is missing, the ModuleNotFoundError says which extra brings it."""
+    """Wrap imports of these packages: if one is missing, the ModuleNotFoundError says which extra installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
-        # Any other has its own cause, such as a misspelled module of the project's.
+        # Any other missing module has another cause, such as a misspelled import in the project.
         if error.name not in packages:
             raise
         message = f'this needs {error.name}: pip install "wsgi-tokenguard[{name}]"'

@@ -1,4 +1,4 @@
-"""What an error takes along: the frames that it has passed, with all their local variables."""
+"""An error keeps the frames that it passed through, with their local variables; :func:`forget` clears them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from types import TracebackType
 
 
 def forget(error: BaseException) -> None:
-    """Clear the local variables of tokenguard's own frames that ``error`` has passed, and that are done.
+    """Clear the local variables of tokenguard's own finished frames in the tracebacks of ``error`` and its causes.
 
-    Error pages, reports and some log formatters show local variables, and in these frames they hold the credential of
-    the request, or a key. To be called where an error leaves tokenguard, by a function that then forgets its own.
+    Error pages, reports and some log formatters show local variables, and in these frames they hold the request's
+    credential, or a key. Call this where an error leaves tokenguard, from a function that then clears its own.
     """
     found, waiting = set[int](), [error]
     while waiting:
@@ -19,7 +19,7 @@ def forget(error: BaseException) -> None:
             continue
         found.add(id(each))
         _clear(each.__traceback__)
-        # One that was raised from another shows that one, also where it was not raised while that was being handled.
+        # An error is shown with its cause, even if it was not raised while the cause was being handled.
         waiting += [other for other in (each.__cause__, each.__context__) if other is not None]
         if isinstance(each, BaseExceptionGroup):
             waiting += each.exceptions
@@ -28,6 +28,6 @@ def forget(error: BaseException) -> None:
 def _clear(step: TracebackType | None) -> None:
     while step is not None:
         if step.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-            with suppress(RuntimeError):  # it is still running
+            with suppress(RuntimeError):  # the frame is still running
                 step.tb_frame.clear()
         step = step.tb_next

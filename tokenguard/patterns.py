@@ -1,4 +1,4 @@
-"""What tells scanners for leaked secrets how the tokens of a service look: rules to be pasted into their files."""
+"""Rules that tell scanners for leaked secrets what a service's tokens look like, to be pasted into their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ regex = '''{regex}'''
 keywords = ["{prefix}_"]
 """
 
-# Trufflehog reports what is in the group, and its regexes are Go's.
+# Trufflehog reports what the group matches, and its regexes are Go's.
 _TRUFFLEHOG = """\
 # For trufflehog: trufflehog filesystem --config=tokenguard.yaml .
 detectors:
@@ -43,7 +43,7 @@ class TokenguardDetector(RegexBasedDetector):
 
 
 def token_pattern(prefix: str) -> str:
-    """A regular expression for the tokens with this prefix; it means the same to Python, Go's RE2 and PCRE."""
+    """Return a regular expression for tokens with this prefix; it means the same to Python, Go's RE2 and PCRE."""
     return rf"\b{prefix}_[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}\b"
 
 
@@ -55,7 +55,7 @@ def _filled(template: str) -> Callable[[str], str]:
     return fill
 
 
-#: A scanner's name to what makes its rules for a prefix.
+#: By scanner, the function that makes its rules for a prefix.
 RULES: dict[str, Callable[[str], str]] = {
     "gitleaks": _filled(_GITLEAKS),
     "trufflehog": _filled(_TRUFFLEHOG),

@@ -20,9 +20,9 @@ from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import EVENT_COLUMNS, event_line, print_json, print_rows, progress_bar, say
 
 POLL_EVERY = 1.0
-#: No event's number comes near it, and every database can compare with it.
+#: Far above any event's number, and still within what every database can compare.
 MAX_NUMBER = 2**62
-#: Seconds between two batches of a prune: who waits for SQLite looks for its turn every tenth of a second at most.
+#: Seconds between two batches of a prune: a writer that waits for SQLite tries again after a tenth of a second at most.
 PAUSE = 0.1
 group = Group()
 _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
@@ -51,14 +51,14 @@ def events(
 ) -> None:
     """List the newest events, oldest first."""
     client_id = None if client is None else backend.client(client).id
-    # A text, pasted in a hurry, must not look like a token that nothing was done to; and these bytes are no id.
+    # A token's text, pasted in a hurry, must not look like a token without events; and unprintable text is no id.
     if token_id is not None and ("_" in token_id or not token_id.isprintable()):
         raise UnknownToken([token_id])
     which = EventFilter(client_id, token_id, _kind(kind), moment(since), after or 0)
-    if follow and after is not None:  # all of them, however many: whoever says this has seen the others
+    if follow and after is not None:  # all of them, however many: the earlier ones have been seen
         _follow(backend.store, which, as_json)
         return
-    newest = backend.store.events(1)  # read first: what comes in between is seen once, and not missed
+    newest = backend.store.events(1)  # read first, so that an event in between is shown once, and not missed
     found = backend.store.events(limit, which)
     if not (follow or as_json):
         print_rows([event_fields(event) for event in found], EVENT_COLUMNS)
@@ -149,7 +149,7 @@ def _follow(store: Store, which: EventFilter, as_json: bool) -> None:
     try:
         _print_lines(new_events(store, which, _wait), as_json)
     except KeyboardInterrupt:
-        return  # that is how it ends
+        return  # the usual way to end it
 
 
 def _wait() -> None:

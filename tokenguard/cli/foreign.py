@@ -50,10 +50,10 @@ def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:
         "subject": token.subject,
         "state": state.value,
         "effective_scopes": list(effective),
-        # As its issuer says: what stands in the token may be when that has to be asked again.
+        # As its issuer says: ``token.expires_at`` may be when the token has to be verified again.
         "issued_at": _time(token, "iat"),
         "expires_at": _time(token, "exp"),
-        # Under which ids the store knows them, if it does: those that events and "tokenguard list" have.
+        # The ids by which the store knows them, if it does: those that events and "tokenguard list" show.
         "local_client_id": token.local_client_id,
         "local_token_id": token.local_token_id,
         "registered_as": None if client is None else client.name,

@@ -24,7 +24,7 @@ from ..store import Store
 from ..tokens import Client, TokenFormat, check_prefix
 from .output import say
 
-# A command without arguments is answered with its help; Click 8.1 prints that without raising anything.
+# Raised for a command without arguments, to print its help; Click 8.1 prints it without raising anything.
 _HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
@@ -50,7 +50,7 @@ class Backend:
         try:
             publish(options, store)
         except ConfigurationError as error:
-            # Whoever has to revoke a token now must not be kept from it: services hear of it in the feed.
+            # This must not keep anybody from revoking a token now: services learn of it from the feed.
             say(self.as_set(f"Note: services are not told at once, but within TOKENGUARD_STALENESS: {error}."))
         return options, store
 
@@ -85,7 +85,7 @@ class Backend:
     @property
     def reader(self) -> TokenFormat:
         """What tells the service's tokens from any other text; raises ConfigurationError without its signing key."""
-        # The error of a missing key offers a fresh one. With that no token would be found, as if all were well.
+        # The usual error for a missing key offers a fresh one, with which no token would be found, as if all were well.
         if self.options.signing_keys is None:
             raise ConfigurationError(
                 f"{PREFIX}SIGNING_KEY is missing: only with the service's own are its tokens recognised"
@@ -146,7 +146,7 @@ class Command(_Redacting):
         except TokenGuardError as error:
             raise (_Misuse if isinstance(error, InvalidValue) else Failure)(str(error)) from None
         except BrokenPipeError:
-            raise  # Click ends quietly when nobody reads on
+            raise  # Click ends quietly when nobody reads the output any more
         except (OSError, UnicodeError) as error:
             raise Failure(f"cannot read or write here: {error}") from None
 
@@ -168,7 +168,7 @@ pass_backend = click.make_pass_decorator(Backend)
 
 def actor() -> str:
     """Who runs this, for the audit trail."""
-    # Who the system says it is: an environment variable such as LOGNAME says whatever its user likes.
+    # Asked of the system: an environment variable such as LOGNAME can be set to anything.
     try:
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:  # a container's user may have no name

@@ -20,9 +20,9 @@ from .arguments import as_json
 from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_json, printable, say
 
-#: What a found token may be, besides its state: signed here, but not on record.
+#: Shown in place of a state for a token that is signed here, but not on record.
 UNKNOWN = "unknown"
-#: How much of a place an event tells, from its end.
+#: How many characters of a place an event records, counted from its end.
 PLACE = 200
 group = Group()
 
@@ -65,10 +65,10 @@ class _Scan:
         self._backend = backend
         self._revoke = revoke
         self._tokens = backend.reader
-        self._store = backend.store  # found to be ready before anything is read
-        #: What became of each token, by what was read: a token may stand in many places.
+        self._store = backend.store  # checked before anything is read
+        #: What became of each token, by its id and digest: one token may be found in many places.
         self._known: dict[Read, dict[str, Any]] = {}
-        #: How often something only looks like a token: no key of this service has signed it, nor is it on record.
+        #: How many texts only look like a token: no key of this service has signed them, nor are they on record.
         self._strange = 0
         self._unread = 0
 
@@ -127,7 +127,7 @@ class _Scan:
 
     def _end(self, token_id: str, place: str) -> bool:
         """Whether it could be revoked; if not, others may be, and all are to be named."""
-        # No name of a file may keep a token alive, because it is too long or looks like one.
+        # A file's name must not prevent the revocation because it is too long or looks like a token.
         reason = f"leaked: found in {redact(place)[-PLACE:]}"
         try:
             self._backend.issuer.revoke(token_id, actor=actor(), reason=reason)
@@ -174,5 +174,5 @@ def _line(fields: dict[str, Any]) -> str:
 
 
 def _printable(name: str) -> str:
-    # A file's name may be anything: what a terminal obeys, no text at all, or a token.
+    # A file's name may hold anything: control characters for a terminal, bytes that are not text, or a token.
     return redact_tokens(printable(name))

@@ -24,7 +24,7 @@ EVENT_COLUMNS = {
     "actor": "By",
     "data": "Changed",
 }
-# What cannot be copied or read when it goes on in the next line. What else there is has this many characters in a line.
+# Values that could not be copied or read if they wrapped. Any other column is wide enough with _PART characters.
 _WHOLE = {"number", "kind", "state", "enabled", "level"}
 _PART = 12
 _ONLY_IF_ROTATED = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"}
@@ -106,7 +106,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int], object]]:
 def _json_character(character: str) -> str:
     if character.isprintable():
         return character
-    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # which leaves that one alone
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # json.dumps leaves DEL as it is
 
 
 def _table(*headings: str, headed: bool, whole: Collection[str] = ()) -> Any:
@@ -156,7 +156,7 @@ def _least(text: str, whole: bool) -> int:
 def _width() -> int:
     from rich.console import Console
 
-    # Where nobody looks there is no width to keep to: a pipe gets whole lines.
+    # Only a terminal has a width to keep to: a pipe gets whole lines.
     return Console().width if sys.stdout and sys.stdout.isatty() else 1_000_000
 
 

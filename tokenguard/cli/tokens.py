@@ -201,7 +201,7 @@ def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str = 
     except (OSError, KeyboardInterrupt) as error:
         token_id = issued.token.id
         try:
-            # A token that nobody has seen is nobody's, and must not stay alive.
+            # Nobody has received this token, so it must not stay alive.
             backend.issuer.revoke(token_id, actor=actor())
             outcome = f"token {token_id} is revoked again"
         except (StoreError, KeyboardInterrupt) as away:

@@ -24,7 +24,7 @@ class Command(BaseCommand):
     """Passes what it is given on to Click."""
 
     help = "Manage API clients and their tokens."
-    # What is wrong with the project's own models must not keep anybody from revoking a token.
+    # An error in the project's own models must not keep anybody from revoking a token.
     requires_system_checks = ()
 
     def run_from_argv(self, argv: list[str]) -> None:
@@ -42,7 +42,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: str, **options: Any) -> None:
         """As from code: ``call_command("tokenguard", "client", "list")``. Raises CommandError for what is refused."""
-        # What their wrappers add is for lines of Django's own.
+        # Without Django's wrappers: what they add is meant for Django's own lines.
         out, err = cast(TextIO, self.stdout._out), cast(TextIO, self.stderr._out)
         with redirect_stdout(out), redirect_stderr(err):
             try:
@@ -54,11 +54,11 @@ class Command(BaseCommand):
 def _django_options(program: str) -> CommandParser:
     """Those that every command of Django takes, wherever they stand. No command of the tree has one of their names."""
     parser = CommandParser(prog=program, add_help=False, allow_abbrev=False, called_from_command_line=True)
-    # Django has done by now what these two ask for.
+    # Django has already acted on these two.
     parser.add_argument("--settings")
     parser.add_argument("--pythonpath")
-    # These come true as it is: no checks are run, nothing is coloured, and all is said in the fewest words. For what is
-    # refused there is no stack trace, as it is no fault of the program; for all else there is one anyway.
+    # These change nothing: no checks are run, nothing is coloured, and messages are as short as can be. A refusal has
+    # no stack trace, as it is not a fault of the program; any other error has one anyway.
     for name in ("--skip-checks", "--no-color", "--force-color", "--traceback"):
         parser.add_argument(name, action="store_true")
     parser.add_argument("-v", "--verbosity", type=int, choices=range(4))
