@@ -100,7 +100,7 @@ def read_hidden(
 def local_client_id(issuer: str, client_id: str) -> str:
     """Return the store's id for the client that ``issuer`` calls ``client_id``.
 
-    The issuer's own id is not used: it could be the id of another client, and with it of its tokens.
+    The issuer's own id is not used: it could equal that of another client, whose tokens would then count as its own.
     """
     return derived_id("client", issuer, client_id)
 
