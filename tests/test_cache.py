@@ -1,4 +1,4 @@
-"""What a process remembers of tokens, and when it may use that: one test for each way in which it could be wrong."""
+"""What a process caches of tokens, and when it may use that: one test for each way in which it could be wrong."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Seconds:
 
 
 class Watched:
-    """A store in front of another, which counts what it is asked, and does what it is told to before it answers."""
+    """A wrapper around a store that records its reads, and calls the given functions before and after each."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -108,7 +108,7 @@ class Process:
         )
 
     def why_not(self, issued: Issued) -> str:
-        """Why the token is refused; nothing if it is let in."""
+        """Why the token is refused; empty if it is let in."""
         try:
             self.guard.authenticate(issued.text)
         except (InvalidToken, TemporarilyUnavailable) as error:
@@ -116,7 +116,7 @@ class Process:
         return ""
 
     def queries(self, issued: Issued) -> tuple[int, int]:
-        """How many tokens and feeds are read for a request with this token, which is let in."""
+        """How many tokens and feeds are read for a request with this token, which must be let in."""
         before = len(self.store.finds), len(self.store.feeds)
         assert self.why_not(issued) == ""
         return len(self.store.finds) - before[0], len(self.store.feeds) - before[1]
@@ -127,13 +127,13 @@ def fail() -> None:
 
 
 class Fleet:
-    """A store, the process at hand, and another one that grants and revokes."""
+    """A store, the process under test, and another one that issues and revokes."""
 
     def __init__(self, **options: float) -> None:
         self.store = MemoryStore()
         self.there = World(self.store)
         self.here = Process(self.store, **options)  # type: ignore[arg-type]
-        # What the other process commits is heard of in the feed only.
+        # The process under test learns what the other one commits from the feed only.
         self.store.committed._listeners.clear()
         self.client = self.there.client()
 
@@ -214,7 +214,7 @@ def test_a_revocation_elsewhere_is_known_within_the_bound(fleet: Fleet) -> None:
     assert fleet.here.why_not(issued) == ""  # begun within the bound
     fleet.here.seconds.now += 1.001
     assert fleet.here.why_not(issued) == "revoked"
-    assert fleet.here.queries(other) == (0, 0)  # and only that one is forgotten
+    assert fleet.here.queries(other) == (0, 0)  # only the revoked token was evicted
 
 
 def test_it_is_known_early_as_a_rule(fleet: Fleet) -> None:
@@ -258,8 +258,8 @@ def test_freshness_counts_from_before_the_feed_was_asked_for(fleet: Fleet) -> No
     fleet.here.store.after_feed = answer_slowly
     assert fleet.here.why_not(issued) == ""
     fleet.here.store.after_feed = int
-    fleet.here.seconds.now += 0.2  # 1.1 seconds after it was asked for, 0.2 after the answer
-    with fleet.here.cache._reading:  # nor does anybody go on while another asks
+    fleet.here.seconds.now += 0.2  # 1.1 seconds after the feed was asked for, 0.2 after its answer
+    with fleet.here.cache._reading:  # nor is the cache used while another thread is asking
         assert fleet.here.guard.recall(fleet.here.guard.tokens.key(issued.text.reveal())) is None
     assert fleet.here.why_not(issued) == "revoked"
 
@@ -298,7 +298,7 @@ def test_one_asks_early_while_the_others_go_on(fleet: Fleet) -> None:
     assert others == [(0, 0)]
 
 
-# What happens at once, in the process that does it
+# What takes effect at once, in the process that does it
 
 
 def test_a_revocation_is_known_at_once_where_it_is_made() -> None:
@@ -342,7 +342,7 @@ def test_what_was_read_before_the_feed_told_of_it_is_not_remembered(fleet: Fleet
     issued = fleet.issue()
 
     def meanwhile() -> None:
-        # Another thread reads the feed between the reading of the row and its being remembered.
+        # Another thread reads the feed after the row was read and before it is cached.
         fleet.here.store.after_find = int
         fleet.revoke(issued)
         fleet.here.seconds.now += 0.6
@@ -373,13 +373,13 @@ def test_what_is_evicted_is_read_again_and_nothing_else(fleet: Fleet) -> None:
 
 
 def forget_events(store: MemoryStore, *, revision: int | None = None, keep: int = 0) -> None:
-    """As a restored backup, or a failover to a server that lags, leaves it."""
+    """Leave the store as a restored backup does, or a failover to a server that lags."""
     data = store._data
     store._data = replace(data, events=data.events[:keep], revision=data.revision if revision is None else revision)
 
 
 def other_history(store: MemoryStore) -> None:
-    """The same number of events, and others."""
+    """Replace the events by the same number of other ones."""
     store._data = replace(store._data, events=[replace(event, id="other") for event in store._data.events])
 
 
@@ -395,8 +395,8 @@ def test_another_history_clears_everything(fleet: Fleet, happen: Callable[[Memor
     issued = fleet.issue()
     fleet.here.why_not(issued)
     fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)  # the newest event is known now
-    # In the other history it is revoked, and no event that would follow says so.
+    fleet.here.why_not(issued)  # now the newest event is known
+    # In the other history the token is revoked, and none of the events still to be read says so.
     token = replace(issued.token, revoked_at=1)
     fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
     happen(fleet.store)
@@ -405,7 +405,7 @@ def test_another_history_clears_everything(fleet: Fleet, happen: Callable[[Memor
 
 
 def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(fleet: Fleet) -> None:
-    """A backup is restored before the feed has told of what came after it."""
+    """A backup is restored before the feed has reported the events that came after it."""
     fleet.here.why_not(fleet.issue())
     before = fleet.store._data
     issued = fleet.issue()
@@ -472,15 +472,15 @@ def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet
         fleet.here.cache.catch_up()
 
     fleet.here.store.after_find = meanwhile
-    fleet.here.why_not(issued)  # begun before
+    fleet.here.why_not(issued)  # began before the restore
     assert fleet.here.why_not(issued) == "revoked"
 
 
-# A primary that answers as it would have before
+# A primary that answers from an earlier state
 
 
 def as_it_is_now(store: MemoryStore) -> MemoryStore:
-    """What who holds a transaction open goes on to see, and a backup restores."""
+    """A copy of the present state: what an open transaction goes on to see, and what a backup restores."""
     kept = MemoryStore()
     kept._data = store._data
     return kept
@@ -490,7 +490,7 @@ def test_a_snapshot_of_before_a_revocation_lets_nobody_in_once_that_is_known(fle
     issued, other = fleet.issue(), fleet.issue()
     snapshot, present = as_it_is_now(fleet.store), fleet.here.store.store
     fleet.revoke(issued)
-    assert fleet.here.why_not(other) == ""  # another thread's, which has read the feed
+    assert fleet.here.why_not(other) == ""  # a request in another thread, which has read the feed
     fleet.here.store.store = snapshot
     for _ in range(2):
         assert fleet.here.why_not(issued).startswith("store: ")
@@ -536,7 +536,7 @@ class Interrupted(BaseException):
 
 
 def interrupted(job: Callable[[], object], step: int) -> bool:
-    """Do this, and interrupt it at a step of what keeps the entries and their indexes; False once it is done before."""
+    """Do the job, and interrupt it at a step of the code that keeps entries and indexes; False if it ends first."""
     steps = count()
     keeping = {each.__code__ for each in (TokenCache._remember, TokenCache._forget, TokenCache._forget_one)}
 
@@ -561,7 +561,7 @@ def interrupted(job: Callable[[], object], step: int) -> bool:
 
 
 def at_every_step(ask: Callable[[Fleet, Issued], Callable[[], object]]) -> Iterator[tuple[Fleet, Issued]]:
-    """A fleet each that was interrupted at one step of what ``ask`` returns, and the token that it is about."""
+    """Yield a fleet for each step of the job that ``ask`` returns, interrupted at that step, and the job's token."""
     for step in count():
         fleet = Fleet()
         issued = fleet.issue()
@@ -595,7 +595,7 @@ def test_what_was_interrupted_while_it_was_remembered_can_be_forgotten() -> None
         assert fleet.here.why_not(issued) == "revoked"
 
 
-# Transactions of the caller's
+# The caller's transactions
 
 
 def test_inside_a_callers_transaction_nothing_is_filled_in(fleet: Fleet) -> None:
@@ -655,7 +655,7 @@ def test_the_log_says_once_that_the_clock_has_stepped_back_and_since_when_time_s
     assert f"this process goes on at {isoformat(here.clock() + 86_400 * SECOND)}" in warning
     assert "a restart puts that right" in warning
     assert here.why_not(ends) == "expired"
-    here.clock.move(86_400)  # it has got there, so the next time is told anew
+    here.clock.move(86_400)  # the clock has caught up, so the next step back is logged again
     here.why_not(ends)
     here.seconds.now += 1
     assert len(steps_back(6)) == 1
@@ -679,7 +679,7 @@ def test_a_clock_that_steps_back_revives_nothing(fleet: Fleet) -> None:
 
 
 def test_nor_does_the_systems_own_on_the_short_way(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which asks that one by itself."""
+    """The fast path reads that clock itself."""
     issued = fleet.issue(expires_in=3600)
     requests = RequestGuard(Guard(fleet.store, TokenFormat(SigningKeys(KEY))), AuthScheme())
 
@@ -775,7 +775,7 @@ def test_in_the_time_of_grace_only_what_is_remembered_goes_on() -> None:
     fleet = Fleet(stale_grace=60)
     issued, other = fleet.issue(), fleet.issue()
     fleet.here.why_not(issued)
-    # A replica may well be there, and lag by as much.
+    # Only the feed fails: a replica may still answer lookups, and lag by as much.
     fleet.here.store.before_feed = fail
     fleet.here.seconds.now += 30
     assert fleet.here.why_not(issued) == ""
@@ -849,7 +849,7 @@ def test_one_finds_out_whether_the_store_is_back_while_the_others_do_not_wait() 
 
 
 class Announced:
-    """A lock that tells when somebody is about to wait for it, and keeps for how long at most."""
+    """A lock that calls ``tell`` before somebody waits for it, and records how long they would wait at most."""
 
     def __init__(self, lock: threading.Lock, tell: Callable[[], object] = int) -> None:
         self.lock, self.tell = lock, tell
@@ -870,11 +870,11 @@ def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
     monkeypatch.setattr(cache_module, "PATIENCE", 0.001)
     issued = fleet.issue()
     fleet.here.cache._reading = reading = Announced(fleet.here.cache._reading)  # type: ignore[assignment]
-    with reading.lock:  # another thread is asking, as far as anybody knows of a store that answers
+    with reading.lock:  # another thread is asking a store that has not failed so far
         assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
     fleet.here.store.before_feed = fail
     assert fleet.here.why_not(issued) == "store: the database cannot be used: connection refused"
-    with reading.lock:  # another thread is finding out
+    with reading.lock:  # another thread is finding out whether the store is back
         assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
     assert reading.timeouts == [0.001, 0]
 
@@ -907,7 +907,7 @@ def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
     with pytest.raises(StoreError):
         breaker.call(damaged)
     assert breaker.call(lambda: 1) == 1
-    # Also where it is by that row that the store is found to be back.
+    # Also if reading that row is what shows that the store is back.
     with pytest.raises(StoreUnavailable):
         breaker.call(fail)
     seconds.now += PAUSE
@@ -926,7 +926,7 @@ def test_lookups_that_fail_keep_nobody_who_is_remembered_out() -> None:
     assert fleet.here.why_not(known) == ""
     fleet.revoke(known)
     fleet.here.seconds.now += 0.3
-    assert fleet.here.why_not(known) == "store: the store has just failed, and is asked again in a moment"  # forgotten
+    assert fleet.here.why_not(known) == "store: the store has just failed, and is asked again in a moment"  # evicted
 
 
 def test_lookups_that_wait_keep_nobody_who_is_remembered_out(fleet: Fleet) -> None:
@@ -951,7 +951,7 @@ def test_lookups_that_wait_keep_nobody_who_is_remembered_out(fleet: Fleet) -> No
 
 
 def lagging(fleet: Fleet, issued: Issued) -> None:
-    """From now on tokens are found in a replica, which stands still at this moment."""
+    """From now on look tokens up in a replica, which stays in its state of this moment."""
     fleet.here.store.replicated = True
     fleet.here.store.replica = fleet.store.standing(Read.of(issued.token))
 
@@ -976,7 +976,7 @@ def test_who_only_asks_about_a_token_is_told_by_the_primary(fleet: Fleet) -> Non
 def test_a_replica_may_only_say_yes(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.store.replicated = True
-    fleet.here.store.replica = None  # it has not heard of the token yet
+    fleet.here.store.replica = None  # the replica does not have the token yet
     assert fleet.here.why_not(issued) == ""
     fleet.there.issuer.disable(fleet.client.id, actor="tests")
     lagging(fleet, issued)
@@ -1034,7 +1034,7 @@ def test_a_forked_child_starts_empty_whatever_its_parent_was_doing(fleet: Fleet)
     issued = fleet.issue()
     fleet.here.why_not(issued)
     cache = fleet.here.cache
-    with cache._lock, cache._reading:  # another thread holds them at that moment, and is not in the child
+    with cache._lock, cache._reading:  # as if held by another thread, which does not exist in the child
         child = os.fork()
         if child == 0:
             os._exit(0 if len(cache) == 0 and fleet.here.queries(issued) == (1, 2) else 1)

@@ -23,13 +23,13 @@ from .racer import LANES, RACERS, Course, Plan
 ROOT = Path(__file__).parent.parent
 ROUNDS = 300
 BOUND = 0.1
-#: Seconds between two revocations, at least: what the racers need to have asked for the next tokens.
+#: The least number of seconds between two revocations: the racers need them to get to the next token.
 PACE = 0.004
 
 
 @dataclass
 class Race:
-    """What came of it: when each revocation had returned, and what each thread has seen."""
+    """The result of a race: when each revocation had returned, and what each thread has seen."""
 
     commits: list[float]
     finds: int
@@ -39,7 +39,7 @@ class Race:
         return sum(sum(found) if isinstance(found := lane[name], list) else found for lane in self.lanes)
 
     def after(self, seconds: float) -> list[float]:
-        """How much later than a commit plus these seconds requests began that were let in."""
+        """By how much the requests that were let in began later than a commit plus these seconds."""
         late = [last - commit for lane in self.lanes for last, commit in zip(lane["last"], self.commits, strict=True)]
         return [each - seconds for each in late if each > seconds]
 
@@ -65,7 +65,7 @@ def run(url: str, folder: Path, *, staleness: float = BOUND, trouble: str = "", 
             else:
                 issuer.disable(f"client {number}", actor="tests")
             commits.append(monotonic())
-        time.sleep(3 * BOUND)  # in which the last ones are asked for, in vain
+        time.sleep(3 * BOUND)  # in which the last tokens are sent, and refused
         course.at = -1
         reports = [json.loads(path.read_text()) for path in await_files(folder, "report", racers)]
         lanes = [lane for report in reports for lane in report["lanes"]]
@@ -78,7 +78,7 @@ def run(url: str, folder: Path, *, staleness: float = BOUND, trouble: str = "", 
 
 
 def await_lanes(course: Course, number: int) -> None:
-    """Until half of the lanes have asked for it: on a machine that is busy a race takes longer, and is one."""
+    """Wait until half of the lanes have sent this token: on a busy machine a race takes longer, but remains a race."""
     deadline = time.monotonic() + 60
     while course.have_passed(number) < LANES / 2:
         assert time.monotonic() < deadline
@@ -103,7 +103,7 @@ def test_no_request_is_let_in_that_begins_later_than_the_commit_and_the_bound(
 ) -> None:
     race = run(database_url, tmp_path, trouble=trouble)
     assert race.after(BOUND) == []
-    # And it was a race: tokens were let in, from memory, before and after the commit, and refused in the end.
+    # And it was a race: tokens were let in, from the cache, before and after the commit, and refused in the end.
     assert race.total("let_in") > 3 * race.finds
     assert race.total("let_in") > 10 * ROUNDS
     assert len(race.after(0)) > ROUNDS / 4

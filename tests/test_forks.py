@@ -14,7 +14,7 @@ from tokenguard.forks import in_children
 
 
 class Worker:
-    """What is to be told that it is in a child."""
+    """An object that must be told when it is in a child."""
 
     def __init__(self, told: list[str], name: str) -> None:
         self._told, self._name = told, name
@@ -35,7 +35,7 @@ def test_nothing_is_kept_of_who_is_gone() -> None:
 
 
 def test_nothing_is_said_where_a_class_goes_with_its_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at the exit, where Python would write what it complains of between what a command says."""
+    """As at exit, where Python would write its complaints into the output of a command."""
     complaints: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", complaints.append)
 
@@ -55,7 +55,7 @@ def test_nothing_is_said_where_a_class_goes_with_its_object(monkeypatch: pytest.
 def test_one_that_cannot_start_keeps_no_other_from_it(
     caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
-    """Nor does a signal whose handler raises: Python lets nothing out of what is called after a fork."""
+    """Nor does a signal whose handler raises: Python lets no exception out of a function that it calls after a fork."""
 
     class Failing(Worker):
         def start(self) -> None:
@@ -73,7 +73,7 @@ def test_one_that_cannot_start_keeps_no_other_from_it(
 
 @pytest.fixture
 def uwsgi(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module that uWSGI has in its processes; it calls ``post_fork_hook``, and none of Python's."""
+    """The module that uWSGI has in its processes; uWSGI calls its ``post_fork_hook``, and none of Python's hooks."""
     module = ModuleType("uwsgi")
     monkeypatch.setitem(sys.modules, "uwsgi", module)
     monkeypatch.setitem(sys.modules, "uwsgidecorators", None)
@@ -110,7 +110,7 @@ def test_the_services_own_hook_is_called_last(uwsgi: Any) -> None:
 
 @pytest.fixture
 def decorators(uwsgi: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
-    """uWSGI's own module, which sets the hooks that there are, whoever is the first to import it."""
+    """uWSGI's own ``uwsgidecorators``, which sets uWSGI's hooks on its first import, whoever imports it."""
     monkeypatch.delitem(sys.modules, "uwsgidecorators")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "uwsgidecorators.py").write_text(
@@ -144,7 +144,7 @@ def test_nor_do_they_take_the_place_of_what_the_service_has_set(uwsgi: Any) -> N
 
 
 def test_uwsgi_without_a_master_has_none_of_these_decorators(uwsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its module is there and refuses to be imported, which must keep no service from its start."""
+    """Their module is there but refuses to be imported, which must not keep a service from starting."""
 
     class Refusing:
         def find_spec(self, name: str, path: object, target: object = None) -> None:

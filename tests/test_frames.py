@@ -1,4 +1,4 @@
-"""What an error takes along of the frames that it has passed."""
+"""What an error keeps of the frames that it has passed through."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tokenguard.frames import forget
 
 SECRET = "tg_a-secret"
-#: A function of some module that fails while it holds that.
+#: A function of some module that fails while a variable holds the secret.
 CODE = """
 def fail():
     held = "-".join(["tg_a", "secret"])
@@ -87,5 +87,5 @@ def test_what_the_services_own_frames_hold_stays_to_be_seen() -> None:
 
 
 def shown(error: BaseException) -> str:
-    """With all local variables, as error pages show them."""
+    """The traceback with all local variables, as error pages show it."""
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())

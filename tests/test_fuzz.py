@@ -11,9 +11,9 @@ import pytest
 
 from .fuzz import CORPUS, TARGETS, fields, read_corpus
 
-#: How many variants of the corpus are tried: some seconds' worth.
+#: How many variants of the corpus are tried: a few seconds' worth.
 VARIANTS = {"credential": 15_000, "jwt": 5_000, "scopes": 1_000, "shortcut": 2_000, "stored": 10_000, "text": 25_000}
-#: Where every mutant has to be tried, one of so many.
+#: One in so many variants is tried: fewer where they are tried on every mutant.
 SHARE = 20 if "MUTANT_UNDER_TEST" in os.environ else 1
 LONGEST = 400
 

@@ -136,14 +136,14 @@ def test_the_signing_key_alone_makes_no_token(world: World, store: CountingStore
     real = world.issue()
     unknown = world.tokens.mint()
     assert refusal(world, unknown.text) == "unknown"
-    # Nor with the id of a token that exists: the secret is random, and its digest is on record.
+    # Nor with the id of an existing token: the secret is random, and its digest is on record.
     signed = f"tg_{real.token.id}_{'0' * 32}"
     same_id = signed + Tagger(Secret(KEY)).tag(signed.encode()).decode()
     assert refusal(world, same_id) == "unknown"
 
 
 def test_a_row_written_into_the_database_lets_nobody_in(world: World, store: CountingStore) -> None:
-    """Who can write rows, but has no signed text, gets nowhere: the tag is missing."""
+    """Writing rows gets nobody in without a signed text: the tag is missing."""
     real = world.issue()
     text = "tg_" + "A" * 16 + "_" + "B" * 75
     planted = replace(real.token, id="A" * 16, digest=digest(text.encode()))
@@ -246,9 +246,9 @@ def test_a_store_that_is_down_is_neither_yes_nor_no(
         with pytest.raises(TemporarilyUnavailable) as refused:
             world.guard.authenticate(issued.text)
         assert refused.value.token_id == issued.token.id
-    # What needs no store is still answered.
+    # A request that needs no store is still answered.
     refusal(world, "tg_garbage")
-    # The log has the one time that it was asked, not those who are turned away because of it.
+    # The log has the one time that the store was asked, not the requests that are turned away because of it.
     assert caplog.messages == ["the token store failed: the database cannot be used: connection refused"]
 
 

@@ -1,4 +1,4 @@
-"""What is left on record of a life, and who is told of it."""
+"""What is recorded of a token's life, and who is told of it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Heard:
             getattr(self.hooks, name).append(lambda name=name, **told: self.hear(store, name, told))
 
     def hear(self, store: Store, name: str, told: dict[str, Any]) -> None:
-        seen: list[int] = []  # by another connection: what is not committed is not there
+        seen: list[int] = []  # through another connection, which sees only what is committed
         run_together([lambda: seen.append(len(store.events(1000)))])
         self.told.append((name, told, seen[0]))
 
@@ -123,7 +123,7 @@ def test_receivers_are_told_once_and_after_the_commit(any_store: Store, clock: S
     issued = world.issue(client=client.id)
     successor = world.rotate(issued.token.id)
     (revoked,) = world.issuer.revoke(issued.token.id, actor="tests")
-    world.issuer.revoke(issued.token.id, actor="tests")  # already, so nothing happens
+    world.issuer.revoke(issued.token.id, actor="tests")  # already revoked, so nothing happens
     old = replace(issued.token, successor_id=successor.token.id, overlap_ends_at=clock() + 3600 * SECOND)
     assert heard.told == [
         ("issued", {"token": issued.token, "client": client}, 2),
@@ -188,7 +188,7 @@ def test_a_receiver_that_fails_breaks_nothing_and_gives_nothing_away(
     failing.issuer.revoke(issued.token.id, actor="tests")
     with pytest.raises(InvalidToken):
         guard.admit(dict(create_environ(), HTTP_AUTHORIZATION=environ["HTTP_AUTHORIZATION"]), ANY_TOKEN)
-    assert sorted(calls) == [0, 1, 2, 3, 4]  # the next receiver of each is called all the same
+    assert sorted(calls) == [0, 1, 2, 3, 4]  # the next receiver of each event is still called
     assert caplog.text.count("a receiver failed") == 5
     assert "RuntimeError: no use for" in caplog.text
     assert "in fail" in caplog.text

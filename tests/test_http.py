@@ -198,7 +198,7 @@ def test_refusals_byte_for_byte(error: AuthError, headers: list[tuple[str, str]]
     scheme = AuthScheme(headers=["X-Key"], rate_headers="draft")
     content = f'{{"type": "about:blank", {body}}}'.encode()
     common = [("Cache-Control", "no-store"), ("Vary", "Authorization, X-Key")]
-    for _ in range(2):  # what is remembered of the first is what the second gets, and nobody can spoil it
+    for _ in range(2):  # the second answer is made from the cached first one, which nobody can spoil
         status, sent, sent_body = scheme.refusal(error)
         assert (status, sent_body) == (error.status, content)
         kind = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(content)))]
@@ -290,7 +290,7 @@ def test_white_space_around_a_header_is_no_part_of_it(space: str) -> None:
 def test_an_address_is_counted_from_the_right(proxies: int, hops: str, address: str | None) -> None:
     given = environ(REMOTE_ADDR="9.9.9.9", HTTP_X_FORWARDED_FOR=hops)
     assert AuthScheme(proxies=proxies).address(given) == address
-    assert AuthScheme().address(given) == "9.9.9.9"  # without being told of proxies it believes nobody
+    assert AuthScheme().address(given) == "9.9.9.9"  # without configured proxies it believes nobody
     assert AuthScheme(proxies=max(1, proxies)).address(environ(REMOTE_ADDR="9.9.9.9")) is None
 
 
@@ -363,7 +363,7 @@ def test_without_scopes_the_middleware_asks_for_any_token(world: World) -> None:
 
 
 def test_what_one_guard_found_out_is_not_believed_by_another() -> None:
-    """Two guards with other stores around one application: each asks for itself."""
+    """Two guards with different stores around one application: each asks its own."""
     partners, staff = World(MemoryStore()), World(MemoryStore())
     application = TokenGuardMiddleware(TokenGuardMiddleware(echo, staff.guard), partners.guard)
     text = partners.issue().text.reveal()
@@ -404,7 +404,7 @@ def test_the_application_sees_the_body_and_the_middleware_does_not(world: World)
 
 
 def test_an_application_may_hand_over_its_headers_in_a_tuple(world: World) -> None:
-    """It should not, but servers take them so."""
+    """It should not, but servers accept that."""
 
     def application(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", (("X-Own", "1"),))
@@ -416,7 +416,7 @@ def test_an_application_may_hand_over_its_headers_in_a_tuple(world: World) -> No
 
 
 def test_a_copy_of_the_environ_with_another_credential_is_another_request(world: World) -> None:
-    """As a batch endpoint makes requests of its own; what becomes of one does not touch the other."""
+    """As a batch endpoint makes requests of its own; the outcome of one does not affect the other."""
     strong = world.issue("users:manage")
     weak = world.issue("groups:read", client=strong.token.client_id)
     requests = RequestGuard(world.guard, AuthScheme(headers=["X-API-Key"]))
@@ -439,7 +439,7 @@ def test_a_request_is_known_again_by_all_that_was_sent_also_after_the_short_way(
     weak = world.issue("groups:read", client=strong.token.client_id)
     requests, manage = RequestGuard(world.guard, AuthScheme(headers=headers)), Requirement(("users:manage",))
     seen = environ(HTTP_AUTHORIZATION=f"Bearer {strong.text.reveal()}")
-    requests.admit(seen.copy(), manage)  # the first time that this is asked of the token goes the long way
+    requests.admit(seen.copy(), manage)  # the token's first request for this requirement takes the full path
     assert requests.wave_through(seen, None) is not None
     others = [{"HTTP_AUTHORIZATION": f"Bearer {weak.text.reveal()}"}, {"QUERY_STRING": "access_token=x"}]
     others += [{"HTTP_X_API_KEY": weak.text.reveal()}] if headers else []
@@ -453,7 +453,7 @@ def test_a_request_is_known_again_by_all_that_was_sent_also_after_the_short_way(
 
 @pytest.mark.parametrize("asked", [None, Requirement()], ids=["known", "let in"])
 def test_an_address_that_is_corrected_meanwhile_decides_anew(world: World, asked: Requirement | None) -> None:
-    """By a middleware below the one that asks first, as for a proxy that it alone knows."""
+    """A middleware below the one that asks first corrects it, as for a proxy that only it knows."""
     issued = world.issue(conditions=Conditions.parse(["10.0.0.0/8"]))
     requests, read = RequestGuard(world.guard, AuthScheme()), Requirement(("users:read",))
     seen = environ(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}", REMOTE_ADDR="10.0.0.1")
@@ -465,7 +465,7 @@ def test_an_address_that_is_corrected_meanwhile_decides_anew(world: World, asked
     assert requests.authenticate(seen.copy()) is None
     with pytest.raises(NetworkNotAllowed):
         requests.admit(seen, read)
-    # That was an answer; what no answer was made of yet may also turn out well.
+    # That refusal was an answer. As long as there is none, a corrected address may also get a request let in.
     known = environ(HTTP_AUTHORIZATION=f"Bearer {issued.text.reveal()}", REMOTE_ADDR="192.0.2.1")
     assert requests.authenticate(known) is None
     assert requests.admit(known | {"REMOTE_ADDR": "10.0.0.1"}, read).token_id == issued.token.id
@@ -549,7 +549,7 @@ def test_the_log_warns_of_what_was_signed_here(world: World, caplog: pytest.LogC
 
 
 def test_a_refused_request_is_not_kept_alive(world: World) -> None:
-    """A flood of refusals must not hold bodies and credentials in memory until the collector comes by."""
+    """A flood of refusals must not hold bodies and credentials in memory until the garbage collector runs."""
 
     class Body(io.BytesIO):
         pass

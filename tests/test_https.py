@@ -24,7 +24,7 @@ YES = b'{"active": true, "client_id": "nightly", "scope": "users:read"}'
 
 
 class Hostile:
-    """A server that sends these pieces to whoever connects, one after the other; what it was sent is in ``sent``."""
+    """A server that sends its pieces, one after the other, to each client; ``sent`` has what it received."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -39,7 +39,7 @@ class Hostile:
 
 @contextmanager
 def hostile(pieces: Callable[[], Iterator[bytes]], *, first: bool = True) -> Iterator[Hostile]:
-    """``first``: whether it reads what it is sent before it sends anything."""
+    """Run a server that sends these pieces; ``first``: whether it reads the request before it sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = Hostile(listening.getsockname()[1])
 
@@ -89,7 +89,7 @@ def once(data: bytes) -> Callable[[], Iterator[bytes]]:
 
 
 def drip(before: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
-    """A byte every now and then, and never an end: no read has to wait for long."""
+    """Send a piece every now and then, without an end: no read has to wait for long."""
 
     def pieces() -> Iterator[bytes]:
         yield before
@@ -109,7 +109,7 @@ def endless(before: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
     return pieces
 
 
-#: Seconds of a limit that is not the one which ends a test: without that it would not end.
+#: Seconds for the limit that is not under test: without the one that is, a test would not end.
 NEVER = 3600
 
 
@@ -126,7 +126,7 @@ def ask(
 
 @contextmanager
 def accepting_nobody() -> Iterator[Hostile]:
-    """A server that is too busy to answer who wants to connect."""
+    """A server that is too busy to accept connections."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as waiting:
         for _ in range(2):
             first = waiting.enter_context(socket.socket())
@@ -177,12 +177,12 @@ def test_whatever_a_server_does_it_comes_to_an_end(name: str) -> None:
     with hostile(HOSTILE[name]) as server, pytest.raises(Unreachable) as failed:
         ask(server)
     assert "token=x" not in str(failed.value)
-    # Whom it has kept waiting to the end is told apart from who was hung up on.
+    # An exchange that ran into a limit is told apart from one that was cut short.
     assert (type(failed.value) is Unreachable) == (name in LATE)
 
 
 def test_a_server_that_drips_while_hands_are_shaken_is_hung_up_on() -> None:
-    # A record of TLS that never ends: each read has a byte to give.
+    # A TLS record that never ends: each read returns a byte.
     with hostile(drip(b"\x16\x03\x03\x40\x00", b"\x02"), first=False) as server, pytest.raises(Unreachable):
         ask(server, f"https://localhost:{server.port}/introspect")
 
@@ -198,7 +198,7 @@ def test_each_part_is_waited_for_no_longer_than_is_said(served: Callable[[], Abs
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_server_that_nobody_can_connect_to_is_told_apart_from_one_that_hangs_up(scheme: str) -> None:
     with hostile(once(b""), first=False) as server:
-        port = server.port if scheme == "https" else 9  # one that shakes no hands, and nobody
+        port = server.port if scheme == "https" else 9  # a server without TLS, and no server at all
         with pytest.raises(Unreachable) as failed:
             ask(server, f"{scheme}://localhost:{port}/introspect")
     assert type(failed.value) is Unreachable
