@@ -42,7 +42,7 @@ class Running:
     serving: Serving
 
     def status(self, token: str) -> int:
-        """What the API answers to a token."""
+        """The status with which the API answers a token."""
         port = urlsplit(self.url).port
         assert port is not None
         return Server(port, self.serving.log).get("/read", token).status
@@ -61,7 +61,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def chromium(running: Running) -> Iterator[Browser]:
-    # Later than ``running``: while this is there, the thread has an event loop, beside which Django asks no database.
+    # Started after ``running``: from here on the thread has an event loop, in which Django refuses to use a database.
     from playwright.sync_api import sync_playwright
 
     assert CHROMIUM is not None, "the browser's tests are not skipped where CI is set: install chromium"
@@ -115,7 +115,7 @@ def copied(page: Page) -> str:
 
 
 def shot(page: Page, name: str) -> None:
-    """Pictures for people to look at, where a folder for them is named."""
+    """Take pictures for people to look at, if ADMIN_SHOTS names a folder for them."""
     folder = os.environ.get("ADMIN_SHOTS")
     if folder is None:
         return
@@ -145,7 +145,7 @@ def test_the_life_of_a_token(page: Page, running: Running) -> None:
     assert re.fullmatch(r"tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}", first)
     assert running.status(first) == 200
 
-    # The browser asks whether to send the form again; whoever says yes gets no second token.
+    # The browser asks whether to send the form again; saying yes issues no second token.
     page.reload()
     page.get_by_text("This form was sent before").first.wait_for()
     assert first[20:] not in page.content()
@@ -239,7 +239,7 @@ def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserCo
     assert copied(page).startswith("tg_")
     page.get_by_role("link", name=re.compile("^[0-9A-Za-z]{16}$")).first.click()
     page.locator("svg.tg-chart").wait_for()
-    context.unroute_all(behavior="wait")  # what is still on its way would fail in the next test
+    context.unroute_all(behavior="wait")  # requests still on their way would fail in the next test
 
 
 def test_the_way_back_looks_as_on_the_admins_own_pages(page: Page) -> None:
@@ -269,7 +269,7 @@ def test_a_name_that_is_one_long_word_widens_no_page(page: Page) -> None:
 
 
 def room_to_scroll(page: Page) -> int:
-    """By how many pixels a page is wider than its window."""
+    """The number of pixels by which a page is wider than its window."""
     wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return wider
 
@@ -286,13 +286,13 @@ def test_in_a_language_from_right_to_left(page: Page) -> None:
     # The chart has its oldest day on the left, whatever the language.
     oldest, newest = (left_of(page.locator(".tg-axis span").nth(place)) for place in (0, 1))
     assert oldest < newest
-    # What ends a name or a scope stays at its end.
+    # The last character of a name or a scope stays at its end.
     name = page.get_by_role("cell", name="nightly!", exact=True)
     assert left_of(name, 0) < left_of(name, 7)
 
 
 def left_of(element: Locator, character: int = 0) -> float:
-    """Where a character of an element's text is."""
+    """The left edge of a character in an element's text."""
     script = """(element, place) => {
         const range = new Range();
         range.setStart(element.firstChild, place);

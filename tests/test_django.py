@@ -68,7 +68,7 @@ def login_required(get_response: Any) -> Any:
 
 
 def corrected(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """As for a proxy that adds a header of its own."""
+    """Take the address from ``X-Real-IP``, as for a proxy that adds a header of its own."""
 
     def correct(request: HttpRequest) -> HttpResponse:
         request.META["REMOTE_ADDR"] = request.META.get("HTTP_X_REAL_IP", request.META["REMOTE_ADDR"])
@@ -78,7 +78,7 @@ def corrected(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
 
 
 def cacheable(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Has caches keep every answer, and takes away what it does not know."""
+    """Let caches keep every answer, and drop header values that it does not know."""
 
     def answer(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
@@ -289,7 +289,7 @@ def test_the_application_is_tokenguard_django_and_not_tokenguard() -> None:
 
 
 def test_the_refusal_of_a_head_request_has_no_body() -> None:
-    """Whatever the server does with one; it keeps the length that the body would have (RFC 9110, section 9.3.2)."""
+    """Whatever the server does with a body. Content-Length is that of the answer to GET (RFC 9110, section 9.3.2)."""
     got, head = (_response(require_scopes("users:read")(seen), method, "groups:read") for method in ("GET", "HEAD"))
     assert (got.status_code, head.status_code) == (403, 403)
     assert (len(got.content), head.content) == (int(head["Content-Length"]), b"")
@@ -327,7 +327,7 @@ def test_a_class_that_leaves_a_method_out_is_a_mistake_that_shows_at_once(scopes
 
 
 class OwnWay(View):
-    """Answers by itself what has no handler that the class shows."""
+    """Answers every method in ``dispatch``, without a handler on the class."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return seen(request)
@@ -451,7 +451,7 @@ CACHES_ABOVE = [f"django.middleware.cache.{name}" for name in ("UpdateCacheMiddl
 @pytest.mark.parametrize("url", ["/paged-within", "/paged-within-async", "/paged-around-and-within", "/read", "/class"])
 @pytest.mark.parametrize("above", [0, 1, 2])
 def test_a_cache_for_the_whole_site_gives_nothing_out(http: Client, url: str, above: int) -> None:
-    """Nor does one within, which keeps things under the same names."""
+    """Nor does a cache within the guard, which uses the same keys."""
     cache.clear()
     order = [*CACHES_ABOVE[:above], *settings.MIDDLEWARE, *CACHES_ABOVE[above:]]
     first, other = bearer(issue()), bearer(issue())
@@ -461,7 +461,7 @@ def test_a_cache_for_the_whole_site_gives_nothing_out(http: Client, url: str, ab
                 assert http.get(url, headers=headers).status_code == status
         get_issuer().revoke(first["Authorization"].split("_")[1], actor="tests")
         assert http.get(url, headers=first).status_code == 401
-        # What is nobody's in particular goes on to be kept.
+        # Answers that are the same for everybody are still cached.
         assert http.get("/public").headers["Expires"]
 
 
@@ -554,12 +554,12 @@ def test_a_guarded_view_needs_no_csrf_token(http: Client, url: str) -> None:
 
 
 def test_nothing_else_is_exempt(http: Client) -> None:
-    """An attacker's own valid token, sent along, does not excuse what a victim's cookies would do."""
+    """An attacker's own valid token, sent along, does not exempt a request with a victim's cookies."""
     token = bearer(issue("users:manage"))
     http.cookies["sessionid"] = "of the victim"
     refused = http.post("/open", headers=token)
     assert (refused.status_code, b"CSRF" in refused.content) == (403, True)
-    # A class of which one method is open is not exempt as a whole.
+    # A class with one open method is not exempt as a whole.
     assert b"CSRF" in http.post("/by-method", headers=token).content
 
 
@@ -637,7 +637,7 @@ def test_a_request_with_a_token_that_is_known_is_no_query(http: Client, alias: s
     with CaptureQueriesContext(connections[alias]) as queries:
         for _ in range(5):
             assert http.get("/read", headers=token).status_code == 200
-        assert len(queries) <= 1  # whether something has changed is asked once in a while
+        assert len(queries) <= 1  # the one that asks for changes once in a while
         forged = [bearer(token["Authorization"][7:-1] + end) for end in "0123"]
         assert [http.get("/read", headers=wrong).status_code for wrong in forged].count(401) >= 3
         for headers in ({}, bearer("x"), {"Authorization": "Basic x"}):
@@ -657,7 +657,7 @@ def test_a_use_is_written_once_a_minute_outside_of_the_request(http: Client, ali
 
 
 def test_an_answer_is_closed_also_if_a_connection_cannot_be(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows is Django's: it closes files, and tells that the request is done."""
+    """What follows is Django's own: closing files, and signalling that the request is finished."""
 
     def fail(connection: object) -> None:
         raise OperationalError("the connection is lost")
@@ -666,7 +666,7 @@ def test_an_answer_is_closed_also_if_a_connection_cannot_be(alias: str, monkeypa
     answer = HttpResponse()
     answer._resource_closers.append(lambda: closed.append(True))  # type: ignore[attr-defined]
     request = RequestFactory().get("/", headers=bearer(issue()))
-    TokenGuardMiddleware(lambda request: answer)(request)  # the token's first use is to be written down
+    TokenGuardMiddleware(lambda request: answer)(request)  # now the token's first use waits to be written
     monkeypatch.setattr(type(connections[alias]), "close_if_unusable_or_obsolete", fail)
     with pytest.raises(OperationalError):
         answer.close()
@@ -799,7 +799,7 @@ def _receiving(signal: Signal, receiver: Any) -> Iterator[None]:
 
 @pytest.fixture
 def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the middleware has asked a thread to do."""
+    """The names of the functions that the middleware has run in a thread."""
     done: list[str] = []
 
     def counting(function: Any, **options: Any) -> Any:
@@ -875,7 +875,7 @@ def test_receivers_may_use_the_database_also_on_an_async_server(alias: str) -> N
 
 
 def _forget(alias: str) -> None:
-    """In the thread that the event loop uses, which outlives the test."""
+    """Close the connection of the event loop's thread, which outlives the test."""
     connections[alias].close()
     del connections[alias]
 

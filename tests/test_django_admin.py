@@ -66,7 +66,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     path = tmp_path / "admin.db"
     shutil.copy(migrated, path)
-    # As Django's test runner has it: answers tell what their templates were given.
+    # As Django's test runner does: answers have the context of their templates.
     monkeypatch.setattr(Template, "_render", instrumented_test_render)
     with default_database(path), override_settings(TOKENGUARD=SETTINGS):
         yield Site()
@@ -104,7 +104,7 @@ class Site:
         return conf.get_issuer()
 
     def browser(self, *permissions: str, name: str = "ada", **options: Any) -> Browser:
-        """Somebody's, who is logged in and has these permissions; "all" for all."""
+        """A browser logged in as a new user with these permissions; "all" for all of them."""
         user = User(username=name, is_staff=True, is_superuser=permissions == ("all",))
         user.set_unusable_password()
         user.save()
@@ -142,7 +142,7 @@ def text_of(page: str) -> list[str]:
 
 
 def filled(browser: Browser, url: str, **changes: Any) -> dict[str, Any]:
-    """The fields of the form at ``url`` as a browser would send them, but for ``changes``; None leaves one out."""
+    """The fields of the form at ``url`` as a browser would send them, with ``changes``; None leaves one out."""
     answer = browser.get(url)
     assert answer.status_code == 200
     form = answer.context["form"]
@@ -152,14 +152,14 @@ def filled(browser: Browser, url: str, **changes: Any) -> dict[str, Any]:
 
 
 def listed(browser: Browser, query: str = "", url: str = TOKENS) -> list[str]:
-    """The ids in a list, in its order."""
+    """The ids that a list shows, in its order."""
     answer = browser.get(f"{url}{query}")
     assert answer.status_code == 200
     return [row.pk for row in answer.context["cl"].result_list]
 
 
 def everything_kept() -> str:
-    """All that the database and its history keep, as one text."""
+    """All that the database keeps, with its sessions decoded, as one text."""
     connection = connections["default"]
     with connection.cursor() as cursor:
         tables = connection.introspection.table_names(cursor)
@@ -355,7 +355,7 @@ class TestIssue:
         assert "no-store" in answer["Cache-Control"]
         assert answer["X-Frame-Options"] == "DENY"
         assert answer["Referrer-Policy"] == "same-origin"
-        # Nor may a browser send it to who translates pages.
+        # Nor may a browser send the text to a service that translates pages.
         assert re.search(r'<code [^>]*translate="no">tg_', answer.content.decode())
 
     def test_the_text_is_nowhere_else(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -389,7 +389,7 @@ class TestIssue:
     def test_a_form_that_is_sent_twice_at_once_issues_one_token(self, site: Site, monkeypatch: Any) -> None:
         browser = site.browser("all")
         data = filled(browser, f"{TOKENS}add/?client={site.client()}", scopes=["users:read"])
-        # As if the second had begun before the first was answered: it has a session that does not know of it.
+        # As if the second request had begun before the first was answered: its session does not know of the first.
         load = SessionStore.load
         first_request = Middleware.process_request
 
@@ -489,7 +489,7 @@ class TestIssue:
         assert site.tokens() == []
         with connections["default"].cursor() as cursor:
             cursor.execute("ALTER TABLE gone RENAME TO django_admin_log")
-        # The same form is answered now, as nothing was issued before.
+        # The same form is accepted now, as nothing was issued before.
         assert len(text_of(browser.post(f"{TOKENS}add/", data).content.decode())) == 1
         assert len(site.tokens()) == 1
 
@@ -497,7 +497,7 @@ class TestIssue:
         browser = site.browser("all")
         client = site.client()
         data = filled(browser, f"{TOKENS}add/?client={client}", scopes=["users:read"])
-        # As a project's own template may be, a mistake below the text included.
+        # As a project's own template may be, with a mistake after the text of the token.
         broken = '{% for token, text in issued %}{{ text.reveal }}{% url "nowhere" %}{% endfor %}'
         own = {"admin/tokenguard/issued.html": broken}
         loaders = [
@@ -627,7 +627,7 @@ def off(site: Site) -> str:
 
 
 def age(token_id: str, micros: int) -> None:
-    """Make a token as if it had been issued that much earlier."""
+    """Make a token look as if it had been issued that much earlier."""
     row = models.Token._base_manager.filter(pk=token_id)
     token = row.get()
     row.update(created_at=token.created_at - micros, expires_at=token.expires_at and token.expires_at - micros)
@@ -705,7 +705,7 @@ class TestPage:
 
 
 def plain(answer: Any) -> str:
-    """What a page says, without its markup."""
+    """The text of a page, without its markup."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", answer.content.decode())).split())
 
 
@@ -717,7 +717,7 @@ class TestRevoke:
         assert f'href="{url}"' in browser.get(f"{TOKENS}{token.id}/change/").content.decode()
         assert "cannot be undone" in plain(browser.get(url))
         assert site.state(token.id) == State.ACTIVE
-        # A POST that was not confirmed asks, too.
+        # A POST without the confirmation asks for it, too.
         assert browser.post(url).status_code == 200
         assert site.state(token.id) == State.ACTIVE
         assert browser.post(url, {"confirmed": "yes"}).status_code == 302
@@ -846,7 +846,7 @@ class TestRotate:
     def test_what_the_policy_refuses_undoes_the_others(self, site: Site) -> None:
         browser = site.browser("all")
         client = site.client()
-        # The newest comes first, and may be rotated.
+        # The newest token comes first, and the policy lets it be rotated.
         ids = [site.issue(client, name=name).token.id for name in ("", "nightly")]
         data = {"action": "rotate_selected", "_selected_action": ids, "confirmed": "yes", "overlap": "1h"}
         before = conf.get_store().events(9)
@@ -1190,7 +1190,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("time", [2**62, -(2**62)])
     def test_times_that_no_calendar_reaches(self, site: Site, time: int) -> None:
-        """As a damaged row may hold: it is told, and does not keep the others from being seen."""
+        """A damaged row may hold them: the page says so, and still shows the others."""
         browser = site.browser("all")
         token = site.issue().token
         models.Token._base_manager.update(expires_at=time, created_at=time)
@@ -1267,7 +1267,7 @@ class TestDatabases:
 
 
 def csp_nonce(request: Any) -> dict[str, str]:
-    """What Django 6's context processor of this kind adds."""
+    """The variable that Django 6's context processor ``csp`` adds."""
     return {"csp_nonce": "only this once"}
 
 
@@ -1283,7 +1283,7 @@ class TestLooks:
         assert all(('nonce="only this once"' in tag) is bool(processors) for tag in loaded)
 
     def test_the_colours_are_djangos(self) -> None:
-        """A variable that Django does not have is no colour at all."""
+        """A CSS variable that Django does not define gives no colour at all."""
         static = Path(admin.__file__).parent / "static/admin/css"
         known = {
             name

@@ -1,4 +1,4 @@
-"""What a Django process remembers of tokens: with transactions of the project, with its settings, on an event loop."""
+"""What a Django process caches of tokens: with the project's transactions, with its settings, on an event loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .conftest import KEY, run_together
 from .django_tables import migrate
 from .services.common import CATALOG
 
-#: Nothing is asked by itself while a test runs, so that what is known at once is told from what is known in time.
+#: No feed is due while a test runs, so that a change known at once can be told from one that is known in time.
 SETTINGS = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": "of_this_test", "STALENESS": 3600}
 
 
@@ -84,7 +84,7 @@ def test_a_revocation_is_known_at_once_in_the_process_that_made_it() -> None:
 
 
 def test_what_is_read_in_a_transaction_is_not_remembered(alias: str) -> None:
-    """A token that was issued in it is good in there, and was never issued once it is undone."""
+    """A token issued in a transaction is valid inside it, and was never issued once it is rolled back."""
     with transaction.atomic(using=alias):
         text = issue()
         assert (ask(text), ask(text)) == (200, 200)
@@ -98,7 +98,7 @@ def test_a_revocation_that_is_undone_changes_nothing(alias: str) -> None:
     with transaction.atomic(using=alias):
         revoke(known)
         revoke(unknown)
-        assert ask(unknown) == 401  # as it is read in there
+        assert ask(unknown) == 401  # as read inside the transaction
         transaction.set_rollback(True, using=alias)
     assert (ask(known), ask(unknown)) == (200, 200)
 
@@ -249,7 +249,7 @@ def test_a_token_of_one_database_is_none_of_another(alias: str, tmp_path: Path) 
 
 
 class ByTenant:
-    """A database router that asks for whom the request is."""
+    """A database router that chooses by the tenant of the request."""
 
     tenant = "of_this_test"
 
@@ -303,7 +303,7 @@ def test_while_the_tests_of_a_project_run_each_request_is_one_query(
     with monkeypatch.context() as down:
         down.setattr(DjangoStore, "standing", _unavailable)
         assert ask(text) == 503
-    assert ask(text) == 200  # one test's outage is none of the next one's
+    assert ask(text) == 200  # one test's outage does not affect the next test
     models.Event._base_manager.using(alias).all().delete()  # as when the next test begins
     assert ask(text) == 200
     revoke(text)
@@ -364,7 +364,7 @@ async def _get(text: str | None, url: str = "/users-async") -> int:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a method of the store wait; what is returned has an event for who is waiting, and one to go on."""
+    """A class that makes a method of the store wait: a call sets ``reached``, and goes on once ``opened`` is set."""
 
     class Gate:
         def __init__(self, name: str) -> None:
@@ -382,7 +382,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def _while_others_wait(gate: Any, waiting: str, answered: list[str | None]) -> list[int]:
-    """Ask for what the store is slow with, and for the others while that waits; that one's answer is the last."""
+    """Send a request that the slow store holds, and the others meanwhile; the status of the first is returned last."""
     held = asyncio.ensure_future(_get(waiting))
     while not gate.reached.is_set():
         await asyncio.sleep(0)
@@ -401,12 +401,12 @@ def test_a_store_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
 
 
 def test_a_feed_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
-    """It is asked in a thread, and meanwhile the others go on with what is known."""
+    """The feed is read in a thread, and meanwhile other requests go on with what is cached."""
     with override_settings(TOKENGUARD=SETTINGS | {"STALENESS": 86_400}):
         text = issue()
         assert ask(text) == 200
         cache = service().requests.guard.cache
-        cache.good_until = float("-inf")  # as after half of that time
+        cache.good_until = float("-inf")  # as after half of the staleness
         gate = slow("feed")
         assert asyncio.run(_while_others_wait(gate, text, [text, None, text])) == [200, 401, 200, 200]
 

@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says of wrong settings and views: each check by its number."""
+"""What ``manage.py check`` reports about wrong settings and views: each check by its number."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(*, deploy: bool = False, databases: Sequence[str] | None = None, **settings: Any) -> list[CheckMessage]:
-    """What our checks say with these settings, the rest being as it should be."""
+    """The messages of our checks with these settings, all other settings being right."""
     production = {"SECURE_SSL_REDIRECT": True, "SECRET_KEY": "s" * 60}
     good = {"TOKENGUARD": GOOD, "MIDDLEWARE": ["django.middleware.security.SecurityMiddleware", OURS]}
     with override_settings(**{**production, **good, **settings}):
-        # Where databases are asked for by their tag alone, Django 6.1 checks all of them.
+        # With the tag of databases alone, Django 6.1 checks all of them.
         tags = [Tags.security, Tags.compatibility, *([Tags.database] if databases else [])]
         found = run_checks(tags=tags, include_deployment_checks=deploy, databases=databases)
     ours = [message for message in found if str(message.id).startswith("tokenguard.")]
@@ -61,7 +61,7 @@ def options(**given: Any) -> dict[str, Any]:
 
 
 def views(*guarded: Callable[..., Any]) -> dict[str, Any]:
-    """Settings with a URLconf of these views, one of them included from another."""
+    """Settings with a URLconf that includes another one, which has these views."""
     urls = ModuleType("urls")
     below = [path(f"{number}/", view) for number, view in enumerate(guarded)]
     urls.urlpatterns = [path("api/", include((below, "api")))]  # type: ignore[attr-defined]
@@ -218,7 +218,7 @@ def test_e007_the_middleware_is_missing() -> None:
 
 
 class OwnMiddleware(TokenGuardMiddleware):
-    """A project may build on it."""
+    """A project may subclass the middleware."""
 
 
 def test_e007_a_subclass_will_do_and_either_name() -> None:
@@ -560,7 +560,7 @@ def test_w008_the_database_cannot_be_reached() -> None:
 
 
 class Project:
-    """A new project, its settings with these lines at their end."""
+    """A new project, with these lines at the end of its settings."""
 
     def __init__(self, folder: Path, settings: str) -> None:
         self.folder = folder

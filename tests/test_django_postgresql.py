@@ -56,7 +56,7 @@ def writer(request: pytest.FixtureRequest, store: DjangoStore, postgresql_url: s
 
 @contextmanager
 def another(url: str) -> Iterator[psycopg.Connection[Any]]:
-    """Somebody else's transaction, which ends by itself if it is waited for."""
+    """Somebody else's transaction, which the server ends if a test waits for it."""
     with psycopg.connect(url) as connection:
         connection.execute("SET idle_in_transaction_session_timeout = '20s'")
         yield connection
@@ -88,7 +88,7 @@ def test_what_another_is_just_counting_is_not_waited_for_to_be_deleted(writer: S
 
 
 def test_tokens_are_deleted_in_the_order_in_which_uses_are_written(writer: Store, postgresql_url: str) -> None:
-    """Whoever has the row of a use may count days: who deletes has taken none of them while it waits."""
+    """The holder of a use's row may count its days: a deletion that waits for the row has locked none of them."""
     token_id = World(writer).issue().token.id
     writer.record_uses([new_use(500, d7=1)._replace(token_id=token_id)])
 
@@ -111,7 +111,7 @@ def test_tokens_are_deleted_in_the_order_in_which_uses_are_written(writer: Store
 def test_a_table_of_uses_that_is_locked_is_not_waited_for(writer: Store, postgresql_url: str) -> None:
     use = new_use(500, d7=1)._replace(token_id=World(writer).issue().token.id)
     with another(postgresql_url) as other:
-        # Who writes a very first use is waited for in this way.
+        # A second writer of a token's very first use waits for the first one in this way.
         other.execute("INSERT INTO tokenguard_use VALUES (%s, 1, '', '[]')", [use.token_id])
         with pytest.raises(StoreBusy, match="another writer held the database"):
             writer.record_uses([use])
@@ -217,7 +217,7 @@ def test_nothing_of_it_is_kept_by_the_session(store: DjangoStore, alias: str) ->
     before = _session(alias)
     world = World(store)
     issued = world.issue()
-    for _ in range(10):  # the driver would prepare what is asked more than five times
+    for _ in range(10):  # the driver would prepare a query that runs more than five times
         store.find(issued.token.id)
         store.feed(0)
         store.records()
@@ -273,7 +273,7 @@ def test_a_dead_connection_is_replaced_and_asked_once_more(
 def test_a_transaction_does_not_go_on_with_another_connection(
     store: DjangoStore, issued: Issued, alias: str, postgresql_server: str
 ) -> None:
-    """What it has written is gone with the first one."""
+    """What the transaction has written is lost with its first connection."""
 
     @transaction.atomic(using=alias)
     def half() -> None:
@@ -348,7 +348,7 @@ def _session(alias: str) -> list[Any]:
 
 
 def _terminate(alias: str, server: str) -> None:
-    """The server ends the session that Django has there."""
+    """Have the server end the session that Django has there."""
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
@@ -356,7 +356,7 @@ def _terminate(alias: str, server: str) -> None:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
 
 
-# What is forked
+# Forks
 
 
 @pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")

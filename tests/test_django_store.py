@@ -35,7 +35,7 @@ from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
 class ThreadsStore(DjangoStore):
-    """Closes what the threads of a test have opened, as Django does after each request."""
+    """Closes the connections that the threads of a test open, as Django does after each request."""
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -67,7 +67,7 @@ def store(alias: str) -> DjangoStore:
 
 @pytest.fixture
 def other_side(store: DjangoStore, database_url: str) -> Iterator[SQLAlchemyStore]:
-    """The same database as a Flask service has it."""
+    """The same database as a Flask service opens it."""
     other = SQLAlchemyStore(database_url)
     yield other
     other.close()
@@ -177,7 +177,7 @@ def test_who_watches_or_forbids_the_projects_queries_has_those_of_a_request_too(
 
 
 def test_first_uses_are_added_in_one_order_whoever_writes_them(store: DjangoStore, alias: str) -> None:
-    """So that two who write the same do not wait for each other in a circle."""
+    """So that two writers of the same uses do not deadlock."""
     tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
     with store.transaction() as tx:
         tx.put_client(CLIENT, change())
@@ -196,7 +196,7 @@ def _rows_not_read_to_the_end(alias: str) -> Iterator[object]:
 
 
 def test_a_cursor_that_is_left_open_does_not_keep_the_feed_from_what_is_new(sqlite_url: str) -> None:
-    """In SQLite's write-ahead mode the connection then sees what was there before, however long that takes."""
+    """In SQLite's write-ahead mode the connection sees an old state for as long as the cursor is open."""
     with django_alias(sqlite_url) as alias:
         store, other_side = DjangoStore(alias), SQLAlchemyStore(sqlite_url)
         store.upgrade()
@@ -205,7 +205,7 @@ def test_a_cursor_that_is_left_open_does_not_keep_the_feed_from_what_is_new(sqli
         World(store).client("another")
         rows = _rows_not_read_to_the_end(alias)
         World(other_side).issuer.revoke(issued.token.id, actor="tests")
-        assert models.Event.objects.using(alias).count() == 3  # so it is old
+        assert models.Event.objects.using(alias).count() == 3  # the old state
         feed = store.feed(4)
         assert [(event.kind, event.token_id) for event in feed.events] == [("token.revoked", issued.token.id)]
         assert len([*rows]) == 2
@@ -255,7 +255,7 @@ def test_a_database_in_memory_has_no_other_connection() -> None:
         store.upgrade()
         World(store).client()
         assert store.feed(0).revision == 1
-        connections[alias].connection.close()  # Django does not close one of this kind, as nothing would be left of it
+        connections[alias].connection.close()  # Django does not close it, as a database in memory would be lost
 
 
 # The project's transactions
@@ -296,7 +296,7 @@ def test_in_it_uses_that_wait_keep_a_token_alive_and_are_not_written(alias: str,
     world.use(issued)
     clock.move(59)
     world.use(issued)
-    clock.move(3602)  # idle by what is on record, and not by what waits
+    clock.move(3602)  # idle by the use on record, but not by the one that waits
     with transaction.atomic(using=alias):
         getattr(world.guard, method)(issued.text)
         transaction.set_rollback(True, using=alias)
@@ -306,7 +306,7 @@ def test_in_it_uses_that_wait_keep_a_token_alive_and_are_not_written(alias: str,
 
 
 def test_nothing_is_read_in_one_that_is_to_be_undone(store: DjangoStore, alias: str) -> None:
-    """As after an error in it: what was written there is no more to be relied on."""
+    """As after an error in the transaction: what was written in it can no longer be relied on."""
     with transaction.atomic(using=alias):
         issued = World(store).issue()
         transaction.set_rollback(True, using=alias)
@@ -323,7 +323,7 @@ def test_in_it_an_idle_token_is_refused_and_its_end_is_recorded_by_a_later_reque
     clock.move(3660)
     with transaction.atomic(using=alias), CaptureQueriesContext(connections[alias]) as queries:
         assert why_not(world, issued) == "idle"
-    assert [query["sql"].partition(" ")[0] for query in queries] == ["SELECT"]  # so nobody waits for the end of it
+    assert [query["sql"].partition(" ")[0] for query in queries] == ["SELECT"]  # no write, so nobody waits for it
     assert why_not(world, issued) == "idle"
     assert [event.kind for event in store.events(1)] == ["token.idle_ended"]
 
@@ -356,7 +356,7 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
 
 
 def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(sqlite_url: str) -> None:
-    """Also where the project has left them DEFERRED, and another writes between what this one reads and writes."""
+    """Also where the project has left them DEFERRED, and another writes between the reading and writing of this one."""
     with django_alias(sqlite_url) as alias:
         connections[alias].settings_dict["OPTIONS"] = {}
         store = ThreadsStore(alias)
@@ -376,7 +376,7 @@ def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(sqlite_url:
 
 
 def test_what_nobody_would_commit_is_not_written(store: DjangoStore, alias: str) -> None:
-    """As where a project has turned Django's autocommit off: a revocation must not be told and then be lost."""
+    """As where a project has turned Django's autocommit off: a revocation must not be reported and then be lost."""
     issued = World(store).issue()
     transaction.set_autocommit(False, using=alias)
     try:
@@ -518,7 +518,7 @@ Replica: TypeAlias = tuple[DjangoStore, Callable[[], None]]
 
 @pytest.fixture
 def replica(sqlite_url: str, tmp_path: Path) -> Iterator[Replica]:
-    """A store with a replica, and what makes that catch up."""
+    """A store with a replica, and a function that makes the replica catch up."""
     with django_alias(sqlite_url) as alias:
         lagging = tmp_path / "replica.db"
         connections.databases["replica"] = connections[alias].settings_dict | {"NAME": str(lagging)}
@@ -537,7 +537,7 @@ def replica(sqlite_url: str, tmp_path: Path) -> Iterator[Replica]:
 
 @contextmanager
 def _asked(*aliases: str) -> Iterator[list[int]]:
-    """How many queries each of these is asked in the block."""
+    """Count the queries to each of these databases in the block."""
     counts: list[int] = []
     with ExitStack() as stack:
         captured = [stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in aliases]
@@ -574,7 +574,7 @@ def test_what_a_replica_has_not_heard_of_yet_holds_all_the_same(replica: Replica
     store, catch_up = replica
     world, elsewhere = World(store), World(DjangoStore(store.using))
     issued = world.issue()
-    assert works(world, issued)  # it is not there yet
+    assert works(world, issued)  # the replica does not have it yet
     catch_up()
     elsewhere.issuer.revoke(issued.token.id, actor="tests")
     assert store.standing(Read.of(issued.token)).revoked_at is None  # type: ignore[union-attr]
@@ -640,7 +640,7 @@ def test_tables_that_migrate_made_are_recognised(store: DjangoStore, other_side:
 
 @pytest.mark.parametrize("first", ["migrate", "init"])
 def test_what_one_side_began_the_other_brings_up_to_date(alias: str, database_url: str, first: str) -> None:
-    """A service of an older version set it up; every row is kept."""
+    """A service of an older version set the database up; every row is kept."""
     other_side = SQLAlchemyStore(database_url)
     if first == "migrate":
         call_command("migrate", "tokenguard", "0001", database=alias, verbosity=0)
@@ -667,7 +667,7 @@ def test_both_sides_at_once_set_the_tables_up_once(alias: str, database_url: str
     if begin == "as Django does by itself":
         connections[alias].settings_dict["OPTIONS"] = {}
     sides = [ThreadsStore(alias), *[SQLAlchemyStore(database_url) for _ in range(3)]]
-    sides[1].upgrade() if connections[alias].vendor == "sqlite" else None  # the file, for Django to have one
+    sides[1].upgrade() if connections[alias].vendor == "sqlite" else None  # creates the file, which Django needs
     run_together([side.upgrade for side in sides])
     for side in sides:
         side.check()
@@ -675,7 +675,7 @@ def test_both_sides_at_once_set_the_tables_up_once(alias: str, database_url: str
             side.close()
 
 
-# There is no database to be asked, and none is needed.
+# There is no database with a history to check, and none is needed.
 @pytest.mark.filterwarnings("ignore:Got an error checking a consistent migration history")
 def test_migrations_are_complete() -> None:
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
@@ -783,7 +783,7 @@ def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
 
 
 def reads(store: DjangoStore) -> list[Callable[[], object]]:
-    """Everything that a store is asked."""
+    """All the reads of a store."""
     return [
         lambda: store.standing(Read.of(TOKEN)),
         lambda: store.find(TOKEN.id),
@@ -883,7 +883,7 @@ def test_what_no_database_could_be_asked_for_is_unknown(store: DjangoStore, ref:
 
 
 def test_the_models_do_not_save_or_delete(store: DjangoStore, alias: str) -> None:
-    """Another process would not hear of it."""
+    """Other processes would not learn of it."""
     issued = World(store).issue()
     tokens = models.Token.objects.using(alias)
     row = tokens.get()

@@ -67,7 +67,7 @@ class Thing(serializers.Serializer[Any]):
 
 
 class View(APIView):
-    """Answers with who is calling, as each of those who are asked knows it."""
+    """Answers with the caller, as ``request.auth`` and ``request.user`` have it."""
 
     authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
     permission_classes: Any = (HasScopes,)
@@ -277,7 +277,7 @@ def _write_uses() -> None:
 
 
 def caller(scopes: str = "", *, client: str = "billing", **more: Any) -> APIClient:
-    """A client with a token that has these scopes; without, with none at all."""
+    """A client with a token that has these scopes; without scopes, it sends no token at all."""
     api = APIClient(enforce_csrf_checks=True, raise_request_exception=True)
     if scopes:
         text = get_issuer().issue(client, scopes, actor="tests", **more).text.reveal()
@@ -335,7 +335,7 @@ def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         api.get(path_)
         assert [(record.name, record.getMessage()[:11]) for record in caplog.records] == [("tokenguard", said)]
     caplog.clear()
-    caller("users:read").get("/own-options", HTTP_ACCEPT="nothing/known")  # what is not ours, Django reports
+    caller("users:read").get("/own-options", HTTP_ACCEPT="nothing/known")  # Django reports errors that are not ours
     assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["django.request"]
 
 
@@ -369,7 +369,7 @@ def test_an_action_that_is_not_named_is_refused_to_everybody(caplog: pytest.LogC
     every = caller("*")
     for api in (every, every, caller()):
         assert api.delete("/users/1/").status_code == 403
-    # Not even where the permission is turned round.
+    # Not even if the permission is negated.
     view = with_permission(~HasScopes, required_scopes={"post": "users:manage"})
     with override_settings(ROOT_URLCONF=(path("turned", view),)):
         assert [api.get("/turned").status_code for api in (every, caller())] == [403, 403]
@@ -654,7 +654,7 @@ def test_an_attackers_token_does_not_excuse_a_victims_cookie(admin: User) -> Non
     with override_settings(ROOT_URLCONF=urls):
         victim = caller()
         victim.force_login(admin)
-        # Without a token, and with a bad one: the session counts, and asks for the CSRF token.
+        # Without a token or with a bad one, the session counts, and requires the CSRF token.
         for headers in ({}, {"Authorization": "Bearer x"}, {"X-API-Key": "x"}):
             for path_ in ("/changes", "/session"):
                 answer = victim.post(path_, headers=headers)
@@ -662,7 +662,7 @@ def test_an_attackers_token_does_not_excuse_a_victims_cookie(admin: User) -> Non
                 assert "CSRF" in answer.content.decode()
         assert victim.post("/session", headers={"Authorization": "Bearer a b"}).status_code == 400
         assert "CSRF" in victim.post("/changes", {"access_token": "x"}).content.decode()
-        # With a good one it is the token's request: the cookie does not count at all.
+        # With a valid token the request is the token's: the cookie does not count at all.
         text = get_issuer().issue("partner", "*", actor="tests").text.reveal()
         bearer = {"Authorization": f"Bearer {text}"}
         assert victim.post("/changes", headers=bearer).json() == {"auth": "partner", "user": str(AnonymousUser())}
