@@ -1,4 +1,4 @@
-"""The benchmark still runs. What it measures says nothing here: two turns each, on a machine that does other things."""
+"""The benchmark still runs. Its figures mean nothing here: two rounds each, on a machine that does other things."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEERS = (
 
 @pytest.fixture(scope="module")
 def said() -> str:
-    """What the part about requests says where no other guard is installed."""
+    """The output of the part about requests where no other guard is installed."""
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({PEERS!r}))

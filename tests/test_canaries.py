@@ -1,6 +1,6 @@
 """Canaries: texts and keys that must never come out again, sent through everything that shows something to somebody.
 
-``pytest -s tests/test_canaries.py`` says at the end how many were sent through how many channels.
+``pytest -s tests/test_canaries.py`` reports at the end how many were sent through how many channels.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ from .redis_server import redis_running
 from .services.common import CATALOG
 from .test_django_admin import CLIENTS, TOKENS, Site, default_database, filled, migrated, text_of  # noqa: F401
 
-# Before Django 6 with a name.
+# Before Django 6 an entry includes a name.
 ADMINS: list[Any] = ["root@example.com"] if django_version >= (6,) else [("root", "root@example.com")]
 
 
 @pytest.fixture(scope="module")
 def canaries() -> Iterator[Canaries]:
     yield (found := Canaries())
-    print(f"\ncanaries: {len(found.texts)} texts through {len(found.channels)} channels, 0 found")  # noqa: T201 - for the one who asks with -s
+    print(f"\ncanaries: {len(found.texts)} texts through {len(found.channels)} channels, 0 found")  # noqa: T201 - shown with -s only
 
 
 def make_flask(**options: Any) -> Flask:
@@ -135,7 +135,7 @@ def test_the_logs_of_all_libraries_at_debug(canaries: Canaries, tmp_path: Path) 
     for library in ("werkzeug", "sqlalchemy.engine", "alembic", "tokenguard"):
         assert f"\n{library}" in log.getvalue(), library
     canaries.look_at("the answers to requests, headers and all", answers, "invalid_token")
-    # The request's own headers stand in the environ that receivers get: under their own names, and no other.
+    # Receivers get the environ with the request's own headers: a text may be there under their names, and nowhere else.
     own = re.compile(r"'HTTP_(AUTHORIZATION|X_API_KEY)': '[^']*'")
     canaries.look_at("hooks' arguments", own.sub("", "\n".join(heard)), "tokenguard.outcome")
     issuer.store.close()  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ def test_the_logs_of_all_libraries_at_debug(canaries: Canaries, tmp_path: Path) 
 
 
 def ask_flask(app: Flask, texts: list[str]) -> str:
-    """Each text in each way, over HTTP to Werkzeug's own server; all that was answered."""
+    """Send each text in each way, over HTTP to Werkzeug's own server; returns all the answers."""
     server = make_server("127.0.0.1", 0, app)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -230,7 +230,7 @@ urlpatterns = [
 
 @pytest.fixture
 def django(sqlite_url: str) -> Iterator[Callable[..., Any]]:
-    """Sends a request to a Django project, and gives back the answer."""
+    """Sends a request to a Django project, and returns the answer."""
     middleware = ["tokenguard.django.TokenGuardMiddleware"]
     project = {"ROOT_URLCONF": __name__, "MIDDLEWARE": middleware, "DEBUG_PROPAGATE_EXCEPTIONS": False}
     with django_alias(sqlite_url) as alias:
@@ -245,7 +245,7 @@ def of_django(canaries: Canaries) -> str:
     return canaries.variants(issue(get_issuer()))[0]
 
 
-#: Where it goes wrong: the URL, and what every report of it says.
+#: Where the error happens: the URL, and a text that every report of it contains.
 PLACES = {
     "view": ("/fails", "of the view"),
     "async view": ("/fails-async", "of the view"),
@@ -260,9 +260,9 @@ def test_djangos_debug_page_and_error_email(
     canaries: Canaries, django: Any, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, (url, sign) = of_django(canaries), PLACES[place]
-    django("GET", "/nowhere")  # Django reads its middleware now, before anything is wrong
+    django("GET", "/nowhere")  # Django loads its middleware now, before anything is wrong
     backend = "django.core.mail.backends.locmem.EmailBackend"
-    # From Django 6.1 on the old setting is warned of.
+    # From 6.1 on Django warns about the old setting.
     settings: dict[str, Any] = (
         {"EMAIL_BACKEND": backend} if django_version < (6, 1) else {"MAILERS": {"default": {"BACKEND": backend}}}
     )
@@ -279,7 +279,7 @@ def test_djangos_debug_page_and_error_email(
                 if place != "revocation":
                     answer = django("GET", url, headers={**headers, "Accept": accept})
                 elif debug:
-                    continue  # while debugging Django shows whatever is posted
+                    continue  # in debug mode Django shows whatever is posted
                 else:
                     answer = django("POST", url, f"token={text}", content_type=FORM)
             assert answer.status_code == 500
@@ -301,7 +301,7 @@ def test_djangos_error_pages_with_our_reporter_hide_what_the_view_betrays(canari
                 if hidden:
                     canaries.look_at(f"Django's debug page with our reporter as {accept}", page, "_(not shown)")
                 else:
-                    assert text in page  # what Django cannot know of
+                    assert text in page  # Django's own reporter cannot know of it
 
 
 # Tracebacks with local variables, as error reporters and some log formatters show them
@@ -324,7 +324,7 @@ def test_errors_while_a_token_is_verified(canaries: Canaries, error: Callable[[]
     store.error = error
     for index, secret in enumerate(secrets):
         seen = raised(lambda secret=secret: guard.authenticate(secret))  # type: ignore[misc]
-        sign = type(seen).__name__ if index else str(error())  # the first one is good, and looked up in any case
+        sign = type(seen).__name__ if index else str(error())  # the first is valid, so the store is asked in any case
         channel = f"traceback of Guard.authenticate, {type(error()).__name__}"
         canaries.look_at(channel, everything_of(seen, drawn=index < 2), sign)
 
@@ -377,10 +377,10 @@ def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:
     }
     for name, call in calls.items():
         seen = raised(call)
-        # What a caller holds in variables of its own is not ours: of the tests', only the names are looked at.
+        # Variables in a caller's own frames are not ours: only the frames of the package are looked at.
         canaries.look_at(f"our frames in a traceback, {name}", everything_of(seen, ours=True), type(seen).__name__)
         canaries.look_at(f"the message, {name}", f"{seen} {seen!r} {seen.args}", "")
-    # A text where it does not belong is in variables, as any argument is; it must not get into messages, or be kept.
+    # A text passed where it does not belong is in variables, like any argument; it must not be in messages, or be kept.
     misplaced: dict[str, Callable[[], object]] = {
         "a client": lambda: issuer.issue(text, "a", actor="tests"),
         "a client's name": lambda: issuer.register(text, "a", actor="tests"),
@@ -410,7 +410,7 @@ def test_the_command_line(canaries: Canaries, tmp_path: Path) -> None:
     texts = canaries.variants(good)
     token_id = good.split("_")[1]
     (tmp_path / "leak").write_text("\n".join(texts))
-    # Whatever is asked for, somebody gives the text of a token.
+    # Whatever a command asks for, somebody gives it the text of a token.
     scopes = ["--scopes", "a"]
     commands = [
         ["list"], ["list", "--json"], ["list", "--client", good], ["list", good], ["list", f"--{good}"], ["show", good],
@@ -430,7 +430,7 @@ def test_the_command_line(canaries: Canaries, tmp_path: Path) -> None:
         done = CliRunner().invoke(tree, command, input=good)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         canaries.look_at(f"tokenguard {name}", done.output, "")
-    # Its text is the one line on standard output, and it is nowhere else.
+    # The token's text is the only line on standard output, and is nowhere else.
     for command in (["issue", "billing", "--scopes", "a"], ["rotate", issue(issuer).split("_")[1]]):
         done = CliRunner().invoke(tree, command)
         canaries.variants(done.stdout.strip())
@@ -447,7 +447,7 @@ def test_djangos_admin_signals_and_logs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Template, "_render", instrumented_test_render)  # answers tell what their templates were given
+    monkeypatch.setattr(Template, "_render", instrumented_test_render)  # answers have the context of their templates
     heard: list[str] = []
     settings = {**OPTIONS, "SCOPES": CATALOG}
 

@@ -35,13 +35,13 @@ from .conftest import KEY, OTHER_KEY, World
 
 SCOPES = '{"users:read": "Read", "users:manage": {"description": "Change", "implies": ["users:read"]}}'
 Run = Callable[..., subprocess.CompletedProcess[str]]
-#: Flask's own commands, and all that are installed: to look for those takes longer than to run one.
+#: Flask's own commands and all installed ones, looked for only once, as that takes longer than running one.
 FLASK = FlaskGroup()
 
 
 @pytest.fixture(params=["tokenguard", "flask"])
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs the tree, bare or as Flask's, in an empty folder."""
+    """Runs commands of the tree, on its own or below Flask's, in an empty folder."""
     opened: list[SQLAlchemyStore] = []
 
     def load() -> tuple[Options, Store]:
@@ -90,7 +90,7 @@ def ready(run: Run, prepared: Path, tmp_path: Path) -> Run:
 
 
 def refused(done: subprocess.CompletedProcess[str], message: str, status: int = 1) -> None:
-    """One clear line on standard error, nothing on standard output."""
+    """Assert that there is one clear line on standard error, and nothing on standard output."""
     assert (done.returncode, done.stdout) == (status, "")
     assert message in done.stderr
     assert done.stderr.startswith("Error: ")
@@ -162,7 +162,7 @@ IDS = {"client_id": "C" * 16, "token_id": "T" * 16}
 
 
 def in_terminal(monkeypatch: pytest.MonkeyPatch, width: int, event: dict[str, Any]) -> list[str]:
-    """The lines that somebody sees of two such events."""
+    """The lines that a terminal of this width shows for two such events."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -322,7 +322,7 @@ def test_a_wrong_setting_is_one_clear_line(ready: Run, environ: dict[str, str | 
 def test_an_empty_value_is_not_taken_for_an_option_that_is_not_there(
     ready: Run, command: str, option: str, empty: str
 ) -> None:
-    """As where a script's variable is unset: everything would be listed, and nothing limited."""
+    """As with a script's unset variable: everything would be listed, and nothing limited."""
     done = ready(*[empty if word == "{}" else word for word in command.split()])
     assert (done.returncode, done.stdout) == (2, "")
     assert f"Invalid value for '{option}': it is empty" in done.stderr
@@ -338,7 +338,7 @@ def test_a_pattern_needs_nothing_but_the_prefix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", [[], ["--for", "gitleaks"]])
 def test_there_is_no_pattern_for_a_prefix_that_no_token_can_have(tmp_path: Path, rule: list[str]) -> None:
-    """A scanner with it would find nothing, as if all were well."""
+    """A scanner with such a pattern would find nothing, as if all were well."""
     command = [sys.executable, "-m", "tokenguard", "pattern", *rule]
     environ = os.environ | {"TOKENGUARD_PREFIX": "ACME"}
     done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
@@ -352,7 +352,7 @@ def test_genkey_prints_a_good_key(run: Run) -> None:
 
 
 def test_the_installed_command(tmp_path: Path) -> None:
-    """In processes of their own, as people run it; managing needs no key, and a URL is named by its option."""
+    """In processes of its own, as people run it. Managing needs no key, and an error in the URL names its option."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
 
     def tokenguard(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -526,7 +526,7 @@ def test_a_token_that_could_not_be_revoked_again_is_named(world: World, monkeypa
 def test_ctrl_c_before_the_text_is_written_leaves_no_token_alive(
     world: World, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where nobody reads from the pipe that it is written to."""
+    """As when nobody reads from the pipe that the text is written to."""
     first = world.issue().token.id
 
     def interrupted(text: Secret) -> None:
@@ -566,7 +566,7 @@ def test_the_version_is_told() -> None:
 
 
 def use(tmp_path: Path, token_id: str, at: int, **days: int) -> None:
-    """As a service writes it down; ``days`` are counts by how many days ago."""
+    """Record a use as a service does; ``days`` are counts by how many days ago."""
     store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'tokenguard.db'}")
     requests = {at // DAY - int(ago.removeprefix("ago_")): count for ago, count in days.items()}
     store.record_uses([NewUse(token_id, at, "10.0.0.7", frozenset({"users:read"}), requests)])
@@ -727,7 +727,7 @@ class _Enough(Exception):
 
 
 def followed(store: Store, which: EventFilter, *steps: Callable[[], object]) -> list[Event]:
-    """What is seen while one step after the other is made."""
+    """The events that a follower sees while the steps are taken one after the other."""
     waiting, seen = iter(steps), []
 
     def wait() -> None:
@@ -793,7 +793,7 @@ def test_events_are_listed_and_followed_from_a_number_on(ready: Run, monkeypatch
     for more in ([], ["--follow"]):
         events = lines(ready("events", "--json", "--after", "4", *more))
         assert [event["number"] for event in events] == [5, 6, 7]
-    # What came in between is more than a list shows.
+    # More events came after that number than a list with this limit shows.
     assert len(lines(ready("events", "--json", "--follow", "--after", "0", "--limit", "1"))) == 7
     assert ready("events", "--after", "-1").returncode == 2
 

@@ -95,7 +95,7 @@ def test_an_unknown_address_is_refused_only_where_a_network_is_named(address: st
 
 
 def test_an_address_is_kept_without_its_zone() -> None:
-    """It would fit no column: whoever connects from a link-local address may name a zone of any length."""
+    """A link-local address may come with a zone of any length, which would fit no column."""
     assert str(read_address("fe80::1%" + "x" * 500)) == "fe80::1"
     assert str(read_address(" ::ffff:192.0.2.1 ")) == "192.0.2.1"
 
@@ -272,7 +272,7 @@ def test_a_port_that_a_proxy_adds_is_no_part_of_the_address(address: Any, port: 
 
 @given(st.text(st.sampled_from('10.,"\\ ;=ab:[]'), max_size=30), st.integers(1, 3))
 def test_nothing_that_a_caller_sends_itself_moves_its_address(sent: str, proxies: int) -> None:
-    """The trusted proxies add theirs on the right; what is on the left cannot shift them, with quotes or without."""
+    """Trusted proxies add their entries on the right; nothing on the left can shift those, quoted or not."""
     added = ["203.0.113.9:443", "198.51.100.1", "198.51.100.2"][:proxies]
     address = read_address(address_of(", ".join([sent, *added]), proxies))
     assert str(address) in {"203.0.113.9", "None"}
@@ -289,7 +289,7 @@ def test_the_guard_refuses_other_networks(world: World, on: str) -> None:
     for address in ("10.1.0.1", "11.0.0.1", "::1", "\x1b[31m", "", None):
         with pytest.raises(NetworkNotAllowed) as refused:
             world.guard.authenticate(issued.text, address)
-        # The operator is told who came from where.
+        # The operator learns which token came from which address.
         assert refused.value.status == 403
         if address is not None:
             assert refused.value.reason == f"network: {address!a}"

@@ -1,6 +1,6 @@
 """The documentation: its examples do what they say, and it names all that there is.
 
-``make docs`` builds it, and takes no warning.
+``make docs`` builds it, and fails on any warning.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from .conftest import KEY, StoppedClock
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-# Where a page says one of these, the server of the test listens: Flask's address, or Django's.
+# The addresses on the pages, Flask's and Django's: each stands for the one where the test's server listens.
 ADDRESSES = r"127\.0\.0\.1:(?:5000|8000)"
-# What starts a server, and what the test adds to it to get a free port.
+# Commands that start a server, and what the test appends to them to get a free port.
 SERVERS = {r"flask\b.* run\b": ["--port", "0"], r"python manage\.py runserver\b": ["--noreload", "127.0.0.1:0"]}
 
-# What a reader's environment does not have, and what would change how answers look.
+# Variables that a reader's environment does not have, and those that would change how output looks.
 FOREIGN = r"TOKENGUARD_|FLASK_|DJANGO_|PYTEST_ADDOPTS|PY_COLORS|FORCE_COLOR|TTY_"
 
-# What differs from run to run. A page shows such a value as it looked once, and may use it in later commands.
+# Values that differ from run to run. A page shows such a value as it once was, and may use it in later commands.
 NAMED = {
     "token": r"[a-z0-9]{1,16}_[0-9A-Za-z]{16}_[0-9A-Za-z]{75}",
     "key": r"\b(?:[0-9A-Za-z]{11}-){3}[0-9A-Za-z]{11}\b",
@@ -65,8 +65,8 @@ PIECES = re.compile(
 class Shell:
     """Runs a page's commands in order, as its reader would, and compares what they print with what the page says.
 
-    Each sees the environment that the one before it left; standard output and standard error are one text, as in a
-    terminal. A server stays up until the page's end or the next one.
+    Each command sees the environment that the one before it left. Standard output and standard error are one text, as
+    in a terminal. A server stays up until the page's end or the next one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class Shell:
         self.address = self.shown = "(there is no server yet)"
 
     def __call__(self, example: Example) -> str | None:
-        """Sybil's evaluator of a block: None if it is right, or what is wrong with it."""
+        """Evaluate a block for Sybil: return None if it is right, or what is wrong with it."""
         for command, expected in commands(str(example.parsed)):
             if command.startswith("pip install "):
                 continue
@@ -151,7 +151,7 @@ class Shell:
         return re.compile("".join(parts) + re.escape(expected[end:]), re.DOTALL)
 
     def _same(self, expected: str, match: re.Match[str]) -> bool:
-        """Whether one value on the page is one value here; remembers which."""
+        """Whether equal values on the page are equal here, too; remembers which stands for which."""
         shown = [piece[0] for piece in PIECES.finditer(expected) if piece.lastgroup in NAMED]
         return all(self.known.setdefault(name, real) == real for name, real in zip(shown, match.groups(), strict=True))
 
@@ -164,7 +164,7 @@ def commands(block: str) -> Iterator[tuple[str, str]]:
 
 
 def python_blocks(document: Document) -> Iterable[Region]:
-    """Python is run here, but a block that begins with the name of a file becomes that file, or its end."""
+    """Python blocks are run here, but one that begins with the name of a file becomes that file, or its end."""
     parser = PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for region in parser(document):
         if isinstance(region.parsed, str) and re.match(r"# [\w/]+\.py(, at its end)?\n", region.parsed):
@@ -180,7 +180,7 @@ def write_file(example: Example) -> None:
 
 @pytest.fixture
 def same_level_of_the_log() -> Iterator[None]:
-    """A page that sets logging up does so for itself alone, and not for the tests after it."""
+    """Restore the root logger's level: a page that sets up logging must not do so for the tests after it."""
     root = logging.getLogger()
     level = root.level
     yield
@@ -273,7 +273,7 @@ def test_all_that_a_store_takes_and_returns_is_in_the_api() -> None:
 
 @pytest.fixture
 def roles(postgresql_url: str) -> Iterator[list[SQLAlchemyStore]]:
-    """The same store as each of the two roles to which the page on databases grants rights."""
+    """The same store, opened by each of the two roles to which the page on databases grants rights."""
     import psycopg
 
     store = SQLAlchemyStore(postgresql_url)

@@ -1,4 +1,4 @@
-"""The doctor: it finds each thing that is wrong, and nothing where nothing is."""
+"""The doctor: it finds each thing that is wrong, and nothing where nothing is wrong."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_scopes_that_nobody_uses_are_told_after_thirty_days(world: World) -> Non
     [
         ("users:manage", [], ["users:read", "users:manage"]),
         ("users:manage", ["users:read"], ["users:manage"]),
-        ("users:manage", ["users:manage"], []),  # what it implies cannot be taken away without it
+        ("users:manage", ["users:manage"], []),  # the scope that this one implies cannot be taken away without it
         ("users:*", ["users:read"], ["users:manage"]),
         ("groups:*", ["groups:read"], []),
     ],
@@ -298,7 +298,7 @@ def test_what_needs_a_hand_comes_first(world: World) -> None:
 
 
 def test_a_database_that_lets_nobody_write_is_found_by_writing(doctor: Callable[..., Result], tmp_path: Path) -> None:
-    """SQLite lets a transaction begin where a file was opened to be read only."""
+    """SQLite lets a transaction begin even on a file that was opened read-only."""
     doctor("init")
     store = SQLAlchemyStore(f"sqlite:///file:{tmp_path / 'tokens.db'}?mode=ro&uri=true")
     options = Options.read({"SIGNING_KEY": KEY, "SCOPES": '{"users:read": "Read users"}'})
@@ -352,7 +352,7 @@ def test_a_table_that_is_missing(doctor: Callable[..., Result], tmp_path: Path, 
     done = doctor("doctor", "--json")
     (finding,) = json.loads(done.stdout)
     assert (finding["level"], finding["code"], done.exit_code) == ("error", "schema", 1)
-    if table != "revision":  # without which it looks as if there were none
+    if table != "revision":  # without that one it looks as if there were no tables
         done = doctor("init")
         assert f"the table tokenguard_{table} is missing: restore the database from a backup" in done.stderr
 

@@ -1,4 +1,4 @@
-"""Refusals in Okta's form, from each framework: what its SDKs read, and what the standards ask for all the same."""
+"""Refusals in Okta's form, from each framework: what its SDKs read, and what the standards still require."""
 
 from __future__ import annotations
 

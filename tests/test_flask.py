@@ -52,7 +52,7 @@ from .services.common import CATALOG
 
 
 def make_app(guard: TokenGuard | None = None, *, around: Callable[[Flask], None] | None = None, **config: Any) -> Flask:
-    """Guarded; ``around`` is what is done to the application before that."""
+    """A guarded application; ``around`` is called with it before it is guarded."""
     app = Flask(__name__)
     if around is not None:
         around(app)
@@ -515,7 +515,7 @@ def test_errors_have_one_root() -> None:
 
 
 def test_a_mounted_middleware_does_not_stand_in_for_the_extension(app: Flask) -> None:
-    """What another guard's middleware let in is not let in by this one."""
+    """A request that another guard's middleware let in is not let in by this one."""
 
     @app.before_request
     def pretend() -> None:
@@ -539,7 +539,7 @@ def test_a_decorator_above_its_route_is_told_and_not_silently_open(app: Flask) -
 
 
 def wrapping_route(app: Flask, rule: str) -> Callable[[Any], Any]:
-    """A route that puts what it is given into a function of its own and gives it back, as flask-openapi3's does."""
+    """A route that registers a wrapper around the view and returns the view itself, as flask-openapi3's does."""
 
     def route(view: Callable[[], str]) -> Callable[[], str]:
         @wraps(view)
@@ -659,7 +659,7 @@ def test_a_guarded_function_that_is_no_view_stops_who_calls_it(app: Flask, handl
 
 
 def test_what_is_around_a_class_is_handed_the_refusal_of_its_methods(app: Flask) -> None:
-    """As Flask-CORS adds its headers to what it is handed."""
+    """As Flask-CORS adds its headers to the answers that it is handed."""
 
     def marked(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
@@ -713,7 +713,7 @@ def test_a_preflight_stops_who_calls_a_guarded_function_too(app: Flask, handled:
         app.register_error_handler(HTTPException, lambda error: ("handled", 500))
     sent = {"Origin": "https://pages.example", "Access-Control-Request-Method": "POST"}
     answer = app.test_client().options("/", headers=sent)
-    # Flask has the methods in a set, whose order is another in each process.
+    # Flask keeps the methods in a set, whose order differs between processes.
     assert (answer.status_code, answer.text, set(answer.allow)) == (200, "", {"OPTIONS", "POST"})
 
 
@@ -745,7 +745,7 @@ def test_any_callable_may_be_a_view(app: Flask) -> None:
             return self.text
 
     page: Any = Page("equal to others, so without a hash")
-    page.__wrapped__ = page  # whatever that is to mean
+    page.__wrapped__ = page  # whatever that may mean
     app.add_url_rule("/", "page", page)
     app.add_url_rule("/guarded", "guarded", require_token(Page("guarded")))
     assert app.test_client().get("/").text == page.text
@@ -875,7 +875,7 @@ def test_signals_of_the_granting_side(app: Flask) -> None:
 
 
 def test_the_granting_side_knows_its_application_without_a_context() -> None:
-    """An issuer that was kept, and as_client in a test: both of two applications that one guard has."""
+    """An issuer that was kept, and as_client in a test: for each of the two applications of one guard."""
     guard, heard = TokenGuard(), []
     apps = [make_app(guard, TESTING=True) for _ in range(2)]
     guard.hooks.issued.append(lambda token, client: heard.append((guard, client.name)))
@@ -1056,7 +1056,7 @@ def test_the_credential_may_be_gone_when_the_answer_is_begun(app: Flask) -> None
 
 
 def test_not_every_server_closes_an_answer(app: Flask) -> None:
-    """The adapter to ASGI of asgiref does not; and an old middleware may take two arguments only."""
+    """asgiref's adapter to ASGI does not; and an old middleware's ``start_response`` may take two arguments only."""
     app.add_url_rule("/", "index", require_token(lambda: "here"))
     builder = EnvironBuilder(headers=bearer(app))
     begun: list[str] = []
