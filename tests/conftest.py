@@ -1,4 +1,4 @@
-"""What the tests share: one place that sets a service up, a clock that stands still, real databases."""
+"""Shared by the tests: the setup of a service, a clock that stands still, and real databases."""
 
 from __future__ import annotations
 
@@ -54,15 +54,16 @@ from .services.django_settings import database
 if TYPE_CHECKING:
     from .idp import Idp
 
-# Before any test imports what has models. Processes that the tests start inherit the setting, and set themselves up.
+# Before any test imports a module with models. Processes that the tests start inherit the setting, and call setup()
+# themselves.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.services.django_settings")
 django.setup()
 
-# No deadline, as a machine may be busy with other things; and nothing left behind in the working directory.
+# No deadline, since the machine may be busy with other work; no database, so that no files are left in the folder.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
 hypothesis.settings.load_profile("tests")
 
-#: Files that take long for the few tests that they have.
+#: Files that take long although they have few tests.
 LONG = (
     "test_outages.py",
     "test_docs.py",
@@ -77,7 +78,7 @@ LONG = (
     "test_admin_browser.py",
     "test_jwt_services.py",
 )
-#: Files that do over again, or in processes of their own, what others do: to be measured would double their time.
+#: Files that repeat what others test, or do it in other processes: measuring their coverage would double their time.
 UNMEASURED = {
     "test_admin_browser.py",
     "test_bench.py",
@@ -101,7 +102,7 @@ UNMEASURED = {
 
 @pytest.fixture(scope="module", autouse=True)
 def not_measured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Such a file, and the processes that its tests start, are left out of the measurement of coverage."""
+    """Leave the files in ``UNMEASURED``, and the processes that their tests start, out of the coverage measurement."""
     measured = coverage.Coverage.current()
     if measured is None or request.path.name not in UNMEASURED:
         yield
@@ -114,19 +115,19 @@ def not_measured(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no worker is left alone with it while the others are done."""
+    """Run what takes longest first, so that no worker is still busy with it when the others are done."""
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG, -tests[item.path]))
 
 
 def pytest_collection_finish() -> None:
-    """What has been loaded stays: the collector of garbage need not look through it each time."""
+    """Freeze what has been loaded, so that the garbage collector does not go through it each time."""
     gc.collect()
     gc.freeze()
 
 
 class StoppedClock:
-    """Stands still until it is moved: a whole number of seconds, far from any border of the day."""
+    """A clock that stands still until it is moved: at a whole second, far from midnight (UTC)."""
 
     def __init__(self) -> None:
         self.micros = 1_900_000_000 * SECOND
@@ -140,7 +141,7 @@ class StoppedClock:
 
 @cache
 def asked(scopes: tuple[str, ...]) -> Requirement:
-    """What a view asks for: the same of each request."""
+    """Return a view's requirement: the same object for each of its requests."""
     return Requirement(scopes)
 
 
@@ -181,7 +182,7 @@ class World:
         return self.issuer.rotate(token_id, actor="tests", overlap=overlap)
 
     def use(self, issued: Issued, *scopes: str, address: str = "192.0.2.1", write: bool = True) -> None:
-        """As a request that was let in and, with ``write``, answered."""
+        """Use the token as a request does that is let in and, with ``write``, answered."""
         self.usage.note(self.guard.admit(issued.text, address), asked(scopes), address)
         if write and self.usage.due:
             self.usage.write()
@@ -191,7 +192,7 @@ class World:
 
 
 def run_together(jobs: Iterable[Callable[[], object]]) -> None:
-    """Each in a thread of its own, until all are done."""
+    """Run each job in a thread of its own, and wait until all are done."""
     threads = [threading.Thread(target=job, daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
@@ -201,7 +202,7 @@ def run_together(jobs: Iterable[Callable[[], object]]) -> None:
 
 
 def replayed(events: Iterable[Event]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The clients and tokens that these events tell of, field by field. Each must start from what is there."""
+    """Rebuild clients and tokens from these events, by field. Each event's old values must match the state so far."""
     clients: dict[str, Any] = {}
     tokens: dict[str, Any] = {}
     for event in events:
@@ -219,7 +220,7 @@ def replayed(events: Iterable[Event]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def present(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The clients and tokens that the store holds, in the same form: all but digests, and without what is not set."""
+    """Return the store's clients and tokens in the form of ``replayed``, without digests and what is not set."""
     return (
         {client.id: _plain(client) for client in store.clients()},
         {record.token.id: _plain(record.token) for record in store.records()},
@@ -238,7 +239,7 @@ def works(world: World, issued: Issued) -> bool:
 
 
 def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
-    """The reason of the refusal, or nothing if the token is let in."""
+    """Return the reason for the refusal, or an empty string if the token is let in."""
     try:
         (guard or world.guard).authenticate(issued.text)
     except InvalidToken as refused:
@@ -248,7 +249,7 @@ def why_not(world: World, issued: Issued, guard: Guard | None = None) -> str:
 
 @pytest.fixture
 def world(clock: StoppedClock) -> World:
-    """All of it in memory, and all by the one clock."""
+    """A world in memory, all of whose parts use the same clock."""
     return World(MemoryStore(clock), clock=clock)
 
 
@@ -259,7 +260,7 @@ def postgresql_server() -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix="tg-pg-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setenv("XDG_RUNTIME_DIR", folder)  # it is nobody else's, as the server's package wants it
+        patch.setenv("XDG_RUNTIME_DIR", folder)  # private to this run, as the server's package expects
         server = PostgreSQL(Path(folder) / "data")
         try:
             yield server.url
@@ -269,7 +270,7 @@ def postgresql_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def second_server(postgresql_server: str) -> Iterator[PostgreSQL]:
-    """Another, where no other test has its database."""
+    """A second server, on which no other test has a database."""
     with postgresql.server_folder() as folder:
         server = PostgreSQL(folder / "data")
         yield server
@@ -278,7 +279,7 @@ def second_server(postgresql_server: str) -> Iterator[PostgreSQL]:
 
 @pytest.fixture
 def mortal_server(second_server: PostgreSQL) -> PostgreSQL:
-    """A server that a test may kill and stop, if it starts it again: running, and empty."""
+    """A running, empty server that a test may kill or stop, if the test starts it again."""
     second_server.start()
     postgresql.empty(second_server.url)
     return second_server
@@ -286,7 +287,7 @@ def mortal_server(second_server: PostgreSQL) -> PostgreSQL:
 
 @pytest.fixture(scope="session")
 def postgresql_database(postgresql_server: str) -> str:
-    """The URL of a database of the server's."""
+    """The URL of a database on that server."""
     import psycopg
 
     with psycopg.connect(postgresql_server, autocommit=True) as connection:
@@ -296,7 +297,7 @@ def postgresql_database(postgresql_server: str) -> str:
 
 @pytest.fixture
 def postgresql_url(postgresql_database: str) -> str:
-    """The same, empty: whatever a test before has left is gone, as to make a new database takes three times as long."""
+    """The URL of that database, emptied of what earlier tests left: creating a new one takes three times as long."""
     postgresql.empty(postgresql_database)
     return postgresql_database
 
@@ -328,7 +329,7 @@ def clock() -> StoppedClock:
 
 @contextmanager
 def django_alias(url: str) -> Iterator[str]:
-    """An alias by which Django knows the database, until the block ends."""
+    """Make the database known to Django under an alias, until the block ends."""
     alias = "of_this_test"
     connections.databases[alias] = connections.configure_settings({"default": {}, alias: database(url)})[alias]
     try:
@@ -340,7 +341,7 @@ def django_alias(url: str) -> Iterator[str]:
 
 @pytest.fixture
 def alias(database_url: str) -> Iterator[str]:
-    """The same of an empty database of each kind."""
+    """The Django alias of an empty database of each kind."""
     with django_alias(database_url) as alias:
         yield alias
 
@@ -367,7 +368,7 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
 
 @pytest.fixture(scope="session")
 def running_idp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Path]]:
-    from .idp import https_idp  # which makes keys, and takes its time
+    from .idp import https_idp  # imported late: it generates keys, which takes time
 
     with https_idp(tmp_path_factory.mktemp("idp")) as found:
         yield found
@@ -375,7 +376,7 @@ def running_idp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp,
 
 @pytest.fixture
 def served_idp(running_idp: tuple[Idp, Path]) -> tuple[Idp, Path]:
-    """An issuer that is asked over HTTPS, whole again for each test, and the file with the certificate to trust."""
+    """An issuer served over HTTPS, working again for each test, and the file with the certificate to trust."""
     idp, certificate = running_idp
     idp.broken = None
     idp.asked.clear()
@@ -384,7 +385,7 @@ def served_idp(running_idp: tuple[Idp, Path]) -> tuple[Idp, Path]:
 
 @pytest.fixture
 def trusted_idp(served_idp: tuple[Idp, Path], monkeypatch: pytest.MonkeyPatch) -> Idp:
-    """The same, for a process that trusts its certificate."""
+    """That issuer, with its certificate trusted by this process."""
     idp, certificate = served_idp
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     return idp

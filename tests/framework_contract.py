@@ -1,9 +1,9 @@
-"""What every framework's service must do, asked over real HTTP. A framework's file says how to run its own.
+"""The contract of every framework's service, tested over real HTTP. A framework's file defines how to run its own.
 
-The service has /open (no token asked for), /any (any token), /read (users:read), /manage (users:read and
-users:manage), /either (users:manage or groups:read), /cached (any; has caching headers of its own), /revoke (the
-endpoint by which a token is revoked by whoever holds it) and /introspect (the one that tells what a token is worth, for
-who has users:manage).
+The service has /open (no token required), /any (any token), /read (users:read), /manage (users:read and
+users:manage), /either (users:manage or groups:read), /cached (any token; sets caching headers of its own), /revoke (the
+revocation endpoint, for the holder of a token) and /introspect (the introspection endpoint, for callers with
+users:manage).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .conftest import KEY, OTHER_KEY
 from .server import Answer, Server
 from .services.common import CATALOG, ISSUER, METADATA_PATH, RESOURCE
 
-#: What ends every challenge of a service that says what it is.
+#: The end of every challenge of a service that publishes its metadata.
 WHERE = f'resource_metadata="https://api.example.com{METADATA_PATH}"'
 LOGIN = "https://login.example.com/oauth2/default"
 
@@ -51,7 +51,7 @@ args=()
 
 
 class Running:
-    """A service under gunicorn, and the other side of its database."""
+    """A running service, and an issuer on its database."""
 
     def __init__(self, server: Server, url: str) -> None:
         self.server = server
@@ -69,7 +69,7 @@ class Running:
 
 
 def same_refusal(answer: Answer, status: int, code: str) -> None:
-    """Everything that a refusal must carry: challenge, problem body, caching headers."""
+    """Check everything that a refusal must carry: challenge, problem body, caching headers."""
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -95,7 +95,7 @@ def revoke(
 
 
 def same_revocation(answer: Answer) -> None:
-    """What is answered whether there was something to revoke or not (RFC 7009 section 2.2)."""
+    """Check the answer to a revocation, whether there was something to revoke or not (RFC 7009 section 2.2)."""
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["Cache-Control"] == "no-store"
     assert "WWW-Authenticate" not in answer.headers
@@ -119,14 +119,14 @@ def basic(user: str, password: str) -> tuple[str, str]:
 
 
 def same_inactive(answer: Answer) -> None:
-    """What is said of whatever is not active (RFC 7662 section 2.2)."""
+    """Check the answer for any token that is not active (RFC 7662 section 2.2)."""
     assert (answer.status, answer.json) == (200, {"active": False})
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
 
 
 def same_error(answer: Answer, status: int, code: str) -> None:
-    """An error of the endpoint that revokes (RFC 6749 section 5.2)."""
+    """Check an error of the revocation or introspection endpoint (RFC 6749 section 5.2)."""
     assert (answer.status, answer.json["error"]) == (status, code)
     assert answer.json["error_description"].isascii()
     assert answer.headers["Content-Type"] == "application/json"
@@ -135,9 +135,9 @@ def same_error(answer: Answer, status: int, code: str) -> None:
 
 class FrameworkContract:
     app: str
-    #: What is in its environment besides.
+    #: Further environment variables of the service.
     environ: ClassVar[Mapping[str, str]] = {}
-    #: The server, and what it is told besides.
+    #: The function that serves it, and further options of the server.
     serve = staticmethod(gunicorn)
     options: tuple[str, ...] = ()
 
@@ -148,7 +148,7 @@ class FrameworkContract:
         url = f"sqlite:///{folder / 'tokens.db'}"
         (folder / "logging.ini").write_text(LOGGING)
         SQLAlchemyStore(url).upgrade()
-        # Every worker is to know at once what this process does to its tokens.
+        # Every worker must see at once what this process does to its tokens.
         environ = {"TOKENGUARD_DATABASE_URL": url, "TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_STALENESS": "0"}
         environ |= {"TOKENGUARD_RESOURCE": RESOURCE, "TOKENGUARD_AUTHORIZATION_SERVERS": LOGIN, **cls.environ}
         options = ["--log-config", str(folder / "logging.ini"), *cls.options]
@@ -389,7 +389,7 @@ class FrameworkContract:
 
     def test_a_token_is_used_as_often_as_it_may_be(self, running: Running) -> None:
         _, text = running.issue(conditions=Conditions.parse(rate="2/day"))
-        # Each of the two workers counts for itself here.
+        # Here each of the two workers keeps a count of its own.
         answers = [running.server.get("/read", text) for _ in range(5)]
         assert answers[0].headers["RateLimit-Policy"] == '"tokenguard";q=2;w=86400'
         assert answers[0].headers["RateLimit"].startswith('"tokenguard";r=1;t=')
@@ -420,7 +420,7 @@ class FrameworkContract:
         assert [running.server.get("/read", given).status for given in (old, text.reveal())] == [401, 200]
 
     def test_whoever_holds_a_token_revokes_it(self, running: Running) -> None:
-        token_id, text = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))  # from wherever
+        token_id, text = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))  # revocable from any network
         for _ in range(2):
             same_revocation(revoke(running, f"token={text}&token_type_hint=refresh_token"))
         record = running.store.find(token_id)
@@ -523,7 +523,7 @@ class FrameworkContract:
         same_refusal(running.server.request("GET", f"/introspect?token={text}"), 401, "missing_token")
 
     def test_a_stock_client_asks_with_its_token_as_its_password(self, running: Running) -> None:
-        """As client_secret_basic of RFC 6749 section 2.3.1."""
+        """With client_secret_basic (RFC 6749 section 2.3.1)."""
         caller_id, caller = running.issue("users:manage", client="R&D: café")
         client = running.store.client("R&D: café")
         assert client is not None
@@ -567,7 +567,7 @@ class FrameworkContract:
         same_refusal(ask(Conditions.parse(["10.0.0.0/8"]))[0], 403, "network_not_allowed")
         answers = ask(Conditions.parse(["127.0.0.0/8"], rate="2/day"))
         assert answers[0].headers["RateLimit"].startswith('"tokenguard";r=1;t=')
-        # Each of the two workers counts for itself here.
+        # Here each of the two workers keeps a count of its own.
         same_refusal(next(answer for answer in answers if answer.status != 200), 429, "rate_limited")
 
     def test_a_request_that_names_no_token_to_introspect_is_refused(self, running: Running) -> None:
@@ -592,13 +592,13 @@ class FrameworkContract:
 
     @pytest.mark.parametrize("path", ["/revoke", "/introspect"])
     def test_a_form_that_does_not_arrive_whole_is_not_taken_for_another(self, running: Running, path: str) -> None:
-        """Of half a token nobody must be told that it is revoked, or that it is none."""
+        """Half a token must not be reported as revoked, or as not being a token."""
         _, text = running.issue()
         _, caller = running.issue("users:manage")
         form = f"token={text}"
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {caller}\r\n"
         head += f"Content-Type: {FORM}\r\nContent-Length: {len(form)}\r\n\r\n"
-        for answer in running.server.send(f"{head}{form[:-20]}".encode()):  # if the server lets it be answered
+        for answer in running.server.send(f"{head}{form[:-20]}".encode()):  # none, if the server does not pass it on
             same_error(answer, 400, "invalid_request")
 
     def test_a_body_that_does_not_tell_its_length_is_bounded_too(self, running: Running) -> None:
@@ -606,7 +606,7 @@ class FrameworkContract:
         chunks = [f"token={text}&padding=".encode(), *[b"x" * 1000] * 20]
         body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
         headers = [("Content-Type", FORM), ("Transfer-Encoding", "chunked")]
-        # Django on a WSGI server takes such a body for an empty one.
+        # Django on a WSGI server treats such a body as empty.
         assert running.server.request("POST", "/revoke", headers, body).status in (400, 413)
         assert running.server.get("/read", text).status == 200
 
@@ -633,7 +633,7 @@ class FrameworkContract:
         running.server.get("/read", text)
         running.server.get("/manage", running.issue()[1])
         introspect(running, running.issue("users:manage")[1], f"token={running.issue()[1]}")
-        # The log arrives through a pipe: an answer to a later request of the same worker says it has been written.
+        # The log arrives through a pipe: once the same worker has answered a later request, the line has been written.
         log = self._log_with(running, f"revoked (token {token_id}")
         assert "401 invalid_token: revoked" in log
         assert "from '127.0.0.1'" in log

@@ -1,4 +1,4 @@
-"""What every store must do. A store's test file inherits this class and says how to make one."""
+"""The contract of every store. A store's test file inherits this class and defines how to create the store."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def new_use(at: int, address: str = "192.0.2.1", *scopes: str, **days: int) -> N
 
 
 def write_until_done(store: Store, uses: Sequence[NewUse]) -> None:
-    """As the usage log does: what could not be written yet is tried again."""
+    """Write the uses as the usage log does: retry what could not be written yet."""
     for _ in range(10_000):
         try:
             if not store.record_uses(uses):
                 return
         except StoreUnavailable:
-            continue  # another's very first use is waited for, but not for long
+            continue  # it waits for another writer's very first use, but not for long
     raise AssertionError("it cannot be written at all")
 
 
 class Listener:
-    """Keeps what it hears of commits, and whatever else is put there."""
+    """Keeps the events that are announced to it on commit, and what else a test puts into ``heard``."""
 
     def __init__(self) -> None:
         self.heard: list[Event | None] = []
@@ -83,7 +83,7 @@ class StoreContract:
 
     @pytest.fixture
     def hurried(self) -> None:
-        """To be asked for before the store: one that waits for another writer does not do so for long."""
+        """Requested before the store: keeps a store that waits for other writers from waiting long."""
 
     def test_an_empty_store_is_ready_and_knows_nobody(self, store: Store) -> None:
         store.check()
@@ -107,7 +107,7 @@ class StoreContract:
         assert filled.find_foreign(TOKEN.id, CLIENT.id) == (2, True, CLIENT, None)
         assert filled.find_foreign(TOKEN.id, stranger) == (2, True, None, None)
         assert filled.find_foreign("\x00", "\x00") == (2, False, None, None)
-        # By its id alone: a name may be anything.
+        # The client is found by its id alone, since a name may be any string.
         assert filled.find_foreign("", CLIENT.name) == (2, False, None, None)
 
     def test_uses_of_another_issuers_client_are_kept_under_its_id(self, filled: Store) -> None:
@@ -365,7 +365,7 @@ class StoreContract:
         tokens = [replace(TOKEN, id=f"{number:016}", created_at=number // 3) for number in range(8)]
         with filled.transaction() as tx:
             tx.put_client(other, change())
-            for number, token in reversed([*enumerate(tokens)]):  # where they lie says nothing of their order
+            for number, token in reversed([*enumerate(tokens)]):  # so that the order of insertion is not theirs
                 tx.put_token(replace(token, client_id=other.id) if number == 4 else token, change())
         seen, after = [], None
         while page := filled.page(3, 5, client_id=CLIENT.id, after=after):
@@ -378,7 +378,7 @@ class StoreContract:
         assert filled.page(2, 5, client_id="nobody") == []
 
     def test_all_are_walked_through_however_many(self, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Those that have ended as well, and though some are removed on the way."""
+        """Tokens that have ended are included, and it does not matter that some are deleted on the way."""
         other = replace(CLIENT, id="client-0", name="accounts")
         tokens = [replace(TOKEN, id=f"{number:016}", created_at=number // 3, revoked_at=number) for number in range(8)]
         with filled.transaction() as tx:
@@ -405,7 +405,7 @@ class StoreContract:
         assert filled.feed(0) == before
 
     def test_its_clock_goes_on_in_a_transaction(self, filled: Store) -> None:
-        """Who has waited for another writer is not to write a time of before."""
+        """A writer that has waited for another must not write the time from before it waited."""
         with filled.transaction() as tx:
             at = tx.now()
             assert any(tx.now() > at for _ in range(10_000))
@@ -448,7 +448,7 @@ class StoreContract:
     def test_a_use_of_a_host_whose_clock_is_fast_is_no_later_than_the_stores_own_time(
         self, filled: Store, known: bool
     ) -> None:
-        before = now() - 1000  # SQLite tells milliseconds
+        before = now() - 1000  # SQLite's clock counts in milliseconds
         if known:
             filled.record_uses([new_use(500, "192.0.2.1")])
         filled.record_uses([new_use(now() + 365 * DAY, "192.0.2.2", "users:read", d7=1)])
@@ -483,7 +483,7 @@ class StoreContract:
         with filled.transaction() as tx:
             for number in range(300):
                 tx.put_token(replace(TOKEN, id=f"{number:016}"), change())
-        for known in (200, 300):  # some, and then these and some more
+        for known in (200, 300):  # first some of the tokens, then the same and more
             uses = [new_use(500 + known, d7=number, d8=1) for number in range(known)]
             uses = [use._replace(token_id=f"{number:016}") for number, use in enumerate(uses)]
             assert filled.record_uses(uses) == set()
@@ -572,7 +572,7 @@ class StoreContract:
             (101, 10, [2, 3, 4, 5]),
             (301, 1, [2, 3, 4, 5]),
             (301, 0, [1, 2, 3, 4, 5]),
-            # The third is too young, and the fourth stays behind it although it is old: no gaps.
+            # The third is too young. The fourth is old enough, but stays because it follows: there must be no gaps.
             (301, 10, [3, 4, 5]),
             (9999, 10, [5]),
             (9999, 4, [5]),

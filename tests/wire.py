@@ -1,6 +1,6 @@
-"""What becomes of a request that is sent as raw bytes, and requests that nobody would think of.
+"""Outcomes of requests that are sent as raw bytes, and random requests that nobody would think of.
 
-``python -m tests.wire [REQUESTS] [SEED]`` sends so many of them to each sample under each server, and prints a table.
+``python -m tests.wire [REQUESTS] [SEED]`` sends that many to each sample under each server, and prints a table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .server import Answer
 from .wire_cases import GET, request
 from .wire_servers import PAIRS, Target, opened, started
 
-#: What a server says of a method, or of a version of HTTP, that it does not have.
+#: A server's own statuses for a method or a version of HTTP that it does not support.
 SERVERS_OWN = {501, 505}
 _CHALLENGE = re.compile(
     r'Bearer realm="api"(?:, error="[a-z_]+")?(?:, scope="[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")?'
@@ -30,7 +30,7 @@ _CHALLENGE = re.compile(
 
 
 def outcome(answers: list[Answer]) -> str:
-    """The answers in a few words; raises AssertionError for one that is not as it must be."""
+    """Return the answers in a few words; raise AssertionError for one that is not as it must be."""
     return ", ".join(map(_told, answers)) or "closed"
 
 
@@ -58,9 +58,9 @@ def _told(answer: Answer) -> str:
 
 
 def assert_dull(target: Target, sent: bytes, token: bytes = b"") -> str:
-    """Send a request of which nothing must come; returns its outcome. Raises AssertionError, with the request.
+    """Send a request that must do no harm and return its outcome. Raise AssertionError, with the request, if it did.
 
-    Only ``token`` may be let in, or without it the target's own.
+    Only ``token``, or the target's own if there is none, may be let in.
     """
     try:
         answers = target.server.send(sent)
@@ -82,7 +82,7 @@ def assert_dull(target: Target, sent: bytes, token: bytes = b"") -> str:
 
 # The random requests
 
-# White space as the most generous of the servers sees it.
+# White space as the most lenient of the servers defines it.
 _SPACE = rb"[ \t\v\f\x1c-\x1f\x85\xa0]*"
 _GOOD = re.compile(
     rb"(?:^|[\r\n])(?:authorization:" + _SPACE + rb"(?:bearer +|ssws *)|x[-_]api[-_]key:" + _SPACE + rb")"
@@ -101,13 +101,13 @@ _PIECES = [
 
 
 def is_good(sent: bytes, token: bytes) -> bool:
-    """Whether the request may be let in: somewhere in it stands the token in a header, in a form that is allowed."""
+    """Return whether the request may be let in: whether some header in it holds the token in an allowed form."""
     return token in _GOOD.findall(_FOLD.sub(b" ", sent))
 
 
 def hostile_requests(token: bytes, seed: str) -> Iterator[bytes]:
-    """The good request with other bytes in its line and its Authorization header, without end."""
-    # Not for any secret: the same seed gives the same requests, but for the token.
+    """Yield, without end, the good request with changed bytes in its line and its Authorization header."""
+    # Not for any secret: the same seed gives the same requests, apart from the token.
     rng = random.Random(seed)
     while True:
         line, header = GET, b"Authorization: Bearer " + token
@@ -116,14 +116,14 @@ def hostile_requests(token: bytes, seed: str) -> Iterator[bytes]:
         if rng.random() < 0.8:
             header = _mutated(header, rng)
         headers = [header] * rng.choices([0, 1, 2], [2, 7, 1])[0]
-        # A body that is whole to whoever sees one: of five bytes, or of no chunk.
+        # The body is complete in both framings: as five bytes, and as chunks, of which there are none.
         yield request(line, *headers, body=b"0\r\n\r\n")
 
 
 def _mutated(text: bytes, rng: random.Random) -> bytes:
     changed = bytearray(text)
     for _ in range(rng.randint(1, 3)):
-        # Half of them where something ends, or begins.
+        # Half of the positions are the beginnings and ends of words.
         borders = [found.start() for found in re.finditer(rb"\b", changed)] or [0]
         at, other = (rng.choice(rng.choice([borders, range(len(changed) + 1)])) for _ in range(2))
         part = slice(min(at, other), max(at, other))
@@ -148,19 +148,19 @@ def _mutated(text: bytes, rng: random.Random) -> bytes:
 
 
 def tally(target: Target, requests: int, seed: str = "1") -> Counter[str]:
-    """How often each outcome came of so many random requests; raises AssertionError for one that must not be."""
+    """Count the outcomes of that many random requests; raise AssertionError for one that must not occur."""
     generator = hostile_requests(target.token, seed)
     return Counter(assert_dull(target, next(generator)) for _ in range(requests))
 
 
 def column(told: str) -> str:
-    """Where an outcome is counted in the table: by the status of the first answer, and its kind if that is 200."""
+    """Return the table's column for an outcome: the status of the first answer, with its kind if the status is 200."""
     first = told.partition(",")[0]
     return first[:3] if first[:3].isdigit() and first[:3] != "200" else first
 
 
 def table(counted: Mapping[str, Counter[str]]) -> str:
-    """The outcomes of each pair, as Markdown."""
+    """Return the outcomes of each pair as a Markdown table."""
     by_column = {name: Counter[str]() for name in counted}
     for name, outcomes in counted.items():
         for told, number in outcomes.items():

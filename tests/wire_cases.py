@@ -1,7 +1,7 @@
-"""Requests whose headers only a hostile or a broken client sends, and what becomes of each: data alone.
+"""Requests with headers that only a hostile or a broken client sends, and the outcome of each: data alone.
 
-An outcome is written as :func:`tests.wire.outcome` tells it: ``401 missing_token`` is a refusal of tokenguard's, a bare
-``400`` an answer that the server has given by itself, ``closed`` no answer at all. ``{token}`` stands for a good token.
+An outcome is written as :func:`tests.wire.outcome` returns it: ``401 missing_token`` is a refusal by tokenguard, a bare
+``400`` an answer of the server itself, ``closed`` no answer at all. ``{token}`` stands for a good token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Case:
 
 
 def request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
-    """A request that is whole, whatever is in its line and its headers."""
+    """Return a complete request, whatever is in its line and its headers."""
     return b"\r\n".join([line, b"Host: localhost", *headers, b"Connection: close", b"", body])
 
 
@@ -81,7 +81,7 @@ CREDENTIALS = {
     "markup": authorization(MALFORMED, b"Bearer <script>alert(1)</script>"),
     "a quote and a query": authorization(MALFORMED, b"Bearer ' OR 1=1 --"),
     "a format": authorization(MALFORMED, b"Bearer %s%n{0.__class__}"),
-    # What base64 allows: none of it is another way to write the same token.
+    # Characters that base64 allows: none of them may give another spelling of the same token.
     "padded": authorization(INVALID, b"Bearer {token}="),
     "padded twice": authorization(INVALID, b"Bearer {token}=="),
     "padding alone": authorization(MALFORMED, b"Bearer ="),
@@ -102,7 +102,7 @@ CREDENTIALS = {
     "70 kB of spaces": authorization(MALFORMED, b"Bearer " + b" " * 70_000 + b"{token}"),
 }
 
-#: What no header may hold, or only as bytes that mean nothing.
+#: Bytes that a header may not hold, or may hold only as bytes without a meaning.
 BYTES = {
     "NUL": b"\x00",
     "SOH": b"\x01",
@@ -138,7 +138,7 @@ CREDENTIALS |= {
     for where, value, outcome in [
         ("before the token", b"Bearer *{token}", MALFORMED),
         ("behind the token", b"Bearer {token}*", MALFORMED),
-        # Servers join two headers of one name with a comma: then the first of them is a Bearer without a token.
+        # Servers join two headers of one name with a comma, so this reads as two, the first a Bearer without a token.
         ("for the space", b"Bearer*{token}", MALFORMED if bad == b"," else NONE),
     ]
 }
@@ -153,7 +153,7 @@ CREDENTIALS |= {
     }.items()
 }
 
-#: More than one credential, or one where none is looked for.
+#: More than one credential, or a credential in a place where none is read.
 PLACES = {
     "two headers, the same": Case(MALFORMED, (BEARER, BEARER)),
     "two headers, one in capitals": Case(MALFORMED, (BEARER, BEARER.upper().replace(b"{TOKEN}", b"{token}"))),
@@ -179,7 +179,7 @@ PLACES = {
     "both headers, one bad": Case(MALFORMED, (BEARER, b"X-API-Key: x")),
     "both headers, the other one bad": Case(MALFORMED, (b"Authorization: Bearer x", KEY)),
     "the further header beside Basic": Case(OK, (KEY, b"Authorization: Basic eDp5")),
-    # A server that takes "_" for "-" would let a caller past a proxy that removes or sets the real header.
+    # A server that reads "_" as "-" would let a caller past a proxy that removes or sets the real header.
     "X_API_Key": Case(NONE, (b"X_API_Key: {token}",)),
     "X-API_Key": Case(NONE, (b"X-API_Key: {token}",)),
     "X_API_Key beside Bearer": Case(OK, (BEARER, b"X_API_Key: x")),
@@ -193,7 +193,7 @@ PLACES = {
     "an identity of one's own": Case(NONE, (b"tokenguard.identity: admin", b"Tokenguard-Outcome: 1")),
     "white space before the colon": Case("400", (b"Authorization : Bearer {token}",)),
     "a tab before the colon": Case("400", (b"Authorization\t: Bearer {token}",)),
-    # A server refuses a folded line or puts a space for the fold (RFC 9112, section 5.2).
+    # A server refuses a folded line or replaces the fold with a space (RFC 9112, section 5.2).
     "folded into another header": Case(NONE, (b"X: y", b" Authorization: Bearer {token}")),
     "folded": authorization(OK, b"Bearer\r\n {token}"),
     "folded behind the space": authorization(MALFORMED, b"Bearer \r\n\t{token}"),

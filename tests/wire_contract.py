@@ -1,5 +1,6 @@
-"""What every sample does under every server, whatever comes in over the wire. A server's own ways are in
-``wire_deviations.py``.
+"""The contract of every sample under every server, whatever arrives over the wire.
+
+A server's deviations from it are in ``wire_deviations.py``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def bearer(token: str) -> bytes:
 
 
 def one(target: Target, line: bytes, *headers: bytes) -> Answer:
-    """The only answer to a request."""
+    """Send a request and return its only answer."""
     (answer,) = target.server.send(request(line, *headers))
     return answer
 
@@ -77,7 +78,7 @@ class WireContract:
             line = b"GET " + path + b" HTTP/1.1"
             without = assert_dull(target, request(line))
             with_one = assert_dull(target, request(line, bearer(token)), token.encode())
-            # Where a token makes a difference, it is asked for.
+            # Where a token makes a difference, one is required.
             assert without in (with_one, NONE), path
             if with_one in ("200", FORBIDDEN):
                 assert without == NONE, path
@@ -103,7 +104,7 @@ class WireContract:
 
     def test_random_requests(self, target: Target) -> None:
         counted = tally(target, REQUESTS)
-        # They are hostile, and yet not so strange that none would come through.
+        # They are hostile, but not so strange that none reaches tokenguard or a view.
         assert sum(counted[told] for told in (NONE, "400 invalid_request", "401 invalid_token")) > REQUESTS / 10
         assert counted["200"] > 0
 

@@ -1,6 +1,6 @@
-"""Where a server has a way of its own: which cases, what becomes of them there, and why. Data alone.
+"""Where a server deviates from the contract: the cases, their outcomes there, and the reasons. Data alone.
 
-By a server's name, or by that of a sample and a server. The first pattern that fits a case's name decides.
+The keys name a server, or a sample and a server. The first pattern that matches a case's name decides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .wire_cases import MALFORMED, NONE, OK
 
 @dataclass(frozen=True)
 class Deviation:
-    """These cases, by a pattern for their names, have another outcome, for this reason."""
+    """Cases, given by a pattern for their names, that have another outcome, and the reason."""
 
     cases: str
     outcome: str

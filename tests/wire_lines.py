@@ -1,10 +1,10 @@
-"""Paths, methods, versions and lengths as only a hostile or a broken client sends them: data alone."""
+"""Paths, methods, versions and lengths that only a hostile or a broken client sends: data alone."""
 
 from __future__ import annotations
 
 from .wire_cases import NONE, Case
 
-#: Ways to write a path that somebody might take for a guarded one. None is reached without a token.
+#: Spellings of a path that somebody might take for a guarded one. None reaches a guarded view without a token.
 PATHS = [
     b"/api/v1/users",
     b"/api/v1/users?",
@@ -122,7 +122,7 @@ PATHS = [
     b"/" + b"x" * 70_000,
 ]
 
-#: What tells a server, or a framework behind a proxy, that the request is another one than its line says.
+#: Headers that tell a server, or a framework behind a proxy, that the request is not what its line says.
 _ABOUT_THE_REQUEST = [
     b"SCRIPT_NAME: /api",
     b"Script-Name: /api",
@@ -201,7 +201,7 @@ LINES = [
 ]
 
 _HIDDEN = b"GET /api/v1/users HTTP/1.1\r\nHost: localhost\r\n\r\n"
-#: Requests in which one server sees a body and another a second request. Whoever is right, no view is reached.
+#: Requests in which one server sees a body and another a second request. Whichever is right, no view is reached.
 SMUGGLED = [
     (lines, body)
     for body in (_HIDDEN, b"0\r\n\r\n" + _HIDDEN, b"5\r\nhello\r\n0\r\n\r\n" + _HIDDEN)

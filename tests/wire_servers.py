@@ -1,4 +1,4 @@
-"""The samples under each server that they may run under, and tokens for them."""
+"""The samples under each server that can run them, and tokens for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLASK, DJANGO = "tests.services.mounted_flask", "tests.services.mounted_django"
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample and a server, and how the one is started under the other."""
+    """A sample and a server, and how to start the sample under the server."""
 
     sample: str
     server: str
@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def speaks_http_09(self) -> bool:
-        """Whether it answers a line that it cannot read without a status line, as Python's http.server does."""
+        """Whether its answer to an unreadable request line has no status line, as that of Python's http.server."""
         return self.server in ("werkzeug", "runserver")
 
 
@@ -54,13 +54,13 @@ PAIRS = [
     Pair("django", "uvicorn", (f"{DJANGO}:asgi_application",)),
 ]
 
-#: These drop a request whose sender says that no more will come, even if they have the whole of it.
+#: Seconds to wait for servers that drop even a complete request once its sender has shut down its side.
 _PATIENCE = {"uvicorn": 5.0, "waitress": 3.0}
 
 
 @dataclass
 class Databases:
-    """A sample's databases in a folder, with the granting side of its tokens."""
+    """A sample's databases in a folder, with an issuer of its tokens."""
 
     sample: str
     folder: Path
@@ -88,18 +88,18 @@ class Databases:
         self.issuer.register("tests", "*", actor="tests")
 
     def issuer_at(self, micros: int | None = None) -> Issuer:
-        """The granting side, as if it were that time."""
+        """Return an issuer whose clock stands at that time (microseconds); without one, it is the real clock."""
         clock = now if micros is None else lambda: micros
         return Issuer(self.store, TokenFormat(SigningKeys(KEY)), catalog=ScopeCatalog(SCOPES), clock=clock)
 
     def issue(self, scopes: str = "okta.users.read", conditions: Conditions | None = None) -> str:
-        """The text of a new token."""
+        """Issue a token and return its text."""
         given = conditions or Conditions()
         return self.issuer.issue("tests", scopes, conditions=given, actor="tests").text.reveal()
 
     @contextmanager
     def broken(self) -> Iterator[None]:
-        """Without the table of tokens, until the block ends."""
+        """Hide the table of tokens until the block ends."""
         with self.store._writing.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE tokenguard_token RENAME TO elsewhere")
         try:
@@ -122,7 +122,7 @@ class Target:
 
     @cached_property
     def token(self) -> bytes:
-        """A good one, that reads users."""
+        """A good token, which may read users."""
         return self.databases.issue().encode()
 
 
@@ -137,10 +137,10 @@ def opened(sample: str, folder: Path) -> Iterator[Databases]:
 
 @contextmanager
 def started(pair: Pair, databases: Databases) -> Iterator[Target]:
-    """The pair with one worker, until the block ends."""
+    """Run the pair with one worker until the block ends."""
     with _serve(pair, databases.environ) as serving:
         server = Server(int(serving.url.rpartition(":")[2]), serving.log, _PATIENCE.get(pair.server, 0.2))
-        assert server.get("/").status == 200  # the first takes long, as much is only made when it is asked for
+        assert server.get("/").status == 200  # the first request is slow, since much is created on first use
         yield Target(pair, databases, server)
 
 
