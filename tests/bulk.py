@@ -10,7 +10,7 @@ from .conftest import KEY
 
 
 def issue_many(store: Store, count: int) -> list[Minted]:
-    """That many tokens, each of a client of its own, in one transaction; the clients are called ``client 0`` and on."""
+    """Issue that many tokens in one transaction, each to a client of its own: ``client 0``, ``client 1`` and so on."""
     tokens = [TokenFormat(SigningKeys(KEY)).mint() for _ in range(count)]
     with store.transaction() as tx:
         for number, minted in enumerate(tokens):

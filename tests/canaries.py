@@ -1,4 +1,4 @@
-"""What the tests with canaries send, and how they look for it."""
+"""The secrets that the tests with canaries send, and how the tests look for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from tokenguard import (
 )
 from tokenguard.tokens import Read
 
-# One run of letters each, so that any piece of it is told; and SECRET_KEY, with which the tests of Django come.
+# Each is one run of letters and digits, so that any piece of it is recognized. SECRET_KEY is from Django's settings
+# in the tests.
 KEY = "CanaryOfTheSigningKey" + "q8Zk3Vt6Lw1Xs9Bn4Dj7Hf2"
 OLD_KEY = "CanaryOfTheOldSigningKey" + "m5Gc8Ry1Tp4Uv7Ae2Ko9"
 SHORT_KEY = "CanaryOfAShortKey" + "w3Ne6Iq9Zs"
@@ -35,7 +36,7 @@ OPTIONS = {"SIGNING_KEY": KEY, "OLD_SIGNING_KEYS": [OLD_KEY]}
 
 
 class Canaries:
-    """The texts that were sent, and the channels that were looked at."""
+    """The texts that were sent, and the channels that were searched for them."""
 
     def __init__(self) -> None:
         self.texts: set[str] = set()
@@ -48,7 +49,7 @@ class Canaries:
         self._pieces.update(*map(pieces, texts))
 
     def variants(self, *good: str) -> list[str]:
-        """These tokens, others that nobody has signed or that are on no record, and what is not even one."""
+        """Return these tokens, others that are forged or on no record, and texts that are no tokens at all."""
         tokens = TokenFormat(SigningKeys(KEY))
         fresh = [tokens.mint().text.reveal() for _ in range(7)]
         made = [
@@ -66,7 +67,7 @@ class Canaries:
         return [*good, *made]
 
     def look_at(self, channel: str, shown: object, sign: str) -> None:
-        """Nothing of a canary is in what was shown there; ``sign`` is, so that this was the right place to look."""
+        """Check that no piece of a canary was shown there; ``sign`` must be, as proof that this was the right place."""
         text = shown.decode("latin-1") if isinstance(shown, bytes) else str(shown)
         assert sign in text, channel
         self.channels.add(channel)
@@ -76,14 +77,14 @@ class Canaries:
 
 
 def pieces(text: str) -> set[str]:
-    """All that is so long that it could be a canary's, of the secret part or of a key."""
+    """Return every piece that is long enough to come from a canary: from a token's secret part, or from a key."""
     runs = re.findall(rf"[0-9A-Za-z]{{{PIECE},}}", text)
     return {run[at : at + PIECE] for run in runs for at in range(len(run) - PIECE + 1)}
 
 
 @contextmanager
 def logged_at_debug() -> Iterator[io.StringIO]:
-    """All that every library logs, with what each record holds besides its message."""
+    """Collect everything that any library logs, with what each record holds besides its message."""
     out = io.StringIO()
 
     class Everything(logging.Formatter):
@@ -134,13 +135,13 @@ def emailing_errors() -> Iterator[None]:
 
 
 def our_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Those of the package in the error's traceback, with their locals; whatever the folder is called that it is in."""
+    """Return the package's frames in the error's traceback, with their locals, whatever its folder is called."""
     frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
     return [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
 
 
 def everything_of(error: BaseException, *, ours: bool = False, drawn: bool = True) -> str:
-    """The traceback with its locals, as the standard library and as rich draw it; ``ours``: of our frames alone."""
+    """Return the traceback with its locals, as the standard library and rich draw it; ``ours``: only our frames."""
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     if ours:
         package = our_frames(error)
@@ -157,7 +158,7 @@ def everything_of(error: BaseException, *, ours: bool = False, drawn: bool = Tru
 
 
 class Away(MemoryStore):
-    """Works until it is told otherwise."""
+    """A store that works while ``error`` is not set, and raises that error otherwise."""
 
     error: Callable[[], BaseException] | None = None
 

@@ -1,4 +1,4 @@
-"""The tables that Django's migrations make, for tests that need them: made by what the migrations once have said."""
+"""The tables of Django's migrations, for tests that need them: made by repeating what one migration run did."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connections, transaction
 
-#: What was run for each kind of database.
+#: The statements that were run, for each kind of database.
 _NOTED: dict[str, list[tuple[str, Any]]] = {}
 _WRITES = ("ALTER", "CREATE", "DROP", "INSERT", "UPDATE")
 
 
 def migrate(alias: str) -> None:
-    """As ``migrate tokenguard`` does in an empty database.
+    """Create the tables in an empty database, as ``migrate tokenguard`` does.
 
-    Most of its time goes into working out what to run, so that is done once, and what it has run is run again.
+    Most of its time goes into working out what to run, so that is done once, and later the same statements are run.
     """
     connection = connections[alias]
     noted = _NOTED.get(connection.vendor)

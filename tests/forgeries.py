@@ -124,7 +124,7 @@ FORGERIES: dict[str, Callable[[Idp], str]] = {
 
 
 def publish_more_keys(idp: Idp) -> None:
-    """Those that some of the forgeries are signed with: of another type, too weak, and for another use."""
+    """Publish the keys that some forgeries are signed with: of another type, too weak, and for another use."""
     with warnings.catch_warnings(action="ignore"):
         weak = RSAKey.generate_key(1024)
     idp.keys |= {"two": EC_KEY, "weak": weak, "enc": RSA_KEYS[1]}
@@ -134,7 +134,7 @@ def publish_more_keys(idp: Idp) -> None:
 
 
 def _respelt(text: str) -> str:
-    """The same bytes in base64, for who does not look at the bits that stand for nothing."""
+    """Return another base64 spelling of the same bytes, for a decoder that ignores the unused bits at the end."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     assert len(text.split(".")[2]) % 4 == 2
     return text[:-1] + alphabet[alphabet.index(text[-1]) + 1]

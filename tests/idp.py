@@ -1,4 +1,4 @@
-"""An issuer of access tokens as Okta's are: metadata and keys over HTTPS, and tokens of any making."""
+"""An issuer of access tokens like Okta's: metadata and keys over HTTPS, and tokens of any kind, also broken ones."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from joserfc import jws
 from joserfc.jwk import ECKey, Key, RSAKey
 
 AUDIENCE = "api://directory"
-#: As the stopped clock of the tests has it.
+#: The time of the tests' stopped clock, in seconds.
 AT = 1_900_000_000
 _REGISTRY = jws.JWSRegistry(algorithms=["RS256", "RS384", "PS256", "ES256", "HS256"], strict_check_header=False)
 
 
 class Idp:
-    """Serves ``documents``, by path; ``asked`` are the paths that were asked for."""
+    """Serves ``documents`` by path; ``asked`` lists the paths that were requested."""
 
     def __init__(self, base: str, path: str = "/oauth2/default") -> None:
         self.base, self.issuer = base, base + path
-        #: What time it is, in seconds: each token begins a minute before, and lasts for an hour.
+        #: The current time, in seconds: each token is issued a minute before it and expires an hour after it.
         self.at = AT
         self.keys: dict[str, Key] = {"one": RSA_KEYS[0]}
         self.asked: list[str] = []
-        #: In place of an answer: a status, or bytes to be sent as they are; of them the last is never sent if it hangs.
+        #: Sent in place of an answer: a status, or bytes as they are. If ``hangs`` is set, the last byte is never sent.
         self.broken: int | bytes | None = None
         self.hangs: threading.Event | None = None
         self.documents: dict[str, Any] = {}
@@ -53,7 +53,7 @@ class Idp:
         return (200, json.dumps(found).encode()) if found is not None else (404, b"not found")
 
     def fetch(self, url: str) -> dict[str, Any] | None:
-        """As :func:`tokenguard.issuers.jwks.fetch`, without a network."""
+        """Fetch a document as :func:`tokenguard.issuers.jwks.fetch` does, without a network."""
         from tokenguard.issuers.jwks import KeysUnavailable
 
         status, body = self.answer(url.removeprefix(self.base))
@@ -66,7 +66,7 @@ class Idp:
 
     @property
     def claims(self) -> dict[str, Any]:
-        """As Okta makes them."""
+        """A token's claims, as Okta sets them."""
         return {
             "ver": 1,
             "jti": "AT.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE",
@@ -97,7 +97,7 @@ class Idp:
 
 
 def by_hand(idp: Idp, header: dict[str, Any] | bytes) -> str:
-    """Correctly signed with RS256, under a header that no library would write."""
+    """Return a token that is correctly signed with RS256, with a header that no library would write."""
     signed = f"{b64(header)}.{b64(idp.claims)}"
     private = RSA_KEYS[0].private_key
     return f"{signed}.{b64(private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
@@ -109,7 +109,7 @@ def b64(data: bytes | dict[str, Any]) -> str:
 
 @contextmanager
 def https_idp(directory: Path) -> Iterator[tuple[Idp, Path]]:
-    """One that is really served, and the file with the certificate to trust."""
+    """Serve an issuer over HTTPS; yields it, and the file with the certificate to trust."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(directory / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -135,7 +135,7 @@ def https_idp(directory: Path) -> Iterator[tuple[Idp, Path]]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *args: Any) -> None:
-            pass  # who does not trust the certificate hangs up
+            pass  # a client that does not trust the certificate hangs up
 
     with Server(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)

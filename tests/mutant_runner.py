@@ -1,8 +1,8 @@
-"""Runs mutants, each in a fork of one process that has collected the tests: a script, which ``mutants.py`` starts.
+"""Run mutants, each in a fork of one process that has collected the tests: a script that ``mutants.py`` starts.
 
-mutmut writes the mutants, and notes which tests reach which function. Its own runner starts pytest anew for each of
-them, which takes many times as long as the tests. It is no part of the package ``tests``, as that one is imported from
-``mutants/``: there it finds the code that was changed.
+mutmut writes the mutants, and records which tests reach which function. Its own runner starts pytest anew for each
+mutant, which takes many times as long as the tests. This script is not part of the package ``tests``: that one is
+imported from ``mutants/``, where it finds the changed code.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.stats import load_stats, status_by_exit_code
 
-#: As mutmut writes it down.
+#: The exit codes that mutmut records.
 KILLED, NO_TESTS, TIMEOUT = 1, 33, 36
-#: How many times as long as it took before, and seconds beyond that, a test may compute.
+#: A test's limit of CPU time: so many times what it took before, plus so many seconds.
 CPU_LIMIT = (10, 5)
-#: The same by the wall clock, for one that waits for ever: a busy machine must not come near it.
+#: The same in wall-clock time, for a test that waits forever: a busy machine must not come near it.
 WALL_LIMIT = (40, 60)
 
 
 def main() -> None:
-    """Make mutants of all modules, run those of the given ones, and leave in ``mutants/`` what became of them."""
+    """Make mutants of all modules, run those of the given modules, and leave the results in ``mutants/``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--again", action="store_true")
     parser.add_argument("modules", nargs="+")
     given = parser.parse_args()
     _make_mutants()
-    # What the tests leave behind in their process is not there for the mutants.
+    # In a fork, so that what the tests leave behind in their process does not reach the mutants.
     if _in_fork("stats", lambda: mutmut.run_stats_collection(mutmut.get_mutant_runner())):
         sys.exit("the tests fail without a mutant")
     load_stats()
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _make_mutants() -> None:
-    """What ``mutmut run`` does first. A file that has not changed keeps what is known of its mutants."""
+    """Do what ``mutmut run`` does first. A file that has not changed keeps the results of its mutants."""
     set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     mutmut.copy_src_dir()
@@ -69,16 +69,16 @@ def _of(module: str) -> Mutants:
 
 
 class Runner:
-    """A plugin of pytest: instead of each test once, it runs for each mutant those that reach it.
+    """A pytest plugin: instead of every test once, it runs for each mutant the tests that reach it.
 
-    Those that have killed others come first, the last one before all, then the fastest.
+    Tests that have killed other mutants come first, the most recent one before all; then come the fastest.
     """
 
     def __init__(self, files: Iterable[Mutants], again: bool) -> None:
         self.files, self.again = files, again
-        #: The tests that have killed a mutant, the last one first.
+        #: The tests that have killed a mutant, the most recent first.
         self.killers: list[str] = []
-        #: The place of the test that a fork is at, for its parent to see.
+        #: The index of the test that a fork is running, shared with its parent.
         self.place = mmap.mmap(-1, 4)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -89,7 +89,7 @@ class Runner:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all the mutants that were asked for."""
-        gc.freeze()  # so that the forks share what is there
+        gc.freeze()  # so that the forks share the memory of what is loaded
         if self._run(session, "", sorted(state().duration_by_test, key=state().duration_by_test.__getitem__)):
             raise pytest.UsageError("the tests fail without a mutant when the fastest run first")
         for mutants in self.files:
@@ -128,7 +128,7 @@ class Runner:
 
 
 def _in_fork(mutant: str, run: Callable[[], object]) -> int:
-    """The exit status of a process that does this, as mutmut writes it down."""
+    """Run this in a fork, with the mutant, and return its exit code as mutmut records it."""
     if pid := os.fork():
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
@@ -143,7 +143,7 @@ def _in_fork(mutant: str, run: Callable[[], object]) -> int:
 
 
 def _limit(seconds: float) -> None:
-    """From now on this process may live for so long; what it took before does not count."""
+    """Limit this process from now on, for a test that takes so long; time already spent does not count."""
     computing = int(time.process_time() + CPU_LIMIT[0] * seconds + CPU_LIMIT[1])
     resource.setrlimit(resource.RLIMIT_CPU, (computing, resource.RLIM_INFINITY))
     signal.alarm(int(WALL_LIMIT[0] * seconds + WALL_LIMIT[1]))

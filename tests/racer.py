@@ -1,4 +1,4 @@
-"""One of the processes of a race: it asks for tokens over and over, and notes when each was last let in.
+"""One of the processes of a race: it tries tokens over and over, and records when each was last let in.
 
 ``python -m tests.racer PLAN NUMBER``; the plan is a JSON file, see :class:`Plan`.
 """
@@ -28,7 +28,7 @@ from tokenguard.http import Secret
 
 from .keys import KEY
 
-#: Tokens that are asked for: the next to be revoked, and the last that were.
+#: How many tokens are tried: of the next to be revoked, and of the last that were.
 AHEAD, BEHIND = 12, 40
 RACERS, THREADS = 3, 2
 LANES = RACERS * THREADS
@@ -36,7 +36,7 @@ LANES = RACERS * THREADS
 
 @dataclass
 class Plan:
-    """What a race is run with; its folder holds what the processes tell each other."""
+    """The parameters of a race; its folder holds the files that the processes exchange."""
 
     folder: str
     database_url: str
@@ -51,7 +51,7 @@ class Plan:
 
 
 class Course:
-    """How far all have come, for all to see: numbers in shared memory."""
+    """The progress of every process, visible to all: numbers in shared memory."""
 
     def __init__(self, folder: str) -> None:
         path, size = Path(folder) / "course", 8 * (1 + LANES)
@@ -62,7 +62,7 @@ class Course:
 
     @property
     def at(self) -> int:
-        """The token that the revoker has come to; below 0 the race is over."""
+        """The number of the token that the revoker has reached; below 0, the race is over."""
         return self._number(0)
 
     @at.setter
@@ -70,11 +70,11 @@ class Course:
         self._memory[:8] = struct.pack("q", value)
 
     def passed(self, lane: int, at: int) -> None:
-        """A lane has asked for what is to be asked for while the revoker is there."""
+        """Record that a lane has tried every token that it should while the revoker is there."""
         self._memory[8 * (1 + lane) : 8 * (2 + lane)] = struct.pack("q", at)
 
     def have_passed(self, at: int) -> int:
-        """How many lanes have."""
+        """Return how many lanes have done so."""
         return sum(self._number(1 + lane) >= at for lane in range(LANES))
 
     def _number(self, place: int) -> int:
@@ -83,7 +83,7 @@ class Course:
 
 
 class Racer:
-    """A worker with a guard of its own, and threads that ask it."""
+    """A worker with a guard of its own, and threads that use the guard."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan = plan
@@ -144,10 +144,10 @@ class Lane:
     def run(self) -> None:
         course, count = self.racer.course, len(self.let_in)
         while (at := course.at) >= 0:
-            # From the one that has just been revoked: most likely it is still remembered.
+            # Beginning with the token that was just revoked, which is the most likely to be cached still.
             for token in range(max(0, at - 1), min(at + AHEAD, count)):
                 self._ask(token)
-            # Those revoked before cost a query each: one of them every time.
+            # Each of those revoked earlier costs a query, so only one is tried each time.
             self._ask(random.randrange(max(0, at - BEHIND), at + 1))
             course.passed(self.number, at)
             time.sleep(0.003)  # the revoker needs a processor too
@@ -176,7 +176,7 @@ class Lane:
 def main(plan: str, number: str) -> None:
     logging.disable()
     breaker_module.PAUSE = 0.02
-    # On a machine that is busy each waits its turn: who is told to come again later takes no part in the race.
+    # On a busy machine each request waits for its turn: one that is told to come again later would not race at all.
     breaker_module.PATIENCE = cache_module.PATIENCE = 60.0
     racer = Racer(Plan(**json.loads(Path(plan).read_text())), int(number))
     (Path(racer.plan.folder) / f"ready-{number}").touch()

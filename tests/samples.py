@@ -1,4 +1,4 @@
-"""The samples as the tests meet them: each a directory that can be filled anew, and clients of it."""
+"""The samples as the tests use them: each a directory that can be reset, and clients of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVERYTHING = "okta.users.manage okta.groups.read"
 
 
 class Api(Protocol):
-    """What sends a request to a sample, with a token or without."""
+    """Sends requests to a sample, with a token or without."""
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
@@ -36,7 +36,7 @@ class Api(Protocol):
 
 @dataclass
 class Client:
-    """Requests as tests write them."""
+    """The requests of a client, in the form in which tests write them."""
 
     api: Api
     root: str
@@ -63,7 +63,7 @@ class Client:
         body: bytes | None = None,
         sent: object = None,
     ) -> Answer:
-        """``sent`` goes as JSON; a path may be one of the URLs that answers give."""
+        """Send a request, with ``sent`` as JSON; the path may be a URL that an answer contained."""
         path = path.removeprefix(self.root) + (f"?{urlencode(query)}" if query else "")
         headers = dict(headers or {})
         if body is not None or sent is not None:
@@ -78,13 +78,13 @@ class Sample(Protocol):
     root: str
 
     def client(self, scopes: str = "") -> Client:
-        """One whose token has these scopes, or none that has no token."""
+        """Return a client whose token has these scopes, or for no scopes one without a token."""
 
     def client_with(self, token: str) -> Client:
-        """One that sends this token."""
+        """Return a client that sends this token."""
 
     def reset(self) -> None:
-        """Fill the directory as it was at first."""
+        """Restore the directory to what it was at first."""
 
     def log(self) -> str: ...
 
@@ -147,7 +147,7 @@ class FlaskSample:
         return Client(_FlaskApi(self.test_client(scopes)), self.root)
 
     def test_client(self, scopes: str = "") -> FlaskClient:
-        """The same as Flask has it."""
+        """Return Flask's own test client, with a token or without as for :meth:`client`."""
         return as_client(self.app, scopes=scopes, client=f"tests {scopes}") if scopes else self.app.test_client()
 
     def client_with(self, token: str) -> Client:
@@ -179,7 +179,7 @@ class DjangoSample:
         self.root = serving.url
         self.server = Server(int(self.root.rpartition(":")[2]), serving.log)
         self._tokens = {"": ""}
-        # Not by its command line, which takes a second each time.
+        # Tokens are issued here, not by the sample's command line, which takes a second each time.
         self._store = SQLAlchemyStore(f"sqlite:///{playground.settings['DJANGO_DATABASE']}")
         keys = SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"])
         self._issuer = Issuer(self._store, TokenFormat(keys), catalog=ScopeCatalog(SCOPES))
@@ -201,7 +201,7 @@ class DjangoSample:
             database.executemany(f"INSERT INTO directory_user VALUES ({','.join('?' * 8)})", self._users)
 
     def log(self) -> str:
-        self.client().get("/")  # it arrives through a pipe: this gives it a moment
+        self.client().get("/")  # the log arrives through a pipe: a request gives it a moment
         return "".join(self.server.log)
 
     def close(self) -> None:
@@ -227,16 +227,16 @@ SERVERS = {"gunicorn": _gunicorn, "uvicorn": _uvicorn}
 
 @contextmanager
 def django_sample(folder: Path, server: str) -> Iterator[DjangoSample]:
-    """The Django sample on a new database under ``gunicorn`` or ``uvicorn``; a warning is an error there too."""
+    """Run the Django sample on a new database under ``gunicorn`` or ``uvicorn``; warnings are errors there too."""
     playground = Playground(folder, SAMPLES["django"])
     playground.settings["PYTHONWARNINGS"] = "error"
-    # Every worker is to know at once what another has done to a token.
+    # Every worker must see at once what another has done to a token.
     playground.settings["TOKENGUARD_STALENESS"] = "0"
     playground.run("migrate")
     with SERVERS[server](playground.environ) as serving:
         with closing(DjangoSample(playground, serving)) as sample:
             yield sample
-        # Where Python cannot raise one, as of a file that was not closed, it still says so.
+        # Where Python cannot raise a warning, as for a file that was not closed, it still logs it.
         log = "".join(serving.log)
         assert "Warning:" not in log, log
 

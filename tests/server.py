@@ -1,4 +1,4 @@
-"""A client of a real server that sends exactly what it is told to."""
+"""A client for real servers that sends exactly what it is given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answer:
 
     @classmethod
     def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
-        """What a framework's own test client got."""
+        """Return the answer that a framework's own test client received."""
         found = http.client.HTTPMessage()
         for name, value in headers:
             found.add_header(name, value)
@@ -40,13 +40,13 @@ class Answer:
 class Server:
     port: int
     log: list[str]
-    #: How many seconds it may say nothing to raw bytes before it is told that there is no more to come.
+    #: Seconds for which it may leave raw bytes unanswered before the client shuts down its sending side.
     patience: float = 0.5
 
     def request(
         self, method: str, path: str, headers: Sequence[tuple[str, str | bytes]] = (), body: bytes | None = None
     ) -> Answer:
-        """Sends ``headers`` as they are, duplicates and all."""
+        """Send a request with ``headers`` as they are, duplicates included."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             given = {name.lower() for name, _ in headers}
@@ -62,9 +62,9 @@ class Server:
             connection.close()
 
     def send(self, data: bytes) -> list[Answer]:
-        """Sends these bytes and no others; the answers that came until the connection was closed.
+        """Send exactly these bytes and return the answers that came until the connection was closed.
 
-        What came without a status line is an answer of status 0. Raises MalformedAnswer for what is not HTTP.
+        An answer without a status line has the status 0. Raises MalformedAnswer for what is not HTTP.
         """
         received = self._exchange(data).removeprefix(_CONTINUE)
         return list(_answers(received, data.partition(b" ")[0].decode("latin-1")))
@@ -72,7 +72,7 @@ class Server:
     def _exchange(self, data: bytes) -> bytes:
         received = bytearray()
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            # It may have closed before it has read all: what it said until then is an answer too.
+            # The server may close before it has read everything: what it sent until then is an answer too.
             with suppress(ConnectionError):
                 connection.sendall(data)
             connection.settimeout(self.patience)
@@ -97,11 +97,11 @@ class Server:
 
 
 class MalformedAnswer(Exception):
-    """A server has sent what is not HTTP (RFC 9112)."""
+    """A server has sent something that is not HTTP (RFC 9112)."""
 
 
 class _Stream(io.BytesIO):
-    """A socket to http.client, which closes it after each answer."""
+    """A socket to http.client that stays open, although http.client closes it after each answer."""
 
     def makefile(self, mode: str) -> _Stream:
         return self

@@ -28,9 +28,9 @@ from tokenguard.store import Change, EventKind, Store
 from .conftest import World
 
 log = logging.getLogger("tokenguard")
-#: Of all times, those below these are looked at on their own: what is cropped is noise, mostly.
+#: The times below each of these percentiles are compared on their own: what is cropped is mostly noise.
 PERCENTILES = (1.0, 0.999, 0.99, 0.95, 0.9, 0.75, 0.5, 0.25)
-#: How many different texts there are of each class: each has its own place in memory, and in a dict's table.
+#: How many different texts each class has: every text has its own place in memory, and in a dict's table.
 TEXTS = 5000
 WARM_UP = 1000
 SECRET, TAG = slice(20, 52), slice(52, 95)
@@ -49,7 +49,7 @@ def main() -> None:
     print("|---|---|---:|---:|---:|")
     for name, make in {"`Guard.authenticate`": _guard, "the WSGI middleware": _middleware}.items():
         _report(name, make, MemoryStore(), "", given.samples)
-    # What was not signed here gets no further than that. Of the rest a database has its share.
+    # Texts that were not signed here never reach the store. The time for the others includes the database's.
     with TemporaryDirectory() as folder:
         store = SQLAlchemyStore(f"sqlite:///{folder}/timing.db")
         store.upgrade()
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _report(name: str, make: Callable[[World], Ask], store: Store, beginning: str, samples: int) -> None:
-    """The rows of the table for the pairs whose names begin so."""
+    """Print the table's rows for the pairs whose names begin with ``beginning``."""
     world = World(store)
     ask = make(world)
     for pair, (one, other) in pairs(world).items():
@@ -92,7 +92,7 @@ def _middleware(world: World) -> Ask:
 
 
 def pairs(world: World) -> dict[str, tuple[list[str], list[str]]]:
-    """Two kinds of text that are both refused, and that a stranger should not tell apart by the time that takes."""
+    """Return pairs of kinds of text that are refused, and that a stranger should not tell apart by the time taken."""
     client = world.client().id
     good = _on_record(world, client, (None, None))[0][:TEXTS]
     return {
@@ -122,14 +122,14 @@ def _changed(text: str, place: int) -> str:
 
 
 def _minted(world: World, count: int) -> list[str]:
-    """Texts that are signed and on no record, as only who has the signing key can make them."""
+    """Return texts that are signed but on no record, which takes the signing key."""
     return [world.tokens.mint().text.reveal() for _ in range(count)]
 
 
 def _on_record(world: World, client: str, wrong: tuple[int | None, int | None]) -> tuple[list[str], list[str]]:
-    """Such texts, with a record for each: of its own digest, or of one that is wrong in that character.
+    """Return two lists of signed texts with a record for each: of its own digest, or one wrong in that character.
 
-    In random order: texts that were made in turns are read in turns, and what lies next in memory is there sooner.
+    They are made in random order: texts made in turns are read in turns, and what is next in memory arrives sooner.
     """
     texts, like, places = _minted(world, 2 * TEXTS), world.issue(client=client).token, [*wrong] * TEXTS
     random.shuffle(places)
@@ -147,7 +147,7 @@ def _on_record(world: World, client: str, wrong: tuple[int | None, int | None]) 
 
 
 def measure(ask: Ask, one: list[str], other: list[str], samples: int) -> tuple[list[int], list[int]]:
-    """Nanoseconds for each class, which take turns in random order; the very first are thrown away."""
+    """Return the nanoseconds for each class; the two take turns in random order, and the first times are discarded."""
     times: tuple[list[int], list[int]] = ([], [])
     count = len(one)
     gc.collect()
@@ -155,7 +155,7 @@ def measure(ask: Ask, one: list[str], other: list[str], samples: int) -> tuple[l
     try:
         for turn in range(samples + WARM_UP):
             for kind in (0, 1) if random.random() < 0.5 else (1, 0):
-                # A copy of its own: where the text comes from in memory is no part of what is measured.
+                # A fresh copy each time: the place of the text in memory must not be part of the measurement.
                 text = "".join((one, other)[kind][turn % count].partition("_"))
                 begun = perf_counter_ns()
                 ask(text)
@@ -168,11 +168,11 @@ def measure(ask: Ask, one: list[str], other: list[str], samples: int) -> tuple[l
 
 
 def largest_t(one: list[int], other: list[int]) -> float:
-    """Welch's t where it is farthest from 0: of all times, and of those below each percentile of both together."""
+    """Return Welch's t where it is farthest from 0: of all times, or of those below a percentile of both together."""
     together = sorted(one + other)
     limits = [together[min(len(together) - 1, int(len(together) * part))] for part in PERCENTILES]
     cropped = [([x for x in one if x <= limit], [x for x in other if x <= limit]) for limit in limits]
-    # Where they differ a lot, nothing may be left of the slower one.
+    # Where the classes differ a lot, cropping may leave nothing of the slower one.
     return max((welch(*both) for both in cropped if min(map(len, both)) * 10 >= len(one)), key=abs)
 
 

@@ -58,7 +58,7 @@ def _told(answer: Answer) -> str:
 
 
 def assert_dull(target: Target, sent: bytes, token: bytes = b"") -> str:
-    """Send a request that must do no harm and return its outcome. Raise AssertionError, with the request, if it did.
+    """Send a request and return its outcome; raise AssertionError, with the request, for one that must not occur.
 
     Only ``token``, or the target's own if there is none, may be let in.
     """
