@@ -16,14 +16,14 @@ CATALOG: dict[str, object] = {
     "groups:read": "Read groups",
 }
 HEADERS = ["X-API-Key"]
-#: By which name the service tells others of its tokens.
+#: The issuer that the service names in the answers of its introspection endpoint.
 ISSUER = "https://api.example.com"
-#: Where a sample is mounted besides.
+#: The path at which a sample is mounted as well.
 MOUNT = "/mounted"
 
 
 def mounted(app: WSGIApplication) -> WSGIApplication:
-    """The application where it always is, and below MOUNT as well."""
+    """Return the application at its usual place, and below MOUNT as well."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -36,11 +36,11 @@ def mounted(app: WSGIApplication) -> WSGIApplication:
 
 
 def validated(module: str, factory: str = "create_app") -> WSGIApplication:
-    """The application that a module makes, and an AssertionError for whatever PEP 3333 does not allow."""
+    """Return a module's application, wrapped to raise AssertionError for whatever PEP 3333 does not allow."""
     application: WSGIApplication = validator(getattr(import_module(module), factory)())
     return application
 
 
-#: Where the service says what it is, if its environment names it so.
+#: The service's identifier, if its environment sets it, and the path of its metadata then.
 RESOURCE = "https://api.example.com/directory"
 METADATA_PATH = "/.well-known/oauth-protected-resource/directory"

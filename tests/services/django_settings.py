@@ -10,7 +10,7 @@ from .common import CATALOG, HEADERS
 
 
 def database(url: str) -> dict[str, Any]:
-    """An SQLAlchemy URL of one of the tests' databases as Django has it."""
+    """Return Django's settings for the SQLAlchemy URL of one of the tests' databases."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return {
@@ -49,7 +49,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-# A service is a URLconf: which one, its server is told.
+# Each service is a URLconf; the server's environment names it.
 ROOT_URLCONF = os.environ.get("TESTS_URLCONF", "tests.services.django_service")
 DATABASES = {"default": database(os.environ.get("TOKENGUARD_DATABASE_URL", "sqlite:////nowhere/tokens.db"))}
 TEMPLATES = [
@@ -67,6 +67,6 @@ TEMPLATES = [
 ]
 STATIC_URL = "static/"
 USE_TZ = True
-# The contract's gunicorn is told how to log.
+# Logging is configured for gunicorn, by the contract.
 LOGGING_CONFIG = None
 TOKENGUARD = {"SCOPES": CATALOG, "HEADERS": HEADERS, "RATE_HEADERS": "draft"}

@@ -50,7 +50,7 @@ class Any_(APIView):  # noqa: N801
 class Users(ViewSet):
     authentication_classes = (TokenAuthentication,)
     permission_classes = (HasScopes,)
-    renderer_classes = (JSONRenderer,)  # with the browsable API beside it, an answer would vary by Accept as well
+    renderer_classes = (JSONRenderer,)  # with the browsable API as well, answers would also vary by Accept
     required_scopes = {"list": "users:read"}  # noqa: RUF012
 
     def list(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The Django sample twice: where it always is, and mounted below a path. For WSGI and for ASGI servers."""
+"""The Django sample twice: at its usual place, and mounted below a path. For WSGI and for ASGI servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Flask sample twice: where it always is, and mounted below a path."""
+"""The Flask sample twice: at its usual place, and mounted below a path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .common import mounted
 
 
 def create_app() -> Flask:
-    # Its own form of errors would not tell why a request was refused.
+    # The sample's own error form would not show why a request was refused.
     app = create_sample({"TOKENGUARD_ERROR_FORM": "problem"})
     app.wsgi_app = mounted(app.wsgi_app)  # type: ignore[method-assign]
     return app

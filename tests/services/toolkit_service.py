@@ -1,7 +1,7 @@
-"""django-oauth-toolkit as it is: an authorization server, and a resource server that asks ours about tokens.
+"""An unmodified django-oauth-toolkit: an authorization server, and a resource server that asks ours about tokens.
 
-``python toolkit_service.py FOLDER``, as Django has other settings in the tests' own package, with the URL of our
-endpoint and a token that may ask it in the environment. Says at which port it listens.
+Run as a script, ``python toolkit_service.py FOLDER``, since Django has other settings in the tests' own package. The
+environment has the URL of our endpoint and a token that may use it. Prints the port that it listens on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def serve(folder: str) -> None:
         USE_TZ=True,
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/toolkit.db"}},
         INSTALLED_APPS=APPS,
-        # What takes time and makes no difference here.
+        # No migrations and no slow hashes: they take time and make no difference here.
         MIGRATION_MODULES={app.rpartition(".")[2]: None for app in APPS},
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         OAUTH2_PROVIDER={
