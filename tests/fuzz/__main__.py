@@ -18,11 +18,11 @@ from pathlib import Path
 
 from . import TARGETS, read_corpus, write_corpus
 
-#: Longer ones say nothing new, but for the limit of a credential's length, which the unit tests try out.
+#: Longer inputs find nothing new, except at the limit of a credential's length, which the unit tests cover.
 MAX_LENGTH = 400
 #: An input that takes longer is a finding of its own.
 SECONDS_FOR_ONE = 5
-#: Runs this module as ``-m`` does, but begins to instrument before the package of the tests imports tokenguard.
+#: Runs this module as ``-m`` does, but starts to instrument before the tests' package imports tokenguard.
 INSTRUMENTED = """
 import atheris, runpy
 with atheris.instrument_imports(include=["tokenguard", "tests.fuzz"]):
@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["tokenguard", "tests.fuzz"]):
 
 
 def main() -> None:
-    """Runs what is asked for; atheris ends the process of each target itself, so each has one of its own."""
+    """Run the given targets, each in a process of its own, because atheris itself ends the process."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"some of {', '.join(TARGETS)}; all without any")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: %(default)s)")
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _explore(target: str, seconds: int) -> bool:
-    """Whether nothing failed."""
+    """Run one target, and return whether nothing failed."""
     print(f"== {target}, for {seconds} seconds", flush=True)
     with tempfile.TemporaryDirectory(prefix="tg-fuzz-") as folder:
         known, found = Path(folder) / "known", Path(folder) / "found"
@@ -56,7 +56,7 @@ def _explore(target: str, seconds: int) -> bool:
             (known / str(place)).write_bytes(data)
         words = Path(folder) / "words"
         words.write_text("".join(f'"{_escaped(word)}"\n' for word in import_module(f"tests.fuzz.{target}").DICTIONARY))
-        # To merge, libFuzzer starts itself again by the name it was given.
+        # To merge, libFuzzer starts itself again by the name it was given, which must be that of an executable.
         again = Path(folder) / "again"
         again.write_text(f'#!/bin/sh\nexec {shlex.join(_under_atheris(target))} "$0" "$@"\n')
         again.chmod(0o700)
@@ -87,7 +87,7 @@ def _run_atheris(target: str, arguments: Sequence[str]) -> None:
     import atheris
     from joserfc import jws  # noqa: F401 - the hook cannot take a pattern of what this imports, of bytes
 
-    # The guards' own lines about each refusal are not what is looked at here.
+    # The guards' log lines about each refusal are of no interest here.
     logging.getLogger("tokenguard").setLevel(logging.CRITICAL)
     atheris.Setup(list(arguments), import_module(f"tests.fuzz.{target}").test_one_input)
     atheris.Fuzz()

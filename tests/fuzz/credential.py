@@ -1,6 +1,6 @@
-"""Where the credential is, if anywhere: ``AuthScheme.credential`` beside RFC 6750's grammar, read letter by letter.
+"""Where the credential is, if anywhere: ``AuthScheme.credential`` against RFC 6750's grammar, read letter by letter.
 
-Input: Authorization | query | X-API-Key | X-Second-Key | X-Forwarded-For | which of them are there, how many proxies.
+Input: Authorization | query | X-API-Key | X-Second-Key | X-Forwarded-For | which of them are present, how many proxies.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _found(scheme: AuthScheme, environ: dict[str, Any]) -> tuple[str, str]:
     try:
         credential = scheme.credential(environ)
     except InvalidRequest as error:
-        # The caller's own text comes back nowhere: not in the message, nor in the challenge or the body.
+        # The caller's own text is returned nowhere: not in the message, nor in the challenge or the body.
         assert str(error) in {"malformed credential", "more than one credential"}
         refusal = scheme.refusal(error)
         assert refusal.status == 400
@@ -57,7 +57,7 @@ def _found(scheme: AuthScheme, environ: dict[str, Any]) -> tuple[str, str]:
 
 
 def _expected(environ: dict[str, str], further: list[str]) -> tuple[str, str]:
-    """What the rules say, read one after the other."""
+    """Return what the rules require, applied one after another."""
     bare = [environ[key].strip(" \t") for key in further if environ.get(key)]
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     ours = any(_is_ours(part) for part in authorization.split(","))
@@ -101,12 +101,12 @@ def _names_a_token(query: str) -> bool:
 
 
 def _lower(text: str) -> str:
-    """In lower case as HTTP has it: ASCII's letters alone."""
+    """Return the text in lower case as HTTP defines it: only ASCII letters change."""
     return "".join(character.lower() if character in ascii_letters else character for character in text)
 
 
 def _readings(hop: str) -> set[str]:
-    """The hop, and what it is without a port."""
+    """Return the hop as it is, and without its port."""
     bare, _, port = hop.rpartition(":") if not hop.endswith("]") else (hop, "", "0")
     if bare.startswith("[") and bare.endswith("]"):
         bare = bare[1:-1]

@@ -1,6 +1,6 @@
-"""Another issuer's token: ``JWTSource`` beside the rules for it, read one by one. Whatever is sent is signed well.
+"""Another issuer's token: ``JWTSource`` against its rules, read one by one. Every signature counts as correct.
 
-Input: header | claims | signature, each to be encoded; without a signature the first is the whole text, as it is.
+Input: header | claims | signature, each encoded here; without a signature the first is the whole text, as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 
 class _Keys:
-    """The issuer has one key."""
+    """The keys of an issuer that has only one."""
 
     def find(self, kid: str | None) -> PublicKey:
         if kid != "one":
@@ -73,7 +73,7 @@ def _read(text: str) -> ForeignToken | None:
     try:
         return SOURCE.verify(Secret(text), AT * SECOND, CATALOG)
     except InvalidToken as error:
-        # Nothing of the text comes back to who sent it.
+        # Nothing of the text is returned to its sender.
         assert error.detail == InvalidToken.detail
         return None
 
@@ -86,7 +86,7 @@ def _has_shape(text: str) -> bool:
 
 
 def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> tuple[set[str], str] | None:
-    """The scopes and the client, if there is nothing against the token."""
+    """Return the scopes and the client, or None if any rule refuses the token."""
     if header is None or claims is None or claims.get("iss") != ISSUER:
         return None
     typ, aud = header.get("typ"), claims.get("aud")
@@ -121,7 +121,7 @@ def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> t
 def _object(text: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_none)
-        json.dumps(found, ensure_ascii=False).encode()  # as half of a character cannot be
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -1,6 +1,6 @@
-"""What scopes grant: ``Scopes``, ``Requirement`` and ``ScopeCatalog`` beside their definition, tried name by name.
+"""What scopes grant: ``Scopes``, ``Requirement`` and ``ScopeCatalog`` against their definition, tried name by name.
 
-Input: three sets of scopes as text | what all of is needed | what one of is needed.
+Input: three sets of scopes as text | scopes that are all required | scopes of which one is required.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CATALOG = ScopeCatalog(
     }
 )
 IMPLIED = {"a": ["a.b", "b"], "a.b": ["a.b.c"], "b": ["c.*"], "c.d": ["a"]}
-#: What a wildcard of any sample is tried with.
+#: What stands for the ``*`` of a wildcard when it is tried.
 BELOW = ("x", "x.y", "b", "b.c", "read")
 
 
 def test_one_input(data: bytes) -> None:
-    """Sets of scopes, what two of them have in common, and what they are enough for."""
+    """Check sets of scopes, what two of them have in common, and which requirements they meet."""
     *texts, all_of, any_of = fields(data, 5)
     sets = [found for text in texts if (found := _parsed(text)) is not None]
     for left in sets:
@@ -64,14 +64,14 @@ def _parsed(text: str) -> Scopes | None:
 
 
 def _is_scope(word: str) -> bool:
-    """RFC 6749 section 3.3; a ``*`` is alone, or alone behind the last of ``.``, ``:`` and ``/``."""
+    """RFC 6749 section 3.3; a ``*`` stands alone, or at the end behind a ``.``, ``:`` or ``/``."""
     name = word[:-1] if word.endswith("*") and (len(word) == 1 or word[-2] in ".:/") else word
     allowed = all("!" <= character <= "~" and character not in '"*\\' for character in name)
     return allowed and 1 <= len(word) <= 128 and not _holds_a_token(word)
 
 
 def _holds_a_token(word: str) -> bool:
-    """As a token's text ends: 16 letters or digits, an underscore, and 75 of them."""
+    """Whether the word holds what a token's text ends with: 16 letters or digits, an underscore, and 75 more."""
     places = (place for place, character in enumerate(word) if character == "_" and place >= 16)
     around = (word[place - 16 : place] + word[place + 1 : place + 76] for place in places)
     return any(len(text) == 91 and all(character in ascii_letters + digits for character in text) for text in around)
@@ -82,7 +82,7 @@ def _grants(scopes: Iterable[str], name: str) -> bool:
 
 
 def _sample(*sets: Iterable[str]) -> set[str]:
-    """Names, and wildcards, by which sets that differ in what they grant can be told apart."""
+    """Return names and wildcards by which sets that grant different scopes can be told apart."""
     written = {name for scopes in sets for name in scopes} | set(CATALOG)
     return written | {name[:-1] + more for name in written if name.endswith("*") for more in BELOW}
 
@@ -100,7 +100,7 @@ def _check_pair(a: Scopes, b: Scopes) -> None:
     assert a & b == b & a
     assert a | b == b | a
     assert a & a == a == a | a
-    # In the catalogue's sense: both are widened first, and then cut.
+    # As the catalogue does it: both are widened first, and then intersected.
     wide_a, wide_b = _widened(a), _widened(b)
     effective = CATALOG.effective(a, b)
     wide = sample | _sample(wide_a, wide_b)

@@ -1,8 +1,8 @@
-"""The short way lets in whom the long way lets in, and nobody else: one request after the other, on both.
+"""The fast path lets in whom the full path lets in, and nobody else: each request takes both, one after another.
 
 Input: a letter for how tokens are sent, and requests, separated by ``|``. Each is a letter for what is done first, a
-letter for what is asked for, one for where it comes from, and its headers in the order of ``HEADERS``, separated by
-``;``. In those ``$a`` to ``$j`` stand for tokens of every state there is.
+letter for the requirement, one for the client's address, and its headers in the order of ``HEADERS``, separated by
+``;``. In those ``$a`` to ``$j`` stand for tokens in every possible state.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ BEGIN, DATA = CLOCK.micros, STORE._data
 
 
 class Side:
-    """A guard of its own, with all that a worker has."""
+    """A guard of its own, with everything that a worker has."""
 
     def __init__(self, further: bool, proxies: int) -> None:
         self.told: list[tuple[str, str]] = []
@@ -107,18 +107,18 @@ class Side:
             limiter=self.limiter,
             cache=self.cache,
         )
-        # By the guard's clock: the short way looks but once at what time it is.
+        # On the guard's clock, since the fast path reads the time only once.
         self.guard.usage = self.usage = UsageLog(self, clock=self.guard.clock)  # type: ignore[arg-type]
         scheme = AuthScheme(headers=["X-API-Key"] if further else [], proxies=proxies)
         self.requests = RequestGuard(self.guard, scheme, hooks=hooks)
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
-        """As a store does: everything is written."""
+        """Write every use, as a store does."""
         self.written += uses
         return set()
 
     def start_anew(self) -> None:
-        """As after a fork."""
+        """Forget everything, as after a fork."""
         self.cache._start_empty()
         self.usage._forget()
         self.guard._idle_tried.clear()
@@ -127,12 +127,12 @@ class Side:
         self.written.clear()
 
 
-#: Two for each way of sending tokens: one whose requests may go the short way, and one whose requests never do.
+#: Two for each way of sending tokens: one whose requests may take the fast path, and one whose requests never do.
 SIDES = [[Side(bool(kind & 1), kind >> 1) for _ in range(2)] for kind in range(4)]
 
 
 def test_one_input(data: bytes) -> None:
-    """Some requests, which may go the short way on one side and never on the other."""
+    """Send some requests, which may take the fast path on one side and never do on the other."""
     CLOCK.micros, STORE._data = BEGIN, DATA
     text = data.decode("utf-8", "surrogateescape")
     short, long = sides = SIDES[number(text) % 4]
@@ -160,7 +160,7 @@ def _by_token(use: NewUse) -> tuple[str, int]:
 
 
 def _prepare(step: str) -> None:
-    """What happens before the request."""
+    """Do what happens before the request."""
     steps: dict[str, Callable[[], object]] = {
         "b": partial(CLOCK.move, 0.4),
         "c": partial(CLOCK.move, 2),
@@ -181,9 +181,9 @@ def _environ(origin: str, headers: str) -> dict[str, Any]:
 
 
 def _short(requests: RequestGuard, environ: dict[str, Any], requirement: Requirement, ask_first: bool) -> Any:
-    """As a framework does: the short way, and where that says nothing, the long one."""
+    """Decide as a framework does: on the fast path, and where that returns None, on the full path."""
     requests.guard.catalog.check(requirement)
-    # As a middleware does that only wants to know who is calling.
+    # As a middleware does that only identifies the caller.
     if ask_first and requests.wave_through(environ, None) is None:
         requests.authenticate(environ)
     if (verified := requests.wave_through(environ, requirement)) is not None:

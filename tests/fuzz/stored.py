@@ -1,4 +1,4 @@
-"""What a database may hold: a row is read as what it means, or refused as damaged, and never anything else.
+"""Whatever a database holds, a row is read as what it means or refused as damaged, and nothing else happens.
 
 Input: scopes as JSON | conditions as JSON | an address | an event's data as JSON.
 """
@@ -21,7 +21,7 @@ DICTIONARY = (
 
 
 def test_one_input(data: bytes) -> None:
-    """A client's row and an event's, of these columns."""
+    """Load a client's row and an event's, with these columns."""
     scopes, conditions, address, details = fields(data, 4)
     client = _loaded(Client, ["id", "name", scopes, 1, 0, conditions])
     if client is not None:
@@ -36,7 +36,7 @@ def _loaded(kind: type[Any], row: list[Any]) -> Any:
     except StoreError as error:
         assert "is damaged" in str(error)
         return None
-    if kind is Client:  # as it would be written again, it means the same
+    if kind is Client:  # written again, it means the same
         assert load(kind, list(dump(found).values())) == found
     return found
 

@@ -1,6 +1,6 @@
-"""There is one text for a token: ``TokenFormat`` reads what was minted, and nothing that is like it.
+"""A token has only one text: ``TokenFormat`` reads what was minted, and nothing similar.
 
-Input: a text, in which ``$`` and a letter stand for what was minted | changes of it: a place and what is there instead.
+Input: a text, in which ``$`` and a letter stand for one of ``PARTS`` | changes to it: a place and its new content.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DICTIONARY = (
 FORMAT = TokenFormat(SigningKeys(KEY, old=[OLD_KEY]))
 CURRENT, OLD = FORMAT.mint().text.reveal(), TokenFormat(SigningKeys(OLD_KEY)).mint().text.reveal()
 LENGTH = len(CURRENT)
-#: What the letters stand for: a token of the current key, of the old one, of none; another service's; and parts.
+#: What the letters stand for: tokens of the current, the old and a dropped key; another service's; and parts.
 PARTS = {
     "t": CURRENT,
     "o": OLD,
@@ -34,7 +34,7 @@ PARTS = {
 
 
 def test_one_input(data: bytes) -> None:
-    """One text, read in each way there is."""
+    """Read one text in every way there is."""
     text = _made(*fields(data, 2))
     examined = FORMAT.examine(text)
     _check_key(text)
