@@ -4,24 +4,24 @@ PYTHON ?= python3
 SAMPLE ?= flask
 $(if $(filter flask django,$(SAMPLE)),,$(error SAMPLE is flask or django, not $(SAMPLE)))
 BIN := .venv/bin
-# The tests start Python hundreds of times: what they import is compiled once, whatever the environment says.
+# The tests start Python hundreds of times: what they import is compiled only once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
-# Most tests wait for a server or a command, so there are two runners more than there are processors; a file's tests
-# share what they have started. Which file comes first, tests/conftest.py says.
+# Most tests wait for a server or a command, so there are two more runners than processors. A file's tests have the same
+# runner, since they share what they have started. tests/conftest.py sets the order of the files.
 SPREAD = -n $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)') --dist loadfile --no-loadscope-reorder
 
-# Which parts of the benchmark to run, all of them without any; and where to write the page then.
+# Which parts of the benchmark to run, by default all; and then perhaps --out, with the file to write the page to.
 PARTS ?=
 
-# Every tool and library that the tests and the checks need, each by its hash: for all Pythons and systems at once.
+# Every tool and library that the tests and the checks need, each with its hash: one lock for all Pythons and systems.
 LOCK := .ci/requirements.txt
 
-# How long to look for inputs that fail, for each target; and which targets, all of them without any.
+# How many seconds to look for inputs that fail, for each target; and which targets, by default all.
 SECONDS ?= 60
 TARGETS ?=
-# Which modules to make mutants of, all of the core without any.
+# Which modules to make mutants of, by default all of the core.
 MODULE ?=
-# How often to measure each class.
+# How often to measure each class of inputs.
 SAMPLES ?= 200000
 
 .PHONY: help demo run test matrix lint audit docs dist notes lock bench fuzz mutants timing clean
@@ -80,7 +80,7 @@ lock: .venv/test
 	$(BIN)/uv pip compile --quiet --no-config --universal --generate-hashes --no-annotate --upgrade --python-version 3.11 \
 		--extra test --extra docs --extra release --custom-compile-command "make lock" --output-file $(LOCK) setup.cfg
 
-# wrk is a program of its own, and Debian's package of that name has it.
+# This also needs the program wrk, from Debian's package of that name.
 bench: .venv/bench
 	$(BIN)/python -m bench $(PARTS)
 
@@ -101,8 +101,8 @@ clean:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*,jwt]" "gunicorn >= 23"
 	@touch $@
 
-# uv, which is in the lock as well, installs all of it in a fraction of pip's time; pip does where only pip is told
-# where packages are.
+# uv, which is in the lock as well, installs all of it in a fraction of pip's time. Where only pip is configured with a
+# package index, pip does it.
 .venv/test: setup.cfg pyproject.toml $(LOCK) | .venv
 	sed -n '/^uv==/,/[^\\]$$/p' $(LOCK) > .venv/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt

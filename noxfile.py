@@ -14,11 +14,11 @@ from packaging.specifiers import SpecifierSet
 
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
-# It installs in a fraction of the time; NOX_DEFAULT_VENV_BACKEND=virtualenv is for those who have no index for it.
+# uv installs in a fraction of the time; NOX_DEFAULT_VENV_BACKEND=virtualenv is for those who have no index for uv.
 nox.options.default_venv_backend = "uv|virtualenv"
 
-# What depends on a framework, a database driver or the version of Python. The browser, what comes over the wire and
-# what the samples do besides being guarded are looked at once, by make test.
+# The tests that depend on a framework, a database driver or the version of Python. The browser, raw requests and what
+# the samples do besides being guarded are tested once, by make test.
 TESTS = [
     "tests/test_django.py",
     "tests/test_django_admin.py",
@@ -51,5 +51,5 @@ def frameworks(session: nox.Session, django: str) -> None:
 
 
 def _is_at_hand(python: str, django: str) -> bool:
-    """Whether this Python is the one, and has such a version of Django."""
+    """Return whether this is such a Python, with such a version of Django."""
     return platform.python_version().startswith(f"{python}.") and version("Django") in SpecifierSet(django)

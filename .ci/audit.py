@@ -1,7 +1,7 @@
-"""Ask whether a locked package has a known vulnerability: ``python .ci/audit.py LOCK``, and pip-audit's options.
+"""Check the locked packages for known vulnerabilities: ``python .ci/audit.py LOCK``, and any options of pip-audit.
 
-Exit status 1 for a finding, and for whatever else is wrong with the lock or the tool. A service that cannot be reached
-is no finding: that is said, and the status is 0, so that a machine without it can run all the rest.
+The exit status is 1 for a finding, and for anything else that is wrong with the lock or the tool. A service that cannot
+be reached is no finding: that is printed, and the status is 0, so that a machine without it can run all the rest.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import subprocess
 import sys
 from typing import Any
 
-#: What pip-audit and requests say when it is the network that fails.
+#: What pip-audit and requests print when the network fails.
 _NETWORK = ("ConnectionError", "ConnectTimeout", "ReadTimeout", "Could not connect", "your network may be blocking")
 
 
 def verdict(report: str, complaint: str) -> tuple[int, str]:
-    """The exit status and what to say, given pip-audit's JSON report and its standard error."""
+    """Return the exit status and the message for pip-audit's JSON report and its standard error."""
     try:
         dependencies: list[dict[str, Any]] = json.loads(report)["dependencies"]
     except (ValueError, KeyError):
@@ -33,15 +33,15 @@ def verdict(report: str, complaint: str) -> tuple[int, str]:
     if found:
         return 1, "\n".join(["Known vulnerabilities:", *found])
     if len(unknown) == len(dependencies):
-        # A mirror that has the packages alone says so of each of them.
+        # A mirror that has only the packages reports every one of them as unknown.
         return 0, f"The vulnerability service could not be asked: it knows none of these {len(unknown)} packages."
-    if unknown:  # what is gone from the index was often taken away for a reason
+    if unknown:  # what the index no longer has was often removed for a reason
         return 1, "\n".join(["Packages that the vulnerability service does not know:", *unknown])
     return 0, f"No known vulnerability in {len(dependencies)} packages."
 
 
 def main() -> int:
-    """Runs pip-audit on the lock."""
+    """Run pip-audit on the lock."""
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--no-deps", "--disable-pip"]
     options = ["--format", "json", "--requirement", *sys.argv[1:]]
     done = subprocess.run([*command, *options], capture_output=True, text=True)

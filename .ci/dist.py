@@ -1,7 +1,7 @@
-"""Build the sdist and the wheel of what is committed, and do not believe it: ``make dist``.
+"""Build the sdist and the wheel of what is committed, and verify them: ``make dist``.
 
-Each is built twice, from two clones, and must come out the same to the byte. What is in them is compared with what is
-meant to be, and the wheel is installed on its own and tried. They are left in ``dist/``.
+Each is built twice, from two clones, and must come out the same to the byte. Their contents are compared with what they
+should be, and the wheel is installed on its own and tried. They are left in ``dist/``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
-#: What is in the wheel besides the package.
+#: What must be in the wheel besides the package.
 IN_THE_WHEEL = (".dist-info/licenses/LICENSE", ".dist-info/entry_points.txt", ".dist-info/METADATA")
 TRIAL = """
 import re, subprocess, sys
@@ -39,7 +39,7 @@ assert tokenguard.Guard(store, tokens).authenticate(text).client_name == "billin
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
-    """What a command prints; it must succeed."""
+    """Run a command and return what it prints; exit if it fails."""
     done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}")
@@ -47,7 +47,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 
 def build(folder: Path, epoch: int) -> list[Path]:
-    """The sdist, and the wheel that is built from it."""
+    """Build the sdist, and the wheel from it, and return both."""
     clone = folder / "clone"
     run("git", "clone", "--quiet", ROOT, clone)
     (clone / "MANIFEST.in").write_text("".join(f"include {name}\n" for name in tracked()))
@@ -62,12 +62,12 @@ def build(folder: Path, epoch: int) -> list[Path]:
 
 
 def tracked() -> list[str]:
-    """The files that are committed: all of them are in the sdist, as whoever packages it further needs the tests."""
+    """Return the committed files. All of them are in the sdist, since those who repackage it need the tests."""
     return run("git", "ls-tree", "-r", "--name-only", "HEAD").splitlines()
 
 
 def same_everywhere(sdist: Path, epoch: int) -> None:
-    """Write it again without what tells of this machine: setuptools leaves times, owners and modes in it."""
+    """Rewrite the sdist without the times, owners and modes of this machine, which setuptools leaves in it."""
     plain = io.BytesIO()
     with tarfile.open(sdist) as given, tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as made:
         for member in sorted(given.getmembers(), key=lambda member: member.name):
@@ -79,7 +79,7 @@ def same_everywhere(sdist: Path, epoch: int) -> None:
 
 
 def check_contents(sdist: Path, wheel: Path) -> None:
-    """Exits with what is missing, or there although it is nobody's business."""
+    """Exit with a list of the files that are missing, and of those that do not belong there."""
     with tarfile.open(sdist) as archive:
         packed = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     inside = zipfile.ZipFile(wheel).namelist()
@@ -93,7 +93,7 @@ def check_contents(sdist: Path, wheel: Path) -> None:
 
 
 def try_out(wheel: Path, folder: Path) -> None:
-    """Install it where nothing else is: with its two dependencies, and then with the command."""
+    """Install the wheel where nothing else is: with its two dependencies, and then with the command."""
     run(PYTHON, "-m", "venv", folder)
     pip: list[str | Path] = [
         folder / "bin" / "python",
@@ -110,8 +110,8 @@ def try_out(wheel: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Leaves both in ``dist/``, with their hashes on standard output."""
-    os.umask(0o022)  # the modes of the files that a build makes are in the wheel
+    """Leave both in ``dist/``, and print their hashes."""
+    os.umask(0o022)  # the wheel has the modes of the files that the build creates
     epoch = int(os.environ.setdefault("SOURCE_DATE_EPOCH", run("git", "log", "-1", "--format=%ct").strip()))
     with tempfile.TemporaryDirectory() as name:
         first, second = Path(name, "first"), Path(name, "another-one")
