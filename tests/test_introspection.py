@@ -1,4 +1,4 @@
-"""Introspection of own tokens, beyond the frameworks' contract: what never asks the store, and how it is mounted."""
+"""Introspection of own tokens, beyond the frameworks' contract: what never reaches the store, and how it is mounted."""
 
 from __future__ import annotations
 

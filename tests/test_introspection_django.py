@@ -1,4 +1,4 @@
-"""Tokens of an issuer that is asked about them, in Django, whose event loop does not wait for that."""
+"""Introspection of other issuers' tokens in Django, whose event loop never waits for the endpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ urlpatterns = [
 
 
 class Endpoint:
-    """Says yes, when it is let."""
+    """Says that good tokens are active, as soon as it may answer."""
 
     def __init__(self) -> None:
         self.arrived, self.may_answer = threading.Event(), threading.Event()
@@ -65,7 +65,7 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint(sqlite_url: str) -> Iterator[Endpoint]:
-    """One that a project asks, whose tables are there."""
+    """An endpoint that a project asks; the project's tables exist."""
     endpoint = Endpoint()
     chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
     with served(endpoint.app()) as url, django_alias(sqlite_url) as alias:
@@ -101,7 +101,7 @@ def test_nobody_on_the_event_loop_waits_for_the_endpoint(endpoint: Endpoint) -> 
         asking = asyncio.create_task(AsyncClient().get("/async", headers=bearer("good")))
         loop = asyncio.get_running_loop()
         assert await loop.run_in_executor(None, endpoint.arrived.wait, 10)
-        endpoint.may_answer.set()  # which who waits on the loop would never come to
+        endpoint.may_answer.set()  # would come too late if the loop itself waited
         return await asking
 
     assert asyncio.run(meanwhile()).json() == {"caller": "nightly"}

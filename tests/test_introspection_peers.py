@@ -39,7 +39,7 @@ SCOPES = CATALOG | {"introspect": "Ask what tokens are worth"}
 
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
-    """The application at a real port, by its URL."""
+    """Serve the application on a real port; yields its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -52,7 +52,7 @@ def served(app: Flask) -> Iterator[str]:
 
 
 class Ours:
-    """A service with tokens of its own, that tells others of them."""
+    """A service with tokens of its own, and the endpoint at which others ask about them."""
 
     def __init__(self, url: str, issuer: Issuer) -> None:
         self.url, self.issuer = url, issuer
@@ -94,7 +94,7 @@ def guarded(name: str, key: str, *, prefix: str = "tg", issuers: Any = ()) -> Fl
 
 
 def asking(url: str, **more: Any) -> FlaskClient:
-    """A service that asks this endpoint about other issuers' tokens, each time."""
+    """Return a client of a service that asks this endpoint about other issuers' tokens, on each request."""
     trusted = {"issuer": "https://login.example.com", "introspection_url": f"{url}/introspect", "max_age": 0}
     trusted |= {"issuer": "http://localhost"} | more
     return guarded("asking", KEY, issuers=[trusted]).test_client()
@@ -150,7 +150,7 @@ def test_inspect_tells_what_an_opaque_token_is(ours: Ours) -> None:
     record = ours.issuer.store.find(token_id)
     assert record is not None
     found = json.loads(inspect(text).stdout)
-    # Its own end, and not that of the answer about it.
+    # The token's own end, and not that of the answer about it.
     assert (found["token_id"], found["expires_at"]) == (token_id, isoformat(record.token.expires_at or 0))
     assert found["issued_at"] == isoformat(record.token.created_at)
     assert json.loads(inspect(ours.issue()[1]).stdout)["expires_at"] is None
@@ -239,14 +239,14 @@ class Client(ClientMixin):  # type: ignore[misc]
 
 
 class Token:
-    """What Authlib asks of a token."""
+    """What Authlib expects of a token."""
 
     def __init__(self, scope: str, *, ends_in: float = 600, kind: str = "Bearer") -> None:
         self.scope, self.expires_at, self.kind = scope, int(time.time() + ends_in), kind
         self.revoked = False
 
     def is_expired(self) -> bool:
-        return False  # what its payload says of that is for us to see
+        return False  # whether its payload's end has passed is for tokenguard to check
 
     def is_revoked(self) -> bool:
         return self.revoked

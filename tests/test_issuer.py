@@ -248,7 +248,7 @@ def test_the_actor_is_checked_even_where_nothing_changes(world: World) -> None:
 
 
 def test_many_scopes_cost_little() -> None:
-    """Every name held and implying another: what follows from them was found when the catalogue was made."""
+    """Every scope is held and implies another: what follows from them was worked out when the catalogue was made."""
     names = [f"s{number}" for number in range(400)]
     catalog = ScopeCatalog({name: {"implies": [names[n - 1]] if n else []} for n, name in enumerate(names)})
     assert catalog.effective(Scopes([names[-1]]), Scopes(names)) == Scopes(names)

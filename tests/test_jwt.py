@@ -1,4 +1,4 @@
-"""Other issuers' access tokens beside the service's own: who is let in, and every way of forging that is not."""
+"""Other issuers' access tokens beside the service's own: which are let in, and every kind of forgery that is not."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ READ = Requirement(("users:read",))
 
 
 class Store(MemoryStore):
-    """Counts the questions, and fails when told to."""
+    """Counts its reads, and fails when told to."""
 
     asked = 0
     down = False
-    #: What happens once, while a token is being looked up.
+    #: What happens, once, while a token is being looked up.
     meanwhile: Callable[[], object] = staticmethod(int)
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
@@ -96,7 +96,7 @@ class Store(MemoryStore):
 
 @dataclass
 class Service:
-    """A guard that takes its own tokens and those of one issuer."""
+    """A guard that accepts its own tokens and those of one issuer."""
 
     idp: Idp = field(default_factory=lambda: Idp("https://org.okta.com"))
     options: dict[str, Any] = field(default_factory=dict)
@@ -318,8 +318,8 @@ def test_the_edges_of_the_leeway(service: Service) -> None:
     assert service.who(service.idp.token(exp=AT - 59, nbf=AT + 60, iat=AT + 60))
     for beyond in ({"exp": AT - 60}, {"nbf": AT + 61}, {"iat": AT + 61}):
         service.refusal(service.idp.token(**beyond))
-    assert len(service.guard.cache) == 0  # and it is not remembered beyond its end
-    # A request is verified once, also then.
+    assert len(service.guard.cache) == 0  # and it is not cached beyond its end
+    # Even then, a request is verified only once.
     requests = RequestGuard(service.guard, AuthScheme())
     assert requests.wave_through(environ(service.idp.token(exp=AT - 59)), None) is not None
     strict = Service(options={"leeway": 0})
@@ -370,7 +370,7 @@ def test_one_key_without_an_id_is_enough(service: Service) -> None:
     assert service.who(service.idp.token(kid=None))
 
 
-@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")  # which would make an error of it
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")  # the warning would become an error
 def test_a_key_that_is_too_short_verifies_nothing(service: Service) -> None:
     service.idp.keys["weak"] = RSAKey.generate_key(1024)
     assert service.refusal(service.idp.token(kid="weak")) == "the issuer has no such key"
@@ -491,7 +491,7 @@ def test_an_outage_is_bridged_for_a_day_and_then_nobody_says_yes_or_no(service: 
     service.idp.broken = 500
     service.seconds = 3601
     assert service.who(service.idp.token(jti="2"))
-    with pytest.raises(TemporarilyUnavailable):  # it may be a key of today
+    with pytest.raises(TemporarilyUnavailable):  # the key may be a new one
         service.who(service.idp.token(kid="new", key=RSA_KEYS[1]))
     service.seconds = 3600 + 86_400 + 1
     with pytest.raises(TemporarilyUnavailable):
@@ -545,7 +545,7 @@ def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
 
 
 class AnnouncedLock:
-    """A lock that tells when somebody waits for it."""
+    """A lock that reports when a thread waits for it."""
 
     def __init__(self) -> None:
         self._lock, self.is_waited_for = threading.Lock(), threading.Event()
@@ -642,7 +642,7 @@ def test_metadata_of_openid_connect_will_do(service: Service) -> None:
     )
 
 
-# What is kept here of others' clients and tokens
+# What is recorded here of others' clients and tokens
 
 
 def test_a_client_that_is_disabled_here_is_refused_in_every_process_within_the_bound(service: Service) -> None:
@@ -664,7 +664,7 @@ def test_a_client_that_is_disabled_here_is_refused_in_every_process_within_the_b
 
 
 class Elsewhere(Store):
-    """Tells this process of no commit: as if each was made in another one."""
+    """Announces no commit to this process, as if each was made in another one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -698,7 +698,7 @@ def test_the_first_changes_of_others_concern_nobody_else(before: int) -> None:
     text = service.idp.token()
     service.who(text)
     service.seconds = 0.6
-    service.who(text)  # also the newest change is known now
+    service.who(text)  # now the newest change is known too
     asked = service.store.asked
     for number in range(2):
         service.issuer.register(f"after {number}", "users:read", actor="tests")
@@ -715,7 +715,7 @@ def test_a_token_is_revoked_here_by_its_jti(service: Service) -> None:
     revoke_token(service.issuer, service.idp.issuer, "0oa1nightly", jti, actor="tests", reason="leaked")
     assert service.refusal(text) == "revoked"
     assert service.who(other).scopes == Scopes(["users:read"])
-    # Signed anew it is the same token.
+    # Signed again, it is still the same token.
     assert service.refusal(service.idp.token(x=1)) == "revoked"
     event: Event = service.store.events(1)[0]
     assert (event.kind, event.data["reason"]) == ("token.revoked", [None, "leaked"])
@@ -731,7 +731,7 @@ def test_a_token_is_revoked_whose_client_was_known_before(service: Service) -> N
     service.revoke()
     assert service.refusal(text) == "revoked"
     service.store.down = True
-    assert service.who(other)  # that one alone was forgotten
+    assert service.who(other)  # only the revoked token was evicted
 
 
 def test_the_refusal_names_whose_it_is_to_the_operator(service: Service) -> None:
@@ -835,7 +835,7 @@ def test_a_client_that_is_registered_later_is_limited_from_then_on(service: Serv
 
 def test_every_text_of_a_revoked_token_is_forgotten(service: Service) -> None:
     service.idp.keys = {"one": EC_KEY}
-    texts = [service.idp.token() for _ in range(3)]  # each signed anew, as this algorithm does
+    texts = [service.idp.token() for _ in range(3)]  # each with a signature of its own, as ECDSA makes them
     for text in texts:
         service.who(text)
     assert len(set(texts)) == 3
@@ -884,7 +884,7 @@ def test_whoever_holds_a_token_revokes_it(service: Service, caplog: pytest.LogCa
     assert service.who(other)
     (event,) = service.store.events(9, EventFilter(kind="token.revoked"))
     assert event.actor == f"holder:{event.token_id}"
-    # It can be forgotten once it has ended.
+    # The record can be removed once the token has ended.
     (record,) = service.store.records()
     assert record.token.expires_at == (AT + 3600 + 60) * 1_000_000
     (line,) = [message for message in caplog.messages if "holds it" in message]
@@ -967,7 +967,7 @@ def test_a_request_of_a_stranger_takes_the_short_way_and_leaves_no_use(service: 
 
 
 def use(service: Service, *texts: str, times: int = 1) -> None:
-    """As requests that were let in."""
+    """Note these uses, as of requests that were let in."""
     for _ in range(times):
         for text in texts:
             service.usage.note(service.guard.admit(Secret(text), "192.0.2.1"), READ, "192.0.2.1")
@@ -1002,7 +1002,7 @@ def test_what_one_token_may_do_is_not_taken_for_what_another_of_its_client_may(s
         assert requests.wave_through(environ(manager), manage) is not None
         assert requests.wave_through(environ(reader), manage) is None
         assert requests.wave_through(environ(reader), READ) is not None
-        service.usage.write(everything=True)  # from now on it is not looked at with each use
+        service.usage.write(everything=True)  # from now on, ``look`` is not called for every use
 
 
 def test_from_when_on_a_client_is_registered_its_uses_are_counted(service: Service) -> None:
@@ -1062,7 +1062,7 @@ def test_a_refusal_does_not_keep_the_error_behind_it(service: Service) -> None:
     (source,) = service.guard.sources
     with pytest.raises(InvalidToken, match="malformed JWT") as refused:
         source.verify(Secret(f"{header}.{payload}=.{signature}"), AT, service.guard.catalog)
-    assert refused.value.__context__ is None  # its frames hold the text
+    assert refused.value.__context__ is None  # the frames of that error hold the text
 
 
 # Configuration

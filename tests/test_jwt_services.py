@@ -111,7 +111,7 @@ def test_keys_rotate_under_a_running_service(http: FlaskClient, idp: Idp) -> Non
         idp.keys = {**kept, "new": RSA_KEYS[1]}
         at = int(time.time())
         text = idp.token(kid="new", iat=at, exp=at + 600, jti="new")
-        # The keys were fetched less than a minute ago: it is not known yet.
+        # The keys were fetched less than a minute ago: the new one is not known yet.
         assert http.get("/users", headers={"Authorization": f"Bearer {text}"}).status_code == 401
     finally:
         idp.keys = kept
@@ -130,7 +130,7 @@ def test_inspect_shows_what_begins_as_our_own_tokens_to_no_issuer() -> None:
     issuer.register("billing", "users:read", actor="tests")
     own = issuer.issue("billing", "users:read", actor="tests").text.reveal()
     with served(endpoint) as url:
-        # Whatever its tokens begin with.
+        # It takes tokens, whatever they begin with.
         asked = {"issuer": "http://localhost", "introspection_url": f"{url}/introspect", "bearer_token": "x"}
         given = {"SIGNING_KEY": KEY, "SCOPES": CATALOG, "ISSUERS": [asked]}
         tree = command_tree(lambda: (Options.read(given), store))
@@ -227,7 +227,7 @@ def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: S
     ends = clock() + 30 * DAY
     for name, end in (("soon", clock() + DAY), ("late", ends), ("never", None)):
         revoke_token(issuer, *theirs, name, actor="tests", expires_at=end)
-    # As long as it might be let in otherwise, it stays: it was revoked long ago, and has not ended.
+    # A record stays as long as its token could be accepted without it: revoked long ago, and not ended.
     clock.move(29 * 86_400)
     assert prune(any_store, 2 * 86_400, actor="tests").tokens == 1
     assert {record.token.name for record in any_store.records()} == {"late", "never"}
