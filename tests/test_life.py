@@ -1,4 +1,4 @@
-"""The life of a token at its edges: expiry, idle end, rotation; who tells of it, and what is left on record."""
+"""The life of a token at its edges: expiry, idle end, rotation; who reports it, and what stays on record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tokenguard.tokens import Read
 from .conftest import StoppedClock, World, run_together, why_not, works
 
 MINUTE = 60 * SECOND
-# A second and a microsecond on either side of an end, and the end itself: works there or not.
+# A second and a microsecond on either side of an end, and the end itself: whether the token works then.
 EDGES = [(-SECOND, True), (-1, True), (0, False), (1, False), (SECOND, False)]
 
 
@@ -50,7 +50,7 @@ def kinds(store: Store) -> list[str]:
 
 
 def at_the_edges(world: World, issued: Issued, end: int) -> list[str]:
-    """Why the token is refused beside its end and at it, asked of a process each that was just started."""
+    """Return why the token is refused around its end and at it, asking a newly started process each time."""
     refused = []
     for beside, _ in EDGES:
         world.clock.micros = end + beside
@@ -69,7 +69,7 @@ def test_the_edge_of_expiry(world: World) -> None:
 
 @pytest.mark.parametrize("used", [False, True])
 def test_the_edge_of_idleness(world: World, used: bool) -> None:
-    """A use is on record a minute late at most, so the end is that minute later than the timeout."""
+    """A use is recorded a minute late at most, so the end is that minute later than the timeout."""
     issued = world.issue(idle_timeout=3600)
     if used:
         world.clock.move(3000)
@@ -95,7 +95,7 @@ def test_expiry_is_a_hard_cap_beside_idleness(world: World) -> None:
 
 @pytest.mark.parametrize(("field", "state"), [("expires_at", "expired"), ("overlap_ends_at", "rotated")])
 def test_the_beginning_of_the_epoch_is_an_end_as_any_other(world: World, field: str, state: str) -> None:
-    """As whoever ends a token by hand may write it into the database."""
+    """As somebody who ends a token by hand may write it into the database."""
     issued = world.issue(idle_timeout=3600)
     ended: dict[str, Any] = {field: 0}
     with world.store.transaction() as tx:
@@ -112,7 +112,7 @@ def test_every_use_renews_an_idle_token(world: World) -> None:
 
 
 def test_a_use_just_short_of_being_written_still_counts(world: World) -> None:
-    """Within the minute after a write nothing is written; the token lives as long as its timeout after that, too."""
+    """A use within the minute after a write is written later, but the token lives for its timeout after that, too."""
     issued = world.issue(idle_timeout=120)
     world.use(issued)
     world.clock.micros += MINUTE - 1
@@ -165,13 +165,13 @@ def test_one_hosts_fast_clock_ends_nobodys_token_for_good(world: World) -> None:
     fast = StoppedClock()
     fast.move(10_000)
     hasty = World(world.store, fast)
-    assert why_not(hasty, issued) == "idle"  # the host itself refuses
+    assert why_not(hasty, issued) == "idle"  # the host itself refuses the token
     assert works(world, issued)
     assert kinds(world.store) == ["client.registered", "token.issued"]
     world.clock.move(3660)
-    fast.move(60)  # it does not ask for the end at every request
+    fast.move(60)  # it does not ask the store to end the token at every request
     assert why_not(hasty, issued) == "idle"
-    assert kinds(world.store)[2:] == ["token.idle_ended"]  # now the store's clock says so, too
+    assert kinds(world.store)[2:] == ["token.idle_ended"]  # now the store's clock agrees
     assert why_not(world, issued) == "idle"
 
 
@@ -335,7 +335,7 @@ def test_two_who_rotate_at_once_make_one_successor(world: World) -> None:
 
 
 def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(clock: StoppedClock) -> None:
-    """One write fails; the next is tried soon, and before the token is called idle."""
+    """One write fails; the next attempt comes soon, and before the token counts as idle."""
     store = MemoryStore(clock)
     world = World(store, clock)
     usage = world.usage
@@ -353,7 +353,7 @@ def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(clock: 
 
 
 class Lagging(MemoryStore):
-    """Answers as a replica that has heard of no use, unless the primary is to be asked."""
+    """Answers like a replica that no use has reached yet, unless the primary must be asked."""
 
     def __init__(self, clock: StoppedClock, replicated: bool) -> None:
         super().__init__(clock)
@@ -416,7 +416,7 @@ def test_uses_that_still_cannot_be_written_keep_a_token_alive_here(clock: Stoppe
 
 
 def test_an_end_that_the_store_does_not_agree_to_is_not_asked_for_at_every_request(clock: StoppedClock) -> None:
-    store = MemoryStore()  # by its own clock, years before the guard's
+    store = MemoryStore()  # its own clock is years behind the guard's
     world = World(store, clock)
     issued = world.issue(idle_timeout=61)
     clock.move(1000)

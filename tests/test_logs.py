@@ -31,7 +31,7 @@ def logged() -> Iterator[Logged]:
 
 
 class Logged:
-    """A logger whose one handler is set up as projects do it: by a dictionary."""
+    """A logger whose only handler is configured as projects do it: by a dictionary."""
 
     def __init__(self) -> None:
         self.out = io.StringIO()
@@ -87,7 +87,7 @@ def test_no_message_shows_a_token(logged: Logged, message: Any, arguments: tuple
 
 
 class Growing(dict[str, Any]):
-    """While somebody looks at it, something is put into what it is itself a part of."""
+    """While it is iterated over, adds an item to the dictionary that contains it."""
 
     def __init__(self, around: dict[str, Any]) -> None:
         super().__init__(it=TEXT)
@@ -132,7 +132,7 @@ def test_what_a_line_is_given_besides_shows_none(logged: Logged) -> None:
 
 def test_a_call_that_is_wrong_is_reported_without_a_token(logged: Logged, capsys: pytest.CaptureFixture[str]) -> None:
     headers = Headers({"X-API-Key": TEXT})
-    # Not through the logger, in which pytest has a handler that raises.
+    # Not through the logger, because pytest adds a handler to it that raises.
     logged.logger.handlers[0].handle(logging.makeLogRecord({"msg": "two %s %s", "args": (headers,)}))
     reported = capsys.readouterr().err
     assert "not enough arguments" in reported
@@ -141,7 +141,7 @@ def test_a_call_that_is_wrong_is_reported_without_a_token(logged: Logged, capsys
 
 
 def test_arguments_with_ways_of_their_own_are_shown_as_they_would_be(logged: Logged) -> None:
-    class Atoms(dict[str, str]):  # as gunicorn's of a request
+    class Atoms(dict[str, str]):  # like gunicorn's atoms of a request
         def __missing__(self, key: str) -> str:
             return "-"
 

@@ -1,4 +1,4 @@
-"""Tokens managed over HTTP: the same in Flask and in Django, as whoever holds a token sees it."""
+"""Tokens managed over HTTP: the same in Flask and in Django, as the holder of a token sees it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ INSIDE = Conditions.parse(["10.0.0.0/8"])
 
 
 class Fails(MemoryStore):
-    """Can be made to fail where the management asks it."""
+    """Can be made to fail in the calls that token management makes."""
 
     fails = False
 
@@ -103,7 +103,7 @@ class Api:
         return self.world.issuer.issue(client, scopes, actor="tests", **more)
 
     def works(self, text: str) -> bool:
-        """Whether the service knows who sends it."""
+        """Return whether the service recognizes the token."""
         return self.send("DELETE", f"{TOKENS}/unknown", text).status != 401
 
 
@@ -136,7 +136,7 @@ def django_transport() -> Send:
 @pytest.fixture
 def world() -> World:
     world = World(Fails(), catalog=ScopeCatalog(CATALOG))
-    # To the millisecond, as times are shown.
+    # A whole number of milliseconds, as times are shown.
     world.clock.micros = int(time.time()) * SECOND
     return world
 
@@ -484,7 +484,7 @@ class TestIssuing:
         assert made.status == 201
         anywhere = {"network": {"connection": "ANYWHERE"}}
         fails_with(api.send("PUT", f"{TOKENS}/{made.json['id']}", caller, anywhere), 403, "E0000006")
-        # Where the other client has limits of its own that are no wider, they will do.
+        # If the other client has limits of its own that are no wider, those are enough.
         issuer.set_conditions(other.client_id, limits, actor="tests")
         assert api.send("POST", TOKENS, caller, wanted).status == 201
         assert api.send("POST", f"{TOKENS}/{other.id}/rotate", caller).status == 201
@@ -618,7 +618,7 @@ class TestChanging:
         assert api.send("PUT", f"{TOKENS}/{stronger.token.id}", caller, narrow).status == 200
 
     def test_what_is_narrowed_meanwhile_stays_so(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Within the networks that were there before, but not within those that are there now."""
+        """The new networks are within those that the token had before, but not within those that it has now."""
         caller = api.issue(f"users.read {MANAGE}", conditions=Conditions.parse(["127.0.0.1", "10.1.0.0/16"]))
         token = api.issue("users.read users.manage", conditions=Conditions.parse(["10.0.0.0/8"])).token
         narrow, find = Conditions.parse(["10.2.0.0/16"]), api.world.store.find
@@ -776,7 +776,7 @@ class TestHostileInput:
     def test_a_body_that_does_not_arrive_whole_is_not_taken_for_none(
         self, api: Api, announced: dict[str, Any], arrived: bytes
     ) -> None:
-        """What stands in it was meant: a rotation would go by the default instead."""
+        """Its content was meant to apply: without it, a rotation would use the default."""
         caller, old = api.issue(), api.issue("users.read")
         environ = announced | {"wsgi.input": BytesIO(arrived)}
         refused = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller, environ=environ)
@@ -945,7 +945,7 @@ def test_a_body_that_a_flask_application_has_looked_at_is_still_there(world: Wor
 
 
 def test_who_comes_from_another_issuer_has_no_token_here(world: World) -> None:
-    """Its ids are not ours, even if they look the same."""
+    """The issuer's ids are not ours, even if they look the same."""
     client = world.issuer.register("billing", "*", actor="tests")
     token = world.issuer.issue(client.id, "users.read", actor="tests").token
     management = Management(world.issuer, AuthScheme(error_form="okta"), Rights())
@@ -990,7 +990,7 @@ def test_the_longest_names_of_another_issuers_keep_nobody_from_revoking(world: W
 
 
 def before_the_next_write(world: World, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """It comes between what a call has looked at and what it writes."""
+    """Let ``happens`` run between what a call reads and what it writes."""
     begin = world.store.transaction
 
     def second() -> Any:
@@ -1004,7 +1004,7 @@ def before_the_next_write(world: World, monkeypatch: pytest.MonkeyPatch, happens
 @pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
 def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
-    """A process that has not heard of it yet lets the request in, but what came of it would stay."""
+    """A process that has not heard of it yet lets the request in, but what the request creates would stay."""
     client = world.issuer.register("billing", f"users.read {MANAGE} {ALL}", actor="tests")
     token = world.issuer.issue(client.id, client.scopes, actor="tests").token
     caller = Identity(client.id, "billing", token.id, token.scopes)
@@ -1031,7 +1031,7 @@ def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end
 def test_whose_rights_were_just_withdrawn_manages_nothing(
     world: World, name: str, left: str, status: int, comes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token is as good as it was, and a process that has not heard of it believes that it may manage others."""
+    """The token is still valid, and a process that has not heard of the change believes that it may manage others."""
     client = world.issuer.register("billing", f"users.read {MANAGE} {ALL}", actor="tests")
     token = world.issuer.issue(client.id, client.scopes, actor="tests").token
     caller = Identity(client.id, "billing", token.id, token.scopes)
@@ -1116,7 +1116,7 @@ def test_a_client_is_not_taken_for_another_issuers_by_its_name(world: World) -> 
 def test_nothing_is_handed_on_after_a_revocation_that_came_between(
     world: World, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever changes something waits for others who do; and there may be many, if a thief sends many requests."""
+    """Writers wait for each other, and there may be many of them if a thief sends many requests."""
     client = world.issuer.register("billing", f"users.read {MANAGE}", actor="tests")
     caller = world.issuer.issue(client.id, f"users.read {MANAGE}", actor="tests").token
     inside = Conditions.parse(["127.0.0.1"])

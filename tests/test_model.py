@@ -1,6 +1,6 @@
 """Any life of clients and tokens, in any order, against a model of plain dictionaries.
 
-A few thousand steps with each run of the tests; ``MODEL_RUNS=50 pytest tests/test_model.py`` for fifty times as many.
+A few thousand steps in each run of the tests; ``MODEL_RUNS=50 pytest tests/test_model.py`` for fifty times as many.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .conftest import KEY, StoppedClock, World, present, replayed
 from .services.common import CATALOG
 
 RUNS = int(os.environ.get("MODEL_RUNS", "1"))
-# How many lives of how many steps: a database takes its time.
+# How many lives, and how many steps each: a database takes its time.
 EXAMPLES = {"memory": 150, "sqlite": 40, "postgresql": 25, "django": 25}
 STEPS = 50
 
@@ -192,7 +192,7 @@ class Life(RuleBasedStateMachine):
         again=st.booleans(),
     )
     def use_at_an_edge(self, issued: Issued, worker: int, edge: str, off: int, again: bool) -> None:
-        """To where something ends, or a moment beside it; and perhaps back to where it had not."""
+        """Move the clock to an end or a moment beside it, use the token, and perhaps move back and use it again."""
         known = self.token[issued.token.id]
         end = known["idle" if edge == "timeout" else edge]
         if edge in {"timeout", "idle"} and end is not None:
@@ -231,7 +231,7 @@ class Life(RuleBasedStateMachine):
     # What the model says
 
     def ended(self, known: dict[str, Any], now: int) -> str:
-        """How the token has ended by ``now``, if it has: in the minute in which uses may be on record late, perhaps."""
+        """Return how the token has ended by ``now``, if it has; ``perhaps idle`` while a use may be recorded late."""
         if known["revoked"] is not None:
             return "revoked"
         if known["idle_ended"] is not None:
@@ -254,7 +254,7 @@ class Life(RuleBasedStateMachine):
         return ""
 
     def found_idle(self, issued: Issued, known: dict[str, Any]) -> None:
-        """It ends for good by the store's clock, not by that of the process, which may have been ahead."""
+        """A token ends for good by the store's clock, not by that of the process, which may have been ahead."""
         if known["idle_ended"] is not None:
             return
         record = self.store.find(issued.token.id)
@@ -314,7 +314,7 @@ def test_any_life(any_store: Store, clock: StoppedClock, request: pytest.Fixture
         settings=settings(
             max_examples=EXAMPLES[kind] * RUNS,
             stateful_step_count=STEPS,
-            derandomize=RUNS == 1,  # the same lives each time, new ones on demand
+            derandomize=RUNS == 1,  # the same lives each time, but new ones on demand
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,4 +1,4 @@
-"""Okta's own Python SDK as a client of both samples: what it is told is what it expects of Okta."""
+"""Okta's own Python SDK as a client of both samples: it gets the answers that it expects of Okta."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NEW = {"firstName": "Wanda", "lastName": "Zimmer", "email": "wanda@example.com",
 
 @cache
 def sdk() -> Any:
-    """The SDK, whose hundreds of models take seconds to load: only for the runner that has these tests to run."""
+    """Import the SDK only where these tests run, since its hundreds of models take seconds to load."""
     with warnings.catch_warnings():
-        # What it says of its own code and of its models is not ours to mend.
+        # Its warnings about its own code and its models are not ours to fix.
         warnings.simplefilter("ignore")
         import okta.client
         import okta.errors.okta_api_error
@@ -34,7 +34,7 @@ def sdk() -> Any:
 
 
 def model(name: str, /, **members: Any) -> Any:
-    """One of its models."""
+    """Return one of the SDK's models."""
     return getattr(sdk().models, name)(**members)
 
 
@@ -90,14 +90,14 @@ def wait_for(call: Awaitable[Any]) -> Any:
 
 
 def done(call: Awaitable[Any]) -> Any:
-    """The data of a call that succeeds, with its status and headers."""
+    """Return the data of a call that succeeds, with its status and headers."""
     data, response, error = wait_for(call)
     assert error is None, error
     return data, response
 
 
 def refused(call: Awaitable[Any]) -> Any:
-    """The error of one that does not: one that the SDK could read."""
+    """Return the error of a call that fails, which must be one that the SDK could read."""
     error = wait_for(call)[-1]
     assert type(error) is sdk().errors.okta_api_error.OktaAPIError, error
     return error

@@ -1,4 +1,4 @@
-"""Opaque tokens of other issuers: who is let in by what an endpoint says, for how long, and who never is."""
+"""Opaque tokens of other issuers: which an endpoint's answer lets in, for how long, and which it never does."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Endpoint:
 
 @dataclass
 class Service:
-    """A guard that takes its own tokens and those of one issuer."""
+    """A guard that accepts its own tokens and those of one issuer."""
 
     options: dict[str, Any] = field(default_factory=dict)
     endpoint: Endpoint = field(default_factory=Endpoint)
@@ -126,7 +126,7 @@ class Service:
         return len(self.endpoint.asked)
 
     def holds_for(self, seconds: float, ask: Callable[[], object]) -> None:
-        """The first answer does, and then the endpoint is asked for the next."""
+        """Check that the first answer holds for so long, and that the endpoint is then asked again."""
         for _ in range(5):
             ask()
         self.goes_by(seconds - 0.1)
@@ -156,7 +156,7 @@ def test_the_service_says_who_it_is_and_sends_the_text_in_the_body_alone(service
     ((headers, form),) = service.endpoint.asked
     assert form == {"token": ["a+b/c~d=="], "token_type_hint": ["access_token"]}
     scheme, _, credentials = headers["Authorization"].partition(" ")
-    # Each part encoded as in a form, RFC 6749 section 2.3.1: a colon in the secret separates nothing.
+    # Each part is encoded as in a form, RFC 6749 section 2.3.1: a colon in the secret separates nothing.
     assert (scheme, b64decode(credentials)) == ("Basic", b"directory:s%20e%3Acret%2F%26")
     other = Service({"client_id": None, "client_secret": None, "bearer_token": "mF_9.B5f-4.1JqM"})
     other.who()
@@ -227,7 +227,7 @@ def test_without_an_age_each_request_asks(service: Service) -> None:
     service.catalog.check(READ)
     assert requests.wave_through(request, None) is not None
     assert requests.wave_through(request, READ) is not None
-    assert service.asked == 4  # once for a request
+    assert service.asked == 4  # once for each request
     service.endpoint.said = {"active": False}
     assert service.refusal()
 
@@ -268,9 +268,9 @@ def test_a_clock_that_steps_back_makes_no_yes_hold_longer(service: Service) -> N
     service.seconds += 1
     assert service.refusal() == "its issuer says that it is not active"
     assert service.asked == 2
-    # Our own are remembered as ever: for them the feed tells.
+    # The service's own tokens stay cached as ever: the feed reports their changes.
     assert [each for each in service.guard.cache.entries.values() if each in remembered.values()]
-    # And the other way round, as soon as the clock goes on.
+    # And the reverse, as soon as the clock goes on.
     service.endpoint.said = Endpoint().said
     service.goes_by(3600 + 10)
     for _ in range(3):
@@ -459,7 +459,7 @@ def test_who_would_wait_in_vain_is_told_at_once_and_what_is_known_goes_on(servic
     for suffix in "abcdef":
         with pytest.raises(TemporarilyUnavailable):
             service.who(TEXT + suffix)
-    assert service.asked == 2  # the first of them, and then nobody for a second
+    assert service.asked == 2  # the first of them asks, and then nobody for a second
     assert service.who().client_id == "nightly"
     assert service.who(own).issuer == "tokenguard"
     service.goes_by(1)
@@ -568,7 +568,7 @@ def test_a_flood_of_texts_fills_no_memory(service: Service) -> None:
     asked = service.asked
     service.refusal(f"{TEXT}{MAX_KEPT + 499}")
     assert service.asked == asked
-    service.refusal(f"{TEXT}0")  # the oldest have made room
+    service.refusal(f"{TEXT}0")  # the oldest were evicted
     assert service.asked == asked + 1
 
 
@@ -578,7 +578,7 @@ def test_what_was_asked_about_again_is_none_of_the_oldest(service: Service) -> N
     for text in [TEXT, *many[:50]]:
         service.refusal(text)
     service.goes_by(10)
-    for text in [TEXT, *many[50:]]:  # for the last one, the oldest make room
+    for text in [TEXT, *many[50:]]:  # the last one evicts the oldest
         service.refusal(text)
     asked = service.asked
     service.refusal(TEXT)
@@ -618,7 +618,7 @@ def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
 
 
 def ask_at_the_same_time(service: Service) -> list[str]:
-    """Who is found where a second thread waits for what the first one asks; without one that is turned away."""
+    """Return whom two threads find: the second waits for the first one's answer or, if turned away, finds nobody."""
     arrived, found = threading.Event(), []
     asking = service.source._endpoints[0]._asking
     plain = asking._wait
@@ -754,7 +754,7 @@ def test_no_text_and_no_credential_is_in_a_traceback_or_the_log(
 
 
 def test_an_answer_that_repeats_the_text_makes_no_id_of_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """Ids are logged and recorded, and what is kept of an answer holds no text."""
+    """Ids are logged and recorded, and what is cached of an answer does not contain the text."""
     caplog.set_level(0)
     service.endpoint.said |= {"jti": TEXT, "token": TEXT, "more": {"of": [f"Bearer {TEXT}"]}}
     identity = service.who()

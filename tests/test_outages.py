@@ -11,7 +11,7 @@ import pytest
 
 from .outage import APPS, Fleet, fleet
 
-#: STALENESS, which is left as it is.
+#: STALENESS, which is left at its default.
 BOUND = 1.0
 
 
@@ -23,13 +23,13 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def enough(fleet: Fleet, kind: str, *statuses: int) -> None:
-    """Wait until these answers have been given to many requests from now on, be it beside others."""
+    """Wait until these answers have been given to many requests from now on, perhaps beside other answers."""
     since = fleet.now
     until(lambda: sum(fleet.statuses(kind, since=since)[status] for status in statuses) > 30)
 
 
 def go_through_everything(fleet: Fleet, *, without_database: int, hanging: bool = False) -> None:
-    """``without_database`` is what good tokens are answered then."""
+    """``without_database`` is how good tokens are answered while the database is away."""
     with fleet.load():
         enough(fleet, "rated", 200)
         fleet.database.kill()
@@ -60,11 +60,11 @@ def no_wrong_answer(fleet: Fleet) -> None:
     assert set(fleet.statuses("good", "rated", "revoked", "unknown", "forged", "victim")) == {200, 401, 503}
     assert set(fleet.statuses("good", "rated")) <= {200, 503}
     assert set(fleet.statuses("revoked", "unknown")) == {401, 503}
-    assert set(fleet.statuses("forged")) == {401}  # the store has nothing to say to that
+    assert set(fleet.statuses("forged")) == {401}  # a forgery is refused without the store
 
 
 def nothing_lost(fleet: Fleet) -> None:
-    """What was confirmed is so after the power cut, too."""
+    """Revocations that were confirmed outlast the power cut, too."""
     records = {record.token.id: record for record in fleet.issuer.store.records()}
     for number in fleet.revoked:
         assert records[fleet.victims[number]].token.revoked_at is not None
@@ -81,7 +81,7 @@ def test_while_a_server_is_away_nobody_is_let_in_wrongly_and_nothing_breaks(app:
 
 
 def test_with_a_grace_those_who_are_known_do_not_notice() -> None:
-    with fleet("flask", workers=1, STALE_GRACE="60") as running:  # one, so that it knows all that any knows
+    with fleet("flask", workers=1, STALE_GRACE="60") as running:  # one, so that it knows all that any worker knows
         go_through_everything(running, without_database=200, hanging=True)
         no_wrong_answer(running)
         assert set(running.statuses("good", "rated")) == {200}
@@ -89,7 +89,7 @@ def test_with_a_grace_those_who_are_known_do_not_notice() -> None:
 
 
 def test_what_is_lost_when_workers_end() -> None:
-    """Stopped, nothing; killed, what they were asked in a minute at most."""
+    """Nothing if they are stopped; if they are killed, the requests of a minute at most."""
     with fleet() as running:
         with running.load():
             enough(running, "good", 200)
@@ -98,7 +98,7 @@ def test_what_is_lost_when_workers_end() -> None:
             os.kill(pid, signal.SIGKILL)
         before = {kind: (running.use(kind)[0], running.answered(kind)[0]) for kind in ("good", "rated")}
         until(lambda: len(running.workers) == 2 * len(killed))
-        with running.load():  # gunicorn has started others
+        with running.load():  # gunicorn has started new ones
             enough(running, "good", 200)
         for kind in before:
             assert running.answered(kind)[1] - running.use(kind)[1] < 60

@@ -15,7 +15,7 @@ import pytest
 import tokenguard
 
 ROOT = Path(__file__).parent.parent
-#: The one that runs the tests, as a shell reads it.
+#: The Python that runs the tests, quoted for the shell.
 PYTHON = shlex.quote(sys.executable)
 
 
@@ -30,7 +30,7 @@ def test_importing_the_core_loads_no_framework_and_no_database() -> None:
 
 
 def without(*packages: str) -> str:
-    """Code that makes these impossible to import, as if they were not installed."""
+    """Return code that makes these packages impossible to import, as if they were not installed."""
     return f"""
 import sys
 class Blocked:
@@ -122,7 +122,7 @@ except ConfigurationError as error:
 
 
 def test_flask_is_not_asked_for_what_its_next_version_warns_of() -> None:
-    """Flask 3.2 has the context of a request by another name, and warns of this one."""
+    """Flask 3.2 has another name for the context of a request, and warns when this one is used."""
     code = """
 import flask.globals
 del flask.globals.request_ctx
@@ -156,7 +156,7 @@ print(sorted(model.__name__ for model in admin.site._registry if model.__module_
 
 
 def test_djangos_settings_are_read_live_where_no_tests_run() -> None:
-    """Which a process that has never loaded Django's test tools need not look for."""
+    """A process that has never loaded Django's test tools need not check whether tests run."""
     code = """
 import sys, django
 from django.conf import settings
@@ -209,9 +209,9 @@ class Readme:
         self.answers = [line for block in consoles for line in block.splitlines() if line[:2] != "$ "]
 
     def follow(self, folder: Path, commands: list[str], serve: str, quietly: str) -> None:
-        """Run ``commands`` in one shell: as they stand, but for the server's port, which may be taken.
+        """Run ``commands`` in one shell, unchanged except for the server's port, which may be taken.
 
-        ``serve`` is the command that stays up, ``quietly`` what is run in its place.
+        ``serve`` is the command that keeps running, and ``quietly`` is run in its place.
         """
         assert serve in commands
         python = f'python() {{ {PYTHON} "$@"; }}\n'

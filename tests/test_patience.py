@@ -1,4 +1,4 @@
-"""Who waits for a store that hangs: the one who finds out whether it is back, and nobody else."""
+"""Which caller waits for a store that hangs: the one that finds out whether it is back, and no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .conftest import World, run_together
 
 
 class Hanging(MemoryStore):
-    """Does as it is told when it is asked for its feed."""
+    """Does as it is told when its feed is read."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -54,7 +54,7 @@ def test_what_can_wait_is_not_written_while_the_store_is_in_doubt(monkeypatch: p
     ask()
     world.clock.move(61)
     store.fails = True
-    seconds[0] += 0.9  # the feed is due, and what is remembered may still be used
+    seconds[0] += 0.9  # the feed is due, and what is cached may still be used
     ask()
     assert sum(store.use_by_day(issued.token.id).values()) == 1
     store.fails = False
@@ -76,9 +76,9 @@ def test_what_waits_is_written_once_the_store_is_back_also_where_nobody_calls_wi
         world.guard.authenticate(issued.text)
     store.asked.clear()
     requests.after_response()
-    assert not store.asked.is_set()  # it has just failed
+    assert not store.asked.is_set()  # the store has just failed
     seconds[0] += 10
-    with cache._reading:  # another finds out, and this one does not wait for that
+    with cache._reading:  # another thread is finding out, and this one does not wait for it
         requests.after_response()
     assert not store.asked.is_set()
     requests.after_response()

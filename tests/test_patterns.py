@@ -21,7 +21,7 @@ from .conftest import KEY
 
 
 def pattern(*arguments: str, prefix: str = "acme") -> str:
-    """What the command prints, without a key and without a database."""
+    """Return what the command prints, without a key and without a database."""
 
     class Away(MemoryStore):
         def check(self) -> None:

@@ -68,11 +68,11 @@ def test_the_most_active_tokens_of_a_client() -> None:
     message = refused(world, "max_active_tokens")
     assert message == "max_active_tokens: a client may have 2 at most at a time here, and this one has 2"
     world.client("reports")
-    world.issue(client="reports")  # another client's count for themselves
+    world.issue(client="reports")  # another client's tokens are counted separately
     world.issuer.revoke(first.token.id, actor="tests")
     world.issue(client="billing", expires_in=10)
     refused(world, "max_active_tokens")
-    world.clock.move(10)  # what has expired counts no more
+    world.clock.move(10)  # expired tokens no longer count
     world.issue(client="billing")
     refused(world, "max_active_tokens")
 
