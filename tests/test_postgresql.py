@@ -24,7 +24,7 @@ from .conftest import World, run_together, why_not, works
 from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, server_folder, wait_until
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
-#: What makes an insert into the table take two seconds.
+#: Makes an insert into the table take two seconds.
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(2); RETURN NEW; END';
 CREATE TRIGGER slow BEFORE INSERT ON tokenguard_use FOR EACH ROW EXECUTE FUNCTION slow();
@@ -47,14 +47,14 @@ def store(postgresql_url: str) -> Iterator[SQLAlchemyStore]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a hanging server is waited for, in less time than a person would give it."""
+    """Wait for a hanging server for less time than a person would."""
     monkeypatch.setattr(postgresql.PatientConnection, "patience", 0.3)
     monkeypatch.setattr("tokenguard.sqlalchemy.store.STATEMENT_TIMEOUT", 0.1)
     monkeypatch.setattr(postgresql, "GRACE", 0.2)
 
 
 def used(store: SQLAlchemyStore, connections: int = 3, *, kept: int = 0) -> None:
-    """Leave so many connections for reading, and one for writing, lying in the pools, and some kept at hand."""
+    """Leave so many connections for reading, and one for writing, in the pools, and some kept at hand."""
     (reserve,) = store._reserves
     with ExitStack() as held:
         for _ in range(connections):
@@ -96,7 +96,7 @@ def test_the_feed_reads_no_more_than_it_gives_out(store: SQLAlchemyStore, postgr
 def test_a_change_of_the_tables_takes_the_time_that_it_takes(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And is the only one that a server is waited for without end."""
+    """It is also the only operation for which a server is waited for without a limit."""
     first, *others = schema.STEPS
     monkeypatch.setattr(schema, "STEPS", ((*first, "SELECT pg_sleep(1)"), *others))
     store = SQLAlchemyStore(postgresql_url)
@@ -131,7 +131,7 @@ def test_a_change_that_takes_too_long_is_given_up(store: SQLAlchemyStore) -> Non
 
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose own time limits do not help: it holds its connections, and says nothing."""
+    """The server's own time limits do not help: it holds its connections, and sends nothing."""
     store = SQLAlchemyStore(server.url)
     store.upgrade()
     issued = World(store).issue()
@@ -143,7 +143,7 @@ def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest
         with server.stopped():
             with pytest.raises(StoreUnavailable, match="no answer from the server"):
                 store.find(issued.token.id)
-            # The others in the pools are not tried one by one, and a new connection cannot be made.
+            # The other pooled connections are not tried one by one, and a new connection cannot be made.
             for ask in (lambda: store.feed(1), store.clients, lambda: World(store).client("other")):
                 with pytest.raises(StoreUnavailable, match="timeout expired"):
                     ask()
@@ -160,7 +160,7 @@ def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest
 def test_a_question_that_takes_too_long_breaks_no_other_connection(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is there, and says so; it may have too much to do already."""
+    """The server is alive and reports the timeout itself; it may be overloaded already."""
     monkeypatch.setattr(postgresql, "READ_TIMEOUT", 0.1)
     store = SQLAlchemyStore(postgresql_url)
     store.upgrade()
@@ -177,7 +177,7 @@ def test_a_question_that_takes_too_long_breaks_no_other_connection(
 
 
 class _Interrupted(BaseException):
-    """As a server's own time limit for a worker, or gevent's: no error that anybody would handle."""
+    """Like a server's own time limit for a worker, or gevent's: not an error that anybody would handle."""
 
 
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(store: SQLAlchemyStore) -> None:
@@ -236,7 +236,7 @@ def test_a_restart_of_the_server_costs_nobody_an_answer(server: PostgreSQL, how:
     store.upgrade()
     issued = World(store).issue()
     (reserve,) = store._reserves
-    with ExitStack() as held:  # some are kept at hand, the others lie in the pools
+    with ExitStack() as held:  # some are kept at hand, the others are in the pools
         for _ in range(3):
             held.callback(reserve.give_back, reserve.take())
         used(store, 5)
@@ -263,7 +263,7 @@ def test_connections_made_while_nothing_could_be_written_are_not_kept(
     world = World(store)
     store._writing.dispose()
     with read_only(postgresql_url):
-        with ExitStack() as held:  # so many are opened meanwhile
+        with ExitStack() as held:  # opens so many while nothing can be written
             for _ in range(3):
                 held.enter_context(store._writing.connect())
         with pytest.raises(StoreUnavailable, match="cannot be written"):
@@ -340,7 +340,7 @@ def test_a_write_that_breaks_before_its_commit_is_undone(store: SQLAlchemyStore,
 
 @pytest.fixture
 def replica(server: PostgreSQL) -> Iterator[PostgreSQL]:
-    """It follows the server, whose tables are set up, and has caught up."""
+    """A replica that follows the server, whose tables are set up, and that has caught up."""
     primary = SQLAlchemyStore(server.url)
     primary.upgrade()
     primary.close()
@@ -367,7 +367,7 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(server: Pos
     assert (present.revision, present.revoked_at) == (3, world.clock())
     assert store.feed(3).revision == 3
     assert store.records()[0].token.revoked_at is not None
-    # A guard that knows nothing yet lets neither itself nor others be told by what is old.
+    # A guard that knows nothing yet is not misled by old data: neither for the revoked token nor for a new one.
     elsewhere = World(SQLAlchemyStore(server.url, read_url=replica.url))
     assert why_not(elsewhere, issued) == "revoked"
     assert works(elsewhere, world.issue(client=issued.token.client_id))
@@ -404,7 +404,7 @@ def test_while_a_replica_hangs_nobody_is_refused(server: PostgreSQL, replica: Po
         first = threading.Thread(target=lambda: outcomes.append(works(world, waiting)))
         first.start()
         wait_until(lambda: store._replica.breaker._calls)
-        while first.is_alive():  # until it is tired of waiting, and asks the primary
+        while first.is_alive():  # until it stops waiting for the replica, and asks the primary
             assert works(world, known)
             assert works(world, other)
             world.guard.cache.evict(other.token.id, other.token.client_id)
@@ -457,7 +457,7 @@ class TestThroughPgBouncer(StoreContract):
 
     @pytest.fixture
     def hurried(self, impatient: None) -> None:
-        """Nor is the session waited for."""
+        """Keep the wait for the shared session short, too."""
 
     @pytest.fixture
     def store(self, bounced_url: str) -> Iterator[Store]:
@@ -515,7 +515,7 @@ def test_a_restart_behind_pgbouncer_costs_nobody_an_answer(server: PostgreSQL) -
 
 
 def _settings(url: str) -> list[Any]:
-    """What holds in the sessions, asked in both if there are two behind the URL."""
+    """Return the settings in force in the sessions, read from both if there are two behind the URL."""
     names = ("statement_timeout", "lock_timeout", "default_transaction_isolation", "search_path", "application_name")
     with ExitStack() as held:
         values = set()

@@ -71,7 +71,7 @@ def test_what_is_alive_or_may_live_again_is_never_touched(world: World) -> None:
         world.issue(client="billing"),
         world.issue(client="billing", expires_in=400 * DAY_SECONDS),
         world.issue(client="disabled"),
-        world.issue(client="billing", idle_timeout=3600),  # idle, but nobody has recorded that for good
+        world.issue(client="billing", idle_timeout=3600),  # idle, but no idle end is recorded
     ]
     rotated = world.issue(client="billing")
     world.issuer.rotate(rotated.token.id, actor="tests", overlap=400 * DAY_SECONDS)
@@ -106,7 +106,7 @@ def test_nothing_to_remove_leaves_no_event(world: World) -> None:
     before = world.store.events(10)
     assert prune(world.store, AGE, actor="tests") == Pruned()
     world.clock.move(2 * AGE)
-    assert prune(world.store, AGE, actor="tests") == Pruned()  # the one event there is is the newest
+    assert prune(world.store, AGE, actor="tests") == Pruned()  # the only event is the newest one
     assert world.store.events(10) == before
 
 
@@ -116,7 +116,7 @@ def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
     world.clock.move(AGE)
     world.issue(client="billing")
     steps: list[int] = []
-    # After each of them others have their turn.
+    # After each transaction, other writers have their turn.
     removed = prune(world.store, AGE, actor="tests", progress=steps.append, pause=lambda: steps.append(0))
     assert removed == Pruned(tokens=BATCH + 1, days=0, events=0)
     assert steps == [BATCH, 0, 1, 0]
@@ -131,7 +131,7 @@ def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
 def test_however_many_there_are_none_waits_for_all_of_them(
     sqlite_url: str, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A statement has but so much time, and a process so much memory: that was the end of pruning a large table."""
+    """A statement has only so much time, and a process so much memory: pruning a large table used to fail on that."""
     world = World(SQLAlchemyStore(sqlite_url, clock=clock), clock=clock)
     world.store.upgrade()
     world.client()
@@ -154,7 +154,7 @@ def test_however_many_there_are_none_waits_for_all_of_them(
 def test_what_is_revoked_again_meanwhile_stays_refused(
     any_store: Store, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of another issuer's token of the same id that lives on, the holder may say so just while it is looked through."""
+    """During a prune, a holder may revoke another issuer's token that has the same id and lives on."""
     world, read = World(any_store, clock=clock), any_store.page
     begun = clock()
 
@@ -183,7 +183,7 @@ def test_what_is_revoked_again_meanwhile_stays_refused(
 def test_another_may_have_removed_meanwhile_what_is_to_be_removed(
     any_store: Store, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when two hosts have the same cron job: each counts, and records, what it has removed itself."""
+    """As when two hosts have the same cron job: each counts and records only what it removed itself."""
     world, read = World(any_store, clock=clock), any_store.page
     end = clock() + DAY
     world.client()
@@ -217,7 +217,7 @@ def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:
 def test_where_the_store_fails_on_the_way_what_is_gone_is_told_and_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another writer may hold the lock from then on: nothing more can be recorded either."""
+    """Another writer may hold the lock from then on, so nothing more can be recorded either."""
     world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
     world.clock.move(AGE + 1)
 
@@ -256,7 +256,7 @@ def test_bad_input_removes_nothing(world: World, age: int, actor: str) -> None:
 
 
 def long_ago(url: str) -> None:
-    """A database with one dead token, whose history lies years back."""
+    """Create a database with one dead token, whose history is years old."""
     clock = StoppedClock()
     clock.micros = 1_600_000_000_000_000
     store = SQLAlchemyStore(url, clock=clock)
@@ -273,7 +273,7 @@ def long_ago(url: str) -> None:
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # how Linux says that the other side is closed
+    except OSError:  # how Linux reports that the other side is closed
         return b""
 
 

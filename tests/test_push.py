@@ -1,4 +1,4 @@
-"""Changes told over Redis: known at once while it is there, and nothing worse than late when it is not."""
+"""Changes published over Redis: known at once while Redis is there, and nothing worse than late when it is not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Forgotten:
-    """Stands for a cache: notes what it is told to forget."""
+    """Stands for a cache: notes what it is told to evict."""
 
     subscriber: Subscriber
 
@@ -84,7 +84,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(running: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
-    """A real Redis; when the test is over, nobody listens any more."""
+    """A real Redis; after the test, no thread listens to it any more."""
     monkeypatch.setattr(push_module, "PAUSES", (0.05, 0.1))
     monkeypatch.setattr(push_module, "LOOK_UP", 0.05)
     yield running
@@ -94,18 +94,18 @@ def server(running: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Re
 
 @pytest.fixture
 def cache(server: RedisServer) -> Iterator[Forgotten]:
-    """What listens, and is there already."""
+    """A cache whose subscriber is already listening."""
     cache = Forgotten()
     cache.subscriber = Subscriber(server.url, cache)
     cache.subscriber.start()
     until(lambda: listeners(server) == 1)
     yield cache
-    cache.subscriber._cache = weakref.ref(Forgotten())  # pytest still holds the real one
+    cache.subscriber._cache = weakref.ref(Forgotten())  # ends the thread, though pytest still holds the real cache
 
 
 @pytest.fixture
 def world(server: RedisServer) -> World:
-    """A service whose changes are told."""
+    """A service whose changes are published."""
     world = World(MemoryStore())
     publish(Options.read({"PUSH_URL": server.url}), world.store)
     return world
@@ -212,7 +212,7 @@ def test_what_is_good_among_what_is_not_is_taken(server: RedisServer, cache: For
 
 
 def test_a_message_as_large_as_redis_takes_does_not_end_it(server: RedisServer, cache: Forgotten) -> None:
-    send(server, b"[" + b" " * 40_000_000 + b"]")  # beyond what Redis keeps for a listener: it hangs up
+    send(server, b"[" + b" " * 40_000_000 + b"]")  # more than Redis buffers for a listener, so it hangs up
     until(lambda: send(server, '[[null, "last"]]') or cache.told)
     assert set(cache.told) == {(None, "last")}
 
@@ -252,7 +252,7 @@ def test_a_redis_that_hangs_holds_nobody_up(server: RedisServer, cache: Forgotte
     until(lambda: cache.told)
     server.signal(signal.SIGSTOP)
     try:
-        publisher.tell([event(client_id="meanwhile")])  # or the test would never end
+        publisher.tell([event(client_id="meanwhile")])  # must not wait, or the test would never end
         publisher.tell([event(client_id="left alone")])
     finally:
         server.signal(signal.SIGCONT)
@@ -272,7 +272,7 @@ def test_a_listener_finds_redis_again(
         send(server, '[[null, "again"]]')
         until(lambda: cache.told)
         cache.told.clear()
-    assert caplog.text.count("changes are not told over Redis") == 1  # as it is the same minute
+    assert caplog.text.count("changes are not told over Redis") == 1  # only once within a minute
     assert len(threads()) == 1
 
 
@@ -282,7 +282,7 @@ def test_a_listener_notices_a_redis_that_is_silent_for_too_long(
     monkeypatch.setattr(push_module, "SILENCE", 0.1)
     time_of_ping = time.monotonic()
     until(lambda: time.monotonic() - time_of_ping > 0.5)
-    assert not caplog.records  # it has been asked, and has answered
+    assert not caplog.records  # Redis has been asked, and has answered
     server.signal(signal.SIGSTOP)
     try:
         until(lambda: "changes are not told over Redis for now" in caplog.text)
@@ -320,7 +320,7 @@ def test_a_listener_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> 
     def fails(pid: int) -> None:
         done.append("attempt")
         if done.count("attempt") == 3:
-            subscriber._cache = weakref.ref(Forgotten())  # which is gone at once
+            subscriber._cache = weakref.ref(Forgotten())  # this cache is gone at once
         raise redis.ConnectionError
 
     monkeypatch.setattr(subscriber, "_follow", fails)
@@ -391,7 +391,7 @@ def test_a_forked_child_listens_for_itself(server: RedisServer, cache: Forgotten
     with os.fdopen(ours) as pipe:
         assert pipe.read() == repr([(None, "both")])
     until(lambda: cache.told)
-    send(server, '[[null, "ours"]]')  # the child's end did not close what is ours
+    send(server, '[[null, "ours"]]')  # the child's end did not close this process's connection
     until(lambda: len(cache.told) == 2)
     assert listeners(server) == 1
 
@@ -415,7 +415,7 @@ while subscriber._redis.pubsub_numsub({CHANNEL!r})[0][1] == 0:
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
 
 
-# From end to end: without push these would take an hour
+# From end to end: without push, each of these would take an hour
 
 COMMANDS = {
     "tokenguard": ["tokenguard"],
@@ -435,7 +435,7 @@ def options(server: RedisServer, database_url: str) -> dict[str, str]:
 
 
 def worker(server: RedisServer, database_url: str) -> Service:
-    """What another process of the service would have."""
+    """Return the service as another of its processes would have it."""
     given = Options.read(options(server, database_url))
     return Service.build(given, open_store(database_url), hooks=Hooks())
 

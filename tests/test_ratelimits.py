@@ -103,7 +103,7 @@ def test_what_is_refused_for_one_counts_against_none() -> None:
 def test_who_is_overtaken_by_another_process_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = RateLimiter()
     assert left(limiter, TOKEN_RATE) == 2
-    # As it was a moment ago, when one was left: the others take it before this one is counted.
+    # As the check saw it when one was left: others take it before this one is counted.
     monkeypatch.setattr(limiter._limiter, "test", lambda *_: True)
     assert [left(limiter, TOKEN_RATE) for _ in range(3)] == [1, 0, -1]
 
@@ -118,7 +118,7 @@ def test_a_new_period_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_runs_in_the_background_before_there_is_something_to_count() -> None:
-    """What is set up before a server forks must leave it able to stop."""
+    """What is set up before a server forks must not keep it from stopping."""
     before = threading.enumerate()
     limiter = RateLimiter()
     assert threading.enumerate() == before
@@ -169,7 +169,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(where: str, reques
     limiter._breaker._monotonic = lambda: at + 60
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # or it may wait for good
+        signal.alarm(20)  # or the child may wait forever
         try:
             os._exit(0 if [left(limiter, TOKEN_RATE) for _ in range(4)] == [2, 1, 0, -1] else 1)
         finally:
@@ -179,7 +179,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(where: str, reques
     assert os.waitpid(child, 0)[1] == 0
 
 
-# In the way of a request
+# In a request
 
 
 def ask(world: World, text: str, rate_headers: str = "none") -> Any:
@@ -281,7 +281,7 @@ def test_a_request_is_counted_once_by_whatever_way_it_goes(world: World, require
 
 
 def test_guards_within_each_other_count_a_request_once(world: World) -> None:
-    """Where a part asks for more than the whole; but each may be told of it, and has the last word on its part."""
+    """Also where a part requires more than the whole; each may still be told of it, and decides on its part."""
     issued = world.issue(conditions=limited("4/hour"))
     heard: list[str] = []
     hooks = Hooks(authenticated=[lambda identity, environ: heard.append(identity.token_id)])
@@ -325,7 +325,7 @@ def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
     with pytest.raises(TemporarilyUnavailable) as refused:
         world.guard.authenticate(issued.text)
     assert refused.value.reason.startswith("there is a rate limit, and nothing that counts: set RATE_LIMIT_URL")
-    # Somebody's application is in trouble, which the log warns of.
+    # Somebody's application is in trouble, and the log warns whose.
     assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
 
 
@@ -354,7 +354,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(server: RedisServer) -> RedisServer:
-    """The same, empty."""
+    """The same server, emptied."""
     with server.connect() as connection:
         connection.flushall()
     return server
@@ -408,14 +408,14 @@ def test_a_request_waits_for_redis_but_for_a_moment(url: str) -> None:
 
 
 def made_with(url: str) -> dict[str, Any]:
-    """What its connections are made with."""
+    """Return the settings with which its connections are made."""
     storage: Any = RateLimiter(url)._limiter.storage
     settings: dict[str, Any] = storage.storage.connection_pool.connection_kwargs
     return settings
 
 
 def count_calls(thing: Any, name: str) -> list[object]:
-    """Grows by one for each call of that method."""
+    """Return a list that grows by one with each call of that method."""
     method, calls = getattr(thing, name), list[object]()
     setattr(thing, name, lambda *args: calls.append(args) or method(*args))
     return calls
@@ -458,7 +458,7 @@ def test_with_redis_away_requests_are_refused_if_so_set(caplog: pytest.LogCaptur
     with pytest.raises(LimiterUnavailable) as refused:
         limiter.hit([TOKEN_RATE])
     assert "hunter2secret" not in str(refused.value) + caplog.text
-    # Who has no rate is not held up.
+    # A caller without a rate is not held up.
     assert ask(world, world.issue(client=client.id).text.reveal()).status_code == 200
 
 

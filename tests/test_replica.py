@@ -1,4 +1,4 @@
-"""A read replica: nobody waits for it who can ask the primary."""
+"""A read replica: a caller that can ask the primary does not wait for the replica."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_forked_child_does_not_take_it_for_hanging_because_its_parent_was_wait
 
 
 def test_one_without_the_tables_is_not_said_to_need_them_made_there(caplog: pytest.LogCaptureFixture) -> None:
-    """It follows the primary, and is not set up itself."""
+    """A replica follows the primary, and is not set up itself."""
 
     def outdated() -> NoReturn:
         raise SchemaError('the tokenguard tables are missing or outdated: run "tokenguard init"')

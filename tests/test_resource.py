@@ -142,7 +142,7 @@ def test_the_same_middleware_answers_where_it_is_mounted() -> None:
     )
     caller = Client(DispatcherMiddleware(guarded, {"/tenant1": guarded, WELL_KNOWN: guarded}))
     assert caller.get(f"{WELL_KNOWN}/tenant1").json == {"resource": TENANT, "bearer_methods_supported": ["header"]}
-    # Not of this resource, or not where it is looked for.
+    # Not of this resource, or not where clients look for it.
     for elsewhere in (WELL_KNOWN, f"{WELL_KNOWN}/tenant2", f"{WELL_KNOWN}/tenant1/", f"/tenant1{WELL_KNOWN}"):
         assert caller.get(elsewhere).status_code == 401
     unset = Client(TokenGuardMiddleware(lambda environ, start_response: [], service.guard))
@@ -223,7 +223,7 @@ def test_what_a_service_says_of_itself_byte_for_byte() -> None:
     assert scheme.metadata({"REQUEST_METHOD": "GET", "PATH_INFO": f"{WELL_KNOWN}/tenant1"}) == ask("GET")
     assert ask("HEAD") == (200, headers, b"")
     assert ask("POST") == (405, [EMPTY_TYPE, ("Content-Length", "0"), ("Allow", methods)], b"")
-    for _ in range(2):  # nobody can spoil it
+    for _ in range(2):  # changing an answer does not change the next one
         status, sent, nothing = ask("OPTIONS")
         assert (status, nothing) == (204, b"")
         assert sent == [

@@ -1,4 +1,4 @@
-"""Revocation by the holder, beyond the frameworks' contract: what else looks at a request, and what never asks."""
+"""Revocation by the holder, beyond the frameworks' contract: what else sees a request, and what never asks a store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .django_tables import migrate
 
 
 class Counting(MemoryStore):
-    """Counts what reaches it."""
+    """Counts the calls that reach it."""
 
     asked = written = 0
     down = False
@@ -243,7 +243,7 @@ def test_django_asks_for_no_csrf_token_and_no_login(
     added = [f"tests.{above}"] if above else []
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, *added]):
         browser = Browser(enforce_csrf_checks=True)
-        answer = browser.post("/revoke", {"token": text.reveal()})  # as multipart, which is no such form
+        answer = browser.post("/revoke", {"token": text.reveal()})  # as multipart, a form that is not accepted
         assert answer.status_code == 400
         answer = browser.post("/revoke", f"token={text.reveal()}", content_type="application/x-www-form-urlencoded")
     assert (answer.status_code, answer.content) == (200, b"")

@@ -21,7 +21,7 @@ TOKENS = "/api/v1/api-tokens"
 ADA = f"{USERS}/ada.abbott@example.com"
 NEW = {"firstName": "Wanda", "lastName": "Zimmer", "email": "w@example.com", "login": "wanda@example.com"}
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-#: Every path that asks for a token, its methods, and the scope that each asks for.
+#: Every path that requires a token, with its methods and the scope that each requires.
 GUARDED = {
     USERS: {"GET": "okta.users.read", "POST": "okta.users.manage"},
     f"{USERS}/x": {
@@ -55,7 +55,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def sample(running: Sample) -> Sample:
-    """One of the samples, its directory as it was at first."""
+    """One of the samples, with its directory as it was at first."""
     running.reset()
     return running
 
@@ -79,7 +79,7 @@ def links(response: Answer) -> dict[str, str]:
 
 
 def walk(client: Client, url: str) -> list[list[Any]]:
-    """The pages from ``url`` on."""
+    """Return the pages from ``url`` on."""
     pages = []
     while url:
         response = client.get(url)

@@ -32,7 +32,7 @@ PRODUCTION = {
 
 
 def python(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """In an environment that sets nothing else of the sample; every warning is an error."""
+    """Run Python with only these settings of the sample in its environment; every warning is an error."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "TOKENGUARD_"))}
     command = [sys.executable, "-W", "error", *arguments]
     return subprocess.run(command, cwd=cwd, env={**ours, **environ}, text=True, capture_output=True)
@@ -137,7 +137,7 @@ class TestHostileInput:
 
     @pytest.mark.parametrize(("size", "statuses"), [(1_000, (200, 400)), (17_000, (413, 400))])
     def test_chunked_bodies(self, api: Client, size: int, statuses: tuple[int, int]) -> None:
-        # Django's side of WSGI takes a body without a length for an empty one.
+        # Django's WSGI handler takes a body without a length for an empty one.
         data = profile().ljust(size)
         chunked = f"{len(data):x}\r\n".encode() + data + b"\r\n0\r\n\r\n"
         answer = api.request("POST", USERS, headers={"Transfer-Encoding": "chunked"}, body=chunked)
@@ -175,7 +175,7 @@ class Browser:
 
 
 def logged_in(sample: DjangoSample) -> Browser:
-    """A browser in which somebody has just come through the admin's login."""
+    """Return a browser that has just logged in to the admin."""
     name, password = f"admin-{secrets.token_hex(4)}", secrets.token_urlsafe()
     options = ("--noinput", "--username", name, "--email", "admin@example.com")
     sample.playground.run("createsuperuser", *options, DJANGO_SUPERUSER_PASSWORD=password)

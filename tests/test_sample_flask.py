@@ -38,7 +38,7 @@ def api(sample: FlaskSample) -> FlaskClient:
 def test_the_guarded_paths_are_all_there_are(sample: FlaskSample) -> None:
     found: dict[str, set[str]] = {}
     for rule in sample.app.url_map.iter_rules():
-        if ".not_" in rule.endpoint:  # which answers the methods that there are not
+        if ".not_" in rule.endpoint:  # these answer the methods that a path does not have
             continue
         path = re.sub("<[a-z_]+>", "x", rule.rule)
         found.setdefault(path, set()).update((rule.methods or set()) - {"OPTIONS", "HEAD"})
@@ -93,7 +93,7 @@ def _error(answer: TestResponse) -> tuple[int, str]:
     return answer.status_code, answer.json["errorCode"]
 
 
-# Says that it is ready, waits for a line, and then starts the service.
+# Reports that it is ready, waits for a line, and then starts the service.
 START = """
 import sys
 from sample_flask.directory import Directory

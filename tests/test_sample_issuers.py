@@ -25,31 +25,31 @@ from .test_sample_directory import ADA, GROUPS, USERS, assert_error
 
 NIGHTLY = "0oa1nightly"
 CLOCK = "tests/services/clock_ahead.py"
-#: What the issuer's scopes stand for in the directory.
+#: Which of the directory's scopes each of the issuer's scopes stands for.
 SCOPES = {"users:read": "okta.users.read", "users:manage": "okta.users.manage"}
 
 
 @dataclass
 class Sample:
-    """One of the samples, which trusts two issuers; one of them does not answer."""
+    """One of the samples, which trusts two issuers, one of which does not answer."""
 
     server: Server
     issuer: Issuer
     idp: Idp
     away: Idp
-    #: A token of its own.
+    #: A token of the sample's own.
     own: str
-    #: By how many seconds its clock for keys is ahead.
+    #: Holds the number of seconds by which its clock for keys is ahead.
     ahead: Path
 
 
 @pytest.fixture(scope="module")
 def issuers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Idp, Idp, Path]]:
-    """Served over HTTPS, with the certificate to trust: by the clock on the wall, as the samples are."""
+    """Two issuers served over HTTPS, and the certificate to trust; on the real clock, as the samples are."""
     with https_idp(tmp_path_factory.mktemp("idp")) as (idp, certificate):
         idp.at = int(time.time())
         publish_more_keys(idp)
-        # Another one in the same place.
+        # Another issuer on the same server.
         away = Idp(idp.base, "/oauth2/away")
         away.at = idp.at
         yield idp, away, certificate
@@ -86,7 +86,7 @@ def sample(
 
 
 def issuer_on(playground: Playground) -> Issuer:
-    """The granting side of either, in this process."""
+    """Return the granting side of either sample, in this process."""
     file = playground.settings.get("DJANGO_DATABASE")
     store = SQLAlchemyStore(f"sqlite:///{file}" if file else playground.settings["TOKENGUARD_DATABASE_URL"])
     tokens = TokenFormat(SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"]))
@@ -111,7 +111,7 @@ def test_its_scopes_are_what_they_stand_for_here(sample: Sample) -> None:
     # As it calls its own scope, another service may have called one that is worth more.
     literal = sample.idp.token(scp=["okta.users.read", "*"], jti="literal")
     assert_error(sample.server.get(USERS, literal), 403, "E0000006")
-    # What manages also reads.
+    # The manage scope implies the read scope.
     assert sample.server.get(ADA, sample.idp.token(scp=["users:manage"], jti="manager")).status == 200
 
 
@@ -140,13 +140,13 @@ def test_keys_come_and_go_under_running_workers(sample: Sample, monkeypatch: pyt
     idp, old, new = sample.idp, sample.idp.jwks()["keys"], RSAKey.generate_key(2048)
 
     def answers(name: str) -> set[int]:
-        """To the new key, on tokens of which none has been seen; from more than one worker, as they come together."""
+        """Return the answers to new tokens with the new key, sent together so that more than one worker answers."""
         found: list[int] = []
         texts = [idp.token(kid="new", key=new, jti=f"{name}-{number}") for number in range(2 * WORKERS)]
         run_together([lambda text=text: found.append(sample.server.get(USERS, text).status) for text in texts])
         return set(found)
 
-    # Every worker has asked for the keys just now.
+    # Every worker has just asked for the keys.
     idp.asked.clear()
     sample.ahead.write_text("61")
     for number in range(100):
@@ -172,7 +172,7 @@ def test_an_issuer_that_is_away_is_a_503_and_all_others_go_on(sample: Sample) ->
         assert_error(answer, 503, "E0000009")
         assert answer.headers["Retry-After"] == "5"
         assert "WWW-Authenticate" not in answer.headers
-        # Who signs for the one does not for the other.
+        # One issuer's key does not sign for the other.
         refused(sample.server.get(USERS, sample.idp.token(iss="https://localhost/oauth2/away")))
     assert sample.server.get(USERS, sample.idp.token()).status == 200
     assert sample.server.get(USERS, sample.own).status == 200

@@ -71,7 +71,7 @@ def test_what_only_looks_like_a_token_is_no_alarm() -> None:
         f"tg_{'0' * 16}_{'x' * 75}",
     ]
     assert [line for line, _, signed in found("\n".join(others).encode()) if signed] == []
-    # By these alone nobody could tell: the store can.
+    # Their texts alone do not show whether these are tokens: the store can tell.
     assert [line for line, *_ in found("\n".join(others).encode())] == [1, 3, 6]
 
 
@@ -87,7 +87,7 @@ def test_nothing_is_lost_or_found_twice_between_two_chunks(chunk: int) -> None:
 
 def test_memory_is_bounded_whatever_the_size() -> None:
     class OneLine(io.RawIOBase):
-        """Many chunks without the end of a line, full of beginnings of tokens."""
+        """Many chunks full of beginnings of tokens, without the end of a line."""
 
         left = 64
 
@@ -217,7 +217,7 @@ def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> 
     ids[1], lines[1] = one.issue(expires_in=60)
     one.issuer.clock = now
     lines[2] = TOKENS.mint().text.reveal()
-    # The same id with another secret: signed, but not what is on record.
+    # The same id with another secret: signed, but not the token on record.
     signed = f"tg_{ids[3]}_{'0' * 32}"
     lines[3] = signed + Tagger(Secret(KEY)).tag(signed.encode()).decode()
     one.texts += lines
@@ -232,7 +232,7 @@ def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> 
         0,
         "No live token with the prefix tg found; 4 that had ended or are unknown.\n",
     )
-    # It works again as soon as the client is enabled.
+    # The token works again as soon as its client is enabled.
     one.issuer.disable("billing", actor="tests")
     assert one.scan("-", stdin=lines[4]).returncode == 1
 
@@ -330,7 +330,7 @@ def test_directories_may_lie_as_deep_as_they_like(tmp_path: Path, monkeypatch: p
     try:
         found = list(walk(".", complaints.append))
     finally:
-        subprocess.run(["rm", "-r", "d"], check=True)  # pytest could not, on a Python whose rmtree calls itself
+        subprocess.run(["rm", "-r", "d"], check=True)  # pytest cannot remove it on a Python whose rmtree is recursive
     assert found == [os.path.join(".", *["d"] * depth, "file")]
     assert not complaints
 
@@ -342,7 +342,7 @@ def test_what_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.
     real = open
 
     def refuse(name: Any, *arguments: Any, **more: Any) -> Any:
-        if name == str(locked):  # root may read everything
+        if name == str(locked):  # not by permissions, as root may read everything
             raise PermissionError(13, "Permission denied", *([name] if names_it else []))
         return real(name, *arguments, **more)
 
