@@ -1,4 +1,4 @@
-"""The promises of docs/security.md that no other file holds; and that each test which the page names is there."""
+"""The promises of docs/security.md that no other file tests; and that each test which the page names exists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGES = [TESTS.parent / "docs" / "security.md", TESTS.parent / "SECURITY.md"]
 
 
 def functions(path: Path) -> set[str]:
-    """The tests of a file, those of its classes with the class's name before them."""
+    """Return the names of a file's tests, those in classes with the class's name in front."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         below = node.body if isinstance(node, ast.ClassDef) else [node]
@@ -69,20 +69,20 @@ def test_a_copy_of_the_database_holds_nothing_that_lets_anybody_in(store: SQLAlc
     texts = [first.text.reveal(), world.issuer.rotate(first.token.id, overlap=60, actor="tests").text.reveal()]
     world.usage.note(world.guard.admit(Secret(texts[0]), None), Requirement(("users:read",)), "192.0.2.7")
     world.usage.write(everything=True)
-    store.close()  # so that all of it is in the file
+    store.close()  # so that the file holds everything
     copy = (tmp_path / "tokens.db").read_bytes() + KEY.encode()
     for text in texts:
         secret, tag = text[20:52], text[52:]
         assert text[3:19].encode() in copy
         assert not any(part.encode() in copy for part in (secret, tag))
-    # Everything in it that is as long as a secret, sent as a token; alone, or in a token's form.
+    # Every part of it that is as long as a secret, sent as a token: alone, or in a token's form.
     for run in set(re.findall(rb"[0-9A-Za-z]{32,}", copy)):
         assert refusal(world, run.decode())
         assert refusal(world, f"{texts[0][:20]}{run.decode()[:32]}{'0' * 43}")
 
 
 def test_who_writes_the_database_cannot_give_one_token_the_place_of_another(store: SQLAlchemyStore) -> None:
-    """What belongs to a signed text is found by the id that is signed and the digest of all of it."""
+    """The row of a signed text is found by the id that is signed, and by the digest of the whole text."""
     world = World(store)
     mine, theirs = world.issue("users:read"), world.issue("groups:read", client="billing")
     with store.transaction() as tx:
@@ -93,7 +93,7 @@ def test_who_writes_the_database_cannot_give_one_token_the_place_of_another(stor
 
 
 def test_who_writes_the_database_and_holds_a_token_may_do_what_we_say(store: SQLAlchemyStore) -> None:
-    """The limit that the page tells: if this fails, tokenguard has become better, and the page should say so."""
+    """The limit that the page states: if this fails, tokenguard has become better, and the page should say so."""
     world = World(store)
     issued = world.issue("users:read")
     world.issuer.revoke(issued.token.id, actor="tests")
@@ -132,7 +132,7 @@ def test_the_same_token_is_worth_nothing_to_a_service_with_another_key_or_prefix
 
 
 def test_what_a_client_says_of_the_host_changes_nothing() -> None:
-    """Neither where the challenge sends a client, nor what the document says it is."""
+    """Neither the URL in the challenge, nor the resource that the document names."""
     app = Flask(__name__)
     app.config.update(
         TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://", TOKENGUARD_RESOURCE="https://api.example.com"
@@ -152,7 +152,7 @@ def test_what_a_client_says_of_the_host_changes_nothing() -> None:
     ["/read", "//read", "/./read", "/open/../read", "/read/", "/READ", "/%72ead", "/read;x=1", "/read\0", "read"],
 )
 def test_no_spelling_of_a_path_goes_round_a_guard(path: str) -> None:
-    """In Flask and in Django alike, what is guarded is the view, after the framework has read the path."""
+    """In Flask and in Django alike, the guard is on the view, after the framework has parsed the path."""
     app = Flask(__name__)
     app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
     TokenGuard(app)

@@ -42,13 +42,13 @@ class Shared:
         return done.stdout.strip()
 
     def statuses(self, token: str, path: str = "/read") -> list[int]:
-        """What the services answer, each asked often enough for both of its workers."""
+        """Return each service's answer, asking often enough to reach both of its workers."""
         answers = [{server.get(path, token).status for _ in range(6)} for server in self.servers]
         assert [len(statuses) for statuses in answers] == [1, 1]
         return [statuses.pop() for statuses in answers]
 
     def seen(self, *arguments: str) -> Any:
-        """What both command lines print, which must be the same."""
+        """Return what both command lines print, which must be the same."""
         flask, django = [self.run(side, *arguments, "--json") for side in (FLASK, MANAGE)]
         assert flask == django
         return [json.loads(line) for line in flask.splitlines()] if arguments[0] == "events" else json.loads(flask)

@@ -101,7 +101,7 @@ def test_processes_that_write_at_once_keep_revisions_gap_free_in_commit_order(
     assert feed.revision == 1 + 4 * 50
     assert [event.number for event in feed.events] == list(range(1, 202))
     assert len({event.actor for event in feed.events}) == 5
-    # Each token's end comes after its beginning: the numbers follow the commits.
+    # Each token's end comes after its beginning: the numbers follow the order of the commits.
     born: set[str] = set()
     for event in feed.events[1:]:
         assert event.token_id is not None
@@ -133,7 +133,7 @@ def test_the_tables_are_what_the_columns_say(database_store: SQLAlchemyStore, da
         differences = [
             found for found in compare_metadata(context, metadata) if found[1].name != "tokenguard_alembic_version"
         ]
-        if url.get_backend_name() == "sqlite":  # of which SQLAlchemy does not read when a reference is checked
+        if url.get_backend_name() == "sqlite":  # for which SQLAlchemy does not read when a reference is checked
             differences = [found for found in differences if not found[0].endswith("_fk")]
         assert differences == []
         for table in metadata.sorted_tables:
@@ -170,7 +170,7 @@ def test_a_hosts_autogenerate_does_not_see_the_tables(database_store: SQLAlchemy
 
 
 def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, database_url: str) -> None:
-    """What stands in the rows, for others who read the same tables."""
+    """The text in the rows, for others who read the same tables."""
     with database_store.transaction() as tx:
         tx.put_client(CLIENT, change(EventKind.CLIENT_REGISTERED, b=[None, "ü"], a=[1, 2]))
         tx.put_token(replace(TOKEN, idle_ended_at=3, successor_id="B" * 16, overlap_ends_at=4), change())
@@ -208,7 +208,7 @@ def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, databas
 
 
 def test_finding_a_token_is_one_statement(database_store: SQLAlchemyStore) -> None:
-    """Or one message to the server, with the time limit in it; and nothing is left to be said after it."""
+    """Or a single message to the server, with the time limit in it, after which nothing has to be sent."""
     from psycopg import ClientCursor
 
     issued = World(database_store).issue()
@@ -299,7 +299,7 @@ def test_a_database_newer_than_the_code_is_read_but_not_written(
     store.upgrade()
     issued = World(store).issue()
     monkeypatch.undo()
-    World(store).guard.authenticate(issued.text)  # while a fleet is upgraded, its older workers go on
+    World(store).guard.authenticate(issued.text)  # while a fleet is upgraded, its older workers must go on
     for attempt in (store.check, store.upgrade, lambda: World(store).client("other")):
         with pytest.raises(SchemaError, match=f"schema version {newer_code}, newer than this tokenguard knows"):
             attempt()
@@ -480,7 +480,7 @@ def test_a_time_that_is_no_number_is_not_pruned_by(sqlite_url: str) -> None:
 
 
 def test_a_page_of_all_tokens_is_read_in_the_order_of_an_index(sqlite_url: str) -> None:
-    """However many there are, the next page costs what the first one does."""
+    """However many tokens there are, the next page costs as much as the first one."""
     store, statements = SQLAlchemyStore(sqlite_url), []
     store.upgrade()
     listening.listen(store._reading, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
@@ -537,7 +537,7 @@ def test_digests_stay_out_of_database_errors(database_store: SQLAlchemyStore) ->
 def test_nor_are_they_in_the_traceback_of_an_insert_that_is_refused(sqlite_url: str) -> None:
     store = SQLAlchemyStore(sqlite_url)
     store.upgrade()
-    digest = "".join(f"{number:02x}" for number in range(32))  # not in the text of this test, which is quoted too
+    digest = "".join(f"{number:02x}" for number in range(32))  # computed, as the source of this test is quoted too
     with store._writing.begin() as connection:
         refuse = "CREATE TRIGGER refuse BEFORE INSERT ON tokenguard_token BEGIN SELECT RAISE(ABORT, 'refused'); END"
         connection.execute(text(refuse))
@@ -575,7 +575,7 @@ def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemy
 
 
 def _sessions(store: SQLAlchemyStore) -> list[int]:
-    """Of the connections that each pool, and what is kept at hand, would give out next."""
+    """Return the server's process ids for the connections that the reserves and the pools would give out next."""
     query, found = "SELECT pg_backend_pid()", []
     for question in (store._find, store._stand_by):
         reserve = question._reserve  # type: ignore[union-attr]
@@ -589,7 +589,7 @@ def _sessions(store: SQLAlchemyStore) -> list[int]:
 
 
 def test_a_forked_worker_leaves_the_sessions_of_its_parent_alone(postgresql_url: str) -> None:
-    """All of them: two processes in one session would be given each other's answers."""
+    """That is, all of them: two processes in one session would get each other's answers."""
     store = SQLAlchemyStore(postgresql_url, read_url=postgresql_url)
     store.upgrade()
     before = _sessions(store)
@@ -619,14 +619,14 @@ def test_no_more_connections_are_kept_at_hand_than_others_can_spare(sqlite_url: 
 
 class _Contested(list[Any]):
     def __len__(self) -> int:
-        """Another thread takes what is there when this one has just had a look."""
+        """Let another thread take the connections right after this one has looked."""
         found = super().__len__()
         self.clear()
         return found
 
 
 def test_two_may_throw_away_at_once_what_is_kept_at_hand(database_store: SQLAlchemyStore) -> None:
-    """As when the database restarts, and several find it out."""
+    """As when the database restarts, and several threads notice it."""
     (reserve,) = database_store._reserves
     connection = reserve.take()
     reserve._idle = _Contested([connection])
@@ -686,11 +686,11 @@ def test_what_sqlite_lets_stand_in_a_row_is_not_taken_on_trust(sqlite_url: str, 
     store = SQLAlchemyStore(sqlite_url)
     store.upgrade()
     issued = World(store).issue()
-    World(store).guard.authenticate(issued.text)  # a row of those types was read before
+    World(store).guard.authenticate(issued.text)  # so that a sound row of these types has been read before
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
         connection.execute(damage)
     connection.close()
-    for _ in range(2):  # nor the second time
+    for _ in range(2):  # and not trusted the second time either
         with pytest.raises(TemporarilyUnavailable):
             World(store).guard.authenticate(issued.text)
     store.close()
@@ -752,7 +752,7 @@ def test_databases_are_set_up_at_once_each_by_a_thread(tmp_path: Path) -> None:
 
 
 def test_a_hosts_migration_may_set_the_tables_up(tmp_path: Path) -> None:
-    """From within an Alembic run of the host's own, whose environment is one for the whole process."""
+    """Within an Alembic run of the host's own, whose environment is one for the whole process."""
     from alembic import command
     from alembic.config import Config
 
@@ -879,16 +879,16 @@ def test_uses_of_many_tokens_take_as_many_statements_as_those_of_one(database_st
         lambda connection, cursor, statement, parameters, context, many: asked.append(context.execute_style.name),
     )
     counts = []
-    for some in (tokens[:1], tokens, tokens[:1], tokens):  # the first uses of one and of all; and then further ones
+    for some in (tokens[:1], tokens, tokens[:1], tokens):  # the first uses of one token and of all, then further ones
         asked.clear()
         assert database_store.record_uses([new_use(500, d7=1)._replace(token_id=token.id) for token in some]) == set()
         counts.append(len(asked))
-        assert "EXECUTEMANY" not in asked  # which would be a statement for each row
+        assert "EXECUTEMANY" not in asked  # EXECUTEMANY would send a statement for each row
     assert max(counts) <= min(counts) + 1
 
 
 def test_first_uses_are_added_in_one_order_whoever_writes_them(database_store: SQLAlchemyStore) -> None:
-    """So that two who write the same do not wait for each other in a circle."""
+    """So that two processes that write the same tokens cannot deadlock."""
     tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
     with database_store.transaction() as tx:
         tx.put_client(CLIENT, change())
@@ -907,7 +907,7 @@ def test_first_uses_are_added_in_one_order_whoever_writes_them(database_store: S
 
 
 def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemyStore, database_url: str) -> None:
-    """From the very first use on, and many tokens in one batch: nobody may wait for the other in a circle."""
+    """From the very first use on, with many tokens in one batch: the processes must not deadlock."""
     tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
     with database_store.transaction() as tx:
         tx.put_client(CLIENT, change())
@@ -934,7 +934,7 @@ def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemy
 
 
 def test_a_database_of_the_first_version_keeps_every_row(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written before there were conditions, idle timeouts and rotations means what it meant."""
+    """Rows from before conditions, idle timeouts and rotations keep their meaning."""
     store = SQLAlchemyStore(database_url)
     engine.create_file(store.url)
     with store._writing.begin() as connection:
@@ -993,7 +993,7 @@ def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) ->
     store.close()
 
     def no_room(connection: sqlite3.Connection, record: Any) -> None:
-        connection.execute("PRAGMA max_page_count = 1")  # so the file keeps the size that it has
+        connection.execute("PRAGMA max_page_count = 1")  # so the file keeps its present size
 
     def write() -> None:
         with store.transaction() as tx:

@@ -1,4 +1,4 @@
-"""What tokenguard is made of, and made with: the bounds of what it needs, the lock, and the audit of that."""
+"""What tokenguard depends on and is built with: the bounds of its requirements, the lock file, and its audit."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import tokenguard
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / ".ci" / "requirements.txt"
-#: What is installed to work on tokenguard, and never by those who use it.
+#: Extras for those who work on tokenguard, and never for its users.
 FOR_DEVELOPERS = {"bench", "docs", "hardening", "release", "test"}
-#: What is measured and looked for on demand takes the newest of what it needs.
+#: Extras for measurements and searches on demand, which take the newest versions of what they need.
 UNLOCKED = {"bench", "hardening"}
 
 
@@ -34,7 +34,7 @@ def config() -> configparser.ConfigParser:
 
 
 def requirements(text: str) -> list[Requirement]:
-    """Those of an option, without the extras of tokenguard itself."""
+    """Return the requirements in an option, without tokenguard's own extras."""
     found = [Requirement(line) for line in text.splitlines() if line]
     return [requirement for requirement in found if requirement.name != "wsgi-tokenguard"]
 
@@ -78,7 +78,7 @@ def test_the_lock_has_all_that_is_asked_for_on_every_python(python: str) -> None
 
 
 def test_the_lock_is_good_on_any_machine() -> None:
-    """Nothing in it but versions, markers and hashes: no index, no path, no package without a hash."""
+    """It holds only versions, markers and hashes: no index, no path, no package without a hash."""
     text = LOCK.read_text()
     entries = re.split(r"^(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
     assert len(entries) == len(locked()) > 100
@@ -147,7 +147,7 @@ def test_the_notes_are_those_of_the_newest_section() -> None:
 
 
 def test_the_wheel_holds_what_is_read_at_run_time() -> None:
-    """Whatever is no module is named in setup.cfg, or it is not installed; ``make dist`` compares the wheel itself."""
+    """A file that is not a module must be in setup.cfg to be installed; ``make dist`` compares the wheel itself."""
     data = config()["options.package_data"]
     patterns = [Path(package.replace(".", "/"), *line.split()) for package in data for line in data[package].split()]
     named = {path for pattern in patterns for path in ROOT.glob(str(pattern)) if path.is_file()}

@@ -1,6 +1,6 @@
 """What a service's own tests get: clients with a token, a service in memory, and the pytest fixture.
 
-Most of it runs as it would for a user: a small project in a folder of its own, its tests in a process of their own.
+Most of it runs as it would for a user: a small project in a folder of its own, with its tests in their own process.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def test_every_client_is_another_caller(guarded: TokenGuardMiddleware, service: 
 
 @pytest.mark.parametrize("years", [1, -1])
 def test_the_next_test_may_be_at_an_earlier_time(clock: StoppedClock, years: int) -> None:
-    """As where a test freezes the time: what it has left behind must not decide whether the next one passes."""
+    """As where a test freezes the time: what it leaves behind must not decide whether the next test passes."""
     memory = MemoryService(SCOPES, clock=clock)
     app = Flask("service")
     app.config.from_mapping(SECRET_KEY="dev", TESTING=True, TOKENGUARD_DATABASE_URL="memory://")
@@ -125,7 +125,7 @@ def test_the_next_test_may_be_at_an_earlier_time(clock: StoppedClock, years: int
             clock.micros = begun + moved
             assert as_client(target, scopes="users:read", expires_in=60).get("/").status_code == 200
     with app.app_context():
-        assert guard.store.now() == clock.micros  # which has no clock of its own
+        assert guard.store.now() == clock.micros  # the store has no clock of its own
 
 
 def test_a_client_that_exists_is_taken_as_it_is(service: MemoryService, guarded: TokenGuardMiddleware) -> None:
@@ -248,7 +248,7 @@ class Project:
     """A folder with a project, whose tests are run as its owner would: warnings are errors."""
 
     folder: Path
-    #: What ``pip install`` leaves of the entry points, wherever this checkout is installed.
+    #: The entry points as ``pip install`` leaves them, wherever this checkout is installed.
     installed: Path
 
     def write(self, **files: str) -> None:
@@ -270,14 +270,14 @@ class Project:
         )
 
     def pytest(self, *arguments: str, **outcomes: int) -> str:
-        """Runs pytest, with every plugin that is installed; returns what it says."""
+        """Run pytest, with every plugin that is installed; returns its output."""
         done = self.run("-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *arguments)
         counted = re.findall(r"(\d+) (passed|failed|error)", done.stdout.splitlines()[-1])
         assert {outcome: int(count) for count, outcome in counted} == outcomes, done.stdout
         return done.stdout
 
     def manage(self, *arguments: str) -> str:
-        """Runs ``manage.py``, which must end well; returns what it says."""
+        """Run ``manage.py``, which must succeed; returns its output."""
         done = self.run("manage.py", *arguments)
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -369,7 +369,7 @@ class Tests(unittest.TestCase):
 
 
 def test_a_project_that_has_nothing_to_do_with_it(project: Project) -> None:
-    """Neither framework is loaded, nor what makes the clients; and a fixture of the same name is the project's own."""
+    """Neither framework is loaded, nor what makes the clients; a project's own fixture of the same name wins."""
     project.write(
         test_own="""
 import sys
@@ -532,7 +532,7 @@ def django_project(project: Project) -> Project:
 
 
 def nothing_is_left(project: Project) -> bool:
-    """Whether the project's own database, that of its developer, has not been touched."""
+    """Return whether the project's own database, its developer's, has not been touched."""
     return not (project.folder / "real.sqlite3").exists()
 
 

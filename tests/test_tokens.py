@@ -27,7 +27,7 @@ from tokenguard.tokens import check_label
 
 from .conftest import KEY, OTHER_KEY
 
-# The format, byte for byte: these texts must verify for ever, or every token out there dies with an upgrade.
+# The format, byte for byte: these texts must verify for ever, or an upgrade would break every token in use.
 PINNED_KEY = "0123456789abcdef0123456789abcdef"
 PINNED = "tg_ABCDEFGHIJKLMNOP_0123456789abcdefghijklmnopqrstuvjp9JD0ql2wuphVuUDY79uKRQ642tbbuhufu1AzkpGtE"
 
@@ -48,7 +48,7 @@ def test_the_tag_is_itsdangerous_signature_in_letters_and_digits() -> None:
 
     format_ = TokenFormat(SigningKeys(PINNED_KEY))
     signer = Signer(PINNED_KEY, salt=b"tokenguard.api-token.v1", key_derivation="hmac", digest_method=hashlib.sha256)
-    for text in [PINNED, *(format_.mint().text.reveal() for _ in range(50))]:  # all letters and digits among them
+    for text in [PINNED, *(format_.mint().text.reveal() for _ in range(50))]:  # enough for all letters and digits
         signature = signer.get_signature(text[:-43]).decode()
         assert text[-43:] == signature.replace("-", "0").replace("_", "1")
 
@@ -153,7 +153,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 
 def test_a_development_key_is_stretched_from_any_secret_key() -> None:
     assert derive_development_key("dev") == derive_development_key(b"dev") != derive_development_key("dev2")
-    # Tokens that were minted in development stay good when the library is upgraded.
+    # Tokens that were minted in development stay valid when the library is upgraded.
     assert derive_development_key("dev") == "0ebb52056c5ba2bd45be8528ee030694c6a3debac4d3ce095163a12ae0e6bc45"
     SigningKeys(derive_development_key("dev"))
 

@@ -1,4 +1,4 @@
-"""Writing down what tokens are used for: seldom, whole, and at nobody's cost."""
+"""Recording what tokens are used for: seldom, completely, and at nobody's cost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ YEAR = 365 * 86_400
 
 
 class CountingStore(MemoryStore):
-    """Counts the writes, and fails or passes over what it is told to."""
+    """Counts the writes, and fails or skips what it is told to."""
 
     def __init__(self, clock: StoppedClock) -> None:
         super().__init__(clock)
@@ -102,7 +102,7 @@ def test_the_first_use_is_written_at_once(world: World, store: CountingStore) ->
 
 def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: CountingStore) -> None:
     issued = world.issue()
-    for _ in range(601):  # ten minutes, a request a second
+    for _ in range(601):  # ten minutes, with a request a second
         world.use(issued)
         world.clock.move(1)
     assert len(store.writes) == 11
@@ -168,7 +168,7 @@ def test_a_use_that_is_being_counted_while_its_token_is_read_again_is_not_lost(
     held_by_a_thread = world.guard.admit(issued.text, None)
     world.issuer.set_conditions(client.id, Conditions.parse(deny=["198.51.100.1"]), actor="tests")
     world.use(issued)
-    next(held_by_a_thread.using.uses)  # it has looked before that
+    next(held_by_a_thread.using.uses)  # the thread got its token before the change
     world.usage.write(everything=True)
     assert requests(store, issued) == 4
 
@@ -233,7 +233,7 @@ def test_nor_does_a_use_that_is_not_due_before_midnight_count_for_the_day_before
     world.clock.micros = day * DAY - 10 * SECOND
     world.use(issued)
     world.usage.write()
-    for seconds in (9, 2):  # one second before, and one after
+    for seconds in (9, 2):  # one second before midnight, and one after
         world.clock.move(seconds)
         world.use(issued)
     world.usage.write(everything=True)
@@ -241,7 +241,7 @@ def test_nor_does_a_use_that_is_not_due_before_midnight_count_for_the_day_before
 
 
 def test_a_clock_that_steps_back_turns_no_use_back(store: CountingStore) -> None:
-    world = World(store)  # by another clock than the store's
+    world = World(store)  # its clock is not the store's
     issued = world.issue()
     world.use(issued, address="192.0.2.1")
     before = last_use(store, issued)
@@ -253,7 +253,7 @@ def test_a_clock_that_steps_back_turns_no_use_back(store: CountingStore) -> None
 
 
 def test_a_clock_that_has_stepped_back_keeps_no_use_from_being_due_within_a_minute(world: World) -> None:
-    """Although to the guard it stands still until it is where it was."""
+    """Although for the guard the clock stands still until it is back where it was."""
     requests, issued = RequestGuard(world.guard, AuthScheme()), world.issue()
     environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
 
@@ -304,10 +304,10 @@ def test_a_clock_that_leaps_and_steps_back_keeps_its_own_process_from_writing_fo
     use(2)
     world.clock.move(YEAR)
     store.down = is_down
-    use(2)  # what is written then is due again in a minute
+    use(2)  # after this write, the next is due in a minute
     store.down = False
     world.clock.move(-YEAR)
-    seconds[0] += 1.0  # when what has changed is asked for
+    seconds[0] += 1.0  # so that the feed is due
     use()
     for each in (clock, world.clock):
         each.move(60)
@@ -326,7 +326,7 @@ def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_tim
         world.use(issued, "users:read")
         world.use(other)
         world.clock.move(1)
-    assert 3 <= len(store.writes) <= 2 * 180 // 5  # a token, every five seconds
+    assert 3 <= len(store.writes) <= 2 * 180 // 5  # for each token at most one every five seconds
     assert "could not be written down yet: the database cannot be used: connection refused" in caplog.text
     store.down = False
     world.clock.move(60)
@@ -398,7 +398,7 @@ def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, s
 
 
 def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: World, store: CountingStore) -> None:
-    """Elsewhere a token is taken to have been idle from a minute after the use on record on."""
+    """Other processes count a token as idle from a minute after its recorded use on."""
     client = world.client()
     token, other = world.issue(client=client.id), world.issue(client=client.id)
     world.use(token)
@@ -406,7 +406,7 @@ def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: Wor
     world.clock.move(10)
     world.use(token)
     world.clock.move(50)
-    world.use(other)  # and with it the other one's use of 50 seconds ago
+    world.use(other)  # which also writes the first token's use of 50 seconds ago
     world.clock.move(59)
     world.use(token)
     use = last_use(store, token)
@@ -434,7 +434,7 @@ def test_no_more_than_so_many_are_written_at_once(
     for number in range(4):
         world.clock.move(60)
         world.use(busy)
-        # What this request has made due is always among them.
+        # The use that this request has made due is always among them.
         assert (len(store.writes[-1]), requests(store, busy)) == (2, number + 3)
     world.use(busy)
     assert [requests(store, issued) for issued in many] == [2, 2, 2, 2]
@@ -456,7 +456,7 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
     attempts = len(store.writes)
     world.clock.move(30)
     world.use(bad)
-    assert len(store.writes) == attempts  # it is tried again once a minute
+    assert len(store.writes) == attempts  # a damaged row is tried again once a minute
     store.damaged = set()
     world.clock.move(30)
     world.use(bad)
@@ -519,7 +519,7 @@ def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
 
 
 def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None:
-    """What the parent holds is the parent's to write: written by both, it would count twice."""
+    """Uses that the parent holds are the parent's to write: written by both, they would count twice."""
     issued = world.issue()
     world.use(issued)
     world.use(issued)
@@ -534,7 +534,7 @@ def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None
 
 
 def test_nothing_is_kept_until_the_exit_of_a_log_that_nobody_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage_module.UsageLog(MemoryStore())  # the first leaves what Python itself does at the exit
+    usage_module.UsageLog(MemoryStore())  # the first log makes weakref register its own exit hook
     kept: list[Callable[[], object]] = []
     monkeypatch.setattr(atexit, "register", kept.append)
     monkeypatch.setattr(atexit, "unregister", kept.remove)
@@ -578,12 +578,12 @@ log = Log(MemoryStore())
 
 
 def test_also_where_python_has_nothing_else_to_finish() -> None:
-    """What it finishes itself goes before what was registered earlier, and is not to forget that."""
+    """Python's own finalizers run before hooks that were registered earlier, and must not drop them."""
     assert subprocess.run([sys.executable, "-c", FIRST], text=True, capture_output=True).stdout == "written\n"
 
 
 def test_workers_that_end_together_wait_for_each_other(world: World, store: CountingStore) -> None:
-    """Each passes over what another is just writing down, and has no later time to try it again."""
+    """Each skips what another is writing at the moment, and has no later chance to try it again."""
     issued = world.issue()
     world.use(issued)
     world.use(issued)
@@ -644,7 +644,7 @@ def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(
         world.use(issued)
     store.down = True
     world.usage.write_rest()
-    assert len(store.writes) == 3 + 1  # the first were those of the first uses
+    assert len(store.writes) == 3 + 1  # the first three wrote the first uses
 
 
 def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:
@@ -655,7 +655,7 @@ def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:
     assert alive() is None
 
 
-# By the way of a request
+# In a request
 
 
 def environ(issued: Issued, address: str = "192.0.2.1", **values: str) -> dict[str, Any]:
@@ -677,20 +677,20 @@ def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: Co
     answer.close()  # type: ignore[attr-defined]
     use = last_use(store, issued)
     assert use is not None
-    # Of those asked for, the ones that it was let in by.
+    # Of the required scopes, only those that let it in.
     assert (list(use.scopes), use.address) == (["users:read"], "192.0.2.9")
     assert requests(store, issued) == 1
 
 
 def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: CountingStore) -> None:
-    """As asgiref's WsgiToAsgi leaves them where it knows their length."""
+    """As with asgiref's WsgiToAsgi, which does not close answers whose length it knows."""
     issued, seconds = world.issue(), 0.0
     world.guard.cache.monotonic = lambda: seconds
     guarded = TokenGuardMiddleware(lambda environ, start_response: [b"x"], world.guard, "users:read")
     for _ in range(2):
         for _ in range(3):
             assert next(iter(guarded(environ(issued), lambda *args: print))) == b"x"
-        assert store.writes == []  # each answer may still be on its way
+        assert store.writes == []  # each answer may still be in transit
         seconds += 0.5
     seconds += 1
     assert next(iter(guarded(environ(issued), lambda *args: print))) == b"x"
@@ -702,7 +702,7 @@ def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: Co
 def test_what_could_not_be_written_is_tried_again_by_whichever_request_ends_later(
     world: World, store: CountingStore, follows: str, fault: str, pause: int
 ) -> None:
-    """The token may not be used in this process again, and is not to be found idle in another."""
+    """The token might not be used in this process again, and must not be found idle in another."""
     client = world.client()
     issued, other = world.issue(client=client.id), world.issue(client=client.id)
     world.use(other)
