@@ -162,7 +162,7 @@ class UsageLog:
             self._retry_at = 0
             return bool(again)
         except (StoreUnavailable, SchemaError) as error:
-            log.warning("the use of %d tokens could not be written down yet: %s", len(uses), redact(str(error)))
+            log.warning("the use of %d tokens could not be written down yet: %s", len(uses), error)
             self._retry_at = until
             return isinstance(error, StoreBusy)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
