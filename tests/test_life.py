@@ -22,6 +22,7 @@ from tokenguard import (
     PolicyViolation,
     RequestGuard,
     Store,
+    StoreError,
     StoreUnavailable,
     UnknownToken,
 )
@@ -29,6 +30,7 @@ from tokenguard.clock import DAY, LONGEST, SECOND
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import Change, NewUse, Standing, State
 from tokenguard.tokens import Read
+from tokenguard.usage import end_if_idle
 
 from .conftest import StoppedClock, World, run_together, why_not, works
 
@@ -198,13 +200,18 @@ def test_idle_tokens_of_two_hosts_end_once(world: World) -> None:
     issued = world.issue(idle_timeout=120)
     world.clock.move(180)
     assert why_not(world, issued) == why_not(other, issued) == "idle"
+    end_if_idle(world.store, issued.token.id)  # as where both have read it before either ends it
+    end_if_idle(world.store, "A" * 16)  # or where it was removed in between
     assert kinds(world.store).count("token.idle_ended") == 1
 
 
-def test_while_the_end_cannot_be_recorded_an_idle_token_is_refused_all_the_same(clock: StoppedClock) -> None:
+@pytest.mark.parametrize("kind", [StoreUnavailable, StoreError])
+def test_while_the_end_cannot_be_recorded_an_idle_token_is_refused_all_the_same(
+    clock: StoppedClock, caplog: pytest.LogCaptureFixture, kind: type[StoreError]
+) -> None:
     class ReadOnly(MemoryStore):
         def transaction(self) -> Any:
-            raise StoreUnavailable("the database cannot be written")
+            raise kind("the database cannot be written")
 
     store = MemoryStore(clock)
     issued = World(store, clock).issue(idle_timeout=120)
@@ -212,6 +219,8 @@ def test_while_the_end_cannot_be_recorded_an_idle_token_is_refused_all_the_same(
     broken = ReadOnly(clock)
     broken._data = store._data
     assert why_not(World(broken, clock), issued) == "idle"
+    said = f"the end of idle token {issued.token.id} could not be recorded yet: the database cannot be written"
+    assert said in caplog.messages
 
 
 # Rotation

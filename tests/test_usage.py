@@ -26,6 +26,7 @@ from tokenguard import (
     MemoryStore,
     RequestGuard,
     Requirement,
+    SchemaError,
     Scopes,
     Store,
     StoreError,
@@ -100,6 +101,13 @@ def test_the_first_use_is_written_at_once(world: World, store: CountingStore) ->
     assert last_use(store, issued) == Use(issued.token.id, world.clock(), "2001:db8::1", Scopes(["users:read"]))
 
 
+def test_where_nobody_knows_from_where_none_is_on_record(world: World, store: CountingStore) -> None:
+    issued = world.issue()
+    world.usage.note(world.guard.admit(issued.text, None), ANY_TOKEN, None)
+    world.usage.write()
+    assert last_use(store, issued) == Use(issued.token.id, world.clock(), "", Scopes())
+
+
 def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: CountingStore) -> None:
     issued = world.issue()
     for _ in range(601):  # ten minutes, with a request a second
@@ -156,6 +164,31 @@ def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, st
     assert len(store.writes) == 1
     world.usage.write(everything=True)
     assert requests(store, issued) == 4
+
+
+def test_nor_where_it_may_do_something_else_from_then_on(world: World, store: CountingStore) -> None:
+    client = world.client()
+    issued = world.issue("users:read groups:read", client=client.id)
+    day = world.clock() // DAY
+    world.use(issued)
+    world.clock.move(1)
+    held_by_a_thread = world.guard.admit(issued.text, None)
+    for asked, scopes in (("groups:read", "users:read"), ("users:read", "groups:read"), ("groups:read", "users:read")):
+        world.use(issued, asked)
+        world.issuer.set_scopes(client.id, scopes, actor="tests")
+    world.usage.note(held_by_a_thread, ANY_TOKEN, "192.0.2.2")
+    world.use(issued)
+    assert len(store.writes) == 1
+    world.clock.move(86_400)
+    world.use(issued, "users:read", write=False)
+    world.issuer.set_scopes(client.id, "users:read groups:read", actor="tests")
+    world.use(issued)
+    assert len(store.writes) == 2
+    use = last_use(store, issued)
+    assert use is not None
+    assert list(use.scopes) == ["groups:read", "users:read"]
+    world.usage.write(everything=True)
+    assert store.use_by_day(issued.token.id) == {day: 6, day + 1: 2}
 
 
 def test_a_use_that_is_being_counted_while_its_token_is_read_again_is_not_lost(
@@ -351,6 +384,46 @@ def test_a_use_during_a_write_that_fails_waits_with_the_others(world: World, sto
     assert requests(store, issued) == 4
 
 
+def test_nor_is_one_lost_with_the_same_token_read_again(world: World, store: CountingStore) -> None:
+    client = world.client()
+    issued = world.issue("users:read groups:read", client=client.id)
+    first_day = world.clock() // DAY
+
+    def use_meanwhile() -> None:
+        for number, scopes in enumerate(("users:read", "groups:read", "users:read"), 1):
+            world.issuer.set_scopes(client.id, scopes, actor="tests")
+            world.use(issued, scopes, address=f"192.0.2.{number}", write=False)
+            world.clock.move(43_200)
+        world.clock.move(-43_200)
+
+    store.down, store.meanwhile = True, use_meanwhile
+    world.use(issued, "users:read")
+    store.down, store.meanwhile = False, list
+    world.usage.write(everything=True)
+    scopes = Scopes(["groups:read", "users:read"])
+    assert last_use(store, issued) == Use(issued.token.id, world.clock(), "192.0.2.3", scopes)
+    assert sum(store.use_by_day(issued.token.id).values()) == 4
+    assert store.use_by_day(issued.token.id).keys() == {first_day, first_day + 1}
+
+
+def test_a_clock_that_steps_back_during_a_write_that_fails_turns_no_use_back(
+    world: World, store: CountingStore
+) -> None:
+    issued = world.issue()
+    latest = world.clock()
+
+    def step_back() -> None:
+        world.clock.move(-10)
+        world.use(issued, address="192.0.2.2", write=False)
+
+    store.down, store.meanwhile = True, step_back
+    world.use(issued, address="192.0.2.1")
+    store.down, store.meanwhile = False, list
+    world.clock.move(60)
+    world.usage.write(everything=True)
+    assert last_use(store, issued) == Use(issued.token.id, latest, "192.0.2.1", Scopes())
+
+
 def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world: World, store: CountingStore) -> None:
     issued = world.issue("users:read groups:read")
     store.down = True
@@ -364,11 +437,12 @@ def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world
     assert list(use.scopes) == ["groups:read", "users:read"]
 
 
+@pytest.mark.parametrize("kind", [ValueError, StoreUnavailable])
 def test_the_log_of_a_write_that_failed_shows_no_secret_of_the_error(
-    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ) -> None:
     issued = world.issue()
-    store.fault = ValueError(f"not a text: {issued.text.reveal()}")
+    store.fault = kind(f"not a text: {issued.text.reveal()}")
     world.use(issued)
     assert "could not be written down" in caplog.text
     assert issued.text.reveal() not in caplog.text
@@ -440,6 +514,17 @@ def test_no_more_than_so_many_are_written_at_once(
     assert [requests(store, issued) for issued in many] == [2, 2, 2, 2]
 
 
+def test_nor_where_all_is_written(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
+    client = world.client()
+    many = [world.issue(client=client.id) for _ in range(5)]
+    for issued in many:
+        world.use(issued, write=False)
+    world.usage.write(everything=True)
+    assert [len(written) for written in store.writes] == [2, 2, 1]
+    assert [requests(store, issued) for issued in many] == [1] * 5
+
+
 def test_one_damaged_row_keeps_no_other_token_from_its_own(
     world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -457,10 +542,28 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
     world.clock.move(30)
     world.use(bad)
     assert len(store.writes) == attempts  # a damaged row is tried again once a minute
+    other = world.issue(client=client.id)
+    world.use(other)
+    assert requests(store, other) == 1
     store.damaged = set()
     world.clock.move(30)
     world.use(bad)
     assert requests(store, bad) == 5
+
+
+def test_a_store_that_goes_away_while_a_damaged_row_is_looked_for_is_not_asked_on(
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.client()
+    one, other = (world.issue(client=client.id) for _ in range(2))
+    for issued in [one, other] * 2:
+        world.use(issued)
+    faults = iter([StoreError("a row is damaged"), StoreBusy("another writer held the database for too long"), None])
+    store.meanwhile = lambda: setattr(store, "fault", next(faults))
+    monkeypatch.setattr(usage_module.time, "sleep", lambda seconds: None)
+    world.usage.write_rest()  # which tries again, as another was in the way
+    assert [len(written) for written in store.writes[2:]] == [2, 1, 2]
+    assert (requests(store, one), requests(store, other)) == (2, 2)
 
 
 def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
@@ -523,10 +626,13 @@ def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None
     issued = world.issue()
     world.use(issued)
     world.use(issued)
-    child = os.fork()
-    if child == 0:
-        world.usage.write(everything=True)
-        os._exit(len(store.writes))
+    with world.usage._lock:  # as another thread may, which the child does not have
+        child = os.fork()
+        if child == 0:
+            if not world.usage._lock.locked():
+                world.usage.write(everything=True)
+                os._exit(len(store.writes))
+            os._exit(99)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     world.usage.write(everything=True)
@@ -596,6 +702,27 @@ def test_workers_that_end_together_wait_for_each_other(world: World, store: Coun
     store.meanwhile = free_in_the_third
     world.usage.write_rest()
     assert (len(store.writes), requests(store, issued)) == (3, 2)
+
+
+@pytest.mark.parametrize(("everything_at_once", "is_damaged"), [(1, False), (200, True)])
+def test_also_for_one_of_several(
+    world: World,
+    store: CountingStore,
+    monkeypatch: pytest.MonkeyPatch,
+    everything_at_once: int,
+    is_damaged: bool,
+) -> None:
+    monkeypatch.setattr(usage_module, "MANY_WRITTEN", everything_at_once)
+    client = world.client()
+    held, other = (world.issue(client=client.id) for _ in range(2))
+    for issued in [held, other] * 2:
+        world.use(issued)
+    store.busy.add(held.token.id)
+    if is_damaged:
+        store.damaged.add(other.token.id)
+    monkeypatch.setattr(usage_module.time, "sleep", lambda seconds: store.busy.clear() if seconds else None)
+    world.usage.write_rest()
+    assert requests(store, held) == 2
 
 
 @pytest.mark.parametrize("everything_at_once", [1, 200])
@@ -728,8 +855,9 @@ def test_what_could_not_be_written_is_tried_again_by_whichever_request_ends_late
     assert not world.usage.due
 
 
+@pytest.mark.parametrize("fault", [StoreUnavailable("connection refused"), SchemaError("outdated")])
 def test_so_is_what_was_to_be_written_after_it(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch, fault: StoreError
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
     client = world.client()
@@ -737,9 +865,11 @@ def test_so_is_what_was_to_be_written_after_it(
     for issued in many:
         world.use(issued, write=False)
     guard = RequestGuard(world.guard, AuthScheme())
-    store.down = True
-    guard.after_response()
-    store.down = False
+    store.fault = fault
+    for _ in range(2):
+        guard.after_response()
+    assert len(store.writes) == 1
+    store.fault = None
     world.clock.move(5)
     guard.after_response()
     assert [requests(store, issued) for issued in many] == [1, 1, 1]
