@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,7 +19,7 @@ from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connections
+from django.db import OperationalError, connections, transaction
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, modify_settings, override_settings
@@ -493,6 +495,32 @@ def test_what_was_told_to_nobody_in_particular_may_be_cached_by_all(http: Client
     assert http.get("/public", headers=bearer("x"))["Cache-Control"] == "private"
 
 
+@pytest.mark.parametrize(
+    ("own", "sent"),
+    [
+        ({"Vary": "Accept-Language"}, ("private", "Accept-Language, Authorization")),
+        ({"Cache-Control": "no-store"}, ("no-store", "Authorization")),
+        ({"cache-control": "no-store", "vary": "Cookie"}, ("no-store", "Cookie, Authorization")),
+    ],
+)
+def test_what_a_view_says_to_caches_itself_stays(http: Client, own: dict[str, str], sent: tuple[str, str]) -> None:
+    view = require_scopes("users:read")(lambda request: HttpResponse(headers=own))
+    with override_settings(ROOT_URLCONF=(path("", view),)):
+        answer = http.get("/", headers=bearer(issue()))
+    assert (answer["Cache-Control"], answer["Vary"]) == sent
+
+
+def test_what_a_view_refuses_itself_is_in_djangos_log(http: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """But not what tokenguard refuses, which is in its own."""
+    view = require_scopes("users:read")(lambda request: HttpResponse(status=404, headers={"Vary": "Cookie"}))
+    with override_settings(ROOT_URLCONF=(path("", view),)):
+        assert http.get("/", headers=bearer(issue())).status_code == 404
+        assert http.get("/", headers=bearer("x")).status_code == 401
+    assert http.get("/nowhere").status_code == 404
+    logged = [record.getMessage() for record in caplog.records if record.name == "django.request"]
+    assert logged == ["Not Found: /", "Not Found: /nowhere"]
+
+
 def test_headers_are_the_same_where_django_keeps_them_in_another_way(
     http: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -692,15 +720,56 @@ def test_a_database_that_is_away_is_503(http: Client, alias: str, monkeypatch: p
     assert http.get("/read", headers=token).status_code == 200
 
 
+def test_the_transaction_of_another_database_outlives_a_response(http: Client, tmp_path: Path) -> None:
+    """As that of a TestCase, where tokens are in a database of their own."""
+    token = bearer(issue())
+    connections.databases["another"] = connections.configure_settings(
+        {"default": {}, "another": {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "another.db"}}
+    )["another"]
+    try:
+        with transaction.atomic(using="another"), connections["another"].cursor() as cursor:
+            cursor.execute("CREATE TABLE of_the_project (number INTEGER)")
+            assert http.get("/read", headers=token).status_code == 200
+            cursor.execute("INSERT INTO of_the_project VALUES (1)")
+        with connections["another"].cursor() as cursor:
+            assert cursor.execute("SELECT number FROM of_the_project").fetchall() == [(1,)]
+    finally:
+        connections["another"].close()
+        del connections["another"], connections.databases["another"]
+
+
 # Another's identity
 
 
 def test_anothers_identity_on_the_request_is_replaced_and_named(caplog: pytest.LogCaptureFixture) -> None:
     middleware._warn_once.cache_clear()
-    request = RequestFactory().get("/")
-    request.identity = object()  # type: ignore[attr-defined]
-    TokenGuardMiddleware(lambda request: HttpResponse())(request)
-    assert request.identity is None  # type: ignore[attr-defined]
+    for _ in range(2):
+        request = RequestFactory().get("/")
+        request.identity = object()  # type: ignore[attr-defined]
+        TokenGuardMiddleware(lambda request: HttpResponse())(request)
+        assert request.identity is None  # type: ignore[attr-defined]
+    assert caplog.text.count("request.identity was set already, to a object") == 1
+
+
+def test_its_own_and_nobodys_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    middleware._warn_once.cache_clear()
+    request = RequestFactory().get("/", headers=bearer(issue()))
+    request.identity = None  # type: ignore[attr-defined]
+    TokenGuardMiddleware(TokenGuardMiddleware(seen))(request)
+    assert request.identity is not None  # type: ignore[attr-defined]
+    assert "was set already" not in caplog.text
+
+
+def test_also_on_an_async_server(caplog: pytest.LogCaptureFixture) -> None:
+    middleware._warn_once.cache_clear()
+    request = _asgi_request({})
+    request.identity = object()
+
+    async def respond(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    asyncio.run(TokenGuardMiddleware(respond)(request))
+    assert request.identity is None
     assert "request.identity was set already, to a object" in caplog.text
 
 
@@ -803,6 +872,7 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
 
     def counting(function: Any, **options: Any) -> Any:
+        assert options["thread_sensitive"]  # in another one nobody would close the connection
         done.append(function.__name__)
         return sync_to_async(function, **options)
 
@@ -858,20 +928,24 @@ def test_a_token_that_a_middleware_has_moved_is_asked_for_in_a_thread_too(hops: 
 def test_receivers_may_use_the_database_also_on_an_async_server(alias: str) -> None:
     text = issue()
     seen_by_receivers: list[int] = []
+    threads: set[int] = set()
 
     def counting(sender: Any, **kwargs: Any) -> None:
+        threads.add(threading.get_ident())
         seen_by_receivers.append(len(get_store().clients()))
 
     async def statuses() -> list[int]:
         client = AsyncClient(raise_request_exception=False)
         found = [(await client.get("/read-async", headers=headers)).status_code for headers in ({}, bearer(text))]
         found.append((await client.get("/open", headers=bearer(text))).status_code)
+        threads.add(await sync_to_async(threading.get_ident)())  # where Django closes what is too old
         await sync_to_async(_forget)(alias)
         return found
 
     with _receiving(token_refused, counting), _receiving(token_authenticated, counting):
         assert asyncio.run(statuses()) == [401, 200, 200]
     assert seen_by_receivers == [1, 1, 1]
+    assert len(threads) == 1
 
 
 def _forget(alias: str) -> None:
@@ -903,7 +977,9 @@ def test_async_views_under_the_whole_async_stack(alias: str) -> None:
         await sync_to_async(_forget)(alias)
         return found
 
-    assert asyncio.run(statuses()) == [200] * 6 + [401] * 5 + [200]
+    # One of Django's, which has to know whether what it is put around is async.
+    with override_settings(MIDDLEWARE=["django.middleware.security.SecurityMiddleware", *settings.MIDDLEWARE]):
+        assert asyncio.run(statuses()) == [200] * 6 + [401] * 5 + [200]
 
 
 # The command line

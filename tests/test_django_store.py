@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -477,6 +478,8 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
     with django_alias(sqlite_url) as alias:
         connections.databases["other"] = connections[alias].settings_dict | {"NAME": str(tmp_path / "other.db")}
         try:
+            with pytest.raises(SchemaError, match=r'run "manage.py migrate tokenguard --database of_this_test"$'):
+                DjangoStore(alias).check()
             router = "once the database routers let the migrations of tokenguard go there$"
             with pytest.raises(SchemaError, match=rf'run "manage.py migrate tokenguard --database other", {router}'):
                 DjangoStore("other").check()
@@ -488,6 +491,29 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
         finally:
             connections["other"].close()
             del connections["other"], connections.databases["other"]
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_does_not_use_its_parents_connection(store: DjangoStore, alias: str) -> None:
+    """Nor one to a file: SQLite forbids it."""
+    assert store.clients() == []
+    parents = connections[alias].connection
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(int(store.clients() != [] or connections[alias].connection is parents))
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.clients() == []
+    assert connections[alias].connection is parents
+
+
+def test_what_django_itself_refuses_is_told(store: DjangoStore, alias: str) -> None:
+    with transaction.atomic(using=alias):
+        transaction.set_rollback(True, using=alias)
+        with pytest.raises(StoreUnavailable, match="An error occurred in the current transaction"):
+            store.clients()
 
 
 def test_a_router_that_leads_nowhere_is_named() -> None:
