@@ -434,7 +434,7 @@ def test_the_command_line(canaries: Canaries, tmp_path: Path) -> None:
     for command in (["issue", "billing", "--scopes", "a"], ["rotate", issue(issuer).split("_")[1]]):
         done = CliRunner().invoke(tree, command)
         canaries.variants(done.stdout.strip())
-        canaries.look_at(f"tokenguard {command[0]}, standard error", done.stderr, "Its text is shown this once")
+        canaries.look_at(f"tokenguard {command[0]}, standard error", done.stderr, "Its text is shown only once")
         assert re.fullmatch(r"\w+\n", done.stdout)
     canaries.look_at("events", store.events(1000), "token.issued")
     canaries.look_at("records", [store.records(), store.clients(), options], token_id)

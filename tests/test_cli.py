@@ -134,7 +134,7 @@ def test_from_nothing_to_a_token_and_its_end(run: Run, tmp_path: Path) -> None:
     run("client", "enable", "billing")
     done = run("revoke", token_id)
     assert (done.returncode, done.stdout) == (0, "")
-    assert f"Token {token_id} is revoked since" in done.stderr
+    assert f"Token {token_id} was revoked at" in done.stderr
     assert run("revoke", token_id).stderr == done.stderr
     assert table(run("inspect", "--json", stdin=text))["state"] == "revoked"
     events = [json.loads(line) for line in run("events", "--json").stdout.splitlines()]
@@ -246,8 +246,8 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("client add other --scopes users:read --issuer https://idp.example --client-id a\t", "printable text", 2),
         ("rotate nowhere", "no token has the id 'nowhere'", 1),
         ("rotate nowhere --overlap 24", "'24' is not a duration", 2),
-        ("events --kind token.eaten", "there is no kind of event 'token.eaten'; there are client.registered,", 2),
-        ("events --since yesterday", "'yesterday' is not a time: write 2026-01-31, 2026-01-31T12:00:00Z or", 2),
+        ("events --kind token.eaten", "unknown kind of event 'token.eaten'; the kinds are client.registered,", 2),
+        ("events --since yesterday", "'yesterday' is not a time: write 2026-01-31, 2026-01-31T12:00:00Z, or 24h", 2),
         ("events --since 2026-02-30", "'2026-02-30' is not a time", 2),
         ("events --client nobody", "no client has the id or name 'nobody'", 1),
         ("prune --older-than 90", "'90' is not a duration", 2),
@@ -325,7 +325,7 @@ def test_an_empty_value_is_not_taken_for_an_option_that_is_not_there(
     """As with a script's unset variable: everything would be listed, and nothing limited."""
     done = ready(*[empty if word == "{}" else word for word in command.split()])
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"Invalid value for '{option}': it is empty" in done.stderr
+    assert f"Invalid value for '{option}': must not be empty" in done.stderr
     assert len(table(ready("client", "list", "--json"))) == 1
 
 
@@ -368,7 +368,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["x", "\x00", "ü" * 100, "tg_" + "A" * 16 + "_" + "B" * 75, "x" * 100_000])
 def test_inspect_refuses_what_is_no_token(ready: Run, text: str) -> None:
-    refused(ready("inspect", stdin=text), "this text is no valid token")
+    refused(ready("inspect", stdin=text), "this is not a valid token")
 
 
 def test_inspect_says_where_it_reads_the_text(ready: Run) -> None:
@@ -394,7 +394,7 @@ def test_inspect_tells_a_token_that_is_not_in_this_database(ready: Run) -> None:
     [
         ("revoke {} --issuer https://idp", "--issuer and --client-id go together"),
         ("revoke {} --client-id tool", "--issuer and --client-id go together"),
-        ("revoke {} --expires-in 1d", "--expires-in goes with --issuer"),
+        ("revoke {} --expires-in 1d", "--expires-in requires --issuer"),
         ("client add tool --scopes users:read --issuer https://idp", "--issuer and --client-id go together"),
         ("client add tool --scopes users:read --client-id tool", "--issuer and --client-id go together"),
     ],
@@ -414,7 +414,7 @@ def test_inspect_tells_a_text_that_is_signed_and_not_the_one_on_record(ready: Ru
     with closing(sqlite3.connect(tmp_path / "tokenguard.db")) as database, database:
         database.execute("UPDATE tokenguard_token SET digest = ?", (other.digest,))
     done = ready("inspect", stdin=text)
-    refused(done, f"this text is signed, but it is not the one on record for token {token_id}")
+    refused(done, f"this text has a valid signature, but is not the one on record for token {token_id}")
 
 
 @pytest.mark.parametrize(
@@ -439,14 +439,14 @@ def test_who_gives_a_text_for_an_id_is_told_where_the_id_is(ready: Run, command:
 
 def test_scopes_with_commas_between_them_are_one_scope_and_told_so(ready: Run) -> None:
     done = ready("client", "add", "x", "--scopes", "a,b", TOKENGUARD_SCOPES="{}")
-    assert "Note: 'a,b' is a single scope: several have spaces between them." in done.stderr
+    assert "Note: 'a,b' is a single scope; separate several with spaces." in done.stderr
 
 
 def test_a_command_on_memory_says_that_nothing_comes_of_it(tmp_path: Path) -> None:
     environ = os.environ | {"TOKENGUARD_DATABASE_URL": "memory://"}
     command = [sys.executable, "-m", "tokenguard", "list"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
-    assert "Note: memory:// ends with this command" in done.stderr
+    assert "Note: memory:// is lost when this command ends" in done.stderr
 
 
 def test_who_names_no_catalogue_is_told_that_no_scope_implies_another(world: World) -> None:
@@ -491,7 +491,7 @@ def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Pat
     assert "there is no standard output to write the successor's text to: nothing was changed" in done.stderr
     done = bash(f"tokenguard rotate {rotated} --overlap 1h >/dev/full")
     assert done.returncode == 1
-    assert f" is revoked again; token {rotated} stays rotated and ends at 20" in done.stderr
+    assert f" has been revoked; token {rotated} stays rotated and ends at 20" in done.stderr
     states = [token["state"] for token in json.loads(bash("tokenguard list --json").stdout)]
     assert states == ["revoked", "revoked", "active", "revoked"]
     for odd in ("inspect <&-", "inspect <<< $'\\xff'", "list >/dev/full", "client list --json >/dev/full"):
@@ -538,7 +538,7 @@ def test_ctrl_c_before_the_text_is_written_leaves_no_token_alive(
     (unseen,) = [record.token for record in world.store.records() if record.token.id != first]
     assert (done.exit_code, done.stdout) == (1, "")
     assert unseen.revoked_at is not None
-    assert f"could not be written (interrupted): token {unseen.id} is revoked again" in done.stderr
+    assert f"could not be written (interrupted): token {unseen.id} has been revoked" in done.stderr
     assert (f"token {first} stays rotated and ends at" in done.stderr) == command.startswith("rotate")
 
 
@@ -777,7 +777,7 @@ def test_following_goes_on_after_an_outage_and_tells_of_it_once(capsys: pytest.C
 
     steps = [lambda: go(away=True), int, int, change, lambda: go(away=True), lambda: go(away=False)]
     assert [event.number for event in followed(store, EventFilter(after=0), *steps)] == [1, 2]
-    warning = "Warning: the database cannot be used: connection refused. This goes on when it is back."
+    warning = "Warning: the database cannot be used: connection refused. Events continue once it is available again."
     assert capsys.readouterr().err.splitlines() == [warning] * 2
 
 

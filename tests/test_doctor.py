@@ -237,7 +237,7 @@ def test_what_needs_no_hand_is_listed_and_exits_with_0(doctor: Callable[..., Res
     doctor("client", "add", "billing", "--scopes", "users:read")
     token_id = doctor("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
     done = doctor()
-    assert (done.exit_code, done.stderr) == (0, "All is well; what is listed needs no hand.\n")
+    assert (done.exit_code, done.stderr) == (0, "All is well; nothing listed needs action.\n")
     assert f"1 token is without expiry: {token_id}" in done.stdout
     (finding,) = json.loads(doctor("doctor", "--json").stdout)
     assert (finding["level"], finding["code"], finding["ids"]) == ("warning", "no_expiry", [token_id])
@@ -249,7 +249,7 @@ def test_what_needs_a_hand_exits_with_1(doctor: Callable[..., Result]) -> None:
     doctor("issue", "billing", "--scopes", "users:read")
     for arguments in (["doctor"], ["doctor", "--json"]):
         done = doctor(*arguments, SIGNING_KEY=OTHER_KEY)
-        assert (done.exit_code, done.stderr) == (1, "Error: 1 of 2 findings needs a hand\n")
+        assert (done.exit_code, done.stderr) == (1, "Error: 1 of 2 findings needs action\n")
         assert "no longer configured" in done.stdout
 
 
@@ -359,7 +359,7 @@ def test_a_table_that_is_missing(doctor: Callable[..., Result], tmp_path: Path, 
 
 def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:
     done = doctor()
-    assert (done.exit_code, done.stderr) == (1, "Error: 1 of 1 findings needs a hand\n")
+    assert (done.exit_code, done.stderr) == (1, "Error: 1 of 1 findings needs action\n")
     assert 'run "tokenguard init"' in done.stdout
     doctor("init")
     with sqlite3.connect(tmp_path / "tokens.db") as connection:

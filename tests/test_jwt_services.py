@@ -219,7 +219,7 @@ def test_who_mistypes_an_issuer_is_told_that_nothing_of_it_is_taken(idp: Idp) ->
         for issuer, told in ((idp.issuer + "/", True), (idp.issuer, False)):
             name = [word.replace("nightly", f"nightly {told}") for word in command]
             done = run_cli(store, idp, *name, "--issuer", issuer, "--client-id", "0oa1nightly")
-            assert (done.exit_code, f"{issuer} is none of TOKENGUARD_ISSUERS" in done.stderr) == (0, told)
+            assert (done.exit_code, f"{issuer} is not one of TOKENGUARD_ISSUERS" in done.stderr) == (0, told)
 
 
 def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: StoppedClock) -> None:
@@ -306,11 +306,11 @@ def test_inspect_tells_what_a_jwt_is_and_what_it_is_worth_here(idp: Idp) -> None
 def test_inspect_says_why_a_jwt_is_refused(idp: Idp) -> None:
     store = MemoryStore()
     wrong = run_cli(store, idp, "inspect", text=sent(idp, aud="api://other")["Authorization"][7:])
-    assert (wrong.exit_code, wrong.stderr) == (1, "Error: this text is no valid token: for another audience\n")
+    assert (wrong.exit_code, wrong.stderr) == (1, "Error: this is not a valid token: for another audience\n")
     idp.broken = 503
     away = run_cli(store, idp, "inspect", text=sent(idp)["Authorization"][7:])
     assert (away.exit_code, away.stdout) == (1, "")
-    assert "its issuer cannot be asked" in away.stderr
+    assert "its issuer is unavailable" in away.stderr
 
 
 def test_inspect_shows_what_an_issuer_says_and_no_terminal_obeys_it(idp: Idp) -> None:

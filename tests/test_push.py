@@ -531,7 +531,7 @@ def test_what_cannot_be_told_keeps_nobody_from_revoking() -> None:
     tree = command_tree(lambda: (Options.read({"PUSH_URL": "http://u:hunter2secret@h"}), world.store))
     done = CliRunner().invoke(tree, ["revoke", issued.token.id])
     assert (done.exit_code, works(world, issued)) == (0, False)
-    assert "Note: services are not told at once, but within TOKENGUARD_STALENESS: TOKENGUARD_PUSH_URL" in done.stderr
+    assert "Note: services learn of this within TOKENGUARD_STALENESS, not at once: TOKENGUARD_PUSH_URL" in done.stderr
     assert "hunter2secret" not in done.stderr
 
 

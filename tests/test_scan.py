@@ -177,7 +177,7 @@ def test_a_live_token_is_named_by_its_place_its_id_and_its_client(service: Servi
     path = service.write("src/app.py", f"import os\nKEY = '{text}'\n")
     done = service.scan(service.folder)
     assert done.stdout == f"{path}:2: token {token_id} (nightly report) of client billing: active\n"
-    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, end them with --revoke\n")
+    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, revoke them with --revoke\n")
     assert service.state(token_id) is State.ACTIVE
 
 
@@ -226,11 +226,11 @@ def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> 
     done = one.scan("--json", "-", stdin="\n".join(lines))
     assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == states
     assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["<stdin>"] * 5
-    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, end them with --revoke\n")
+    assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, revoke them with --revoke\n")
     dead = one.scan("-", stdin="\n".join(lines[:4]))
     assert (dead.returncode, dead.stderr) == (
         0,
-        "No live token with the prefix tg found; 4 that had ended or are unknown.\n",
+        "No live token with the prefix tg found; 4 have ended or are unknown.\n",
     )
     # The token works again as soon as its client is enabled.
     one.issuer.disable("billing", actor="tests")
@@ -246,15 +246,15 @@ def test_a_token_on_record_is_found_without_the_key_that_signed_it(tmp_path: Pat
     strange = TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal()
     service.texts.append(strange)
     done = service.scan("-", stdin=f"{text}\n{strange}\n{strange}\n{text}")
-    said = f"token {token_id} of client billing: active, by a key that is not configured here"
+    said = f"token {token_id} of client billing: active, signed by a key that is not configured here"
     assert done.stdout == f"<stdin>:1: {said}\n<stdin>:4: {said}\n"
     assert done.returncode == 1
-    assert done.stderr.startswith("Signed by no key that is configured here, and not on record: 2. ")
+    assert done.stderr.startswith("Neither signed by a configured key nor on record: 2. ")
     assert service.scan("--revoke", "-", stdin=text).returncode == 1
     assert service.state(token_id) is State.REVOKED
     clean = service.scan("-", stdin=strange)
     assert clean.returncode == 0
-    assert "see that TOKENGUARD_SIGNING_KEY" in clean.stderr
+    assert "check that TOKENGUARD_SIGNING_KEY" in clean.stderr
 
 
 def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
@@ -275,7 +275,7 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
     again = service.scan("--revoke", path)
     assert (again.returncode, again.stderr) == (
         0,
-        "No live token with the prefix tg found; 3 that had ended or are unknown.\n",
+        "No live token with the prefix tg found; 3 have ended or are unknown.\n",
     )
 
 
@@ -396,7 +396,7 @@ def test_without_a_signing_key_nobody_is_offered_one_that_finds_nothing(command:
     bare = command_tree(lambda: (Options.read({}), MemoryStore()))
     done = CliRunner().invoke(bare, command.split(), input="x")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "TOKENGUARD_SIGNING_KEY is missing: only with the service's own" in done.stderr
+    assert "TOKENGUARD_SIGNING_KEY is required: set it to the service's key" in done.stderr
     assert "fresh" not in done.stderr
 
 

@@ -102,7 +102,7 @@ def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
 def _not_ready(error: StoreError) -> Finding:
     if isinstance(error, SchemaError):
         return Finding(Level.ERROR, "schema", str(error), "nothing else can be checked before that is done", True)
-    return Finding(Level.ERROR, "store", str(error), "see that the database is there and can be read", True)
+    return Finding(Level.ERROR, "store", str(error), "check that the database exists and can be read", True)
 
 
 def _changes(store: Store) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def _changes(store: Store) -> Iterator[Finding]:
         return
     except StoreError as error:
         message = f"clients and tokens cannot be changed from here: {error}"
-        advice = "let this user write, unless it is meant to check tokens and no more"
+        advice = "let this user write, unless it is only meant to check tokens"
         yield Finding(Level.WARNING, "not_writable", message, advice, False)
 
 
@@ -134,8 +134,8 @@ def _uses(store: Store, at: int) -> Iterator[Finding]:
     except StoreBusy:
         return
     except StoreError as error:
-        message = f"the use of tokens cannot be written down from here: {error}"
-        advice = "let this user write the tables of uses: tokens with an idle timeout end while they are in use"
+        message = f"the use of tokens cannot be recorded from here: {error}"
+        advice = "let this user write the tables of uses: otherwise tokens with an idle timeout end while in use"
         yield Finding(Level.WARNING, "uses_not_written", message, advice, False)
 
 
@@ -146,13 +146,15 @@ def _clocks(at: int, here: int) -> Iterator[Finding]:
             f"the clock of this host is {abs(apart) // SECOND} seconds {'ahead of' if apart > 0 else 'behind'} "
             "the database's"
         )
-        yield Finding(Level.ERROR, "clocks", message, "set both by a time server: expiry is decided by them", True)
+        yield Finding(
+            Level.ERROR, "clocks", message, "synchronise both with a time server: expiry depends on them", True
+        )
 
 
 def _keys(active: list[Record], tokens: TokenFormat | None) -> Iterator[Finding]:
     if tokens is None:
         message = "no signing key is configured here: whether a key in use was dropped cannot be checked"
-        advice = "set TOKENGUARD_SIGNING_KEY as the service has it, and run this again"
+        advice = "set TOKENGUARD_SIGNING_KEY to the service's key, and run this again"
         yield Finding(Level.WARNING, "keys_not_checked", message, advice, False)
         return
     dropped = [record for record in active if record.token.key_fingerprint not in tokens.key_fingerprints]
@@ -166,7 +168,7 @@ def _beyond(active: list[Record], catalog: ScopeCatalog) -> Iterator[Finding]:
     if clients:
         subject = "1 client has" if len(clients) == 1 else f"{len(clients)} clients have"
         message = f"{subject} active tokens with scopes beyond the client's own: {_some(clients)}"
-        advice = 'give the client those scopes ("tokenguard client set-scopes"), or issue its tokens anew'
+        advice = 'give the client those scopes ("tokenguard client set-scopes"), or reissue its tokens'
         is_sure = len(catalog) > 0  # a catalogue could say that one scope implies another
         if not is_sure:
             message += "; without a catalogue, also those that another scope implies"
@@ -188,8 +190,8 @@ def _endless(lasting: list[Record], policy: Policy) -> Iterator[Finding]:
 
 def _idle(records: list[Record], at: int) -> Iterator[Finding]:
     idle = [record for record in records if record.state(at) == State.IDLE and record.token.idle_ended_at is None]
-    message = "idle beyond the timeout and refused, which is recorded for good at the next use"
-    advice = "nothing has to be done; revoke those that nobody will ask for"
+    message = "beyond the idle timeout and refused; this is recorded for good at the next use"
+    advice = "no action is needed; revoke those that nobody will use again"
     yield from _about_tokens(Level.WARNING, "idle", idle, message, advice, False)
 
 
@@ -204,7 +206,7 @@ def _unused(lasting: list[Record], catalog: ScopeCatalog, at: int) -> Iterator[F
 def _catalog(catalog: ScopeCatalog) -> Iterator[Finding]:
     if not len(catalog):
         message = "there is no catalogue of scopes: a misspelled scope is granted like any other"
-        yield Finding(Level.WARNING, "no_catalog", message, "set TOKENGUARD_SCOPES as the service has it", False)
+        yield Finding(Level.WARNING, "no_catalog", message, "set TOKENGUARD_SCOPES to the service's catalogue", False)
 
 
 def _about_tokens(

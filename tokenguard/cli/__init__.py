@@ -39,14 +39,14 @@ def command_tree(
 def main() -> None:
     """``tokenguard``, set up by the environment variables TOKENGUARD_*."""
     tree = command_tree(_from_environ, load_prefix=_prefix_from_environ)
-    tree.help = f"{tree.help}\n\nIt is set up by the environment variables TOKENGUARD_*, as the services are."
+    tree.help = f"{tree.help}\n\nIt is configured by the environment variables TOKENGUARD_*, like the services."
     click.version_option(__version__, prog_name="tokenguard")(tree)(prog_name="tokenguard")
 
 
 def _from_environ() -> tuple[Options, Store]:
     options = Options.read(from_environ())
     if options.database_url == "memory://":
-        say("Note: memory:// ends with this command, and no service sees it: set TOKENGUARD_DATABASE_URL.")
+        say("Note: memory:// is lost when this command ends, and no service sees it: set TOKENGUARD_DATABASE_URL.")
     return options, open_store(options.database_url, options.read_url)
 
 

@@ -25,16 +25,20 @@ def given(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     What it was to limit would not be limited.
     """
     if value is not None and not value.strip():
-        raise click.BadParameter("it is empty; leave the option out if that is meant", ctx, param)
+        raise click.BadParameter("must not be empty; leave the option out instead", ctx, param)
     return value
 
 
 def with_conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--network``, ``--deny-network`` and ``--rate``, which the command gets as one ``conditions``."""
 
-    @click.option("--network", "allow", multiple=True, metavar="CIDR", help="Let in from here only; repeatable.")
-    @click.option("--deny-network", "deny", multiple=True, metavar="CIDR", help="Never let in from here; repeatable.")
-    @click.option("--rate", metavar="N/PERIOD", help="So many requests at most: 100/minute (second, hour, day).")
+    @click.option(
+        "--network", "allow", multiple=True, metavar="CIDR", help="Accept requests only from this network; repeatable."
+    )
+    @click.option(
+        "--deny-network", "deny", multiple=True, metavar="CIDR", help="Refuse requests from this network; repeatable."
+    )
+    @click.option("--rate", metavar="N/PERIOD", help="Limit the rate of requests: 100/minute (second, hour, day).")
     @wraps(command)
     def with_options(*args: Any, allow: tuple[str, ...], deny: tuple[str, ...], rate: str | None, **rest: Any) -> Any:
         return command(*args, conditions=Conditions.parse(allow, deny, rate), **rest)
@@ -45,8 +49,8 @@ def with_conditions(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_foreign_client(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--issuer`` and ``--client-id``, which the command gets as ``issuer`` and ``client_id``: both or neither."""
 
-    @click.option("--issuer", callback=given, metavar="URL", help="Of another issuer, with this identifier.")
-    @click.option("--client-id", callback=given, metavar="ID", help="What that issuer calls the client.")
+    @click.option("--issuer", callback=given, metavar="URL", help="The identifier of another issuer.")
+    @click.option("--client-id", callback=given, metavar="ID", help="The id of the client at that issuer.")
     @wraps(command)
     def with_options(*args: Any, issuer: str | None, client_id: str | None, **rest: Any) -> Any:
         if (issuer is None) != (client_id is None):
@@ -60,7 +64,7 @@ def read_scopes(text: str) -> Scopes:
     """The scopes; raises InvalidValue."""
     scopes = Scopes.parse(text)
     if joined := [scope for scope in scopes if "," in scope]:
-        say(f"Note: {joined[0]!r} is a single scope: several have spaces between them.")
+        say(f"Note: {joined[0]!r} is a single scope; separate several with spaces.")
     return scopes
 
 
@@ -82,6 +86,6 @@ def moment(text: str | None) -> int | None:
         read = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidValue(
-            f"{text!r} is not a time: write 2026-01-31, 2026-01-31T12:00:00Z or, for that long ago, 24h"
+            f"{text!r} is not a time: write 2026-01-31, 2026-01-31T12:00:00Z, or 24h for 24 hours ago"
         ) from None
     return from_datetime(read if read.tzinfo else read.replace(tzinfo=UTC))

@@ -29,14 +29,16 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 
 
 @group.command()
-@click.option("--client", callback=given, metavar="CLIENT", help="Only those of this client, by its id or name.")
-@click.option("--token", "token_id", callback=given, metavar="ID", help="Only those of this token.")
-@click.option("--kind", metavar="KIND", help="Only those of this kind, such as token.issued.")
-@click.option("--since", metavar="TIME", help="Not before 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
-@click.option("--after", type=click.IntRange(0, MAX_NUMBER), metavar="NUMBER", help="Only those numbered above this.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
+@click.option("--client", callback=given, metavar="CLIENT", help="Only events of this client (its id or name).")
+@click.option("--token", "token_id", callback=given, metavar="ID", help="Only events of this token.")
+@click.option("--kind", metavar="KIND", help="Only events of this kind, such as token.issued.")
+@click.option("--since", metavar="TIME", help="Only events since 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
+@click.option("--after", type=click.IntRange(0, MAX_NUMBER), metavar="NUMBER", help="Only events with a higher number.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="The maximum number of events."
+)
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new events until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one event per line.")
 @pass_backend
 def events(
     backend: Backend,
@@ -82,7 +84,7 @@ def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> 
             feed = store.feed(seen + 1)
         except StoreUnavailable as error:
             if not away:
-                say(f"Warning: {error}. This goes on when it is back.")
+                say(f"Warning: {error}. Events continue once it is available again.")
             away = True
             wait()
             continue
@@ -98,7 +100,9 @@ def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> 
 
 
 @group.command()
-@click.option("--older-than", "age", required=True, metavar="DURATION", help="The age, 1 day at least: 90d.")
+@click.option(
+    "--older-than", "age", required=True, metavar="DURATION", help="The minimum age, such as 90d; at least 1 day."
+)
 @pass_backend
 def prune(backend: Backend, age: str) -> None:
     """Remove what ended long ago.
@@ -117,7 +121,7 @@ def prune(backend: Backend, age: str) -> None:
 def doctor(backend: Backend, as_json: bool) -> None:
     """Check configuration and database.
 
-    Exit status 1 means that something needs a hand.
+    Exit status 1 means that a finding needs action.
     """
     options = backend.options
     tokens = options.token_format() if options.signing_keys else None
@@ -131,9 +135,9 @@ def doctor(backend: Backend, as_json: bool) -> None:
         print_rows(rows, _FINDING_COLUMNS)
     urgent = sum(finding.needs_action for finding in findings)
     if urgent:
-        raise Failure(f"{urgent} of {len(findings)} findings {'needs' if urgent == 1 else 'need'} a hand")
+        raise Failure(f"{urgent} of {len(findings)} findings {'needs' if urgent == 1 else 'need'} action")
     if not as_json:
-        say("All is well; what is listed needs no hand." if rows else "All is well.")
+        say("All is well; nothing listed needs action." if rows else "All is well.")
 
 
 def _kind(text: str | None) -> EventKind | None:
@@ -142,7 +146,7 @@ def _kind(text: str | None) -> EventKind | None:
     try:
         return EventKind(text)
     except ValueError:
-        raise InvalidValue(f"there is no kind of event {text!r}; there are {', '.join(EventKind)}") from None
+        raise InvalidValue(f"unknown kind of event {text!r}; the kinds are {', '.join(EventKind)}") from None
 
 
 def _follow(store: Store, which: EventFilter, as_json: bool) -> None:

@@ -19,7 +19,9 @@ _COLUMNS = {"id": "ID", "name": "Name", "scopes": "Scopes", "enabled": "Enabled"
 
 @group.command("add")
 @click.argument("name")
-@click.option("--scopes", required=True, metavar='"A B"', help="What its tokens may ever do, separated by spaces.")
+@click.option(
+    "--scopes", required=True, metavar='"A B"', help="The scopes that its tokens may have, separated by spaces."
+)
 @with_foreign_client
 @with_conditions
 @pass_backend

@@ -24,7 +24,7 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
     try:
         return source.verify(credential, now(), backend.options.catalog)
     except TemporarilyUnavailable:
-        raise Failure("its issuer cannot be asked, so nobody can say whether it is good") from None
+        raise Failure("its issuer is unavailable, so the token cannot be verified") from None
 
 
 def note_issuer(backend: Backend, issuer: str) -> None:
@@ -32,7 +32,7 @@ def note_issuer(backend: Backend, issuer: str) -> None:
     names = [known.issuer for known in backend.options.issuers]
     if names and issuer not in names:
         given, known_are, option = redact(printable(issuer)), ", ".join(names), backend.as_set("TOKENGUARD_ISSUERS")
-        say(f"Note: {given} is none of {option}, which are {known_are}. No token of it is taken here.")
+        say(f"Note: {given} is not one of {option} ({known_are}). Its tokens are not accepted here.")
 
 
 def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Backend:
             publish(options, store)
         except ConfigurationError as error:
             # This must not keep anybody from revoking a token now: services learn of it from the feed.
-            say(self.as_set(f"Note: services are not told at once, but within TOKENGUARD_STALENESS: {error}."))
+            say(self.as_set(f"Note: services learn of this within TOKENGUARD_STALENESS, not at once: {error}."))
         return options, store
 
     @property
@@ -88,7 +88,7 @@ class Backend:
         # The usual error for a missing key offers a fresh one, with which no token would be found, as if all were well.
         if self.options.signing_keys is None:
             raise ConfigurationError(
-                f"{PREFIX}SIGNING_KEY is missing: only with the service's own are its tokens recognised"
+                f"{PREFIX}SIGNING_KEY is required: set it to the service's key, so that its tokens are recognised"
             )
         return self.options.token_format()
 
@@ -148,7 +148,7 @@ class Command(_Redacting):
         except BrokenPipeError:
             raise  # Click ends quietly when nobody reads the output any more
         except (OSError, UnicodeError) as error:
-            raise Failure(f"cannot read or write here: {error}") from None
+            raise Failure(f"cannot read or write: {error}") from None
 
 
 class Group(_Redacting, click.Group):

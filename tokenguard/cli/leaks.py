@@ -28,10 +28,10 @@ group = Group()
 
 
 @group.command()
-@click.option("--for", "scanner", type=click.Choice(list(RULES)), help="As a rule for this scanner.")
+@click.option("--for", "scanner", type=click.Choice(list(RULES)), help="Print a rule for this scanner.")
 @pass_backend
 def pattern(backend: Backend, scanner: str | None) -> None:
-    """Print how a token looks, for scanners.
+    """Print the pattern of tokens, for scanners.
 
     That is a regular expression or, with --for, a rule.
     """
@@ -41,7 +41,7 @@ def pattern(backend: Backend, scanner: str | None) -> None:
 
 @group.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True))
-@click.option("--revoke", is_flag=True, help="End the live tokens that are found.")
+@click.option("--revoke", is_flag=True, help="Revoke the live tokens that are found.")
 @as_json
 @pass_backend
 def scan(backend: Backend, paths: tuple[str, ...], revoke: bool, as_json: bool) -> None:
@@ -89,8 +89,8 @@ class _Scan:
         """Say what was found; raises Failure if somebody has to do something."""
         if self._strange:
             message = (
-                f"Signed by no key that is configured here, and not on record: {self._strange}. Unless they are "
-                "another service's, see that TOKENGUARD_SIGNING_KEY and the database are this one's."
+                f"Neither signed by a configured key nor on record: {self._strange}. Unless they belong to "
+                "another service, check that TOKENGUARD_SIGNING_KEY and the database are this service's."
             )
             say(self._backend.as_set(message))
         live = [known for known in self._known.values() if known["state"] in ALIVE]
@@ -102,11 +102,11 @@ class _Scan:
         if problems:
             raise Failure("; ".join(problems))
         prefix = self._tokens.prefix
-        say(f"No live token with the prefix {prefix} found; {len(self._known)} that had ended or are unknown.")
+        say(f"No live token with the prefix {prefix} found; {len(self._known)} have ended or are unknown.")
 
     def _what_became_of(self, live: list[dict[str, Any]]) -> str:
         if not self._revoke:
-            return "end them with --revoke"
+            return "revoke them with --revoke"
         left = [known for known in live if not known["revoked"]]
         return f"{len(left)} of them could not be revoked" if left else "now revoked"
 
@@ -168,7 +168,7 @@ def _fields(found: Found, record: Record | None) -> dict[str, Any]:
 def _line(fields: dict[str, Any]) -> str:
     owner = f" of client {fields['client']}" if fields["client"] else ""
     name = f" ({fields['name']})" if fields["name"] else ""
-    key = "" if fields["key_configured"] else ", by a key that is not configured here"
+    key = "" if fields["key_configured"] else ", signed by a key that is not configured here"
     ended = ", revoked now" if fields["revoked"] else ""
     return f"{fields['path']}:{fields['line']}: token {fields['token_id']}{name}{owner}: {fields['state']}{key}{ended}"
 

@@ -38,10 +38,16 @@ _COLUMNS = {
 
 @group.command()
 @click.argument("client")
-@click.option("--scopes", required=True, metavar='"A B"', help="What the token may do, separated by spaces.")
-@click.option("--name", default="", help="What you call the token.")
-@click.option("--expires-in", metavar="DURATION", help="How long it lives: 90d, 12h, 30m; for ever without this.")
-@click.option("--idle", metavar="DURATION", help="How long it lives without being used: 30d.")
+@click.option("--scopes", required=True, metavar='"A B"', help="The scopes of the token, separated by spaces.")
+@click.option("--name", default="", help="A name for the token.")
+@click.option(
+    "--expires-in",
+    metavar="DURATION",
+    help="The lifetime, such as 90d, 12h or 30m; without it, the token does not expire.",
+)
+@click.option(
+    "--idle", metavar="DURATION", help="The idle timeout, such as 30d: the token ends when unused for so long."
+)
 @with_conditions
 @pass_backend
 def issue(
@@ -53,7 +59,7 @@ def issue(
     idle: str | None,
     conditions: Conditions,
 ) -> None:
-    """Issue a token to a CLIENT and print its text, this once."""
+    """Issue a token to a CLIENT and print its text, which is shown only once."""
     lifetime, idle_timeout = duration(expires_in), duration(idle)
     backend.options.token_format()  # without a signing key, this says which option is missing
     issued = backend.issuer.issue(
@@ -65,7 +71,7 @@ def issue(
         conditions=conditions,
         actor=actor(),
     )
-    message = f"Token {issued.token.id} {_until(issued.token)}. Its text is shown this once:"
+    message = f"Token {issued.token.id} {_until(issued.token)}. Its text is shown only once:"
     _hand_over(backend, issued, message)
 
 
@@ -76,13 +82,13 @@ def issue(
     default="24h",
     show_default=True,
     metavar="DURATION",
-    help="How long both work; 0 ends the old one at once.",
+    help="How long the old token keeps working; 0 ends it at once.",
 )
 @pass_backend
 def rotate(backend: Backend, token_id: str, overlap: str) -> None:
     """Replace the token with this ID.
 
-    Issues its successor, and prints the text of that, this once.
+    Issues its successor and prints the successor's text, which is shown only once.
     """
     backend.options.token_format()
     if sys.stdout is None:
@@ -94,13 +100,13 @@ def rotate(backend: Backend, token_id: str, overlap: str) -> None:
         backend,
         issued,
         f"Token {token_id} is rotated and ends at {end}.\n"
-        f"Its successor {issued.token.id} {_until(issued.token)}. Its text is shown this once:",
+        f"Its successor {issued.token.id} {_until(issued.token)}. Its text is shown only once:",
         f"; token {token_id} stays rotated and ends at {end}: issue a new one in its place",
     )
 
 
 @group.command("list")
-@click.option("--client", callback=given, metavar="CLIENT", help="Only the tokens of this client, by its id or name.")
+@click.option("--client", callback=given, metavar="CLIENT", help="Only tokens of this client (its id or name).")
 @as_json
 @pass_backend
 def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
@@ -122,9 +128,13 @@ def show(backend: Backend, token_id: str, as_json: bool) -> None:
 
 @group.command()
 @click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the audit trail.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, for the audit trail.")
 @with_foreign_client
-@click.option("--expires-in", metavar="DURATION", help="With --issuer: when they end at the latest, and may be pruned.")
+@click.option(
+    "--expires-in",
+    metavar="DURATION",
+    help="With --issuer: the tokens expire within this time, and may be pruned then.",
+)
 @pass_backend
 def revoke(
     backend: Backend,
@@ -136,7 +146,7 @@ def revoke(
 ) -> None:
     """End the tokens with these IDs for good.
 
-    All of them are ended or, if one is unknown, none.
+    Revokes all of them, or none if one is unknown.
 
     With --issuer and --client-id the IDs are the "jti" of tokens of that issuer, which are refused here from now on.
     """
@@ -150,20 +160,20 @@ def revoke(
             for token_id in token_ids
         ]
     elif lifetime is not None:
-        raise click.UsageError("--expires-in goes with --issuer: when a token of this service ends is known")
+        raise click.UsageError("--expires-in requires --issuer: the expiry of a token of this service is known")
     else:
         revoked = backend.issuer.revoke(*token_ids, actor=actor(), reason=reason)
     for token in revoked:
-        say(f"Token {token.id} is revoked since {isoformat(token.revoked_at or 0)}.")
+        say(f"Token {token.id} was revoked at {isoformat(token.revoked_at or 0)}.")
 
 
 @group.command()
 @as_json
 @pass_backend
 def inspect(backend: Backend, as_json: bool) -> None:
-    """Show what token a text on standard input is.
+    """Show the token whose text is given on standard input.
 
-    It may also be that of another issuer's token.
+    It may also be a token of another issuer.
     """
     credential = _token_on_stdin()
     try:
@@ -173,10 +183,10 @@ def inspect(backend: Backend, as_json: bool) -> None:
             return
         read = backend.reader.read(credential)
     except InvalidToken as error:
-        raise Failure(f"this text is no valid token: {error.reason}") from None
+        raise Failure(f"this is not a valid token: {error.reason}") from None
     record = backend.record(read.id)
     if record.token.digest != read.digest:
-        raise Failure(f"this text is signed, but it is not the one on record for token {read.id}")
+        raise Failure(f"this text has a valid signature, but is not the one on record for token {read.id}")
     _show(backend, record, as_json)
 
 
@@ -186,11 +196,11 @@ def _until(token: Token) -> str:
 
 def _token_on_stdin() -> Secret:
     if sys.stdin is None:
-        raise Failure("there is no standard input to read the text from")
+        raise Failure("there is no standard input to read the token from")
     if sys.stdin.isatty():
         return Secret(getpass.getpass("Token: ").strip())
     if not (given := sys.stdin.buffer.read(MAX_INPUT).strip()):
-        raise Failure("standard input is empty: the text is read from there")
+        raise Failure("standard input is empty: the token is read from there")
     return Secret(given.decode("ascii", "replace"))
 
 
@@ -203,7 +213,7 @@ def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str = 
         try:
             # Nobody has received this token, so it must not stay alive.
             backend.issuer.revoke(token_id, actor=actor())
-            outcome = f"token {token_id} is revoked again"
+            outcome = f"token {token_id} has been revoked"
         except (StoreError, KeyboardInterrupt) as away:
             outcome = f"token {token_id} could not be revoked ({_reason(away)}), so revoke it"
         raise Failure(f"the text could not be written ({_reason(error)}): {outcome}{otherwise}") from None

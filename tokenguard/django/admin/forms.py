@@ -165,7 +165,7 @@ class IssueForm(ScopesForm, ConditionsForm, OnceForm):
     """Issues a token."""
 
     client = forms.ChoiceField()
-    name = forms.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="What you call the token.")
+    name = forms.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="A name for the token.")
     expires_in = forms.CharField(required=False)
     idle = forms.CharField(label="Idle timeout", required=False)
     field_order = ("client", "name")
