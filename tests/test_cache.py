@@ -652,8 +652,8 @@ def test_the_log_says_once_that_the_clock_has_stepped_back_and_since_when_time_s
     here.clock.move(5)
     (warning,) = steps_back(86_400)
     assert "has stepped back by 86400 seconds" in warning
-    assert f"this process goes on at {isoformat(here.clock() + 86_400 * SECOND)}" in warning
-    assert "a restart puts that right" in warning
+    assert f"this process stays at {isoformat(here.clock() + 86_400 * SECOND)}" in warning
+    assert "restart it to correct that" in warning
     assert here.why_not(ends) == "expired"
     here.clock.move(86_400)  # the clock has caught up, so the next step back is logged again
     here.why_not(ends)
@@ -724,7 +724,7 @@ def test_past_the_bound_a_store_that_is_away_means_503_and_no_401(fleet: Fleet) 
     fleet.here.seconds.now += 0.9
     assert fleet.here.why_not(issued) == ""
     fleet.here.seconds.now += 0.2
-    assert fleet.here.why_not(issued) == "store: the store has just failed, and is asked again in a moment"
+    assert fleet.here.why_not(issued) == "store: the store has just failed, and is tried again shortly"
     assert fleet.here.why_not(fleet.issue()).startswith("store:")
     fleet.here.store.before_feed = fleet.here.store.before_find = int
     fleet.here.seconds.now += PAUSE + 0.1
@@ -753,9 +753,7 @@ def test_a_feed_that_fails_early_is_asked_again_once_and_the_log_says_so_once(
     fleet.here.seconds.now += 0.6
     for _ in range(50):
         assert fleet.here.why_not(issued) == ""
-    assert caplog.messages == [
-        "what has changed could not be asked for yet: the database cannot be used: connection refused"
-    ]
+    assert caplog.messages == ["changes could not be read yet: the database cannot be used: connection refused"]
 
 
 def test_there_is_no_time_of_grace_unless_it_is_asked_for(fleet: Fleet) -> None:
@@ -871,11 +869,11 @@ def test_nobody_waits_for_who_finds_out_whether_the_store_is_back(
     issued = fleet.issue()
     fleet.here.cache._reading = reading = Announced(fleet.here.cache._reading)  # type: ignore[assignment]
     with reading.lock:  # another thread is asking a store that has not failed so far
-        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+        assert fleet.here.why_not(issued) == "store: other requests have been waiting for the store for too long"
     fleet.here.store.before_feed = fail
     assert fleet.here.why_not(issued) == "store: the database cannot be used: connection refused"
     with reading.lock:  # another thread is finding out whether the store is back
-        assert fleet.here.why_not(issued) == "store: others have been waiting for the store for too long"
+        assert fleet.here.why_not(issued) == "store: other requests have been waiting for the store for too long"
     assert reading.timeouts == [0.001, 0]
 
 
@@ -926,7 +924,7 @@ def test_lookups_that_fail_keep_nobody_who_is_remembered_out() -> None:
     assert fleet.here.why_not(known) == ""
     fleet.revoke(known)
     fleet.here.seconds.now += 0.3
-    assert fleet.here.why_not(known) == "store: the store has just failed, and is asked again in a moment"  # evicted
+    assert fleet.here.why_not(known) == "store: the store has just failed, and is tried again shortly"  # evicted
 
 
 def test_lookups_that_wait_keep_nobody_who_is_remembered_out(fleet: Fleet) -> None:
@@ -940,7 +938,10 @@ def test_lookups_that_wait_keep_nobody_who_is_remembered_out(fleet: Fleet) -> No
         fleet.here.seconds.now += PATIENCE + 0.1
         try:
             assert fleet.here.why_not(known) == ""
-            assert fleet.here.why_not(fleet.issue()) == "store: others have been waiting for the store for too long"
+            assert (
+                fleet.here.why_not(fleet.issue())
+                == "store: other requests have been waiting for the store for too long"
+            )
         finally:
             done.set()
 

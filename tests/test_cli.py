@@ -231,15 +231,15 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("revoke nowhere nothing", "no token has the id 'nowhere', 'nothing'", 1),
         ("client add billing --scopes users:read", "there is already a client 'billing'", 1),
         ("client add other --scopes users:write", "this service has no scope 'users:write'; it has users:read", 1),
-        ("issue billing --scopes=", "a token without scopes could do nothing", 1),
+        ("issue billing --scopes=", "a token must have at least one scope", 1),
         ('client add other --scopes users:"read"', "is not a scope", 2),
-        ("client add  --scopes users:read", "a client needs a name", 2),
+        ("client add  --scopes users:read", "the name of a client is required", 2),
         ("issue billing --scopes users:read --expires-in 90", "'90' is not a duration: write a number and a unit", 2),
-        ("issue billing --scopes users:read --expires-in 0d", "a duration lies between", 2),
-        ("issue billing --scopes users:read --idle 60s", "written down again; this is 1m", 2),
+        ("issue billing --scopes users:read --expires-in 0d", "a duration must be between", 2),
+        ("issue billing --scopes users:read --idle 60s", "is recorded; this is 1m", 2),
         ("issue billing --scopes users:read --idle soon", "'soon' is not a duration", 2),
         ("issue billing --scopes users:read --network 10.0.0.1/8", "'10.0.0.1/8' is not a network", 2),
-        ("issue billing --scopes users:read --rate 0/minute", "a rate lies between 1 and", 2),
+        ("issue billing --scopes users:read --rate 0/minute", "a rate must be between 1 and", 2),
         ("client add other --scopes users:read --rate 5/week", "'5/week' is not a rate: write it as 100/minute", 2),
         ("client set-conditions billing --deny-network x", "'x' is not a network", 2),
         ("client set-conditions nobody", "no client has the id or name 'nobody'", 1),
@@ -251,7 +251,7 @@ def test_tokens_of_one_client(ready: Run) -> None:
         ("events --since 2026-02-30", "'2026-02-30' is not a time", 2),
         ("events --client nobody", "no client has the id or name 'nobody'", 1),
         ("prune --older-than 90", "'90' is not a duration", 2),
-        ("prune --older-than 23h", "what is younger than 1 day is not pruned; this is 23h", 2),
+        ("prune --older-than 23h", "the age must be at least 1 day; this is 23h", 2),
     ],
 )
 def test_what_is_refused_is_one_clear_line(ready: Run, command: str, message: str, status: int) -> None:
@@ -293,7 +293,7 @@ def test_wrong_usage_exits_with_2(run: Run, command: str) -> None:
         ),
         (
             {"TOKENGUARD_DATABASE_URL": "mysql://h/hunter2"},
-            "tokenguard keeps its tables in SQLite",
+            "tokenguard supports SQLite and PostgreSQL, not",
         ),
         ({"TOKENGUARD_DATABASE_URL": "hunter2"}, "the database URL cannot be read"),
         ({"TOKENGUARD_DATABASE_URL": "sqlite:///nowhere.db"}, 'nowhere.db: run "tokenguard init"'),
@@ -342,7 +342,7 @@ def test_there_is_no_pattern_for_a_prefix_that_no_token_can_have(tmp_path: Path,
     command = [sys.executable, "-m", "tokenguard", "pattern", *rule]
     environ = os.environ | {"TOKENGUARD_PREFIX": "ACME"}
     done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
-    refused(done, "TOKENGUARD_PREFIX: the prefix is 1 to 16 lower-case letters and digits, not 'ACME'")
+    refused(done, "TOKENGUARD_PREFIX: the prefix must be 1 to 16 lower-case letters and digits, not 'ACME'")
 
 
 def test_genkey_prints_a_good_key(run: Run) -> None:
@@ -433,7 +433,7 @@ def test_a_text_given_where_something_else_is_asked_for_is_not_repeated(ready: R
 @pytest.mark.parametrize("command", ["show", "revoke", "rotate", "events --token"])
 def test_who_gives_a_text_for_an_id_is_told_where_the_id_is(ready: Run, command: str) -> None:
     text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
-    refused(ready(*command.split(), text), "the id is what stands between the two underscores")
+    refused(ready(*command.split(), text), "the id is the part between the two underscores")
     assert "underscores" not in ready(*command.split(), "nosuchtoken").stderr
 
 
@@ -599,7 +599,7 @@ def test_rotation_and_whether_the_old_token_is_still_used(ready: Run, tmp_path: 
     assert successor["conditions"] == {"rate": "9/hour"}
     assert old in ready("show", new).stdout
     assert "still used" not in ready("show", new).stdout
-    refused(ready("rotate", old), f"token {old} is rotated already: its successor is {new}")
+    refused(ready("rotate", old), f"token {old} is already rotated: its successor is {new}")
 
 
 def test_a_rotation_at_once_and_one_that_cannot_be(ready: Run) -> None:
@@ -610,7 +610,7 @@ def test_a_rotation_at_once_and_one_that_cannot_be(ready: Run) -> None:
     assert [token["state"] for token in table(ready("list", "--json"))] == ["rotated", "active"]
     shown = ready("show", old).stdout
     assert "no, never" in shown
-    refused(ready("rotate", old, "--overlap", "0"), "is rotated already")
+    refused(ready("rotate", old, "--overlap", "0"), "is already rotated")
 
 
 def test_the_time_of_a_rotation_is_known_without_its_event(ready: Run, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_rate_of_nothing_or_beyond_all_counting_is_refused(count: str) -> None
     ],
 )
 def test_texts_are_not_taken_for_what_they_say(members: dict[str, Any]) -> None:
-    with pytest.raises(InvalidValue, match=r"of texts make Conditions\.parse\("):
+    with pytest.raises(InvalidValue, match=r"for strings, use Conditions\.parse\("):
         Conditions(**members)
 
 

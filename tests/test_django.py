@@ -615,10 +615,10 @@ def test_settings_are_read_live(http: Client) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"SCOPE": {}}, r'no option TOKENGUARD\["SCOPE"\]; did you mean TOKENGUARD\["SCOPES"\]\?'),
+        ({"SCOPE": {}}, r'unknown option TOKENGUARD\["SCOPE"\]; did you mean TOKENGUARD\["SCOPES"\]\?'),
         ({"SIGNING_KEY": "short"}, r'TOKENGUARD\["SIGNING_KEY"\]: .* at least 32'),
         ({"SCOPES": []}, r'TOKENGUARD\["SCOPES"\] maps'),
-        ({"PROXIES": "many"}, r'TOKENGUARD\["PROXIES"\] is a whole number'),
+        ({"PROXIES": "many"}, r'TOKENGUARD\["PROXIES"\] must be an integer'),
         ({"USING": "elsewhere"}, r'TOKENGUARD\["USING"\] names one of DATABASES \(default, of_this_test\)'),
         ({"USING": ["default"]}, r'TOKENGUARD\["USING"\] names one of DATABASES'),
         ({"READ_USING": "elsewhere"}, r'TOKENGUARD\["READ_USING"\] names one of DATABASES \(default, of_this_test\)'),
@@ -1003,12 +1003,12 @@ def test_its_errors_name_an_option_as_it_is_set(
             call_command("tokenguard", *arguments)
         return str(refused.value)
 
-    assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix is')
+    assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix must be')
     for arguments in (["scan", __file__], ["issue", "billing", "--scopes", "users:read"]):
         assert refusal(*arguments).startswith('TOKENGUARD["SIGNING_KEY"]')
     monkeypatch.setenv("TOKENGUARD_PREFIX", "Yours")
-    assert refusal("pattern").startswith("TOKENGUARD_PREFIX: the prefix is")
-    assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix is')
+    assert refusal("pattern").startswith("TOKENGUARD_PREFIX: the prefix must be")
+    assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix must be')
     with override_settings(TOKENGUARD={"USING": alias, "PREFIX": "tg"}):
         call_command("tokenguard", "doctor", "--json")
     assert r"set TOKENGUARD[\"SCOPES\"] as the service has it" in capsys.readouterr().out

@@ -113,8 +113,8 @@ def test_a_database_url_in_the_environment_may_be_meant_for_others(monkeypatch: 
 def test_e003_every_wrong_option_is_told_and_not_only_the_first() -> None:
     wrong = said(**options(REALM='"', PROXIES="many", HEADERS=["X_Key"], PREFIX="My", SCOPE={}, RATE_LIMIT_URL="x"))
     assert [message.id for message in wrong] == ["tokenguard.E003"] * 6
-    assert [message.msg for message in wrong][1] == "TOKENGUARD[\"PROXIES\"] is a whole number, not 'many'"
-    assert wrong[4].msg == 'there is no option TOKENGUARD["SCOPE"]; did you mean TOKENGUARD["SCOPES"]?'
+    assert [message.msg for message in wrong][1] == "TOKENGUARD[\"PROXIES\"] must be an integer, not 'many'"
+    assert wrong[4].msg == 'unknown option TOKENGUARD["SCOPE"]; did you mean TOKENGUARD["SCOPES"]?'
 
 
 def test_e003_issuers_are_looked_at_with_the_scopes_that_theirs_stand_for() -> None:
@@ -129,7 +129,7 @@ def test_e003_issuers_are_looked_at_with_the_scopes_that_theirs_stand_for() -> N
 def test_e003_tells_where_the_wrong_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENGUARD_PROXIES", "many")
     (wrong,) = said()
-    assert wrong.msg == "TOKENGUARD_PROXIES is a whole number, not 'many'"
+    assert wrong.msg == "TOKENGUARD_PROXIES must be an integer, not 'many'"
     assert wrong.hint == "It is the environment variable TOKENGUARD_PROXIES."
     assert said(**options(PROXIES="few"))[0].hint == "It stands in the setting TOKENGUARD."
     assert said(**options(PROXIES=1)) == []

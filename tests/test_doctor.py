@@ -367,4 +367,4 @@ def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: P
     connection.close()
     (finding,) = json.loads(doctor("doctor", "--json").stdout)
     assert (finding["level"], finding["code"]) == ("error", "schema")
-    assert "schema version 99, newer than this tokenguard knows" in finding["message"]
+    assert "schema version 99, newer than this tokenguard supports" in finding["message"]

@@ -245,5 +245,7 @@ def test_without_the_option_nothing_of_it_is_there(world: World) -> None:
 
 @pytest.mark.parametrize("wrong", ["rfc9457", "Okta", ""])
 def test_a_form_that_there_is_not(wrong: str) -> None:
-    with pytest.raises(ConfigurationError, match="TOKENGUARD_ERROR_FORM: the error form is one of problem, okta, not"):
+    with pytest.raises(
+        ConfigurationError, match="TOKENGUARD_ERROR_FORM: the error form must be one of problem, okta, not"
+    ):
         Options.read({"ERROR_FORM": wrong})

@@ -223,7 +223,8 @@ def test_a_scope_that_the_catalogue_does_not_have_is_the_developers_error(app: F
     app.add_url_rule("/typo", "typo", view_func=require_scopes("users:raed")(lambda: "never"))
     app.testing = True
     with pytest.raises(
-        ConfigurationError, match=r"view 'typo'.* not have: 'users:raed'; it has users:read, users:manage, groups:read"
+        ConfigurationError,
+        match=r"view 'typo'.* 'users:raed' is not in the catalogue, which has users:read, users:manage, groups:read",
     ):
         app.test_client().get("/typo", headers=bearer(app))
 
@@ -410,7 +411,7 @@ def test_in_tests_it_is_needed_too_without_a_secret_key_or_beside_old_keys(
             {"TOKENGUARD_SIGNING_KEY": "short"},
             "TOKENGUARD_SIGNING_KEY: the signing key has 5 bytes and needs at least 32",
         ),
-        ({"TOKENGUARD_SIGNING_KEY": 7}, "TOKENGUARD_SIGNING_KEY is a text, not int"),
+        ({"TOKENGUARD_SIGNING_KEY": 7}, "TOKENGUARD_SIGNING_KEY must be a string, not int"),
         (
             {"TOKENGUARD_OLD_SIGNING_KEYS": ["short"]},
             "TOKENGUARD_OLD_SIGNING_KEYS: the old signing key has 5 bytes and needs at least 32",
@@ -418,22 +419,28 @@ def test_in_tests_it_is_needed_too_without_a_secret_key_or_beside_old_keys(
         *[
             (
                 {"TOKENGUARD_OLD_SIGNING_KEYS": text.replace("A", "a" * 40).replace("B", "b" * 40)},
-                "TOKENGUARD_OLD_SIGNING_KEYS is one text with nothing but spaces between the keys",
+                "TOKENGUARD_OLD_SIGNING_KEYS must be one string with only spaces between the keys",
             )
             for text in ("A,B", "A, B", "A,B,", '["A", "B"]')
         ],
-        ({"TOKENGUARD_signing_key": KEY}, "no option TOKENGUARD_signing_key; did you mean TOKENGUARD_SIGNING_KEY?"),
-        ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS is a list of texts"),
-        ({"TOKENGUARD_SIGING_KEY": KEY}, "no option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),
-        ({"TOKENGUARD_XYZ": 1}, "no option TOKENGUARD_XYZ; there are DATABASE_URL, READ_URL"),
-        ({"TOKENGUARD_SCOPES": ["users:read"]}, "TOKENGUARD_SCOPES maps each scope to its description"),
-        ({"TOKENGUARD_SCOPES": "users:read"}, "TOKENGUARD_SCOPES is not JSON"),
+        (
+            {"TOKENGUARD_signing_key": KEY},
+            "unknown option TOKENGUARD_signing_key; did you mean TOKENGUARD_SIGNING_KEY?",
+        ),
+        ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS must be a list of strings"),
+        ({"TOKENGUARD_SIGING_KEY": KEY}, "unknown option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),
+        ({"TOKENGUARD_XYZ": 1}, "unknown option TOKENGUARD_XYZ; the options are DATABASE_URL, READ_URL"),
+        ({"TOKENGUARD_SCOPES": ["users:read"]}, "TOKENGUARD_SCOPES must map each scope to its description"),
+        ({"TOKENGUARD_SCOPES": "users:read"}, "TOKENGUARD_SCOPES is not valid JSON"),
         ({"TOKENGUARD_SCOPES": {"a b": ""}}, "TOKENGUARD_SCOPES: in the scope catalogue: 'a b' is not a scope"),
-        ({"TOKENGUARD_PREFIX": "T-G"}, "TOKENGUARD_PREFIX: the prefix is"),
-        ({"TOKENGUARD_REALM": 'a"b'}, "TOKENGUARD_REALM: the realm is"),
-        ({"TOKENGUARD_HEADERS": ["Cookie"]}, "TOKENGUARD_HEADERS: 'Cookie' cannot be a header for tokens"),
-        ({"TOKENGUARD_DATABASE_URL": "mysql://h/x"}, "TOKENGUARD_DATABASE_URL: tokenguard keeps its tables in SQLite"),
-        ({"TOKENGUARD_DATABASE_URL": 5}, "TOKENGUARD_DATABASE_URL is a text, not int"),
+        ({"TOKENGUARD_PREFIX": "T-G"}, "TOKENGUARD_PREFIX: the prefix must be"),
+        ({"TOKENGUARD_REALM": 'a"b'}, "TOKENGUARD_REALM: the realm must be"),
+        ({"TOKENGUARD_HEADERS": ["Cookie"]}, "TOKENGUARD_HEADERS: 'Cookie' cannot be used as a header for tokens"),
+        (
+            {"TOKENGUARD_DATABASE_URL": "mysql://h/x"},
+            "TOKENGUARD_DATABASE_URL: tokenguard supports SQLite and PostgreSQL, not",
+        ),
+        ({"TOKENGUARD_DATABASE_URL": 5}, "TOKENGUARD_DATABASE_URL must be a string, not int"),
     ],
 )
 def test_a_wrong_option_is_named_at_the_start(config: dict[str, Any], message: str) -> None:

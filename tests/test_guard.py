@@ -67,10 +67,10 @@ def refusal(world: World, text: str | Secret | None) -> str:
 def test_what_is_given_to_a_guard_is_looked_at_once_and_not_at_every_request() -> None:
     store, tokens = MemoryStore(), TokenFormat(SigningKeys(KEY))
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"tokens": SigningKeys(KEY)}, r"^a guard takes TokenFormat\(SigningKeys\(…\)\), not SigningKeys$"),
-        ({"tokens": KEY}, r"^a guard takes .*, not str$"),
-        ({"limiter": "100/minute"}, "^a limiter has a method hit"),
-        ({"catalog": ["users:read"]}, "^a catalogue maps each scope to its description"),
+        ({"tokens": SigningKeys(KEY)}, r"^a guard requires TokenFormat\(SigningKeys\(…\)\), not SigningKeys$"),
+        ({"tokens": KEY}, r"^a guard requires .*, not str$"),
+        ({"limiter": "100/minute"}, "^a limiter must have a method hit"),
+        ({"catalog": ["users:read"]}, "^a catalogue must map each scope to its description"),
         ({"catalog": {"users:manage": {"implies": "users:read"}}}, "which is not in the catalogue$"),
     ]
     for given, message in wrong:

@@ -100,7 +100,7 @@ def test_a_header_named_twice_is_one_header() -> None:
     "name", ["Authorization", "cookie", "X_API_Key", "X API", "", "X:Y", "Content-Type", "Ünicode", "X\r\nY: z", None]
 )
 def test_header_names_that_cannot_carry_tokens(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be a header for tokens"):
+    with pytest.raises(ConfigurationError, match="cannot be used as a header for tokens"):
         AuthScheme(headers=[name])
 
 
@@ -160,8 +160,8 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
             InsufficientScope(("a", "b"), "a b"),
             [("WWW-Authenticate", f'{CHALLENGE}, error="insufficient_scope", scope="a b"')],
             (
-                '"title": "Forbidden", "status": 403, "detail": "The API token lacks a scope that this resource asks '
-                'for: a b.", "code": "insufficient_scope", "scope": "a b"'
+                '"title": "Forbidden", "status": 403, "detail": "The API token lacks a scope that this resource '
+                'requires: a b.", "code": "insufficient_scope", "scope": "a b"'
             ),
         ),
         (
@@ -296,12 +296,12 @@ def test_an_address_is_counted_from_the_right(proxies: int, hops: str, address: 
 
 @pytest.mark.parametrize("options", [{"proxies": -1}, {"proxies": 21}, {"proxies": True}, {"proxies": "1"}])
 def test_a_number_of_proxies_is_a_small_whole_number(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=r"^the number of proxies lies between 0 and 20, not "):
+    with pytest.raises(ConfigurationError, match=r"^the number of proxies must be between 0 and 20, not "):
         AuthScheme(**options)
 
 
 def test_rate_headers_are_one_of_three() -> None:
-    with pytest.raises(ConfigurationError, match=r"^the rate headers are one of none, draft, okta, not 'ietf'$"):
+    with pytest.raises(ConfigurationError, match=r"^the rate headers must be one of none, draft, okta, not 'ietf'$"):
         AuthScheme(rate_headers="ietf")
 
 
@@ -525,7 +525,7 @@ def test_an_empty_any_of_does_not_open_the_middleware(world: World) -> None:
 
 
 def test_the_middleware_asks_for_what_the_catalogue_has(world: World) -> None:
-    with pytest.raises(ConfigurationError, match="'users:raed'; it has users:read"):
+    with pytest.raises(ConfigurationError, match="'users:raed' is not in the catalogue, which has users:read"):
         TokenGuardMiddleware(echo, world.guard, "users:raed")
 
 

@@ -1129,7 +1129,7 @@ def test_without_a_catalogue_scopes_have_to_be_mapped() -> None:
 
 def test_an_issuer_that_is_there_twice_is_refused() -> None:
     trusted = TrustedIssuer("https://idp.example/a", AUDIENCE)
-    with pytest.raises(ConfigurationError, match="twice"):
+    with pytest.raises(ConfigurationError, match="duplicate issuer"):
         JWTSource([trusted, trusted])
 
 

@@ -158,7 +158,7 @@ def test_what_is_recorded_is_not_revived_by_a_restart_with_an_earlier_clock(worl
     restarted = World(world.store, world.clock)
     assert [why_not(restarted, issued) for issued in (idle, revoked)] == ["idle", "revoked"]
     for issued in (idle, revoked):
-        with pytest.raises(IssuanceError, match="what has ended is not rotated"):
+        with pytest.raises(IssuanceError, match="a token that has ended cannot be rotated"):
             restarted.rotate(issued.token.id)
 
 
@@ -273,11 +273,11 @@ def test_a_successor_can_be_rotated_again(world: World) -> None:
 
 
 @pytest.mark.parametrize(("state", "message"), [
-    ("revoked", "is revoked: what has ended is not rotated, issue a new one"),
-    ("expired", "is expired: what has ended is not rotated"),
-    ("idle", "is idle: what has ended is not rotated"),
-    ("rotated", "is rotated already: its successor is "),
-    ("in overlap", "is rotated already: its successor is "),
+    ("revoked", "is revoked: a token that has ended cannot be rotated, issue a new one"),
+    ("expired", "is expired: a token that has ended cannot be rotated"),
+    ("idle", "is idle: a token that has ended cannot be rotated"),
+    ("rotated", "is already rotated: its successor is "),
+    ("in overlap", "is already rotated: its successor is "),
     ("disabled", "the client 'billing' is disabled: enable it first"),
     ("beyond", "the client 'billing' may not have 'users:read'; it may have 'groups:read'"),
 ])  # fmt: skip

@@ -524,7 +524,7 @@ class TestRotating:
         shown = api.send("GET", f"{TOKENS}/{old.token.id}", caller).json
         assert abs(datetime.fromisoformat(shown["expiresAt"]).timestamp() - time.time() - 3600) < 60
         again = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller)
-        cause = f"token: token {old.token.id} is rotated already: its successor is {made.json['id']}: look at it again"
+        cause = f"token: token {old.token.id} is already rotated: its successor is {made.json['id']}: reload it"
         fails_with(again, 409, "E0000001", cause)
 
     def test_a_token_that_ends_meanwhile_is_not_rotated(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +538,9 @@ class TestRotating:
             return record
 
         monkeypatch.setattr(api.world.store, "find", find_and_lose)
-        cause = f"token: token {token.id} is revoked: what has ended is not rotated, issue a new one: look at it again"
+        cause = (
+            f"token: token {token.id} is revoked: a token that has ended cannot be rotated, issue a new one: reload it"
+        )
         fails_with(api.send("POST", f"{TOKENS}/{token.id}/rotate", caller), 409, "E0000001", cause)
         fails_with(api.send("POST", f"{TOKENS}/{token.id}/rotate", caller), 404, "E0000007")
 
@@ -631,7 +633,7 @@ class TestChanging:
 
         monkeypatch.setattr(api.world.store, "find", find_and_lose)
         wanted = {"network": {"connection": "ZONE", "include": ["10.3.0.0/16"]}}
-        cause = f"token: token {token.id} was changed by somebody else just now: look at it again"
+        cause = f"token: token {token.id} has just been changed by somebody else: reload it"
         fails_with(api.send("PUT", f"{TOKENS}/{token.id}", caller, wanted), 409, "E0000001", cause)
         record = find(token.id)
         assert record is not None
@@ -910,7 +912,7 @@ class TestMounting:
         assert isinstance(refused.value, ConfigurationError)
 
     def test_nor_with_scopes_that_nobody_could_hold(self, framework: str, world: World) -> None:
-        missing = "does not have: tokens:see; declare them"
+        missing = "not in the catalogue: tokens:see; declare them"
         if framework == "flask":
             with pytest.raises(ConfigurationError, match=missing):
                 flask_app(world).register_blueprint(management_blueprint(read_scope="tokens:see"))

@@ -21,7 +21,7 @@ def test_a_revocation_inside_of_another_change_is_not_lost_unsaid(world: World) 
     def revoke(tx: Transaction) -> None:
         world.issuer.revoke(issued.token.id, actor="tests")
 
-    with pytest.raises(StoreBusy, match="this thread is in a transaction already"):
+    with pytest.raises(StoreBusy, match="this thread is already in a transaction"):
         world.issuer.issue(issued.token.client_id, "users:read", actor="tests", provided=revoke)
     assert len(world.store.records()) == 1
     world.issuer.revoke(issued.token.id, actor="tests")

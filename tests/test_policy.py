@@ -50,7 +50,7 @@ def test_the_longest_lifetime_to_the_second() -> None:
     world = world_with(max_lifetime=90 * DAY)
     world.issue(client="billing", expires_in=90 * DAY)
     message = refused(world, "max_lifetime", expires_in=90 * DAY + 1)
-    assert message == "max_lifetime: a token may live 90d at most here, and this one would live 7776001s"
+    assert message == "max_lifetime: a token may live for at most 90d here, but this one would live for 7776001s"
     # A token without an end lives longer than any limit.
     refused(world, "require_expiry")
 
@@ -66,7 +66,7 @@ def test_the_most_active_tokens_of_a_client() -> None:
     first = world.issue(client="billing", expires_in=10)
     world.issue(client="billing")
     message = refused(world, "max_active_tokens")
-    assert message == "max_active_tokens: a client may have 2 at most at a time here, and this one has 2"
+    assert message == "max_active_tokens: the limit of active tokens for each client is 2 here, and this one has 2"
     world.client("reports")
     world.issue(client="reports")  # another client's tokens are counted separately
     world.issuer.revoke(first.token.id, actor="tests")

@@ -147,7 +147,7 @@ def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest
             for ask in (lambda: store.feed(1), store.clients, lambda: World(store).client("other")):
                 with pytest.raises(StoreUnavailable, match="timeout expired"):
                     ask()
-            with pytest.raises(StoreUnavailable, match="may have been made or not"):
+            with pytest.raises(StoreUnavailable, match="check whether it was made"):
                 held.close()
     for _ in range(10):
         found = store.find(other.token.id)
@@ -214,7 +214,7 @@ def test_how_long_a_connection_may_take_the_url_may_say_itself() -> None:
 
 @pytest.mark.parametrize(
     ("state", "kind", "message"),
-    [("53100", StoreUnavailable, "there is no room left"), ("40P01", StoreBusy, "another writer came first")],
+    [("53100", StoreUnavailable, "there is no space left"), ("40P01", StoreBusy, "another writer came first")],
 )
 def test_what_a_server_complains_of_is_told_in_words_of_what_to_do(
     store: SQLAlchemyStore, state: str, kind: type[StoreUnavailable], message: str
@@ -310,7 +310,7 @@ def test_a_commit_whose_outcome_is_unknown_is_told_and_not_repeated(
             tx.on_commit(lambda: done.append("called"))
             monkeypatch.setattr(postgresql.PatientConnection, "commit", breaks)
 
-    with pytest.raises(StoreUnavailable, match="it may have been made or not"):
+    with pytest.raises(StoreUnavailable, match="check whether it was made"):
         write()
     monkeypatch.undo()
     assert done == []
@@ -432,7 +432,7 @@ def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
     [
         ("sqlite:///x.db", UNREACHABLE, "READ_URL: a read replica is for PostgreSQL only"),
         (UNREACHABLE, "sqlite:///x.db", "READ_URL: a read replica is for PostgreSQL only"),
-        ("memory://", UNREACHABLE, "READ_URL: what is kept in memory has no replica"),
+        ("memory://", UNREACHABLE, "READ_URL: a store in memory has no read replica"),
         (UNREACHABLE, "nonsense hunter2secret", "READ_URL: the database URL cannot be read"),
         ("nonsense hunter2secret", UNREACHABLE, "DATABASE_URL: the database URL cannot be read"),
     ],

@@ -227,7 +227,7 @@ def test_where_the_store_fails_on_the_way_what_is_gone_is_told_and_recorded(
     def hold(rows: int) -> None:
         monkeypatch.setattr(world.store, "transaction", busy)
 
-    with pytest.raises(PruningStopped, match=r"removed so far: 1 token, 0 counts .*; then it stopped: another wr") as e:
+    with pytest.raises(PruningStopped, match=r"removed so far: 1 token, 0 counts .*; stopped by: another wr") as e:
         prune(world.store, AGE, actor="tests", progress=hold)
     assert e.value.removed == Pruned(tokens=1)
     assert world.store.events(1)[0].data == {"tokens": [None, 1]}

@@ -230,7 +230,7 @@ def test_a_revocation_is_none_the_worse_for_a_redis_that_is_away(
         monkeypatch.setattr(push_module.time, "monotonic", lambda at=at: started + at)
         issued = world.issue(client=(world.store.client("billing") or world.client()).id)
         assert world.issuer.revoke(issued.token.id, actor="tests")
-        said = [record for record in caplog.records if "could not be told over Redis" in record.getMessage()]
+        said = [record for record in caplog.records if "could not be published over Redis" in record.getMessage()]
         assert len(said) == lines
     assert "hunter2secret" not in caplog.text
 
@@ -266,13 +266,13 @@ def test_a_listener_finds_redis_again(
 ) -> None:
     for _ in range(2):
         server.kill()
-        until(lambda: "changes are not told over Redis" in caplog.text)
+        until(lambda: "changes are not published over Redis" in caplog.text)
         server.start()
         until(lambda: listeners(server) == 1)
         send(server, '[[null, "again"]]')
         until(lambda: cache.told)
         cache.told.clear()
-    assert caplog.text.count("changes are not told over Redis") == 1  # only once within a minute
+    assert caplog.text.count("changes are not published over Redis") == 1  # only once within a minute
     assert len(threads()) == 1
 
 
@@ -285,7 +285,7 @@ def test_a_listener_notices_a_redis_that_is_silent_for_too_long(
     assert not caplog.records  # Redis has been asked, and has answered
     server.signal(signal.SIGSTOP)
     try:
-        until(lambda: "changes are not told over Redis for now" in caplog.text)
+        until(lambda: "changes are not published over Redis for now" in caplog.text)
     finally:
         server.signal(signal.SIGCONT)
     until(lambda: send(server, '[[null, "again"]]') or cache.told)
@@ -519,7 +519,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     monkeypatch.delitem(sys.modules, "tokenguard.push")
     monkeypatch.delattr("tokenguard.push")
-    with pytest.raises(ConfigurationError, match=r"TOKENGUARD_PUSH_URL needs redis: pip install .*\[redis\]"):
+    with pytest.raises(ConfigurationError, match=r"TOKENGUARD_PUSH_URL requires redis: pip install .*\[redis\]"):
         publish(Options.read({"PUSH_URL": "redis://127.0.0.1:1"}), MemoryStore())
     publish(Options.read({}), MemoryStore())
 

@@ -324,7 +324,7 @@ def test_a_rate_that_nothing_counts_lets_nobody_in() -> None:
     issued = world.issue(conditions=limited("1/hour"))
     with pytest.raises(TemporarilyUnavailable) as refused:
         world.guard.authenticate(issued.text)
-    assert refused.value.reason.startswith("there is a rate limit, and nothing that counts: set RATE_LIMIT_URL")
+    assert refused.value.reason.startswith("there is a rate limit, but no limiter: set RATE_LIMIT_URL")
     # Somebody's application is in trouble, and the log warns whose.
     assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
 

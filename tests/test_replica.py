@@ -69,7 +69,7 @@ def test_one_without_the_tables_is_not_said_to_need_them_made_there(caplog: pyte
     replica = Replica(Seconds())
     for _ in range(2):
         assert replica.ask(outdated) is None
-    assert caplog.messages == ["the read replica is left alone for 10 s: it does not have the tables as they are now"]
+    assert caplog.messages == ["the read replica is not used for 10 s: its tables are missing or outdated"]
 
 
 def test_one_that_has_failed_is_left_alone_and_then_one_finds_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,9 +77,7 @@ def test_one_that_has_failed_is_left_alone_and_then_one_finds_out(caplog: pytest
     replica = Replica(seconds)
     for _ in range(3):
         assert replica.ask(fail) is None
-    assert caplog.messages == [
-        "the read replica is left alone for 10 s: the database cannot be used: connection refused"
-    ]
+    assert caplog.messages == ["the read replica is not used for 10 s: the database cannot be used: connection refused"]
     seconds.now += REPLICA_PAUSE - 0.1
     assert replica.ask(int) is None
     seconds.now += 0.1

@@ -80,22 +80,22 @@ HTTP_ELSEWHERE = ["http://example.com", "http://192.168.0.1", "http://127.exampl
 
 @pytest.mark.parametrize("url", BAD_URLS + HTTP_ELSEWHERE)
 def test_an_identifier_that_clients_could_not_compare_is_refused(url: Any) -> None:
-    with pytest.raises(ConfigurationError, match="the resource is a"):
+    with pytest.raises(ConfigurationError, match="the resource must be a"):
         ProtectedResource(url)
-    with pytest.raises(ConfigurationError, match="an authorization server is a"):
+    with pytest.raises(ConfigurationError, match="an authorization server must be a"):
         ProtectedResource(TENANT, authorization_servers=[url])
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"RESOURCE": "http://example.com"}, "TOKENGUARD_RESOURCE: the resource is an https URL"),
-        ({"RESOURCE": 5}, "TOKENGUARD_RESOURCE is a text, not int"),
+        ({"RESOURCE": "http://example.com"}, "TOKENGUARD_RESOURCE: the resource must be an https URL"),
+        ({"RESOURCE": 5}, "TOKENGUARD_RESOURCE must be a string, not int"),
         ({"RESOURCE": TENANT, "AUTHORIZATION_SERVERS": "a b"}, "TOKENGUARD_AUTHORIZATION_SERVERS: an authorization"),
-        ({"AUTHORIZATION_SERVERS": ["x"]}, "TOKENGUARD_AUTHORIZATION_SERVERS: an authorization server is a URL"),
+        ({"AUTHORIZATION_SERVERS": ["x"]}, "TOKENGUARD_AUTHORIZATION_SERVERS: an authorization server must be a URL"),
         ({"RESOURCE": TENANT, "RESOURCE_DOCUMENTATION": "docs"}, "TOKENGUARD_RESOURCE_DOCUMENTATION: the documenta"),
-        ({"RESOURCE_DOCUMENTATION": "javascript:x"}, "TOKENGUARD_RESOURCE_DOCUMENTATION: the documentation is the UR"),
-        ({"RESOURCE": TENANT, "ADVERTISE_SCOPES": "some"}, "TOKENGUARD_ADVERTISE_SCOPES is true or false"),
+        ({"RESOURCE_DOCUMENTATION": "javascript:x"}, "TOKENGUARD_RESOURCE_DOCUMENTATION: the documentation must be"),
+        ({"RESOURCE": TENANT, "ADVERTISE_SCOPES": "some"}, "TOKENGUARD_ADVERTISE_SCOPES must be true or false"),
     ],
 )
 def test_a_wrong_option_is_named(given: dict[str, Any], message: str) -> None:
@@ -107,7 +107,7 @@ def test_a_wrong_option_is_named(given: dict[str, Any], message: str) -> None:
 def test_what_would_be_misread_is_refused_in_code_too() -> None:
     with pytest.raises(ConfigurationError, match=r"a list of URLs: write \['https://a.example'\]"):
         ProtectedResource(TENANT, authorization_servers="https://a.example")
-    with pytest.raises(ConfigurationError, match="is a ProtectedResource"):
+    with pytest.raises(ConfigurationError, match="must be a ProtectedResource"):
         AuthScheme(resource=TENANT)  # type: ignore[arg-type]
 
 

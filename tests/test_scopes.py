@@ -84,9 +84,9 @@ def test_takes_what_rfc6749_allows(name: str) -> None:
 
 def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
     for name, why in [
-        ("a:" * 64 + "a", rf"^a scope has at most 128 characters; '{'a:' * 16}'… has 129$"),
+        ("a:" * 64 + "a", rf"^a scope must have at most 128 characters; '{'a:' * 16}'… has 129$"),
         ("a*", r"quotes and backslashes, and \* only as the whole last segment, as in users\.\*$"),
-        (f"tg_{'0' * 16}_{'x' * 75}", r"^a scope cannot be the text of a token: that is kept nowhere$"),
+        (f"tg_{'0' * 16}_{'x' * 75}", r"^a scope must not be the text of a token, which is stored nowhere$"),
     ]:
         with pytest.raises(InvalidValue, match=why):
             Scopes([name])
@@ -95,9 +95,9 @@ def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda request: None, r'^a decorator takes scopes, and not the view: write @require_scopes\("a"\)$'),
-        (["users:read"], r"""^give each scope as an argument of its own, "a", "b", and not \['users:read'\]$"""),
-        (("users:read",), r"""^give each scope as an argument of its own, "a", "b", and not \('users:read',\)$"""),
+        (lambda request: None, r'^the decorator takes scopes, not the view: write @require_scopes\("a"\)$'),
+        (["users:read"], r"""^give each scope as its own argument, "a", "b", not \['users:read'\]$"""),
+        (("users:read",), r"""^give each scope as its own argument, "a", "b", not \('users:read',\)$"""),
     ],
 )
 def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any, message: str) -> None:
@@ -108,7 +108,7 @@ def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any, messag
 def test_one_text_is_not_taken_for_a_list_of_letters() -> None:
     with pytest.raises(InvalidValue, match=r"Scopes\.parse\('users'\)"):
         Scopes("users")
-    with pytest.raises(InvalidValue, match="a scope is a text, not 5"):
+    with pytest.raises(InvalidValue, match="a scope must be a string, not 5"):
         Scopes([5])  # type: ignore[list-item]
 
 
@@ -199,7 +199,9 @@ def test_what_a_catalogue_remembers_is_bounded_and_still_right(monkeypatch: pyte
         assert len(catalog._effective) <= 3
     unknown = Requirement(("x",))
     for _ in range(2):
-        with pytest.raises(ConfigurationError, match=r"does not have: 'x'; it has a, b, c, d, e, f, g, h$"):
+        with pytest.raises(
+            ConfigurationError, match=r"scope 'x' is not in the catalogue, which has a, b, c, d, e, f, g, h$"
+        ):
             catalog.check(unknown)
 
 

@@ -112,17 +112,17 @@ def test_keys_are_named_and_measured_in_bytes() -> None:
     advice = "write one that was the signing key before, or leave it out$"
     for key, wrong in [
         ("x" * 31, "has 31 bytes and needs at least 32"),
-        (5, "is not text"),
-        ("\ud800" * 40, "is not valid text"),
+        (5, "is not a string"),
+        ("\ud800" * 40, "is not valid Unicode"),
     ]:
         with pytest.raises(ConfigurationError, match=f"^the old signing key {wrong}; {advice}"):
             SigningKeys(KEY, old=[key])
     for spaced in (f"{KEY}\n", f" {KEY}"):
         with pytest.raises(
-            ConfigurationError, match=r"^the signing key has white space around it.*; write it without$"
+            ConfigurationError, match=r"^the signing key has white space around it.*; remove the white space$"
         ):
             SigningKeys(spaced)
-    with pytest.raises(ConfigurationError, match=r"^old signing keys are a list of texts, not one text$"):
+    with pytest.raises(ConfigurationError, match=r"^old signing keys must be a list of strings, not one string$"):
         SigningKeys(KEY, old=OTHER_KEY)
 
 
@@ -147,7 +147,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert repr(SigningKeys(KEY, old=[OTHER_KEY])) == "<SigningKeys, not shown>"
     assert repr(Secret("x")) == "<secret, not shown>"
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match=r"^a secret is not pickled or copied: <token \w+, not shown>$"):
+        with pytest.raises(TypeError, match=r"^a secret cannot be pickled or copied: <token \w+, not shown>$"):
             leak(minted.text)
 
 
@@ -161,11 +161,11 @@ def test_a_development_key_is_stretched_from_any_secret_key() -> None:
 def test_nothing_that_holds_a_key_can_be_pickled() -> None:
     keys = SigningKeys(KEY)
     for holder in (TokenFormat(keys), keys, keys.current, tokens.Tagger(keys.current)):
-        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied|cannot pickle"):
+        with pytest.raises(TypeError, match=r"^a (secret|signing key) cannot be pickled or copied|cannot pickle"):
             pickle.dumps(holder)
-        with pytest.raises(TypeError, match=r"^a (secret|signing key) is not pickled or copied|cannot pickle"):
+        with pytest.raises(TypeError, match=r"^a (secret|signing key) cannot be pickled or copied|cannot pickle"):
             copy.deepcopy(holder)
-    with pytest.raises(TypeError, match=r"^a secret is not pickled or copied: <signing key, not shown>$"):
+    with pytest.raises(TypeError, match=r"^a secret cannot be pickled or copied: <signing key, not shown>$"):
         keys.current.__getstate__()
 
 
@@ -184,7 +184,7 @@ def test_no_error_shows_a_token_or_much_of_one(cut: slice) -> None:
 
 
 def test_a_development_key_needs_a_secret_key_that_is_text() -> None:
-    with pytest.raises(ConfigurationError, match="SECRET_KEY is text or bytes, not int"):
+    with pytest.raises(ConfigurationError, match="SECRET_KEY must be a string or bytes, not int"):
         derive_development_key(5)  # type: ignore[arg-type]
 
 
@@ -211,9 +211,9 @@ def test_the_keys_that_a_service_has_are_told_by_their_fingerprints() -> None:
 
 def test_a_label_is_short_and_never_a_token() -> None:
     assert check_label("a name", "x" * 100) == "x" * 100
-    with pytest.raises(InvalidValue, match=r"^a name has at most 100 characters; this one has 101$"):
+    with pytest.raises(InvalidValue, match=r"^a name must have at most 100 characters; this one has 101$"):
         check_label("a name", "x" * 101)
-    with pytest.raises(InvalidValue, match=r"^a name cannot be the text of a token: that is kept nowhere$"):
+    with pytest.raises(InvalidValue, match=r"^a name must not be the text of a token, which is stored nowhere$"):
         check_label("a name", TokenFormat(SigningKeys(KEY)).mint().text.reveal())
     with pytest.raises(InvalidToken, match=r"^not a token of this service$"):
         TokenFormat(SigningKeys(KEY)).read(Secret("x"))

@@ -360,7 +360,7 @@ def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_tim
         world.use(other)
         world.clock.move(1)
     assert 3 <= len(store.writes) <= 2 * 180 // 5  # for each token at most one every five seconds
-    assert "could not be written down yet: the database cannot be used: connection refused" in caplog.text
+    assert "could not be recorded yet: the database cannot be used: connection refused" in caplog.text
     store.down = False
     world.clock.move(60)
     world.use(issued)
@@ -444,7 +444,7 @@ def test_the_log_of_a_write_that_failed_shows_no_secret_of_the_error(
     issued = world.issue()
     store.fault = kind(f"not a text: {issued.text.reveal()}")
     world.use(issued)
-    assert "could not be written down" in caplog.text
+    assert "could not be recorded" in caplog.text
     assert issued.text.reveal() not in caplog.text
 
 
@@ -537,7 +537,7 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
     world.clock.move(60)
     world.use(bad)
     assert [requests(store, issued) for issued in good] == [2] * 8
-    assert f"the use of token {bad.token.id} could not be written down" in caplog.text
+    assert f"the use of token {bad.token.id} could not be recorded" in caplog.text
     attempts = len(store.writes)
     world.clock.move(30)
     world.use(bad)
@@ -735,7 +735,7 @@ def test_also_where_one_holds_what_the_other_needs(
     for issued in many * 2:
         world.use(issued)
     pauses: list[float] = []
-    store.fault = StoreBusy("another writer held the database for too long: this was not done, try again")
+    store.fault = StoreBusy("another writer held the database for too long: nothing was done, try again")
 
     def wait(seconds: float) -> None:
         pauses.append(seconds)
@@ -756,7 +756,7 @@ def test_a_process_that_ends_waits_once_where_waiting_takes_long(
     world.use(issued)
     clock = StoppedClock()
     monkeypatch.setattr(usage_module.time, "monotonic", lambda: clock() / SECOND)
-    store.fault = StoreBusy("another writer held the database for too long: this was not done, try again")
+    store.fault = StoreBusy("another writer held the database for too long: nothing was done, try again")
     store.meanwhile = lambda: clock.move(5)
     world.usage.write_rest()
     assert len(store.writes) == 1 + 1

@@ -21,14 +21,14 @@ def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> 
     """
     if url == "memory://":
         if read_url is not None:
-            raise ConfigurationError(f"{PREFIX}READ_URL: what is kept in memory has no replica")
+            raise ConfigurationError(f"{PREFIX}READ_URL: a store in memory has no read replica")
         return MemoryStore(clock)
     try:
         from .sqlalchemy import SQLAlchemyStore
         from .sqlalchemy.engine import checked_url, replica_url
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f'keeping tokens in a database needs {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
+            f'a database of tokens requires {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
         ) from None
     if read_url is not None:
         named("READ_URL", replica_url, read_url, named("DATABASE_URL", checked_url, url))
@@ -58,7 +58,7 @@ def open_limiter(options: Options) -> Limiter | None:
     except ModuleNotFoundError as error:
         if options.rate_limit_url == "memory://":
             return None
-        raise ConfigurationError(f'rate limits need {error.name}: pip install "wsgi-tokenguard[limits]"') from None
+        raise ConfigurationError(f'rate limits require {error.name}: pip install "wsgi-tokenguard[limits]"') from None
     return named("RATE_LIMIT_URL", RateLimiter, options.rate_limit_url, fail_open=options.rate_limit_fail_open)
 
 
@@ -66,5 +66,7 @@ def _push() -> Any:
     try:
         from . import push
     except ModuleNotFoundError as error:
-        raise ConfigurationError(f'{PREFIX}PUSH_URL needs {error.name}: pip install "wsgi-tokenguard[redis]"') from None
+        raise ConfigurationError(
+            f'{PREFIX}PUSH_URL requires {error.name}: pip install "wsgi-tokenguard[redis]"'
+        ) from None
     return push

@@ -77,10 +77,10 @@ class Breaker:
     def _check(self, at: float) -> None:
         with self._lock:
             if at < self._closed_until:
-                raise NotAsked("the store has just failed, and is asked again in a moment")
+                raise NotAsked("the store has just failed, and is tried again shortly")
             # A copy, as other calls begin and end meanwhile.
             if at - min(self._calls.copy().values(), default=at) > self._patience:
-                raise NotAsked("others have been waiting for the store for too long")
+                raise NotAsked("other requests have been waiting for the store for too long")
             if self._closed_until:
                 # This call finds out whether the store is back; until then the others do not wait.
                 self._closed_until = at + self._pause

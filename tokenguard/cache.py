@@ -166,7 +166,7 @@ class TokenCache:
             try:
                 self._read_feed()
             except StoreError as error:
-                log.warning("what has changed could not be asked for yet: %s", error)
+                log.warning("changes could not be read yet: %s", error)
                 self.good_until = self._read_at + self.staleness
             finally:
                 self._reading.release()
@@ -178,7 +178,7 @@ class TokenCache:
     def _wait_for_feed(self, begun: float) -> None:
         # One thread finds out whether a store that has failed is back; the others do not wait for that.
         if not self._reading.acquire(timeout=0 if self.feed_breaker.in_doubt else PATIENCE):
-            raise NotAsked("others have been waiting for the store for too long")
+            raise NotAsked("other requests have been waiting for the store for too long")
         try:
             if not self._is_fresh(begun):
                 self._read_feed()

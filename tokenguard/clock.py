@@ -66,8 +66,8 @@ class NeverBack:
 
     def _tell(self, behind: int) -> None:
         log.warning(
-            "the clock of this host has stepped back by %d seconds: until it gets there again this process goes on at "
-            "%s, when tokens that end earlier have expired; a restart puts that right",
+            "the clock of this host has stepped back by %d seconds: until it reaches that time again, this process "
+            "stays at %s, so tokens that end earlier have expired; restart it to correct that",
             behind // SECOND,
             isoformat(self.latest),
         )
@@ -125,7 +125,7 @@ def overlap_seconds(text: str) -> int:
 def check_duration(seconds: int) -> int:
     """Return ``seconds`` if it is a whole number between 1 second and 100 years; otherwise raise InvalidValue."""
     if isinstance(seconds, bool) or not isinstance(seconds, int):
-        raise InvalidValue(f"a duration is a whole number of seconds, not {seconds!r}")
+        raise InvalidValue(f"a duration must be a whole number of seconds, not {seconds!r}")
     if not 1 <= seconds <= LONGEST:
-        raise InvalidValue(f"a duration lies between 1 second and 100 years; this is {seconds} seconds")
+        raise InvalidValue(f"a duration must be between 1 second and 100 years, not {seconds} seconds")
     return seconds

@@ -30,11 +30,11 @@ class Rate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.count, int) or isinstance(self.count, bool):
-            raise InvalidValue(f"a rate is a whole number of requests, not {self.count!r:.50}")
+            raise InvalidValue(f"the count of a rate must be an integer, not {self.count!r:.50}")
         if not isinstance(self.period, str) or self.period not in PERIODS:
-            raise InvalidValue(f"a rate is for a {', '.join(PERIODS)}, not for {self.period!r:.50}")
+            raise InvalidValue(f"the period of a rate must be one of {', '.join(PERIODS)}, not {self.period!r:.50}")
         if not 1 <= self.count <= MAX_RATE:
-            raise InvalidValue(f"a rate lies between 1 and {MAX_RATE} requests")
+            raise InvalidValue(f"a rate must be between 1 and {MAX_RATE} requests")
 
     @classmethod
     def parse(cls, text: str) -> Rate:
@@ -106,10 +106,12 @@ class Conditions:
             networks = getattr(self, name)
             # A one-shot iterator would be empty when it is read again, and let everybody in.
             if not isinstance(networks, Collection) or not all(isinstance(each, Network) for each in networks):
-                raise InvalidValue(f"not networks: {networks!r}; of texts make Conditions.parse(allow=[…], deny=[…])")
+                raise InvalidValue(
+                    f"not networks: {networks!r}; for strings, use Conditions.parse(allow=[…], deny=[…])"
+                )
             object.__setattr__(self, name, _networks(map(str, networks)))
         if self.rate is not None and not isinstance(self.rate, Rate):
-            raise InvalidValue(f"not a Rate: {self.rate!r}; of texts make Conditions.parse(rate=…)")
+            raise InvalidValue(f"not a Rate: {self.rate!r}; for strings, use Conditions.parse(rate=…)")
 
     @classmethod
     def parse(cls, allow: Iterable[str] = (), deny: Iterable[str] = (), rate: str | None = None) -> Conditions:
@@ -188,7 +190,7 @@ def _lies_in(inner: Network, outer: Network) -> bool:
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
     if isinstance(texts, str):
-        raise InvalidValue(f"networks are a list of texts: write [{texts!r}]")
+        raise InvalidValue(f"networks must be a list of strings: write [{texts!r}]")
     # Always in the same order, IPv4 first: the order of a list means nothing.
     networks = {_network(text) for text in texts}
     return tuple(
@@ -200,7 +202,7 @@ def _network(text: str) -> Network:
     try:
         # ip_network would accept numbers and bytes too, and a zone would make two networks of one.
         if not isinstance(text, str) or "%" in text:
-            raise ValueError("it is an address or a range of addresses, without a zone")
+            raise ValueError("expected an address or a range of addresses, without a zone")
         network = ip_network(text)
     except ValueError as error:
         raise InvalidValue(f"{text!r} is not a network: write it as 10.0.0.0/8 or 2001:db8::/32 ({error})") from None

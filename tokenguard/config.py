@@ -91,7 +91,7 @@ class Options:
     def _read(cls, given: Mapping[str, Any]) -> Options:
         for word in given:
             if word not in _READERS:
-                raise ConfigurationError(f"there is no option {PREFIX}{word}{_suggestion(word)}")
+                raise ConfigurationError(f"unknown option {PREFIX}{word}{_suggestion(word)}")
         values = {word: _READERS[word](word, value) for word, value in given.items() if value is not None}
         keys = _signing_keys(values.get("SIGNING_KEY"), values.get("OLD_SIGNING_KEYS", []))
         catalog = named("SCOPES", ScopeCatalog, values.get("SCOPES"))
@@ -150,7 +150,7 @@ def development_keys(secret_key: str | bytes, fallbacks: Sequence[str | bytes]) 
         PREFIX,
     )
     if not isinstance(fallbacks, (list, tuple)):
-        raise ConfigurationError("SECRET_KEY_FALLBACKS is a list of keys")
+        raise ConfigurationError("SECRET_KEY_FALLBACKS must be a list of keys")
     return {
         "SIGNING_KEY": derive_development_key(secret_key),
         "OLD_SIGNING_KEYS": [derive_development_key(key) for key in fallbacks],
@@ -167,21 +167,23 @@ def named(word: str, make: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 def _text(word: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{PREFIX}{word} is a text, not {type(value).__name__}")
+        raise ConfigurationError(f"{PREFIX}{word} must be a string, not {type(value).__name__}")
     return value
 
 
 def _words(word: str, value: Any) -> list[str]:
     values = value.split() if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)) or not all(isinstance(item, str) for item in values):
-        raise ConfigurationError(f"{PREFIX}{word} is a list of texts, or one text with spaces between them")
+        raise ConfigurationError(
+            f"{PREFIX}{word} must be a list of strings, or one string with spaces between the items"
+        )
     return list(values)
 
 
 def _keys(word: str, value: Any) -> list[str]:
     keys = _words(word, value)
     if isinstance(value, str) and any(map(_is_of_another_list, keys)):
-        raise ConfigurationError(f"{PREFIX}{word} is one text with nothing but spaces between the keys")
+        raise ConfigurationError(f"{PREFIX}{word} must be one string with only spaces between the keys")
     return keys
 
 
@@ -196,20 +198,20 @@ def _json(word: str, value: Any) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{PREFIX}{word} is not JSON: {error}") from None
+        raise ConfigurationError(f"{PREFIX}{word} is not valid JSON: {error}") from None
 
 
 def _mappings(word: str, value: Any) -> list[dict[str, Any]]:
     value = _json(word, value)
     if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
-        raise ConfigurationError(f"{PREFIX}{word} is a list of mappings, one for each issuer")
+        raise ConfigurationError(f"{PREFIX}{word} must be a list of mappings, one for each issuer")
     return [dict(item) for item in value]
 
 
 def _scopes(word: str, value: Any) -> Any:
     value = _json(word, value)
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{PREFIX}{word} maps each scope to its description")
+        raise ConfigurationError(f"{PREFIX}{word} must map each scope to its description")
     return value
 
 
@@ -217,14 +219,14 @@ def _number(word: str, value: Any) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigurationError(f"{PREFIX}{word} is a whole number, not {value!r}")
+        raise ConfigurationError(f"{PREFIX}{word} must be an integer, not {value!r}")
     return value
 
 
 def _count(word: str, value: Any) -> int:
     number = _number(word, value)
     if number < 0:
-        raise ConfigurationError(f"{PREFIX}{word} is a number from 0 on, not {number}")
+        raise ConfigurationError(f"{PREFIX}{word} must be 0 or more, not {number}")
     return number
 
 
@@ -235,7 +237,7 @@ def _seconds(word: str, value: Any) -> float:
         seconds = None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST_STALENESS:
         raise ConfigurationError(
-            f"{PREFIX}{word} is a number of seconds from 0 to {LONGEST_STALENESS}, as 0.5, not {value!r}"
+            f"{PREFIX}{word} must be a number of seconds from 0 to {LONGEST_STALENESS}, such as 0.5, not {value!r}"
         )
     return float(seconds)
 
@@ -244,7 +246,7 @@ def _flag(word: str, value: Any) -> bool:
     known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     found = value if isinstance(value, bool) else known.get(str(value).lower())
     if found is None:
-        raise ConfigurationError(f"{PREFIX}{word} is true or false, not {value!r}")
+        raise ConfigurationError(f"{PREFIX}{word} must be true or false, not {value!r}")
     return found
 
 
@@ -338,4 +340,4 @@ def _suggestion(word: str) -> str:
     # People may write an option as they know it from the environment, or from other settings.
     meant = word.upper().removeprefix(PREFIX)
     close = [meant] if meant in _READERS else difflib.get_close_matches(meant, _READERS, n=1)
-    return f"; did you mean {PREFIX}{close[0]}?" if close else f"; there are {', '.join(_READERS)}"
+    return f"; did you mean {PREFIX}{close[0]}?" if close else f"; the options are {', '.join(_READERS)}"

@@ -49,17 +49,17 @@ def complaint(error: BaseException, set_up: str) -> StoreError:
     if any(sign in symptoms for sign in _MISSING):
         return SchemaError(f"the tokenguard tables are missing or outdated ({said}): run {set_up}")
     if any(sign in symptoms for sign in _LOCKED):
-        return StoreBusy("another writer held the database for too long: this was not done, try again")
+        return StoreBusy("another writer held the database for too long: nothing was done, try again")
     if TOO_SLOW in symptoms:
         return StoreUnavailable(f"the database did not answer in time ({said})")
     if any(sign in symptoms for sign in _CONFLICT):
-        return StoreBusy(f"another writer came first ({said}): this was not done, try again")
+        return StoreBusy(f"another writer came first ({said}): nothing was done, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
         # SQLite needs further files beside the database, even to read.
         place = "the database, or the directory that it is in," if _SQLITE_READ_ONLY in said else "the database"
-        return StoreUnavailable(f"{place} cannot be written ({said}): this was not done")
+        return StoreUnavailable(f"{place} is not writable ({said}): nothing was done")
     if any(sign in symptoms for sign in _FULL):
-        return StoreUnavailable(f"there is no room left for the database ({said}): this was not done")
+        return StoreUnavailable(f"there is no space left for the database ({said}): nothing was done")
     return StoreUnavailable(f"the database cannot be used: {said}")
 
 
@@ -69,12 +69,12 @@ def check_version(version: int, set_up: str) -> None:
         raise SchemaError("the row of tokenguard_revision is damaged: restore the database from a backup")
     if version > schema.latest():
         raise SchemaError(
-            f"the database is of schema version {version}, newer than this tokenguard knows ({schema.latest()}): "
+            f"the database has schema version {version}, newer than this tokenguard supports ({schema.latest()}): "
             "upgrade tokenguard"
         )
     if version < schema.latest():
         raise SchemaError(
-            f"the database is of schema version {version}, and this tokenguard needs {schema.latest()}: run {set_up}"
+            f"the database has schema version {version}, but this tokenguard needs {schema.latest()}: run {set_up}"
         )
 
 

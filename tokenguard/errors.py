@@ -90,7 +90,7 @@ class UnknownToken(IssuanceError):
     def __init__(self, token_ids: Iterable[str]) -> None:
         given = list(token_ids)
         # An id has no underscore, and the text of a token has two.
-        advice = "; the id is what stands between the two underscores" if any("_" in text for text in given) else ""
+        advice = "; the id is the part between the two underscores" if any("_" in text for text in given) else ""
         super().__init__(f"no token has the id {', '.join(map(repr, given))}{advice}")
 
 
@@ -164,7 +164,7 @@ class InsufficientScope(AuthError):
         """``whose``: ``token_id``, ``client_id`` and ``issuer``, as for :class:`AuthError`."""
         super().__init__(f"lacks {needs}", **whose)
         self.scopes = tuple(scopes)
-        self.detail = f"The API token lacks a scope that this resource asks for: {needs}."
+        self.detail = f"The API token lacks a scope that this resource requires: {needs}."
 
 
 class NetworkNotAllowed(AuthError):

@@ -15,5 +15,5 @@ def from_extra(name: str, *packages: str) -> Iterator[None]:
         # Any other missing module has another cause, such as a misspelled import in the project.
         if error.name not in packages:
             raise
-        message = f'this needs {error.name}: pip install "wsgi-tokenguard[{name}]"'
+        message = f'this requires {error.name}: pip install "wsgi-tokenguard[{name}]"'
         raise ModuleNotFoundError(message, name=error.name) from None

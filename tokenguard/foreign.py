@@ -111,4 +111,4 @@ def _name(issuer: str, client_id: str) -> str:
 def _check_ids(*ids: str) -> None:
     for given in ids:
         if not check_label("what an issuer calls something", given, max_length=MAX_ID_LENGTH):
-            raise InvalidValue("say which: the id is empty")
+            raise InvalidValue("the id is required: it must not be empty")

@@ -69,10 +69,10 @@ class Guard:
         """
         # Reported at the start, and not with every request.
         if not isinstance(tokens, TokenFormat):
-            raise ConfigurationError(f"a guard takes TokenFormat(SigningKeys(…)), not {type(tokens).__name__}")
+            raise ConfigurationError(f"a guard requires TokenFormat(SigningKeys(…)), not {type(tokens).__name__}")
         if limiter is not None and not callable(getattr(limiter, "hit", None)):
             raise ConfigurationError(
-                f"a limiter has a method hit, as RateLimiter has: {type(limiter).__name__} has none"
+                f"a limiter must have a method hit, like RateLimiter: {type(limiter).__name__} has none"
             )
         self.store = store
         self.tokens = tokens
@@ -281,7 +281,9 @@ class Guard:
             verified, revision = find_again(*asked)
             # A transaction that was left open would give this answer for good; the feed will show a restored backup.
             if revision < newest:
-                raise StoreUnavailable("it does not know what it told before: an old snapshot, or a restored backup")
+                raise StoreUnavailable(
+                    "it lacks changes that it reported before: an old snapshot, or a restored backup"
+                )
             self.cache.put(key, verified, revision, generation)
         return verified
 
@@ -373,7 +375,7 @@ class Guard:
 
     def _check_rate(self, verified: Verified) -> Allowance | None:
         if self.limiter is None:
-            nothing = "there is a rate limit, and nothing that counts: set RATE_LIMIT_URL, or give the guard a limiter"
+            nothing = "there is a rate limit, but no limiter: set RATE_LIMIT_URL, or give the guard a limiter"
             raise TemporarilyUnavailable(nothing, **whose_token(verified.identity))
         try:
             allowance = self.limiter.hit(verified.rates)

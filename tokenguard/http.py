@@ -92,17 +92,19 @@ class AuthScheme:
         resource: ProtectedResource | None = None,
     ) -> None:
         if not isinstance(realm, str) or not _REALM.fullmatch(realm):
-            raise ConfigurationError(f"the realm is printable ASCII without quotes and backslashes, not {realm!r}")
+            raise ConfigurationError(f"the realm must be printable ASCII without quotes and backslashes, not {realm!r}")
         if isinstance(headers, str):
-            raise ConfigurationError(f"the headers are a list of header names: write [{headers!r}]")
+            raise ConfigurationError(f"the headers must be a list of header names: write [{headers!r}]")
         if isinstance(proxies, bool) or not isinstance(proxies, int) or not 0 <= proxies <= 20:
-            raise ConfigurationError(f"the number of proxies lies between 0 and 20, not {proxies!r}")
+            raise ConfigurationError(f"the number of proxies must be between 0 and 20, not {proxies!r}")
         if error_form not in FORMS:
-            raise ConfigurationError(f"the error form is one of {', '.join(FORMS)}, not {error_form!r}")
+            raise ConfigurationError(f"the error form must be one of {', '.join(FORMS)}, not {error_form!r}")
         if rate_headers is not None and rate_headers not in _RATE_HEADERS:
-            raise ConfigurationError(f"the rate headers are one of {', '.join(_RATE_HEADERS)}, not {rate_headers!r}")
+            raise ConfigurationError(
+                f"the rate headers must be one of {', '.join(_RATE_HEADERS)}, not {rate_headers!r}"
+            )
         if resource is not None and not isinstance(resource, ProtectedResource):
-            raise ConfigurationError(f"the resource is a ProtectedResource, not {resource!r}")
+            raise ConfigurationError(f"the resource must be a ProtectedResource, not {resource!r}")
         self.realm = realm
         self.proxies = proxies
         self.form = FORMS[error_form]
@@ -310,5 +312,5 @@ def _epoch(seconds: int) -> str:
 
 def _environ_key(name: str) -> str:
     if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name) or name.lower() in _NOT_FOR_TOKENS:
-        raise ConfigurationError(f"{name!r} cannot be a header for tokens: use a name such as X-API-Key")
+        raise ConfigurationError(f"{name!r} cannot be used as a header for tokens: use a name such as X-API-Key")
     return "HTTP_" + name.upper().replace("-", "_")

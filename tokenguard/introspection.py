@@ -54,13 +54,13 @@ class Introspection:
             return credential
         addresses = request.form.getlist(CLIENT_ADDRESS)
         if len(addresses) > 1:
-            return error_answer(400, "invalid_request", f"There is one {CLIENT_ADDRESS}, or none.")
+            return error_answer(400, "invalid_request", f"{CLIENT_ADDRESS} must not occur more than once.")
         try:
             token_id, standing = guard.introspect(credential)
         except InvalidToken:
             return json_answer(200, {"active": False})
         except TemporarilyUnavailable:
-            return unavailable_answer("Whether the token is active cannot be said. Try again shortly.")
+            return unavailable_answer("Whether the token is active is unknown at the moment. Try again shortly.")
         if not _may_be_used_from(addresses[0] if addresses else None, standing):
             return json_answer(200, {"active": False})
         return json_answer(200, self._members(token_id, standing, guard))
@@ -126,13 +126,13 @@ def take_basic(requests: RequestGuard, environ: WSGIEnvironment) -> None:
     if identity is None or user in (identity.client_id, identity.client_name):
         return
     environ["HTTP_AUTHORIZATION"] = "Basic"  # a later check must not find the token, which is a good one
-    requests.remember(environ, InvalidToken("the user name is not that of its client", **whose_token(identity)))
+    requests.remember(environ, InvalidToken("the user name does not belong to its client", **whose_token(identity)))
 
 
 def check_scope(scope: str) -> str:
     """Return the scope that guards the endpoint; raises ConfigurationError if there is none."""
     if not isinstance(scope, str) or not scope:
-        raise ConfigurationError('introspection is guarded by a scope: name it, as "tokens:introspect"')
+        raise ConfigurationError('introspection requires a scope that guards it, such as "tokens:introspect"')
     return scope
 
 

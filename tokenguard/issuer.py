@@ -82,7 +82,7 @@ class Issuer:
         """
         check_actor(actor)
         if not check_label("a client's name", name):
-            raise InvalidValue("a client needs a name")
+            raise InvalidValue("the name of a client is required")
         ceiling = self._known(Scopes.of(scopes))
         with self.store.transaction() as tx:
             for taken in filter(None, (name, client_id)):
@@ -133,7 +133,7 @@ class Issuer:
         check_actor(actor)
         granted = self._known(Scopes.of(scopes))
         if not granted:
-            raise IssuanceError("a token without scopes could do nothing: name at least one")
+            raise IssuanceError("a token must have at least one scope")
         check_label("a token's name", name)
         lifetime = None if expires_in is None else check_duration(expires_in)
         idle = self.policy.idle_timeout if idle_timeout is None else check_idle_timeout(idle_timeout)
@@ -234,7 +234,7 @@ class Issuer:
             at = self.clock()
             _check_alive(record, at, "its conditions are not changed")
             if instead_of is not None and record.token.conditions != instead_of:
-                raise Conflict(f"token {token_id} was changed by somebody else just now: look at it again")
+                raise Conflict(f"token {token_id} has just been changed by somebody else: reload it")
             changed = replace(record.token, conditions=conditions)
             if changed != record.token:
                 kind = EventKind.TOKEN_CONDITIONS_CHANGED
@@ -261,7 +261,7 @@ class Issuer:
 
     def _mint(self) -> Minted:
         if self.tokens is None:
-            raise ConfigurationError("a signing key is needed to issue tokens")
+            raise ConfigurationError("a signing key is required to issue tokens")
         return self.tokens.mint()
 
     def _put_new(self, tx: Transaction, token: Token, actor: str, *, replaces: str | None = None) -> None:
@@ -314,7 +314,7 @@ class Issuer:
 def check_actor(actor: str) -> None:
     """Raise InvalidValue if ``actor`` is empty or malformed."""
     if not check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH):
-        raise InvalidValue("say who does this: the actor is empty")
+        raise InvalidValue("the actor is required: it must not be empty")
 
 
 def _existing(tx: Transaction, ref: str) -> Client:
@@ -327,8 +327,8 @@ def _existing(tx: Transaction, ref: str) -> Client:
 def _check_rotatable(record: Record, at: int, overlap_end: int) -> None:
     token = record.token
     if token.successor_id is not None:
-        raise Conflict(f"token {token.id} is rotated already: its successor is {token.successor_id}")
-    _check_alive(record, at, "what has ended is not rotated, issue a new one")
+        raise Conflict(f"token {token.id} is already rotated: its successor is {token.successor_id}")
+    _check_alive(record, at, "a token that has ended cannot be rotated, issue a new one")
     if token.expires_at is not None and overlap_end > token.expires_at:
         raise IssuanceError(
             f"token {token.id} expires at {isoformat(token.expires_at)}, before the overlap would end: shorten it"
@@ -342,5 +342,7 @@ def _check_alive(record: Record, at: int, therefore: str) -> None:
 
 def _end(begin: int, length: int | None, not_after: int | None) -> int | None:
     if not_after is not None and not begin < not_after <= begin + LONGEST * SECOND:
-        raise IssuanceError(f"the token would end at {isoformat(not_after)}: that is past, or beyond 100 years")
+        raise IssuanceError(
+            f"the token would end at {isoformat(not_after)}: that is in the past, or more than 100 years away"
+        )
     return earliest(None if length is None else begin + length, not_after)

@@ -106,7 +106,7 @@ class MemoryStore:
     def _alone(self) -> Iterator[None]:
         # A write inside another transaction would be lost when that one puts its copy in place.
         if self._writing:
-            raise StoreBusy("this thread is in a transaction already: nothing was done, try again after it")
+            raise StoreBusy("this thread is already in a transaction: nothing was done, try again after it")
         self._writing = True
         try:
             yield

@@ -39,7 +39,7 @@ class Policy:
             raise ConfigurationError(str(error)) from None
         most = self.max_active_tokens
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ConfigurationError(f"the most active tokens of a client are 1 or more, not {most!r}")
+            raise ConfigurationError(f"the maximum number of active tokens must be 1 or more, not {most!r}")
 
     def check(self, token: Token, others: Sequence[Record], now: int, *, replaces: str | None = None) -> None:
         """Raise PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``.
@@ -66,7 +66,7 @@ class Policy:
         if lifetime <= self.max_lifetime:
             return None
         most, asked = duration_text(self.max_lifetime), duration_text(lifetime)
-        return f"a token may live {most} at most here, and this one would live {asked}"
+        return f"a token may live for at most {most} here, but this one would live for {asked}"
 
     def _one_too_many(self, others: Sequence[Record], now: int, replaces: str | None) -> str | None:
         if self.max_active_tokens is None:
@@ -78,7 +78,7 @@ class Policy:
         active = sum(other.state(now) == State.ACTIVE for other in counted)
         if active < self.max_active_tokens:
             return None
-        return f"a client may have {self.max_active_tokens} at most at a time here, and this one has {active}"
+        return f"the limit of active tokens for each client is {self.max_active_tokens} here, and this one has {active}"
 
 
 def _predecessors(token_id: str | None, records: Sequence[Record]) -> Iterator[Record]:
@@ -94,7 +94,7 @@ def check_idle_timeout(seconds: int) -> int:
     """Return ``seconds`` if uses are written down often enough to enforce it; else raise InvalidValue."""
     if check_duration(seconds) < MIN_IDLE_TIMEOUT:
         raise InvalidValue(
-            f"an idle timeout is longer than the {USE_INTERVAL // SECOND} seconds after which a use is written down "
-            f"again; this is {duration_text(seconds)}"
+            f"an idle timeout must be longer than {USE_INTERVAL // SECOND} seconds, the interval at which use is "
+            f"recorded; this is {duration_text(seconds)}"
         )
     return seconds

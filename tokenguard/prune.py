@@ -38,7 +38,7 @@ class PruningStopped(StoreError):
     """The store failed after a part was ``removed``, for good and with its events."""
 
     def __init__(self, removed: Pruned, error: StoreError) -> None:
-        super().__init__(f"removed so far: {removed}; then it stopped: {error}")
+        super().__init__(f"removed so far: {removed}; stopped by: {error}")
         self.removed = removed
 
 
@@ -59,7 +59,7 @@ def prune(
     """
     check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH)
     if check_duration(older_than) < MIN_AGE:
-        raise InvalidValue(f"what is younger than 1 day is not pruned; this is {duration_text(older_than)}")
+        raise InvalidValue(f"the age must be at least 1 day; this is {duration_text(older_than)}")
     with store.transaction() as tx:
         before = tx.now() - older_than * SECOND
     removed = Pruned()

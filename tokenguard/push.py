@@ -63,7 +63,8 @@ class Publisher:
         _close_with(self, self._redis)
         self._silent_until = -math.inf
         self._complain = Complaint(
-            logging.WARNING, "a change could not be told over Redis, other processes know it from the feed of events"
+            logging.WARNING,
+            "a change could not be published over Redis, other processes read it from the feed of events",
         )
         store.committed.listen(self.tell)
 
@@ -94,7 +95,7 @@ class Subscriber:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._complain = Complaint(
-            logging.WARNING, "changes are not told over Redis for now, they are known from the feed of events"
+            logging.WARNING, "changes are not published over Redis for now, they are read from the feed of events"
         )
 
     def start(self) -> None:

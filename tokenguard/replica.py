@@ -34,6 +34,6 @@ class Replica:
             return None
         except StoreError as error:
             # Not the error's own text, which advises to set up the tables: that is not done on a replica.
-            why = "it does not have the tables as they are now" if isinstance(error, SchemaError) else error
-            log.warning("the read replica is left alone for %.0f s: %s", REPLICA_PAUSE, why)
+            why = "its tables are missing or outdated" if isinstance(error, SchemaError) else error
+            log.warning("the read replica is not used for %.0f s: %s", REPLICA_PAUSE, why)
             return None

@@ -41,9 +41,9 @@ class ProtectedResource:
         documentation: str = "",
     ) -> None:
         if isinstance(authorization_servers, str):
-            raise ConfigurationError(f"authorization servers are a list of URLs: write [{authorization_servers!r}]")
+            raise ConfigurationError(f"authorization servers must be a list of URLs: write [{authorization_servers!r}]")
         if documentation and not (isinstance(documentation, str) and _PAGE.fullmatch(documentation)):
-            raise ConfigurationError(f"the documentation is the URL of a page, not {documentation!r}")
+            raise ConfigurationError(f"the documentation must be the URL of a page, not {documentation!r}")
         self.identifier = checked_url("the resource", identifier)
         parts = urlsplit(identifier)
         #: The host, with its port if it has one.
@@ -67,12 +67,12 @@ class ProtectedResource:
 def checked_url(what: str, url: str) -> str:
     if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url) or not _has_a_port_that_exists(url):
         raise ConfigurationError(
-            f"{what} is a URL such as https://api.example.com or https://example.com/tenant1, in lower case up to its "
-            f"path, without query and fragment, not {shown_url(url)}"
+            f"{what} must be a URL such as https://api.example.com or https://example.com/tenant1, in lower case up to "
+            f"its path, without query and fragment, not {shown_url(url)}"
         )
     if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
         raise ConfigurationError(
-            f"{what} is an https URL: http will do on this machine alone, and not for {shown_url(url)}"
+            f"{what} must be an https URL: http is accepted only for this machine, not for {shown_url(url)}"
         )
     return url
 

@@ -183,7 +183,7 @@ def _whole_number(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("what is there is not text")
+        raise ValueError("the value is not a string")
     return value
 
 
@@ -191,10 +191,10 @@ def _changes(text: str) -> dict[str, Any]:
     """Read an event's changes, a JSON object of names to [old, new]; raises ValueError for anything else."""
     changes = json.loads(text)
     if not isinstance(changes, dict):
-        raise ValueError("what has changed is not a mapping")
+        raise ValueError("the changes are not a mapping")
     for name, pair in changes.items():
         if not isinstance(pair, list) or len(pair) != 2:
-            raise ValueError("what has changed is not told as what it was and is")
+            raise ValueError("a change is not a pair of the old and the new value")
         # Other values may have any form: a later version may have recorded them.
         read = _CHANGED.get(name) or (_whole_number if name.endswith("_at") else None)
         if read is not None:

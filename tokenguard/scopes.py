@@ -35,16 +35,16 @@ def covers(scope: str, name: str) -> bool:
 def check_name(name: str) -> str:
     """Return ``name`` if it is a well-formed scope or wildcard; otherwise raise InvalidValue."""
     if not isinstance(name, str):
-        raise InvalidValue(f"a scope is a text, not {name!r}")
+        raise InvalidValue(f"a scope must be a string, not {name!r}")
     if not (_NAME.fullmatch(name) or _WILDCARD.fullmatch(name)):
         raise InvalidValue(
             f"{name[:MAX_LENGTH]!r} is not a scope: use printable ASCII without spaces, quotes and backslashes, "
             "and * only as the whole last segment, as in users.*"
         )
     if TOKEN_SHAPED.search(name):
-        raise InvalidValue("a scope cannot be the text of a token: that is kept nowhere")
+        raise InvalidValue("a scope must not be the text of a token, which is stored nowhere")
     if len(name) > MAX_LENGTH:
-        raise InvalidValue(f"a scope has at most {MAX_LENGTH} characters; {name[:32]!r}… has {len(name)}")
+        raise InvalidValue(f"a scope must have at most {MAX_LENGTH} characters; {name[:32]!r}… has {len(name)}")
     return name
 
 
@@ -60,7 +60,7 @@ class Scopes:
     def __init__(self, names: Iterable[str] = ()) -> None:
         """``names`` is an iterable of scopes; for one text of several scopes use :meth:`parse`."""
         if isinstance(names, str):
-            raise InvalidValue(f"Scopes takes a list of scopes; for one text use Scopes.parse({names!r})")
+            raise InvalidValue(f"Scopes takes a list of scopes; for one string, use Scopes.parse({names!r})")
         #: The scopes as written; wildcards are not expanded.
         self.names = frozenset(check_name(name) for name in names)
         self._prefixes = tuple(name[:-1] for name in self.names if is_wildcard(name))
@@ -147,9 +147,9 @@ class Requirement:
         if isinstance(any_of, str):
             raise InvalidValue(f"any_of takes several scopes: write any_of=({any_of!r},)")
         if all_of and callable(all_of[0]):
-            raise InvalidValue('a decorator takes scopes, and not the view: write @require_scopes("a")')
+            raise InvalidValue('the decorator takes scopes, not the view: write @require_scopes("a")')
         if all_of and isinstance(all_of[0], (list, tuple, set)):
-            raise InvalidValue(f'give each scope as an argument of its own, "a", "b", and not {all_of[0]!r}')
+            raise InvalidValue(f'give each scope as its own argument, "a", "b", not {all_of[0]!r}')
         requirement = cls(all_of, tuple(any_of))
         if not requirement.names:
             raise InvalidValue("name at least one scope; where any valid token will do, ask for a token alone")
@@ -215,7 +215,9 @@ class ScopeCatalog:
         if isinstance(given, ScopeCatalog):
             return given
         if not isinstance(given, Mapping | None):
-            raise ConfigurationError(f"a catalogue maps each scope to its description: {type(given).__name__} is none")
+            raise ConfigurationError(
+                f"a catalogue must map each scope to its description, not be a {type(given).__name__}"
+            )
         return cls(given)
 
     def _declare(self, name: str, entry: Any) -> None:
@@ -263,7 +265,7 @@ class ScopeCatalog:
             return
         if unknown := self.unknown(requirement.names):
             raise ConfigurationError(
-                f"a scope is asked for that the catalogue does not have: {unknown[0]!r}; it has {', '.join(self)}"
+                f"required scope {unknown[0]!r} is not in the catalogue, which has {', '.join(self)}"
             )
         if len(self.checked) >= REMEMBERED:
             self.checked.clear()

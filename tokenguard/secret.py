@@ -38,7 +38,7 @@ class Secret:
         return f"<{self.label}, not shown>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"a secret is not pickled or copied: {self}")
+        raise TypeError(f"a secret cannot be pickled or copied: {self}")
 
     def __getstate__(self) -> NoReturn:
-        raise TypeError(f"a secret is not pickled or copied: {self}")
+        raise TypeError(f"a secret cannot be pickled or copied: {self}")

@@ -38,7 +38,7 @@ class SigningKeys:
 
     def __init__(self, current: str, *, old: Sequence[str] = ()) -> None:
         if isinstance(old, str):
-            raise ConfigurationError("old signing keys are a list of texts, not one text")
+            raise ConfigurationError("old signing keys must be a list of strings, not one string")
         try:
             self.current = _check_key(current, "signing key")
             self.old = tuple(_check_key(key, "old signing key") for key in old)
@@ -59,17 +59,17 @@ def generate_key() -> str:
 def derive_development_key(secret_key: str | bytes) -> str:
     """Derive a signing key from a framework's SECRET_KEY, however short: for debug and testing, not for production."""
     if not isinstance(secret_key, (str, bytes)):
-        raise ConfigurationError(f"a SECRET_KEY is text or bytes, not {type(secret_key).__name__}")
+        raise ConfigurationError(f"SECRET_KEY must be a string or bytes, not {type(secret_key).__name__}")
     return _derive(secret_key, _DEVELOPMENT_SALT).hex()
 
 
 def _check_key(key: str, kind: str) -> Secret:
-    wrong = _wrong_with(key) if isinstance(key, str) else "is not text"
+    wrong = _wrong_with(key) if isinstance(key, str) else "is not a string"
     if wrong is None:
         return Secret(key, kind)
     # The key is never quoted: this message ends up in logs and on screens.
     if wrong == _SPACED:
-        advice = "write it without"
+        advice = "remove the white space"
     elif kind == "signing key":
         advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
     else:
@@ -85,7 +85,7 @@ def _wrong_with(key: str) -> str | None:
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        return "is not valid text"
+        return "is not valid Unicode"
     return None if length >= MIN_KEY_BYTES else f"has {length} bytes and needs at least {MIN_KEY_BYTES}"
 
 
@@ -112,7 +112,7 @@ class Tagger:
         return b2a_base64(outer.digest())[:TAG_LENGTH].translate(_LETTERS_AND_DIGITS)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a signing key is not pickled or copied")
+        raise TypeError("a signing key cannot be pickled or copied")
 
 
 def fingerprint(key: Secret) -> str:

@@ -173,7 +173,7 @@ class TokenFormat:
 def check_prefix(prefix: str) -> str:
     """Return ``prefix`` if a token's text may begin with it; otherwise raise ConfigurationError."""
     if not isinstance(prefix, str) or not re.fullmatch(r"[a-z0-9]{1,16}", prefix, re.ASCII):
-        raise ConfigurationError(f"the prefix is 1 to 16 lower-case letters and digits, not {prefix!r}")
+        raise ConfigurationError(f"the prefix must be 1 to 16 lower-case letters and digits, not {prefix!r}")
     return prefix
 
 
@@ -190,9 +190,9 @@ def random_id() -> str:
 def check_label(kind: str, text: str, *, max_length: int = MAX_NAME_LENGTH) -> str:
     """Return ``text`` if it can be shown on one line of a terminal; otherwise raise InvalidValue, naming ``kind``."""
     if not isinstance(text, str) or not text.isprintable() or text != text.strip():
-        raise InvalidValue(f"{kind} is printable text without space around it, not {text!r}")
+        raise InvalidValue(f"{kind} must be printable text without surrounding spaces, not {text!r}")
     if TOKEN_SHAPED.search(text):
-        raise InvalidValue(f"{kind} cannot be the text of a token: that is kept nowhere")
+        raise InvalidValue(f"{kind} must not be the text of a token, which is stored nowhere")
     if len(text) > max_length:
-        raise InvalidValue(f"{kind} has at most {max_length} characters; this one has {len(text)}")
+        raise InvalidValue(f"{kind} must have at most {max_length} characters; this one has {len(text)}")
     return text

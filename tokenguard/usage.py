@@ -162,7 +162,7 @@ class UsageLog:
             self._retry_at = 0
             return bool(again)
         except (StoreUnavailable, SchemaError) as error:
-            log.warning("the use of %d tokens could not be written down yet: %s", len(uses), error)
+            log.warning("the use of %d tokens could not be recorded yet: %s", len(uses), error)
             self._retry_at = until
             return isinstance(error, StoreBusy)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
@@ -174,7 +174,7 @@ class UsageLog:
                     return in_the_way
                 again = set()
                 return self._write(taken[half:], at) | in_the_way
-            log.warning("the use of token %s could not be written down: %s", uses[0].token_id, redact(str(error)))
+            log.warning("the use of token %s could not be recorded: %s", uses[0].token_id, redact(str(error)))
             until = at + USE_INTERVAL
             return False
         finally:

@@ -161,8 +161,8 @@ class DjangoStore:
         with translated(self._alias):
             if not (connection.in_atomic_block or connection.get_autocommit()):
                 raise StoreUnavailable(
-                    f"nothing would commit what is written to the database {connection.alias!r}: it is not in "
-                    "autocommit mode, as Django's databases are unless told otherwise"
+                    f"nothing would commit what is written to the database {connection.alias!r}: it must "
+                    "be in autocommit mode, which is Django's default"
                 )
         with writing(connection):
             revision, version = _lock_counter(connection)
@@ -273,7 +273,7 @@ def _connection(alias: str) -> BaseDatabaseWrapper:
     except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
         raise StoreUnavailable(f"the database {alias!r} cannot be used: {error}") from None
     if connection.vendor not in CLOCKS:
-        raise SchemaError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {connection.display_name}")
+        raise SchemaError(f"tokenguard supports SQLite and PostgreSQL, not {connection.display_name}")
     return connection
 
 

@@ -56,7 +56,7 @@ def _lacking(connection: BaseDatabaseWrapper, number: int) -> range:
 def _lock(connection: BaseDatabaseWrapper) -> None:
     if connection.vendor not in CLOCKS:
         raise CommandError(
-            f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {connection.display_name}: keep this app "
+            f"tokenguard supports SQLite and PostgreSQL, not {connection.display_name}: keep this app "
             'from it with a database router, and name another database with TOKENGUARD["USING"]'
         )
     with connection.cursor() as cursor:

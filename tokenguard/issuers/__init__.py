@@ -24,8 +24,8 @@ def read_issuer(members: Mapping[str, Any], catalog: ScopeCatalog, own_prefix: s
     asked = IntrospectedIssuer.read(members, catalog)
     if any(prefix.startswith(f"{own_prefix}_") for prefix in asked.prefixes):
         raise ConfigurationError(
-            f"texts that begin with {own_prefix}_ are the service's own tokens, and {asked.issuer} is not asked about "
-            "them: give the service's own another PREFIX"
+            f"strings that begin with {own_prefix}_ are the service's own tokens, so {asked.issuer} is never queried "
+            "about them: set another PREFIX"
         )
     return asked
 

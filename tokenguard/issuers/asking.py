@@ -90,14 +90,14 @@ class Asking:
                 asked = self._asked.setdefault(key, mine) if self._max_age else mine
         if not admitted:
             self._complain(f"{self._concurrency} requests are waiting for it already")
-            raise TemporarilyUnavailable("too many are waiting for its issuer to say what it is worth")
+            raise TemporarilyUnavailable("too many requests are waiting for its issuer to verify it")
         try:
             found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
         finally:
             if not waits_freely:
                 self._slots.release()
         if found is None:
-            raise TemporarilyUnavailable("its issuer does not say what it is worth")
+            raise TemporarilyUnavailable("its issuer did not verify it")
         return found
 
     def _wait(self, asked: Future[Answer | None]) -> Answer | None:

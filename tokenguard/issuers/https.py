@@ -38,7 +38,7 @@ def checked_endpoint(what: str, url: str, issuer: str) -> str:
     bare, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
     checked_url(what, bare)
     if not _QUERY.fullmatch(query) or (url.startswith("http:") and issuer.startswith("https:")):
-        raise ConfigurationError(f"{what} is an https URL, not {shown_url(url)}")
+        raise ConfigurationError(f"{what} must be an https URL, not {shown_url(url)}")
     return url
 
 

@@ -110,7 +110,7 @@ class PublishedKeys:
         if key is not None:
             return key
         if self._failed or self._fetching.locked():
-            raise TemporarilyUnavailable("the issuer's keys of today cannot be fetched, and the key is not known")
+            raise TemporarilyUnavailable("the issuer's current keys cannot be fetched, and the key is unknown")
         raise InvalidToken("the issuer has no such key")
 
     def _are_due(self) -> bool:
@@ -160,7 +160,7 @@ class PublishedKeys:
         document = self._fetch(url)
         entries = None if document is None else document.get("keys")
         if not isinstance(entries, list):
-            raise KeysUnavailable("what is at the URL of its keys is no set of keys")
+            raise KeysUnavailable("the URL of its keys does not return a set of keys")
         found: dict[str | None, PublicKey] = {}
         for entry in entries[:MAX_KEYS]:
             if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
@@ -168,7 +168,7 @@ class PublishedKeys:
             if (key := _read(entry, self._algorithms)) is not None:
                 found.setdefault(entry.get("kid"), key)
         if not found:  # still an answer: all earlier keys are withdrawn
-            self._complain_of_set("none of its keys can be used with the algorithms that are allowed")
+            self._complain_of_set("none of its keys can be used with the allowed algorithms")
         return found
 
     def _discovered(self) -> str:
@@ -181,7 +181,7 @@ class PublishedKeys:
             try:
                 return checked_endpoint(KEYS_URL, document.get("jwks_uri", ""), self._issuer)
             except ConfigurationError:
-                raise KeysUnavailable("its metadata names no https URL of its keys") from None
+                raise KeysUnavailable("its metadata has no https URL of its keys") from None
         raise KeysUnavailable("it has no metadata")
 
     def _start(self) -> None:

@@ -78,9 +78,9 @@ class TrustedIssuer(Trust):
         self.algorithms = texts("the algorithms", algorithms)
         for name in self.algorithms:
             if name not in ALGORITHMS:
-                raise ConfigurationError(f"the algorithms are some of {', '.join(ALGORITHMS)}, and {name!r} is none")
+                raise ConfigurationError(f"unknown algorithm {name!r}; the algorithms are {', '.join(ALGORITHMS)}")
         if not isinstance(typ, str) or typ not in TYPES:
-            raise ConfigurationError(f"the typ is one of {', '.join(TYPES)}, not {typ!r}")
+            raise ConfigurationError(f"the typ must be one of {', '.join(TYPES)}, not {typ!r}")
         self.types = TYPES[typ]
         self.leeway = whole("the leeway", leeway, 0, MAX_LEEWAY)
         self.jwks_url = None if jwks_url is None else checked_endpoint(KEYS_URL, jwks_url, issuer)
@@ -193,7 +193,7 @@ def _verifier() -> Callable[[bytes, bytes, str, PublicKey], bool]:
         from joserfc import jws
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f'other issuers\' tokens need {error.name}: pip install "wsgi-tokenguard[jwt]"'
+            f'other issuers\' tokens require {error.name}: pip install "wsgi-tokenguard[jwt]"'
         ) from None
     # Only the algorithms are used: the text has been split already, and its header checked.
     registry = jws.JWSRegistry(algorithms=list(ALGORITHMS))

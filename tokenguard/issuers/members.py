@@ -52,7 +52,7 @@ def _is_shallow(found: dict[str, Any]) -> bool:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("duplicate member")
     return found
 
 

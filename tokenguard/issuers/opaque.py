@@ -117,8 +117,8 @@ class IntrospectionSource:
         for one, other in combinations(issuers, 2):
             if any(a.startswith(b) or b.startswith(a) for a, b in product(one.prefixes, other.prefixes)):
                 raise ConfigurationError(
-                    f"a token could be of {one.issuer} and of {other.issuer}, and must not be shown to both: give each "
-                    "a prefix of its own"
+                    f"a token could belong to {one.issuer} or to {other.issuer}, and must not be sent to both: give "
+                    "each its own prefix"
                 )
         self._endpoints = [_Endpoint(trusted, post, monotonic) for trusted in issuers]
 
@@ -191,10 +191,10 @@ class _Endpoint:
         try:
             found = members(body)
         except ValueError:
-            raise NoAnswer("it answers with what is no JSON object") from None
+            raise NoAnswer("it answers with something other than a JSON object") from None
         # Only a boolean counts, not whatever else some language takes for true.
         if not isinstance(found.get("active"), bool):
-            raise NoAnswer('it does not say by "active" whether a token is')
+            raise NoAnswer('it answers without a boolean "active"')
         if not found["active"]:
             return None
         # The answer is kept, and ids are logged and recorded: none of these may contain the text.
@@ -240,17 +240,19 @@ def _authorization(client_id: str | None, client_secret: str | None, bearer_toke
     """Return the value of the Authorization header."""
     if bearer_token is not None:
         if client_id is not None or client_secret is not None:
-            raise ConfigurationError("an issuer has a client_id and client_secret, or a bearer_token, and not both")
+            raise ConfigurationError(
+                "an issuer must have either a client_id and client_secret, or a bearer_token, not both"
+            )
         if not isinstance(bearer_token, str) or not _SHAPE.fullmatch(bearer_token):
-            raise ConfigurationError("the bearer_token is none: it has characters that no token has, or none at all")
+            raise ConfigurationError("the bearer_token is invalid: it is empty, or has characters that no token has")
         return Secret(f"Bearer {bearer_token}", "credential")
     for name, given in (("client_id", client_id), ("client_secret", client_secret)):
         if not isinstance(given, str) or not given:
             raise ConfigurationError(
-                f"the {name} is missing: introspection needs a client_id and client_secret, or a bearer_token"
+                f"the {name} is required: introspection needs a client_id and client_secret, or a bearer_token"
             )
         if not given.isprintable():  # such as the line break at the end of a file, or half a surrogate pair
-            raise ConfigurationError(f"the {name} has a character that cannot be printed, such as a line break")
+            raise ConfigurationError(f"the {name} has an unprintable character, such as a line break")
     # A space as %20, which all servers know, not as a plus sign, which some take literally.
     encoded = ":".join(quote(part or "", safe="") for part in (client_id, client_secret))
     return Secret(f"Basic {b64encode(encoded.encode()).decode()}", "credential")

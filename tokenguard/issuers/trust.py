@@ -39,10 +39,10 @@ class Trust:
         """
         words = signature(cls).parameters
         if strange := [name for name in members if name not in words]:
-            raise ConfigurationError(f"an issuer has no {strange[0]!r}; it has {', '.join(words)}")
+            raise ConfigurationError(f"unknown option {strange[0]!r} of an issuer; the options are {', '.join(words)}")
         needed = [name for name, word in words.items() if word.default is Parameter.empty]
         if missing := [name for name in needed if name not in members]:
-            raise ConfigurationError(f"an issuer needs its {missing[0]}")
+            raise ConfigurationError(f"an issuer requires its {missing[0]}")
         trusted = cls(**members)
         trusted.check(catalog)
         return trusted
@@ -54,12 +54,12 @@ class Trust:
         """Raise ConfigurationError if it could grant a scope that ``catalog`` does not have, or any scope at all."""
         if self.scopes is None and not len(catalog):
             raise ConfigurationError(
-                f"of the issuer {self.issuer} nobody says what its scopes stand for: declare the service's SCOPES, or "
+                f"the scopes of the issuer {self.issuer} have no meaning here: declare the service's SCOPES, or "
                 "map its scopes"
             )
         for own in (self.scopes or {}).values():
             if unknown := catalog.unknown(own):
-                raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which SCOPES does not have")
+                raise ConfigurationError(f"{self.issuer}: a scope maps to {unknown[0]!r}, which is not in SCOPES")
 
     def own_scopes(self, names: str | tuple[str, ...], catalog: ScopeCatalog) -> Scopes:
         """Return what the issuer's scopes of these names stand for in this service; a text has spaces between them."""
@@ -71,7 +71,7 @@ def once(issuers: Iterable[Trust]) -> None:
     known = set()
     for trusted in issuers:
         if trusted.issuer in known:
-            raise ConfigurationError(f"the issuer {trusted.issuer} is there twice")
+            raise ConfigurationError(f"duplicate issuer {trusted.issuer}")
         known.add(trusted.issuer)
 
 
@@ -79,14 +79,14 @@ def texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
     """Return one text or a list of them as a tuple; raises ConfigurationError for anything else, naming ``what``."""
     found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
     if not found or not all(isinstance(text, str) and text for text in found):
-        raise ConfigurationError(f"{what} is a text or a list of texts, not {given!r}")
+        raise ConfigurationError(f"{what} must be a string or a list of strings, not {given!r}")
     return found
 
 
 def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") -> int:
     """Return ``number`` itself if it lies in this range; raises ConfigurationError otherwise, naming ``what``."""
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-        raise ConfigurationError(f"{what} is a number of {unit} from {least} to {most}, not {number!r}")
+        raise ConfigurationError(f"{what} must be a number of {unit} from {least} to {most}, not {number!r}")
     return number
 
 
@@ -102,13 +102,15 @@ def _own_scopes(trusted: Trust, names: str | tuple[str, ...], catalog: ScopeCata
 def _checked_issuer(issuer: str) -> str:
     checked_url("an issuer", issuer)
     if len(issuer) > MAX_ISSUER_LENGTH:
-        raise ConfigurationError(f"an issuer has at most {MAX_ISSUER_LENGTH} characters; this one has {len(issuer)}")
+        raise ConfigurationError(
+            f"an issuer must have at most {MAX_ISSUER_LENGTH} characters; this one has {len(issuer)}"
+        )
     return issuer
 
 
 def _checked_scopes(scopes: Mapping[str, str | Iterable[str]]) -> dict[str, Scopes]:
     if not isinstance(scopes, Mapping):
-        raise ConfigurationError(f"the scopes map the issuer's names to those of this service, not {scopes!r}")
+        raise ConfigurationError(f"the scopes must map the issuer's names to those of this service, not {scopes!r}")
     mapped = {}
     for name, own in scopes.items():
         if not isinstance(name, str) or not name or " " in name:

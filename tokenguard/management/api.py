@@ -41,7 +41,7 @@ from .shape import read_network, show_token
 Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
 #: How every message about a conflict ends, whichever change came first.
-_AGAIN = ": look at it again"
+_AGAIN = ": reload it"
 
 
 class Management:

@@ -52,7 +52,7 @@ def _scopes(given: object) -> Scopes:
     if not isinstance(given, (str, list)):
         raise InvalidValue("the scopes are a list of texts")
     if not (scopes := Scopes.of(given)):
-        raise InvalidValue("a token without scopes could do nothing: name at least one")
+        raise InvalidValue("a token must have at least one scope")
     return scopes
 
 

@@ -27,18 +27,22 @@ def checked_url(url: str | URL) -> URL:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
-        raise ConfigurationError("the database URL cannot be read: write it as sqlite:///tokenguard.db") from None
+        raise ConfigurationError("the database URL is invalid: write it as sqlite:///tokenguard.db") from None
     in_memory = ":memory:" in (parsed.database or ":memory:") or parsed.query.get("mode") == "memory"
     if backend in {"postgres", "postgresql"}:
         if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
-            raise ConfigurationError("tokenguard reaches PostgreSQL through psycopg 3: write the URL as postgresql://…")
+            raise ConfigurationError(
+                "tokenguard connects to PostgreSQL with psycopg 3: write the URL as postgresql://…"
+            )
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif backend == "sqlite" and in_memory:
-        raise ConfigurationError("an in-memory SQLite database is another one for each connection; name a file")
+        raise ConfigurationError("an in-memory SQLite database is separate for each connection; use a file")
     elif backend == "sqlite" and parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise ConfigurationError("tokenguard reaches SQLite through Python's own sqlite3: write the URL as sqlite:///…")
+        raise ConfigurationError(
+            "tokenguard connects to SQLite with Python's own sqlite3: write the URL as sqlite:///…"
+        )
     elif backend not in CLOCKS:
-        raise ConfigurationError(f"tokenguard keeps its tables in SQLite or PostgreSQL, not in {backend}")
+        raise ConfigurationError(f"tokenguard supports SQLite and PostgreSQL, not {backend}")
     return parsed
 
 
@@ -46,7 +50,7 @@ def replica_url(url: str | URL, primary: URL) -> URL:
     """Return the checked URL of a read replica of the primary database."""
     replica = checked_url(url)
     if {replica.get_backend_name(), primary.get_backend_name()} != {"postgresql"}:
-        raise ConfigurationError("a read replica is for PostgreSQL only: both URLs must begin with postgresql://")
+        raise ConfigurationError("a read replica requires PostgreSQL: both URLs must begin with postgresql://")
     return replica
 
 
@@ -77,7 +81,7 @@ def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: 
         # Parameters hold digests, which must stay out of every message.
         engine = create_engine(url, hide_parameters=True, pool_timeout=pool_timeout, **options)
     except (ArgumentError, TypeError, ValueError):
-        raise ConfigurationError("the database URL has an option after its ? that cannot be used") from None
+        raise ConfigurationError("the database URL has an invalid option after its ?") from None
     if url.get_backend_name() == "postgresql":
         from . import postgresql
 
@@ -151,7 +155,7 @@ def outcome_unknown() -> Iterator[None]:
         if not error.connection_invalidated:
             raise
         raise StoreUnavailable(
-            "the connection broke while a change was being committed: it may have been made or not, so look first"
+            "the connection broke while a change was being committed: check whether it was made before trying again"
         ) from error
 
 

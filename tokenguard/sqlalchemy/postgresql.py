@@ -60,7 +60,7 @@ class _Pool:
 
     def _check(self, connection: PatientConnection, record: Any, proxy: Any) -> None:
         if connection.generation != self._generation:
-            raise DisconnectionError("the server was lost since")
+            raise DisconnectionError("the server was lost in the meantime")
 
     def _forsake(self, connection: PatientConnection, record: Any, error: BaseException | None) -> None:
         # What broke one connection, such as a restart or a failover, has most often broken all.

@@ -61,7 +61,7 @@ def _run_migrations(connection: Connection) -> None:
         from alembic.script import ScriptDirectory
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f'setting the tables up needs {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
+            f'setting up the tables requires {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
         ) from None
 
     script = ScriptDirectory(str(MIGRATIONS))
