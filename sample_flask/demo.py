@@ -207,7 +207,7 @@ class Kept:
 
     def __call__(self, answer: Answer) -> str:
         self.text = answer.data["token"]
-        return f"token {answer.data['id']} ({' '.join(answer.data['scopes'])}), its text shown this once"
+        return f"token {answer.data['id']} ({' '.join(answer.data['scopes'])}), its text shown only once"
 
 
 def token_id(text: str) -> str:

@@ -27,7 +27,7 @@ The service runs at {url}. In another terminal:
   {command} tokenguard list
   {command} tokenguard client disable acme-sync
 
-The token that reads, shown this once: {reader}
+The token that reads, shown only once: {reader}
 {admin}
 Ctrl-C stops the service and removes what it has stored.
 """

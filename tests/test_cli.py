@@ -295,7 +295,7 @@ def test_wrong_usage_exits_with_2(run: Run, command: str) -> None:
             {"TOKENGUARD_DATABASE_URL": "mysql://h/hunter2"},
             "tokenguard supports SQLite and PostgreSQL, not",
         ),
-        ({"TOKENGUARD_DATABASE_URL": "hunter2"}, "the database URL cannot be read"),
+        ({"TOKENGUARD_DATABASE_URL": "hunter2"}, "the database URL is invalid"),
         ({"TOKENGUARD_DATABASE_URL": "sqlite:///nowhere.db"}, 'nowhere.db: run "tokenguard init"'),
         ({"TOKENGUARD_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "Connection refused"),
         ({"TOKENGUARD_PREFIX": "No"}, "TOKENGUARD_PREFIX"),
@@ -363,7 +363,9 @@ def test_the_installed_command(tmp_path: Path) -> None:
         assert tokenguard(*arguments).returncode == 0
     assert (tmp_path / "tokenguard.db").exists()
     refused(tokenguard("issue", "x", "--scopes", "a"), "TOKENGUARD_SIGNING_KEY: the signing key is missing")
-    refused(tokenguard("list", TOKENGUARD_DATABASE_URL="nonsense"), "TOKENGUARD_DATABASE_URL: the database URL cannot")
+    refused(
+        tokenguard("list", TOKENGUARD_DATABASE_URL="nonsense"), "TOKENGUARD_DATABASE_URL: the database URL is invalid"
+    )
 
 
 @pytest.mark.parametrize("text", ["x", "\x00", "ü" * 100, "tg_" + "A" * 16 + "_" + "B" * 75, "x" * 100_000])

@@ -251,7 +251,7 @@ def test_a_mixin_that_would_not_be_asked_is_a_mistake_that_shows_at_once() -> No
         def as_view(cls, **initkwargs: Any) -> Any:
             return lambda request: HttpResponse("open")
 
-    with pytest.raises(TypeError, match=r"Open may be open: put the mixin that guards it before OwnWay"):
+    with pytest.raises(TypeError, match=r"Open may be unguarded: put the mixin that guards it before OwnWay"):
         type("Open", (OwnWay, ScopesRequiredMixin), {"required_scopes": "users:read"})
     type("Guarded", (ScopesRequiredMixin, OwnWay), {"required_scopes": "users:read"})
 
@@ -260,7 +260,7 @@ def test_a_mixin_that_asks_for_nothing_is_a_mistake_that_shows_at_once() -> None
     class Nothing(ScopesRequiredMixin):
         pass
 
-    with pytest.raises(ImproperlyConfigured, match=r"Nothing requires for OPTIONS .* name at least one scope"):
+    with pytest.raises(ImproperlyConfigured, match=r"Nothing for OPTIONS is invalid: name at least one scope"):
         Nothing.as_view()
     for scopes in ((), ("a b",)):
         with pytest.raises(InvalidValue):
@@ -324,7 +324,7 @@ def test_a_class_that_leaves_a_method_out_is_a_mistake_that_shows_at_once(scopes
             return seen(request)
 
     guarded = type("Guarded", (ScopesRequiredMixin, Half), {"required_scopes": scopes})
-    with pytest.raises(ImproperlyConfigured, match="what Guarded requires for GET cannot be asked for"):
+    with pytest.raises(ImproperlyConfigured, match="the requirement of Guarded for GET is invalid"):
         guarded.as_view()  # type: ignore[attr-defined]
 
 
@@ -373,7 +373,7 @@ def test_what_is_given_to_as_view_is_asked_for() -> None:
     view = Guarded.as_view(required_scopes="users:manage")
     assert [_status(view, "GET", scopes) for scopes in ("users:read", "users:manage")] == [403, 200]
     assert (view.view_class, _status(Guarded.as_view(), "GET", "users:read")) == (Guarded, 200)  # type: ignore[attr-defined]
-    with pytest.raises(ImproperlyConfigured, match="what Guarded requires for GET"):
+    with pytest.raises(ImproperlyConfigured, match="the requirement of Guarded for GET"):
         Guarded.as_view(required_scopes={"post": "users:manage"})
 
 
@@ -387,7 +387,7 @@ def test_what_is_asked_of_all_methods_opens_none_that_is_left_out() -> None:
 
         delete = get
 
-    with pytest.raises(ImproperlyConfigured, match=r"Half requires for DELETE"):
+    with pytest.raises(ImproperlyConfigured, match=r"Half for DELETE is invalid"):
         Half.as_view()
 
 
@@ -396,7 +396,7 @@ def test_a_views_own_answer_to_options_is_guarded_as_the_rest() -> None:
         def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             return seen(request)
 
-    with pytest.raises(ImproperlyConfigured, match=r"Telling requires for OPTIONS"):
+    with pytest.raises(ImproperlyConfigured, match=r"Telling for OPTIONS is invalid"):
         Telling.as_view()
 
 
@@ -617,19 +617,22 @@ def test_settings_are_read_live(http: Client) -> None:
     [
         ({"SCOPE": {}}, r'unknown option TOKENGUARD\["SCOPE"\]; did you mean TOKENGUARD\["SCOPES"\]\?'),
         ({"SIGNING_KEY": "short"}, r'TOKENGUARD\["SIGNING_KEY"\]: .* at least 32'),
-        ({"SCOPES": []}, r'TOKENGUARD\["SCOPES"\] maps'),
+        ({"SCOPES": []}, r'TOKENGUARD\["SCOPES"\] must map'),
         ({"PROXIES": "many"}, r'TOKENGUARD\["PROXIES"\] must be an integer'),
-        ({"USING": "elsewhere"}, r'TOKENGUARD\["USING"\] names one of DATABASES \(default, of_this_test\)'),
-        ({"USING": ["default"]}, r'TOKENGUARD\["USING"\] names one of DATABASES'),
-        ({"READ_USING": "elsewhere"}, r'TOKENGUARD\["READ_USING"\] names one of DATABASES \(default, of_this_test\)'),
+        ({"USING": "elsewhere"}, r'TOKENGUARD\["USING"\] must name one of DATABASES \(default, of_this_test\)'),
+        ({"USING": ["default"]}, r'TOKENGUARD\["USING"\] must name one of DATABASES'),
+        (
+            {"READ_USING": "elsewhere"},
+            r'TOKENGUARD\["READ_USING"\] must name one of DATABASES \(default, of_this_test\)',
+        ),
         ({"DATABASE_URL": "sqlite:///x.db"}, r'TOKENGUARD\["DATABASE_URL"\] is not used with Django'),
-        ({1: 2}, "the setting TOKENGUARD is a dictionary"),
+        ({1: 2}, "the setting TOKENGUARD must be a dictionary"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named_when_the_server_starts(given: Any, said: str) -> None:
     with override_settings(TOKENGUARD=SETTINGS | given), pytest.raises(ImproperlyConfigured, match=said):
         TokenGuardMiddleware(seen)
-    with override_settings(TOKENGUARD=["SCOPES"]), pytest.raises(ConfigurationError, match="is a dictionary"):
+    with override_settings(TOKENGUARD=["SCOPES"]), pytest.raises(ConfigurationError, match="must be a dictionary"):
         TokenGuardMiddleware(seen)
 
 
@@ -1011,7 +1014,7 @@ def test_its_errors_name_an_option_as_it_is_set(
     assert refusal("pattern", PREFIX="My").startswith('TOKENGUARD["PREFIX"]: the prefix must be')
     with override_settings(TOKENGUARD={"USING": alias, "PREFIX": "tg"}):
         call_command("tokenguard", "doctor", "--json")
-    assert r"set TOKENGUARD[\"SCOPES\"] as the service has it" in capsys.readouterr().out
+    assert r"set TOKENGUARD[\"SCOPES\"] to the service's catalogue" in capsys.readouterr().out
 
 
 def test_setting_up_needs_no_key(capsys: pytest.CaptureFixture[str], alias: str) -> None:

@@ -421,7 +421,7 @@ class TestIssue:
             ({"scopes": []}, "a token must have at least one scope"),
             ({"expires_in": "soon"}, "is not a duration"),
             ({"expires_in": "0d"}, "between 1 second and 100 years"),
-            ({"idle": "5s"}, "an idle timeout is longer than"),
+            ({"idle": "5s"}, "an idle timeout must be longer than"),
             ({"name": f"tg_{'a' * 16}_{'b' * 75}"}, "must not be the text of a token"),
             ({"client": "nobody"}, "not one of the available choices"),
             ({"form_id": None}, "This field is required"),
@@ -512,7 +512,7 @@ class TestIssue:
             for url, posted in ((f"{TOKENS}add/", data), (f"{TOKENS}{old}/rotate/", rotation)):
                 answer = browser.post(url, posted)
                 assert answer.status_code == 200
-                assert "cannot be drawn, so nothing was done (NoReverseMatch: Reverse for 'nowhere'" in plain(answer)
+                assert "cannot be rendered, so nothing was done (NoReverseMatch: Reverse for 'nowhere'" in plain(answer)
                 assert text_of(answer.content.decode()) == []
         assert [record.token.id for record in site.tokens()] == [old]
         assert not LogEntry.objects.exists()
@@ -1017,7 +1017,7 @@ class TestNobodyReadsADigest:
         issued = site.issue()
         answer = site.browser("all").get(TOKENS, {"q": issued.text.reveal()}, follow=True)
         assert answer.redirect_chain == [(TOKENS, 302)]
-        assert "think of revoking the token" in plain(answer)
+        assert "consider revoking the token" in plain(answer)
         assert text_of(answer.content.decode()) == []
 
 

@@ -93,10 +93,10 @@ def test_e001_the_setting_is_a_dictionary_of_options(wrong: Any) -> None:
 
 
 def test_e001_says_what_the_setting_is() -> None:
-    assert said(TOKENGUARD=[])[0].msg == "the setting TOKENGUARD is a dictionary of options, not list"
+    assert said(TOKENGUARD=[])[0].msg == "the setting TOKENGUARD must be a dictionary of options, not list"
     assert (
         said(TOKENGUARD={7: 1})[0].msg
-        == "the setting TOKENGUARD is a dictionary of options by their names, and 7 is no name"
+        == "the setting TOKENGUARD must be a dictionary with names of options as keys, not 7"
     )
 
 
@@ -131,7 +131,7 @@ def test_e003_tells_where_the_wrong_value_is_from(monkeypatch: pytest.MonkeyPatc
     (wrong,) = said()
     assert wrong.msg == "TOKENGUARD_PROXIES must be an integer, not 'many'"
     assert wrong.hint == "It is the environment variable TOKENGUARD_PROXIES."
-    assert said(**options(PROXIES="few"))[0].hint == "It stands in the setting TOKENGUARD."
+    assert said(**options(PROXIES="few"))[0].hint == "It is in the setting TOKENGUARD."
     assert said(**options(PROXIES=1)) == []
 
 
@@ -171,7 +171,7 @@ def test_e004_a_key_from_the_environment_or_while_debugging_is_one(monkeypatch: 
 def test_e005_no_such_database() -> None:
     (wrong,) = said(**options(USING="tokens"))
     assert wrong.id == "tokenguard.E005"
-    assert wrong.msg == "TOKENGUARD[\"USING\"] names one of DATABASES (default), and 'tokens' is none of them"
+    assert wrong.msg == "TOKENGUARD[\"USING\"] must name one of DATABASES (default), not 'tokens'"
 
 
 class Elsewhere:
@@ -184,7 +184,7 @@ class Elsewhere:
 def test_e005_a_router_that_leads_nowhere() -> None:
     (wrong,) = said(DATABASE_ROUTERS=[Elsewhere()], deploy=True)
     assert wrong.id == "tokenguard.E005"
-    assert wrong.msg == "the database routers keep tokens in 'elsewhere', which is none of DATABASES"
+    assert wrong.msg == "the database routers keep tokens in 'elsewhere', which is not in DATABASES"
 
 
 def test_e005_a_database_whose_driver_is_missing() -> None:
@@ -202,7 +202,7 @@ def test_e006_a_database_that_is_neither_sqlite_nor_postgresql() -> None:
 def test_e009_no_such_replica() -> None:
     (wrong,) = said(**options(READ_USING="replica"))
     assert wrong.id == "tokenguard.E009"
-    assert wrong.msg == "TOKENGUARD[\"READ_USING\"] names one of DATABASES (default), and 'replica' is none of them"
+    assert wrong.msg == "TOKENGUARD[\"READ_USING\"] must name one of DATABASES (default), not 'replica'"
     assert ids(**options(READ_USING="default")) == []
 
 
@@ -366,7 +366,7 @@ def test_w010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) ->
     )
     (wrong,) = said(**views(mixed.as_view()))
     assert wrong.id == "tokenguard.W010"
-    assert "Mixed has HasScopes among its permissions and names no scope" in wrong.msg
+    assert "Mixed has HasScopes among its permissions but names no scope" in wrong.msg
     assert ids(**views(mixed.as_view(required_any_of="users:read"))) == []
     assert ids(**views(mixed.as_view(permission_classes=[ByItself]))) == []
 
@@ -414,7 +414,7 @@ def test_e010_scopes_that_nothing_asks_for() -> None:
     for vain in (ByToken.as_view(), ToAll.as_view(), by_action, Plain.as_view(), ByMixin.as_view()):
         (wrong,) = said(**views(vain, listing))
         assert (wrong.id, wrong.level) == ("tokenguard.E010", ERROR)
-        assert "names scopes that nothing asks for" in wrong.msg
+        assert "names scopes that nothing requires" in wrong.msg
         assert ("HasScopes" in str(wrong.hint)) == hasattr(vain, "cls")
 
 
@@ -501,7 +501,7 @@ def test_w003_methods_that_are_guarded_and_checked_for_csrf() -> None:
     csrf = {"MIDDLEWARE": [OURS, "django.middleware.csrf.CsrfViewMiddleware"]}
     (wrong,) = said(**csrf, **views(Parts.as_view()))
     assert wrong.id == "tokenguard.W003"
-    assert "Parts asks for a token in post, but" in wrong.msg
+    assert "Parts requires a token in post, but" in wrong.msg
     assert ids(**csrf, **views(WholeToo.as_view(), Reading.as_view(), csrf_exempt(Parts.as_view()))) == []
     assert ids(**views(Parts.as_view())) == []
 

@@ -141,7 +141,7 @@ def test_a_connection_made_while_nothing_could_be_written_is_not_kept(
     world, connection = World(store), connections[alias]
     connection.close()
     connection.settings_dict["CONN_MAX_AGE"] = None
-    with read_only(postgresql_url), pytest.raises(StoreUnavailable, match="cannot be written"):
+    with read_only(postgresql_url), pytest.raises(StoreUnavailable, match="is not writable"):
         world.client()
     connection.close_if_unusable_or_obsolete()  # as Django does when a request is over
     world.client()

@@ -375,7 +375,7 @@ def test_an_action_that_is_not_named_is_refused_to_everybody(caplog: pytest.LogC
         assert [api.get("/turned").status_code for api in (every, caller())] == [403, 403]
     (record, _) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == (
-        "destroy is refused to everybody: required_scopes of tests.test_drf.Directory does not name it"
+        "destroy is refused to everybody: it is not in required_scopes of tests.test_drf.Directory"
     )
 
 

@@ -205,7 +205,7 @@ def test_a_view_that_asks_for_nonsense_fails_when_it_is_defined(ask: Any) -> Non
 
 
 def test_what_is_no_view_is_not_guarded() -> None:
-    with pytest.raises(TypeError, match=r"is a view, not 'users:read': to ask for scopes write @require_scopes"):
+    with pytest.raises(TypeError, match=r"expected a view, not 'users:read': to require scopes, write @require_scopes"):
         require_token("users:read")  # type: ignore[arg-type]
 
 
@@ -539,7 +539,7 @@ def test_a_decorator_above_its_route_is_told_and_not_silently_open(app: Flask) -
         return "open"
 
     app.testing = True
-    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it should be guarded"):
         app.test_client().get("/")
     app.testing = False
     assert app.test_client().get("/open-by-mistake").status_code == 500
@@ -568,7 +568,7 @@ def test_a_decorator_above_a_route_that_wraps_the_view_is_told_as_well(app: Flas
         return "open"
 
     app.testing = True
-    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it should be guarded"):
         app.test_client().get("/open-by-mistake")
 
 
@@ -598,7 +598,7 @@ def test_a_guarded_form_that_nobody_holds_guards_nothing(app: Flask) -> None:
     require_token(view)
     gc.collect()
     app.testing = True
-    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it should be guarded"):
         app.test_client().get("/")
 
 
@@ -609,7 +609,7 @@ def test_a_function_that_is_guarded_twice_is_told_as_well(app: Flask) -> None:
     elsewhere = require_token(view)
     above = require_scopes("users:manage")(app.get("/")(require_token(view)))
     app.testing = True
-    with pytest.raises(ConfigurationError, match="the view 'view' is open although it was to be guarded"):
+    with pytest.raises(ConfigurationError, match="the view 'view' is open although it should be guarded"):
         app.test_client().get("/")
     del elsewhere, above
 

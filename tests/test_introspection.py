@@ -230,7 +230,7 @@ def test_an_error_of_who_is_asked_about_a_password_does_not_show_it(
 @pytest.mark.parametrize("scope", ["", None, ()])
 def test_it_cannot_be_mounted_without_a_scope(world: World, scope: Any) -> None:
     for mount in (introspection_blueprint, introspection_view, lambda scope: introspection_app(world.guard, scope)):
-        with pytest.raises(ConfigurationError, match="guarded by a scope"):
+        with pytest.raises(ConfigurationError, match="requires a scope that guards it"):
             mount(scope)
         with pytest.raises(TypeError):
             mount()
@@ -242,7 +242,7 @@ def test_nor_with_a_scope_that_nobody_can_hold_nor_without_a_guard(world: World)
     with pytest.raises(ConfigurationError, match="nobody:holds"):
         introspection_app(world.guard, "nobody:holds")
     app = Flask("app")
-    with pytest.raises(ConfigurationError, match="introspection needs a guard"):
+    with pytest.raises(ConfigurationError, match="introspection requires a guard"):
         app.register_blueprint(introspection_blueprint("users:read"))
     app.config |= {"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://", "TOKENGUARD_SCOPES": CATALOG}
     TokenGuard(app)

@@ -524,7 +524,7 @@ class TestRotating:
         shown = api.send("GET", f"{TOKENS}/{old.token.id}", caller).json
         assert abs(datetime.fromisoformat(shown["expiresAt"]).timestamp() - time.time() - 3600) < 60
         again = api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller)
-        cause = f"token: token {old.token.id} is already rotated: its successor is {made.json['id']}: reload it"
+        cause = f"token: token {old.token.id} is already rotated: its successor is {made.json['id']}: look at it again"
         fails_with(again, 409, "E0000001", cause)
 
     def test_a_token_that_ends_meanwhile_is_not_rotated(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,7 +539,8 @@ class TestRotating:
 
         monkeypatch.setattr(api.world.store, "find", find_and_lose)
         cause = (
-            f"token: token {token.id} is revoked: a token that has ended cannot be rotated, issue a new one: reload it"
+            f"token: token {token.id} is revoked: "
+            "a token that has ended cannot be rotated, issue a new one: look at it again"
         )
         fails_with(api.send("POST", f"{TOKENS}/{token.id}/rotate", caller), 409, "E0000001", cause)
         fails_with(api.send("POST", f"{TOKENS}/{token.id}/rotate", caller), 404, "E0000007")
@@ -601,7 +602,7 @@ class TestChanging:
             api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, {}),
             400,
             "E0000001",
-            "network: This member is missing",
+            "network: This member is required",
         )
         fails_with(api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, {**here, "x": 1}), 400, "E0000001")
 
@@ -633,7 +634,7 @@ class TestChanging:
 
         monkeypatch.setattr(api.world.store, "find", find_and_lose)
         wanted = {"network": {"connection": "ZONE", "include": ["10.3.0.0/16"]}}
-        cause = f"token: token {token.id} has just been changed by somebody else: reload it"
+        cause = f"token: token {token.id} has just been changed by somebody else: look at it again"
         fails_with(api.send("PUT", f"{TOKENS}/{token.id}", caller, wanted), 409, "E0000001", cause)
         record = find(token.id)
         assert record is not None

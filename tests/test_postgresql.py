@@ -266,7 +266,7 @@ def test_connections_made_while_nothing_could_be_written_are_not_kept(
         with ExitStack() as held:  # opens so many while nothing can be written
             for _ in range(3):
                 held.enter_context(store._writing.connect())
-        with pytest.raises(StoreUnavailable, match="cannot be written"):
+        with pytest.raises(StoreUnavailable, match="is not writable"):
             world.client()
     issued = world.issue()
     assert store.record_uses([new_use(500, d7=1)._replace(token_id=issued.token.id)]) == set()
@@ -433,8 +433,8 @@ def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
         ("sqlite:///x.db", UNREACHABLE, "READ_URL: a read replica is for PostgreSQL only"),
         (UNREACHABLE, "sqlite:///x.db", "READ_URL: a read replica is for PostgreSQL only"),
         ("memory://", UNREACHABLE, "READ_URL: a store in memory has no read replica"),
-        (UNREACHABLE, "nonsense hunter2secret", "READ_URL: the database URL cannot be read"),
-        ("nonsense hunter2secret", UNREACHABLE, "DATABASE_URL: the database URL cannot be read"),
+        (UNREACHABLE, "nonsense hunter2secret", "READ_URL: the database URL is invalid"),
+        ("nonsense hunter2secret", UNREACHABLE, "DATABASE_URL: the database URL is invalid"),
     ],
 )
 def test_a_replica_that_cannot_be_one_is_refused(url: str, read_url: str, message: str) -> None:

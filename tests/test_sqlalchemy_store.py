@@ -279,7 +279,7 @@ def test_an_older_database_is_upgraded_and_keeps_every_row(
     step = request.getfixturevalue("newer_code")
     newer = SQLAlchemyStore(database_url)
     with pytest.raises(
-        SchemaError, match=f'schema version {step - 1}, and this tokenguard needs {step}: run "tokenguard init"'
+        SchemaError, match=f'schema version {step - 1}, but this tokenguard needs {step}: run "tokenguard init"'
     ):
         newer.check()
     with pytest.raises(SchemaError, match="tokenguard init"):
@@ -383,7 +383,7 @@ def test_a_read_only_database_is_read_and_not_written(
         read_only = database_url + "&options=-c%20default_transaction_read_only%3Don"
     store = SQLAlchemyStore(read_only)
     World(store).guard.authenticate(issued.text)
-    with pytest.raises(StoreUnavailable, match="cannot be written"):
+    with pytest.raises(StoreUnavailable, match="is not writable"):
         World(store).client("other")
     assert len(database_store.clients()) == 1
     store.close()

@@ -183,14 +183,14 @@ def test_an_application_that_hides_its_middleware(service: MemoryService, guarde
     def around(environ: Any, start_response: Any) -> Any:
         return guarded(environ, start_response)
 
-    with pytest.raises(TypeError, match="nothing is known of how function is guarded"):
+    with pytest.raises(TypeError, match="cannot tell how function is guarded"):
         as_client(around, scopes="users:read")
     client = as_client(around, issuer=service.issuer, scopes="users:read", client="billing")
     assert client.get("/").text == "billing"
 
 
 def test_what_is_no_application_gets_a_header_instead(service: MemoryService) -> None:
-    with pytest.raises(TypeError, match=r"not for MemoryService: .* bearer\(\) gives the header"):
+    with pytest.raises(TypeError, match=r"not MemoryService: .* bearer\(\) gives the header"):
         as_client(service, scopes="users:read")  # type: ignore[call-overload]
     assert service.store.clients() == []
     assert bearer(service, scopes="users:read")["Authorization"].startswith("Bearer tg_")
@@ -229,7 +229,7 @@ def test_an_application_that_is_not_being_tested_gets_no_token() -> None:
 
 
 def test_without_an_application_it_wants_djangos_tests() -> None:
-    with pytest.raises(ConfigurationError, match=r"only while Django's tests are run.*give it: as_client\(app, …\)"):
+    with pytest.raises(ConfigurationError, match=r"only while Django's tests run.*give it: as_client\(app, …\)"):
         as_client(scopes="users:read")
 
 
@@ -601,7 +601,7 @@ MISUSE = {
         "from django.test import SimpleTestCase as Base",
         "Database queries to 'default' are not allowed in SimpleTestCase subclasses. Either subclass TestCase",
     ),
-    "unittest": ("from unittest import TestCase as Base", "only while Django's tests are run"),
+    "unittest": ("from unittest import TestCase as Base", "only while Django's tests run"),
 }
 
 
@@ -633,5 +633,5 @@ def test_a_django_service_that_is_not_being_tested_gets_no_token(django_project:
     code = "from tokenguard.testing import as_client\nas_client(scopes='users:read')"
     done = django_project.run("manage.py", "shell", "-c", code)
     assert done.returncode == 1
-    assert "tokens of tests are issued only while Django's tests are run" in done.stdout
+    assert "tokens for tests are issued only while Django's tests run" in done.stdout
     assert json.loads(django_project.manage("tokenguard", "client", "list", "--json")) == []

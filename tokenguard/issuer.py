@@ -234,7 +234,7 @@ class Issuer:
             at = self.clock()
             _check_alive(record, at, "its conditions are not changed")
             if instead_of is not None and record.token.conditions != instead_of:
-                raise Conflict(f"token {token_id} has just been changed by somebody else: reload it")
+                raise Conflict(f"token {token_id} has just been changed by somebody else: look at it again")
             changed = replace(record.token, conditions=conditions)
             if changed != record.token:
                 kind = EventKind.TOKEN_CONDITIONS_CHANGED

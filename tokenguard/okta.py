@@ -160,7 +160,7 @@ def read_argument(query: Mapping[str, str], name: str) -> str | None:
     """
     getlist = getattr(query, "getlist", None)
     if getlist is not None and len(getlist(name)) > 1:
-        raise Invalid({name: "The argument may be there only once"})
+        raise Invalid({name: "The argument must not occur more than once"})
     return query.get(name)
 
 
@@ -180,7 +180,7 @@ class Paging:
         for name in ("q", "filter", "search"):
             # Ignoring it would return everything to a caller who asked for a few items.
             if name in query:
-                raise Invalid({name: "There is no search here"})
+                raise Invalid({name: "Searching is not supported"})
         return cls(_read_limit(read_argument(query, "limit")), _read_cursor(read_argument(query, "after"), item))
 
     def links(self, url: str, next_after: str | None) -> str:
@@ -224,7 +224,7 @@ def _all_different(members: list[tuple[str, Any]]) -> dict[str, Any]:
     # Of two, only one would be used; and something in front of the service may have checked the other one.
     found = dict(members)
     if len(found) < len(members):
-        raise ValueError("a name stands there twice")
+        raise ValueError("duplicate name")
     return found
 
 

@@ -149,7 +149,7 @@ def as_client(target: Any = None, /, *, scopes: Scopes | str | Iterable[str], **
     """
     if not (target is None or callable(target) or _is_client(target)):
         raise TypeError(
-            f"as_client() is for an application or a test client, not for {type(target).__name__}: for a client of "
+            f"as_client() takes an application or a test client, not {type(target).__name__}: for a client of "
             "any other kind, bearer() gives the header"
         )
     authorization = bearer(target, scopes=scopes, **options)[_HEADER]
@@ -231,7 +231,7 @@ def _sides(target: Any) -> tuple[Guard, Issuer]:
     if isinstance(guard, Guard):
         return guard, Issuer(guard.store, guard.tokens, catalog=guard.catalog, clock=guard.clock)
     raise TypeError(
-        f"nothing is known of how {type(target).__name__} is guarded: give the Flask application, the "
+        f"cannot tell how {type(target).__name__} is guarded: give the Flask application, the "
         "TokenGuardMiddleware, or issuer="
     )
 
@@ -245,7 +245,7 @@ def _flask_service(app: Flask) -> Service:
     if built is None:
         raise ConfigurationError("this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)")
     if not app.testing:
-        raise ConfigurationError("tokens of tests are issued only in a test: set TESTING = True in the app's config")
+        raise ConfigurationError("tokens for tests are issued only in a test: set TESTING = True in the app's config")
     return built
 
 
@@ -253,12 +253,12 @@ def _django_service() -> Service:
     try:
         from django.apps import apps
     except ModuleNotFoundError:
-        raise TypeError("there is no Django here, so give the application: as_client(app, …)") from None
+        raise TypeError("Django is not installed, so give the application: as_client(app, …)") from None
     from .django.conf import service, tests_run
 
     if not tests_run():
         raise ConfigurationError(
-            "tokens of tests are issued only while Django's tests are run: by manage.py test, by pytest-django, or "
+            "tokens for tests are issued only while Django's tests run: by manage.py test, by pytest-django, or "
             "after django.test.utils.setup_test_environment(). For a Flask application, give it: as_client(app, …)"
         )
     from .django.store import DjangoStore

@@ -62,7 +62,7 @@ def origin(word: str) -> str:
     """Where the option is set, as a sentence."""
     if getattr(settings, "TOKENGUARD", {}).get(word) is None:
         return f"It is the environment variable {PREFIX}{word}."
-    return "It stands in the setting TOKENGUARD."
+    return "It is in the setting TOKENGUARD."
 
 
 def secret_keys() -> set[bytes]:
@@ -84,7 +84,7 @@ def found_store() -> tuple[DjangoStore, str] | None:
         return None
     store = conf.chosen_store(given.get(conf.USING))
     if store.using not in connections:
-        raise ConfigurationError(f"the database routers keep tokens in {store.using!r}, which is none of DATABASES")
+        raise ConfigurationError(f"the database routers keep tokens in {store.using!r}, which is not in DATABASES")
     return store, connections[store.using].vendor
 
 

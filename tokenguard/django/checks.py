@@ -42,7 +42,7 @@ from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, names_in_vain, names_nothing, patterns, scopes
 
 _INSTEAD_OF_URLS = (
-    'Leave it out, and name the database with TOKENGUARD["USING"] if it is not the default one, and its replica with '
+    'Remove it, and name the database with TOKENGUARD["USING"] if it is not the default one, and its replica with '
     'TOKENGUARD["READ_USING"].'
 )
 
@@ -90,7 +90,7 @@ def check_names(**kwargs: Any) -> list[CheckMessage]:
         # A settings file may set such a variable, as from its environment, and then put that into the dictionary.
         if (value := getattr(settings, PREFIX + word, None)) is None or value == given.get(word):
             continue
-        message = f"The setting {PREFIX}{word} is not read: options stand in the dictionary TOKENGUARD."
+        message = f"The setting {PREFIX}{word} is not read: options belong in the dictionary TOKENGUARD."
         hint = _INSTEAD_OF_URLS if word in conf.URLS else f'Write it as TOKENGUARD["{word}"].'
         found.append(Error(message, hint=hint, id="tokenguard.E011"))
     return found
@@ -122,7 +122,7 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
         found = found_store()
     except (ConfigurationError, ImproperlyConfigured) as error:
         message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
-        hint = 'TOKENGUARD["USING"] is an alias of DATABASES; without it, the database routers choose one.'
+        hint = 'TOKENGUARD["USING"] must be an alias of DATABASES; without it, the database routers choose one.'
         return [Error(message, hint=hint, id="tokenguard.E005")]
     if found is None or found[1] in CLOCKS:
         return []
@@ -138,10 +138,10 @@ def check_replica(**kwargs: Any) -> list[CheckMessage]:
         alias = conf.check_alias(conf.READ_USING, (given_options() or {}).get(conf.READ_USING))
         if alias is None or connections[alias].vendor in CLOCKS:
             return []
-        message = f"Tokens are looked for in SQLite or PostgreSQL, and the replica {alias!r} is neither."
+        message = f"Tokens are looked up in SQLite or PostgreSQL, and the replica {alias!r} is neither."
     except (ConfigurationError, ImproperlyConfigured) as error:
         message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
-    hint = 'TOKENGUARD["READ_USING"] is an alias of DATABASES, of a replica of the one that keeps the tokens.'
+    hint = 'TOKENGUARD["READ_USING"] must be the alias of a replica of the database that keeps the tokens.'
     return [Error(message, hint=hint, id="tokenguard.E009")]
 
 
@@ -152,8 +152,8 @@ def check_tenants(**kwargs: Any) -> list[CheckMessage]:
         return []
     if not any(app.startswith(__package__) for app in tenant_apps()):
         return []
-    message = "Each tenant has tables of tokens in a schema of its own: tokens of one are let in at the others."
-    hint = 'Name "tokenguard.django" in SHARED_APPS alone, and see to what a client may do by identity.client_id.'
+    message = "Each tenant has tables of tokens in a schema of its own: tokens of one are accepted by the others."
+    hint = 'Name "tokenguard.django" in SHARED_APPS alone, and decide by identity.client_id what a client may do.'
     return [Error(message, hint=hint, id="tokenguard.E012")]
 
 
@@ -168,7 +168,7 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     if not any(issubclass(kind, UpdateCacheMiddleware) for kind in kinds[ours[0] :]):
         return []
     message = (
-        "UpdateCacheMiddleware stands below TokenGuardMiddleware: it keeps answers that are for one caller alone, and "
+        "UpdateCacheMiddleware is below TokenGuardMiddleware: it keeps answers that are for one caller alone, and "
         "they are given out again without a look at the token."
     )
     return [checks.Warning(message, hint="Put UpdateCacheMiddleware above TokenGuardMiddleware.", id="tokenguard.W001")]
@@ -179,7 +179,7 @@ def check_catalog(**kwargs: Any) -> list[CheckMessage]:
     options = sound_options()
     if options is None or len(options.catalog):
         return []
-    message = "There is no catalogue of scopes: a misspelled scope is granted and asked for like any other."
+    message = "There is no catalogue of scopes: a misspelled scope is granted and required like any other."
     hint = 'Set TOKENGUARD["SCOPES"] to a dictionary of the scopes that this service has and their descriptions.'
     return [checks.Warning(message, hint=hint, id="tokenguard.W002")]
 
@@ -213,7 +213,7 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
     if signing.isdisjoint(secret_keys()):
         return []
     message = "A signing key of tokens is one of Django's secret keys as well: whoever learns one has both."
-    hint = 'Make a key for tokens alone with "manage.py tokenguard genkey". Changing it ends the tokens that are out.'
+    hint = 'Make a key for tokens alone with "manage.py tokenguard genkey". Changing it ends the tokens already issued.'
     return [checks.Warning(message, hint=hint, id="tokenguard.W004")]
 
 
@@ -269,25 +269,25 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
                 return []
         store.check()
     except StoreError as error:
-        hint = 'Until then every request with a token is answered with 503; "manage.py tokenguard doctor" tells more.'
+        hint = 'Until then every request with a token is answered with 503; "manage.py tokenguard doctor" shows more.'
         return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
     return []
 
 
 def _unknown_scope(view: str, name: str, catalog: ScopeCatalog) -> CheckMessage:
-    message = f"The view {view} asks for the scope {name!r}, which the catalogue does not have: nobody can call it."
+    message = f"The view {view} requires the scope {name!r}, which is not in the catalogue: nobody can call it."
     hint = f'TOKENGUARD["SCOPES"] has {", ".join(catalog)}.'
     return Error(message, hint=hint, id="tokenguard.E008")
 
 
 def _names_nothing(view: str) -> CheckMessage:
-    message = f"The class of the view {view} has HasScopes among its permissions and names no scope: that gives 500."
+    message = f"The class of the view {view} has HasScopes among its permissions but names no scope: that gives 500."
     hint = "Set required_scopes or required_any_of; where any valid token will do, HasToken is the permission."
     return checks.Warning(message, hint=hint, id="tokenguard.W010")
 
 
 def _names_in_vain(view: str, callback: Any) -> CheckMessage:
-    message = f"The class of the view {view} names scopes that nothing asks for: it is open to tokens without them."
+    message = f"The class of the view {view} names scopes that nothing requires: it is open to tokens without them."
     hint = "Put ScopesRequiredMixin first among its bases."
     if hasattr(callback, "cls"):
         hint = "Put HasScopes among its permission_classes, or into DEFAULT_PERMISSION_CLASSES."
@@ -296,7 +296,7 @@ def _names_in_vain(view: str, callback: Any) -> CheckMessage:
 
 def _half_guarded(view: str, methods: list[str]) -> CheckMessage:
     message = (
-        f"The view {view} asks for a token in {', '.join(methods)}, but is checked for CSRF as a whole: callers are "
+        f"The view {view} requires a token in {', '.join(methods)}, but is checked for CSRF as a whole: callers are "
         "refused there, whatever their token."
     )
     hint = 'Guard the whole class as well: @method_decorator(require_token, name="dispatch").'

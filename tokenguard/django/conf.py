@@ -141,9 +141,7 @@ def check_alias(word: str, alias: Any) -> str | None:
     """Return the alias that this option names, if it is set. Raises ConfigurationError if no database has it."""
     if alias is None or (isinstance(alias, str) and alias in connections):
         return alias
-    raise ConfigurationError(
-        f"{PREFIX}{word} names one of DATABASES ({', '.join(connections)}), and {alias!r} is none of them"
-    )
+    raise ConfigurationError(f"{PREFIX}{word} must name one of DATABASES ({', '.join(connections)}), not {alias!r}")
 
 
 def given_options() -> dict[str, Any]:
@@ -170,10 +168,10 @@ def configured_options() -> dict[str, Any]:
     """
     given = getattr(settings, "TOKENGUARD", {})
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"the setting TOKENGUARD is a dictionary of options, not {type(given).__name__}")
+        raise ConfigurationError(f"the setting TOKENGUARD must be a dictionary of options, not {type(given).__name__}")
     if strange := [word for word in given if not isinstance(word, str)]:
         raise ConfigurationError(
-            f"the setting TOKENGUARD is a dictionary of options by their names, and {strange[0]!r} is no name"
+            f"the setting TOKENGUARD must be a dictionary with names of options as keys, not {strange[0]!r}"
         )
     # A URL in the environment may be meant for a Flask service, or for the command line without Django.
     options: dict[str, Any] = {word: value for word, value in from_environ().items() if word not in URLS}

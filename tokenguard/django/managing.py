@@ -54,7 +54,7 @@ def _check(rights: Rights) -> None:
     if not any(isinstance(kind, type) and issubclass(kind, TokenGuardMiddleware) for kind in kinds):
         raise SettingError(
             ConfigurationError(
-                'the management of tokens needs a guard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
+                'the management of tokens requires a guard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
             )
         )
     try:

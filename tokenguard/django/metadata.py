@@ -38,7 +38,7 @@ def check_metadata(**kwargs: Any) -> list[CheckMessage]:
         return []  # reported by check_options
     if not path or _answers(path):
         return []
-    message = f"Challenges send clients to {path}, and the URLconf does not lead from there to tokenguard."
+    message = f"Challenges send clients to {path}, but the URLconf does not route it to tokenguard."
     hint = 'Add path("", include("tokenguard.django.urls")) to the urlpatterns of ROOT_URLCONF.'
     return [checks.Warning(message, hint=hint, id="tokenguard.W009")]
 

@@ -19,7 +19,7 @@ class ReadOnlyError(TypeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "clients, tokens and events are not saved or deleted as models: no other process would hear of it. "
+            "clients, tokens and events cannot be saved or deleted as models: no other process would notice. "
             "Use tokenguard.django.get_issuer()"
         )
 

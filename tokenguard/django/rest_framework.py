@@ -311,4 +311,4 @@ def _name(view: type) -> str:
 @cache
 def _log_unnamed(view: str, name: str) -> None:
     # Once, or callers of the view could fill the log with it.
-    log.error("%s is refused to everybody: required_scopes of %s does not name it", name, view)
+    log.error("%s is refused to everybody: it is not in required_scopes of %s", name, view)

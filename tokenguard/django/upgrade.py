@@ -72,8 +72,8 @@ def _refuse_to_go_back(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> No
     if not tables(schema_editor.connection):
         return  # there is nothing to lose, and the recorded migrations made no tables
     raise CommandError(
-        "tokenguard's tables are not taken back to an older version: they hold every token and the trail of what was "
-        "done, and another service may be using them. Drop them by hand if nobody does, and run this again"
+        "tokenguard's tables cannot be migrated back to an older version: they hold every token and the trail of what "
+        "was done, and another service may be using them. Drop them by hand if nobody does, and run this again"
     )
 
 

@@ -148,7 +148,7 @@ class TokenRequiredMixin(View):
         asked_first = next(base for base in cls.__mro__ if "as_view" in vars(base))
         if not issubclass(asked_first, TokenRequiredMixin):
             raise TypeError(
-                f"{cls.__qualname__} may be open: put the mixin that guards it before {asked_first.__name__}"
+                f"{cls.__qualname__} may be unguarded: put the mixin that guards it before {asked_first.__name__}"
             )
 
     @classmethod
@@ -207,7 +207,7 @@ class ScopesRequiredMixin(TokenRequiredMixin):
             return Requirement.scopes(*all_of, any_of=any_of)
         except (InvalidValue, TypeError) as error:
             raise ImproperlyConfigured(
-                f"what {cls.__qualname__} requires for {method.upper()} cannot be asked for: {error}"
+                f"the requirement of {cls.__qualname__} for {method.upper()} is invalid: {error}"
             ) from None
 
 
@@ -229,7 +229,7 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
 
     def decorate(view: V) -> V:
         if not callable(view):
-            raise TypeError(f"what is guarded is a view, not {view!r}: to ask for scopes write @require_scopes(…)")
+            raise TypeError(f"expected a view, not {view!r}: to require scopes, write @require_scopes(…)")
         if inspect.isclass(view):
             raise TypeError(
                 f'guard the class {view.__name__} with @method_decorator(require_scopes(…), name="dispatch"), '

@@ -93,8 +93,8 @@ def _current_identity() -> Identity:
     identity = get_identity()
     if identity is None:
         raise RuntimeError(
-            "there is no current_identity: outside a request, or the request carries no valid token. "
-            "Guard the view with @require_token or @require_scopes, or ask get_identity()."
+            "there is no current_identity: outside a request, or the request has no valid token. "
+            "Guard the view with @require_token or @require_scopes, or use get_identity()."
         )
     return identity
 
@@ -131,7 +131,7 @@ def guard_needed(app: App, what: str) -> Service:
     found: Service | None = app.extensions.get("tokenguard")
     if found is None:
         raise ConfigurationError(
-            f"{what} needs a guard: call TokenGuard(app) or guard.init_app(app) before the blueprint is registered"
+            f"{what} requires a guard: call TokenGuard(app) or guard.init_app(app) before the blueprint is registered"
         )
     return found
 
@@ -223,7 +223,7 @@ def check_views(app: Flask) -> None:
         guarded_forms = [getattr(layer, _GUARDED_FORMS, None) for layer in _layers(view)]
         if any(forms is not None and views.isdisjoint(map(id, forms)) for forms in guarded_forms):
             raise ConfigurationError(
-                f"the view {endpoint!r} is open although it was to be guarded: put @require_scopes or @require_token "
+                f"the view {endpoint!r} is open although it should be guarded: put @require_scopes or @require_token "
                 "below the route"
             )
         if (requirement := getattr(view, _REQUIREMENT, None)) is not None:
@@ -236,7 +236,7 @@ def check_views(app: Flask) -> None:
 def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         if not callable(view):
-            raise TypeError(f"what is guarded is a view, not {view!r}: to ask for scopes write @require_scopes(…)")
+            raise TypeError(f"expected a view, not {view!r}: to require scopes, write @require_scopes(…)")
         if inspect.isclass(view):
             raise TypeError(f"guard the class {view.__name__} with decorators = [require_scopes(…)] in its body")
 

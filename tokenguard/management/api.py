@@ -41,7 +41,7 @@ from .shape import read_network, show_token
 Find = Callable[[str], Record | None]
 log = logging.getLogger("tokenguard")
 #: How every message about a conflict ends, whichever change came first.
-_AGAIN = ": reload it"
+_AGAIN = ": look at it again"
 
 
 class Management:
@@ -126,7 +126,7 @@ class Management:
         changed = [name for name, value in given.items() if name not in free and value != shown[name]]
         faults = dict.fromkeys(changed, "This cannot be changed")
         if "network" not in given:
-            faults["network"] = "This member is missing"
+            faults["network"] = "This member is required"
         if faults:
             raise Invalid(faults)
         with _refusals(call, "network"):

@@ -23,7 +23,7 @@ def read_body(body: bytes, readers: Readers, required: tuple[str, ...] = ()) -> 
     """
     given = {name: value for name, value in read_object(body).items() if value is not None}
     refuse_unknown(given, readers)
-    faults = {name: "This member is missing" for name in required if name not in given}
+    faults = {name: "This member is required" for name in required if name not in given}
     read = {}
     for name, value in given.items():
         try:
@@ -39,18 +39,18 @@ def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Raise Invalid for a member that is not known: if it were ignored, its sender would rely on it."""
     if unknown := sorted(given.keys() - known.keys()):
         # Only one of them, and cut: an answer should not be many times as long as the request.
-        raise Invalid({unknown[0][:50]: f"This member is not known; there are {', '.join(known)}"})
+        raise Invalid({unknown[0][:50]: f"Unknown member; the members are {', '.join(known)}"})
 
 
 def _text(given: object) -> str:
     if not isinstance(given, str):
-        raise InvalidValue("this is a text")
+        raise InvalidValue("this must be a string")
     return given
 
 
 def _scopes(given: object) -> Scopes:
     if not isinstance(given, (str, list)):
-        raise InvalidValue("the scopes are a list of texts")
+        raise InvalidValue("the scopes must be a list of strings")
     if not (scopes := Scopes.of(given)):
         raise InvalidValue("a token must have at least one scope")
     return scopes

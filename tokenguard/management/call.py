@@ -37,7 +37,7 @@ class Call:
         if len(body) > MAX_BODY:
             raise TooLarge
         if not is_whole(self.environ, len(body)):
-            raise NotWellFormed(causes=["The body did not arrive whole"])
+            raise NotWellFormed(causes=["The body is incomplete"])
         return body
 
     @property

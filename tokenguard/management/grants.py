@@ -64,7 +64,7 @@ class Holder:
             held = [grant.conditions, grant.client.conditions]
             yield from _beyond_limits(held, own.conditions, "The client of the calling token")
         if self.ends_at is not None and (grant.not_after is None or grant.not_after > self.ends_at):
-            yield f"expiresAt: The calling token ends at {isoformat(self.ends_at)}, and this would be later"
+            yield f"expiresAt: The calling token ends at {isoformat(self.ends_at)}, and this would end later"
         if self.idle_timeout is not None and (grant.idle_timeout is None or grant.idle_timeout > self.idle_timeout):
             yield "tokenWindow: The calling token ends when it is idle for less than this"
 

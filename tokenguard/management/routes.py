@@ -34,7 +34,7 @@ class Rights:
         """Raise ConfigurationError if the catalogue does not have one of them."""
         if unknown := catalog.unknown(self.names):
             raise ConfigurationError(
-                f"the management of tokens asks for scopes that the catalogue does not have: {', '.join(unknown)}; "
+                f"the management of tokens requires scopes that are not in the catalogue: {', '.join(unknown)}; "
                 "declare them, or name others where it is mounted"
             )
 

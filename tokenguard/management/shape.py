@@ -56,15 +56,15 @@ def show_network(conditions: Conditions) -> dict[str, Any]:
 def read_network(given: object) -> Conditions:
     """Read what :func:`show_network` returns; raises InvalidValue."""
     if not isinstance(given, Mapping) or not given.keys() <= {"connection", "include", "exclude"}:
-        raise InvalidValue("a network is an object with connection, include and exclude")
+        raise InvalidValue("a network must be an object with connection, include and exclude")
     include, exclude = (given.get(name) or [] for name in ("include", "exclude"))
     if not (isinstance(include, list) and isinstance(exclude, list)):
-        raise InvalidValue("include and exclude are lists of networks, such as 10.0.0.0/8")
+        raise InvalidValue("include and exclude must be lists of networks, such as 10.0.0.0/8")
     if len(include) + len(exclude) > MAX_NETWORKS:
         raise InvalidValue(f"a token has at most {MAX_NETWORKS} networks")
     named = bool(include or exclude)
     if given.get("connection") != ("ZONE" if named else "ANYWHERE"):
-        raise InvalidValue("the connection is ZONE with networks to include or exclude, and ANYWHERE without")
+        raise InvalidValue("the connection must be ZONE with networks to include or exclude, and ANYWHERE without")
     return Conditions.parse(include, exclude)
 
 
@@ -82,7 +82,7 @@ def show_duration(seconds: int) -> str:
 def read_duration(given: object) -> int:
     """Read an ISO 8601 duration, in seconds; raises InvalidValue."""
     if not isinstance(given, str) or not (match := _WINDOW.fullmatch(given)):
-        raise InvalidValue("a length of time is an ISO 8601 duration of weeks, days, hours, minutes and seconds: P30D")
+        raise InvalidValue("a duration must be in ISO 8601, of weeks, days, hours, minutes and seconds: P30D")
     return sum(int(count) * _UNITS[unit] for count, unit in zip(match.groups(), _UNITS, strict=True) if count)
 
 
@@ -93,5 +93,5 @@ def read_date(given: object) -> int:
     except ValueError:
         moment = None
     if moment is None or moment.utcoffset() is None:
-        raise InvalidValue("a time is written with its zone: 2026-01-31T12:00:00Z")
+        raise InvalidValue("a time must have a zone: 2026-01-31T12:00:00Z")
     return from_datetime(moment)

@@ -29,8 +29,8 @@ View = Callable[..., HttpResponse]
 #: The most rows on one page of a list, and in one action.
 MAX_AT_ONCE = 100
 _PASTED = (
-    "That was the text of a token: search for its id, which is what stands between the two underscores. The text is "
-    "in your browser's history and in the server's log now, so think of revoking the token."
+    "That was the text of a token: search for its id, the part between the two underscores. The text is "
+    "in your browser's history and in the server's log now, so consider revoking the token."
 )
 
 

@@ -22,7 +22,9 @@ from .writes import actor, database, one_transaction
 
 #: At most this many of its tokens are shown on a client's page, the newest first.
 MAX_TOKENS = 50
-_CHANGED_MEANWHILE = "Somebody else has changed this client since you opened the page. Nothing was saved: open it anew."
+_CHANGED_MEANWHILE = (
+    "Somebody else has changed this client since you opened the page. Nothing was saved: open it again."
+)
 
 
 class ClientAdmin(StoreAdmin):

@@ -104,11 +104,9 @@ class ConditionsForm(AdminForm):
         label="Not from",
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "cols": 40}),
-        help_text="This goes first: what is named here is refused, whatever is named above.",
+        help_text="This takes precedence: these networks are refused, whatever is allowed above.",
     )
-    rate = forms.CharField(
-        required=False, help_text="As in 100/minute, or by second, hour or day. Empty: as often as they like."
-    )
+    rate = forms.CharField(required=False, help_text="As in 100/minute, or per second, hour or day. Empty: no limit.")
 
     def clean_allow(self) -> Conditions | None:
         return self.read(lambda text: Conditions.parse(allow=text.replace(",", " ").split()), "allow")
@@ -134,7 +132,7 @@ class NewClientForm(ScopesForm, ConditionsForm):
     field_order = ("name", "scopes", "more_scopes")
     fieldsets = (
         (None, {"fields": ("name",)}),
-        ("What its tokens may have at most", {"fields": ("scopes", "more_scopes")}),
+        ("The scopes that its tokens may have", {"fields": ("scopes", "more_scopes")}),
         ("For all its tokens together", {"fields": ("allow", "deny", "rate")}),
     )
 
@@ -206,7 +204,7 @@ class RotateForm(OnceForm):
 
     overlap = forms.CharField(
         initial="24h",
-        help_text="How long the old token goes on working beside the new one: 24h, 30m, 7d; 0 ends it at once.",
+        help_text="How long the old token keeps working beside the new one: 24h, 30m, 7d; 0 ends it at once.",
     )
     fieldsets = ((None, {"fields": ("overlap",)}),)
 
@@ -245,4 +243,4 @@ def _lifetime_help(policy: Policy) -> str:
 
 def _idle_help(policy: Policy) -> str:
     default = "it may stay unused" if policy.idle_timeout is None else f"{duration_text(policy.idle_timeout)} here"
-    return f"It ends when it is not used for so long, as in 30d. Empty: {default}."
+    return f"It ends when unused for so long, as in 30d. Empty: {default}."

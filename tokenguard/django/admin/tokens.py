@@ -156,7 +156,7 @@ class TokenAdmin(StoreAdmin):
             return self.page(request, "issued", {"title": title, "issued": issued, **more}).render()
         except Exception as error:  # noqa: BLE001 - whatever it is, its traceback holds the half-drawn page
             said = f"{type(error).__name__}: {error}"
-        raise TokenGuardError(f"the page that shows the text cannot be drawn, so nothing was done ({said})")
+        raise TokenGuardError(f"the page that shows the text cannot be rendered, so nothing was done ({said})")
 
     def shown_before(self, request: HttpRequest, shown: ShownBefore) -> HttpResponse:
         """Return the answer to a form that is sent again: nothing is made a second time."""
@@ -197,6 +197,6 @@ class TokenAdmin(StoreAdmin):
     def _confirmed(self, request: HttpRequest, tokens: Any, confirmation: Confirmation) -> HttpResponse:
         chosen = list(tokens[: MAX_AT_ONCE + 1])
         if len(chosen) > MAX_AT_ONCE:
-            messages.error(request, f"Nothing was done: at most {MAX_AT_ONCE} tokens can be taken at once.")
+            messages.error(request, f"Nothing was done: at most {MAX_AT_ONCE} tokens can be selected at once.")
             return HttpResponseRedirect(request.get_full_path())
         return confirmation.answer(request, chosen)
