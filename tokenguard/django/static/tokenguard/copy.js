@@ -1,4 +1,4 @@
-/* Copy buttons: without this script the text is selected by a click on it. */
+/* Copy buttons. Without this script, a click on the text selects it. */
 "use strict";
 
 for (const button of document.querySelectorAll("[data-copy]")) {
@@ -10,14 +10,14 @@ for (const button of document.querySelectorAll("[data-copy]")) {
             await navigator.clipboard.writeText(shown.textContent);
             status.textContent = "Copied.";
         } catch {
-            // No permission, or no secure connection: then the reader copies what is selected here.
+            // No permission, or no secure connection: the text is selected, for the reader to copy.
             getSelection().selectAllChildren(shown);
             status.textContent = "It is selected: copy it with the keyboard.";
         }
     });
 }
 
-// A browser may keep the page as it was, for whoever goes back to it: not with what is shown this once.
+// The page that a browser keeps for its back button must not hold the text, which is shown only once.
 addEventListener("pagehide", () => {
     for (const shown of document.querySelectorAll(".tg-secret code")) {
         shown.textContent = "";
