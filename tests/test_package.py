@@ -64,8 +64,8 @@ except SystemExit as error:
     blocked = without("flask", "sqlalchemy", "alembic", "click", "rich", "psycopg")
     assert python(blocked + code).splitlines() == [
         "billing",
-        'keeping tokens in a database needs sqlalchemy: pip install "wsgi-tokenguard[sqlalchemy]"',
-        'Error: the command line needs click: pip install "wsgi-tokenguard[cli]"',
+        'a database of tokens requires sqlalchemy: pip install "wsgi-tokenguard[sqlalchemy]"',
+        'Error: the command line requires click: pip install "wsgi-tokenguard[cli]"',
     ]
 
 
@@ -104,7 +104,7 @@ except ModuleNotFoundError as error:
     print(error.name, error, sep="; ")
 """
     setup = DJANGO if "." in module else ""
-    said = f'{package}; this needs {package}: pip install "wsgi-tokenguard[{extra}]"\n'
+    said = f'{package}; this requires {package}: pip install "wsgi-tokenguard[{extra}]"\n'
     assert python(setup + without(package) + code) == said
 
 
@@ -117,7 +117,7 @@ try:
 except ConfigurationError as error:
     print(error)
 """
-    said = 'setting the tables up needs alembic: pip install "wsgi-tokenguard[sqlalchemy]"\n'
+    said = 'setting up the tables requires alembic: pip install "wsgi-tokenguard[sqlalchemy]"\n'
     assert python(without("alembic") + code) == said
 
 

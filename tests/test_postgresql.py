@@ -430,8 +430,8 @@ def test_a_replica_that_was_never_there_is_told_once_and_the_primary_asked(
 @pytest.mark.parametrize(
     ("url", "read_url", "message"),
     [
-        ("sqlite:///x.db", UNREACHABLE, "READ_URL: a read replica is for PostgreSQL only"),
-        (UNREACHABLE, "sqlite:///x.db", "READ_URL: a read replica is for PostgreSQL only"),
+        ("sqlite:///x.db", UNREACHABLE, "READ_URL: a read replica requires PostgreSQL"),
+        (UNREACHABLE, "sqlite:///x.db", "READ_URL: a read replica requires PostgreSQL"),
         ("memory://", UNREACHABLE, "READ_URL: a store in memory has no read replica"),
         (UNREACHABLE, "nonsense hunter2secret", "READ_URL: the database URL is invalid"),
         ("nonsense hunter2secret", UNREACHABLE, "DATABASE_URL: the database URL is invalid"),

@@ -503,16 +503,16 @@ def test_a_server_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense hunter2secret", "cannot be read"),
-        ("", "cannot be read"),
-        ("oracel://u:hunter2secret@h/x", "not in oracel"),
-        ("mysql://u:hunter2secret@h/x", "SQLite or PostgreSQL, not in mysql"),
-        ("mysql+pymysql://u:hunter2secret@h/x", "SQLite or PostgreSQL, not in mysql"),
-        ("sqlite://", "name a file"),
-        ("sqlite:///:memory:", "name a file"),
-        ("sqlite+aiosqlite:///x", "through Python's own sqlite3"),
-        ("postgresql+asyncpg://u:hunter2secret@h/x", "through psycopg 3"),
-        ("postgresql+psycopg2://u:hunter2secret@h/x", "through psycopg 3"),
+        ("nonsense hunter2secret", "the database URL is invalid"),
+        ("", "the database URL is invalid"),
+        ("oracel://u:hunter2secret@h/x", "SQLite and PostgreSQL, not oracel"),
+        ("mysql://u:hunter2secret@h/x", "SQLite and PostgreSQL, not mysql"),
+        ("mysql+pymysql://u:hunter2secret@h/x", "SQLite and PostgreSQL, not mysql"),
+        ("sqlite://", "use a file"),
+        ("sqlite:///:memory:", "use a file"),
+        ("sqlite+aiosqlite:///x", "with Python's own sqlite3"),
+        ("postgresql+asyncpg://u:hunter2secret@h/x", "with psycopg 3"),
+        ("postgresql+psycopg2://u:hunter2secret@h/x", "with psycopg 3"),
     ],
 )
 def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) -> None:
@@ -724,7 +724,7 @@ def test_what_no_database_could_be_asked_for_is_unknown(database_store: SQLAlche
     ],
 )
 def test_options_of_a_url_that_cannot_be_used(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"option after its|name a file"):
+    with pytest.raises(ConfigurationError, match=r"option after its|use a file"):
         SQLAlchemyStore(url)
 
 
@@ -1002,7 +1002,7 @@ def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) ->
 
     listening.listen(store._writing, "connect", no_room)
     for _ in range(2):
-        with pytest.raises(StoreUnavailable, match=r"there is no space left for the database .*this was not done"):
+        with pytest.raises(StoreUnavailable, match=r"there is no space left for the database .*nothing was done"):
             write()
         assert store.feed(0) == before
         assert store.find(issued.token.id) is not None

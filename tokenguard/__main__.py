@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
-        sys.exit(f'Error: the command line needs {error.name}: pip install "wsgi-tokenguard[cli]"')
+        sys.exit(f'Error: the command line requires {error.name}: pip install "wsgi-tokenguard[cli]"')
     run()
 
 

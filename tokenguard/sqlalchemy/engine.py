@@ -96,7 +96,7 @@ def _postgresql_options(url: URL, reading: bool) -> dict[str, Any]:
         from . import postgresql
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f'PostgreSQL needs the Python package {error.name!r}: pip install "wsgi-tokenguard[postgres]"'
+            f'PostgreSQL requires the Python package {error.name!r}: pip install "wsgi-tokenguard[postgres]"'
         ) from None
     # Otherwise SQLAlchemy would first ask each server for its hstore type, which is of no use here.
     return {"connect_args": postgresql.connect_args(url, reading=reading), "use_native_hstore": False}
