@@ -21,18 +21,18 @@ def command_tree(
     *,
     hooks: Hooks | None = None,
     load_prefix: Callable[[], str] | None = None,
-    as_set: Callable[[str], str] = str,
+    name_options: Callable[[str], str] = str,
 ) -> click.Group:
     """The whole tree, on the options and the store that ``load`` gives when a command first needs them.
 
-    ``load_prefix`` gives the prefix alone, where that can be had without the rest. ``as_set`` gives
-    a message in which an option is named as people set it, where that is not ``TOKENGUARD_<OPTION>``.
+    ``load_prefix`` gives the prefix alone, where that can be had without the rest. ``name_options`` rewrites a
+    message for where options are not set as ``TOKENGUARD_<OPTION>``: it names them as people set them.
     """
     return Group(
         "tokenguard",
         commands=dict(COMMANDS),
         help="Manage API clients and their tokens.",
-        context_settings={"obj": Backend(load, hooks, load_prefix, as_set)},
+        context_settings={"obj": Backend(load, hooks, load_prefix, name_options)},
     )
 
 

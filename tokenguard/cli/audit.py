@@ -125,10 +125,9 @@ def doctor(backend: Backend, as_json: bool) -> None:
     """
     options = backend.options
     tokens = options.token_format() if options.signing_keys else None
-    findings = examine(backend.unchecked_store, tokens=tokens, catalog=options.catalog, policy=options.policy)
-    rows = [
-        finding._asdict() | {"advice": backend.as_set(finding.advice), "ids": list(finding.ids)} for finding in findings
-    ]
+    found = examine(backend.unchecked_store, tokens=tokens, catalog=options.catalog, policy=options.policy)
+    findings = [finding._replace(advice=backend.name_options(finding.advice)) for finding in found]
+    rows = [finding._asdict() | {"ids": list(finding.ids)} for finding in findings]
     if as_json:
         print_json(rows)
     elif rows:

@@ -31,7 +31,8 @@ def note_issuer(backend: Backend, issuer: str) -> None:
     """Tell somebody who has mistyped an issuer, and may believe that something of it was refused."""
     names = [known.issuer for known in backend.options.issuers]
     if names and issuer not in names:
-        given, known_are, option = redact(printable(issuer)), ", ".join(names), backend.as_set("TOKENGUARD_ISSUERS")
+        given, known_are = redact(printable(issuer)), ", ".join(names)
+        option = backend.name_options("TOKENGUARD_ISSUERS")
         say(f"Note: {given} is not one of {option} ({known_are}). Its tokens are not accepted here.")
 
 

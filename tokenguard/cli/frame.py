@@ -36,13 +36,13 @@ class Backend:
         load: Callable[[], tuple[Options, Store]],
         hooks: Hooks | None = None,
         load_prefix: Callable[[], str] | None = None,
-        as_set: Callable[[str], str] = str,
+        name_options: Callable[[str], str] = str,
     ) -> None:
         self._load = load
         self._hooks = hooks
         self._load_prefix = load_prefix
         #: Names the options in a message as they are set here.
-        self.as_set = as_set
+        self.name_options = name_options
 
     @cached_property
     def _loaded(self) -> tuple[Options, Store]:
@@ -51,7 +51,7 @@ class Backend:
             publish(options, store)
         except ConfigurationError as error:
             # This must not keep anybody from revoking a token now: services learn of it from the feed.
-            say(self.as_set(f"Note: services learn of this within TOKENGUARD_STALENESS, not at once: {error}."))
+            say(self.name_options(f"Note: services learn of this within TOKENGUARD_STALENESS, not at once: {error}."))
         return options, store
 
     @property
@@ -142,7 +142,7 @@ class Command(_Redacting):
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            raise Failure(ctx.obj.as_set(str(error))) from None
+            raise Failure(ctx.obj.name_options(str(error))) from None
         except TokenGuardError as error:
             raise (_Misuse if isinstance(error, InvalidValue) else Failure)(str(error)) from None
         except BrokenPipeError:

@@ -92,7 +92,7 @@ class _Scan:
                 f"Neither signed by a configured key nor on record: {self._strange}. Unless they belong to "
                 "another service, check that TOKENGUARD_SIGNING_KEY and the database are this service's."
             )
-            say(self._backend.as_set(message))
+            say(self._backend.name_options(message))
         live = [known for known in self._known.values() if known["state"] in ALIVE]
         problems = []
         if live:

@@ -40,11 +40,11 @@ class SettingError(ConfigurationError, ImproperlyConfigured):
     """A setting that cannot be used; the message names it as it is written where it is set."""
 
     def __init__(self, error: ConfigurationError) -> None:
-        super().__init__(as_set(str(error)))
+        super().__init__(name_options(str(error)))
 
 
-def as_set(message: str) -> str:
-    """``message`` with each option's name as it is written where the option is set, the settings or the environment."""
+def name_options(message: str) -> str:
+    """Return ``message`` with each option named as it is set: in the settings, or else in the environment."""
     given = getattr(settings, "TOKENGUARD", {})
     written = {word for word in given if given[word] is not None} if isinstance(given, Mapping) else set()
     elsewhere = from_environ().keys() - written

@@ -11,7 +11,7 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
 from ....extras import from_extra
-from ...conf import as_set, load
+from ...conf import load, name_options
 from ...signals import signalling_hooks
 
 with from_extra("django", "click"):
@@ -66,4 +66,4 @@ def _django_options(program: str) -> CommandParser:
 
 
 def _tree() -> click.Group:
-    return command_tree(load, hooks=signalling_hooks(), as_set=as_set)
+    return command_tree(load, hooks=signalling_hooks(), name_options=name_options)
