@@ -28,6 +28,7 @@ from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import cache_page
+from django.views.decorators.vary import vary_on_cookie
 
 from tokenguard import Conditions, ConfigurationError, Identity, InvalidValue
 from tokenguard.django import (
@@ -510,6 +511,15 @@ def test_what_a_view_says_to_caches_itself_stays(http: Client, own: dict[str, st
     assert (answer["Cache-Control"], answer["Vary"]) == sent
 
 
+def test_what_is_added_to_a_refusals_vary_stays(http: Client) -> None:
+    """As a decorator of the view does it."""
+    view = vary_on_cookie(require_scopes("users:read")(lambda request: HttpResponse()))
+    with override_settings(ROOT_URLCONF=(path("", view),)):
+        refused = http.get("/")
+    assert (refused.status_code, refused["Cache-Control"], refused["Vary"]) == (401, "no-store", "Authorization, Cookie")
+    assert refused["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
 def test_what_a_view_refuses_itself_is_in_djangos_log(http: Client, caplog: pytest.LogCaptureFixture) -> None:
     """But not what tokenguard refuses, which is in its own."""
     view = require_scopes("users:read")(lambda request: HttpResponse(status=404, headers={"Vary": "Cookie"}))
@@ -556,7 +566,7 @@ def test_a_refusal_that_is_changed_below_the_middleware_still_says_what_it_must(
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "tests.test_django.cacheable"]):
         refused = Client().get(url)
     assert refused.status_code == 401
-    assert dict(refused.headers) == dict(unchanged.headers)
+    assert dict(refused.headers) == dict(unchanged.headers) | {"Vary": "Accept, Authorization"}
     assert refused["Cache-Control"] == "no-store"
 
 

@@ -195,9 +195,10 @@ class AuthScheme:
             headers.append(("WWW-Authenticate", self.challenge(error)))
         return headers
 
-    def beside(self, vary: str, refusal: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return these headers of a refusal, combined with an answer's own ``vary`` (comma-separated)."""
-        return [field for field in refusal if field[0] != "Vary"] + self.marks("no-store", vary)
+    def refusal_headers_beside(self, error: AuthError, vary: str) -> list[tuple[str, str]]:
+        """Return the same headers, combined with an answer's own ``vary`` (comma-separated)."""
+        refusal = [field for field in self.refusal_headers(error) if field[0] != "Vary"]
+        return refusal + self.marks("no-store", vary)
 
     def _reset_fields(self, error: RateLimited | TemporarilyUnavailable) -> list[tuple[str, str]]:
         """Return when to try again, for clients that ignore Retry-After: Okta's SDKs need ``X-Rate-Limit-Reset``."""

@@ -122,7 +122,7 @@ class RequestGuard:
             return []
         if isinstance(result, AuthError):
             if stage is REFUSED:
-                return self.scheme.refusal_headers(result)
+                return self.scheme.refusal_headers_beside(result, vary)
             marks = self.scheme.marks(cache_control, vary)
             # An answer to nobody in particular may be kept by a shared cache, for all who send no token.
             return [mark for mark in marks if mark[0] == "Vary"] if isinstance(result, MissingToken) else marks

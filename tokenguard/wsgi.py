@@ -55,11 +55,11 @@ def finished(requests: RequestGuard, environ: WSGIEnvironment, fields: list[tupl
     """Return an answer's headers, with those set that :meth:`RequestGuard.finish` returns."""
     if (marks := requests.plain_marks(environ)) is not None and says_nothing_of_caching(fields):
         return [*fields, *marks]
-    if (refused := requests.refused_with(environ)) is None:
-        return _replaced(fields, requests.finish(environ, *_said_to_caches(fields)))
+    refused = requests.refused_with(environ)
     if fields[2:] == refused:
         return fields  # the refusal is as it was made
-    return _worded(fields, requests.scheme.beside(_said_to_caches(fields)[1], refused))
+    new = requests.finish(environ, *_said_to_caches(fields))
+    return _replaced(fields, new) if refused is None else _worded(fields, new)
 
 
 def _said_to_caches(fields: list[tuple[str, str]]) -> tuple[str | None, str]:
