@@ -18,7 +18,7 @@ from django.test import override_settings
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from tokenguard import Client, MemoryStore, SigningKeys, StoreUnavailable, TokenFormat, UnknownToken
+from tokenguard import Client, MemoryStore, SigningKeys, StoreError, StoreUnavailable, TokenFormat, UnknownToken
 from tokenguard.cli import command_tree
 from tokenguard.cli.frame import actor
 from tokenguard.clock import now
@@ -276,6 +276,25 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
     assert (again.returncode, again.stderr) == (
         0,
         "No live token with the prefix tg found; 3 have ended or are unknown.\n",
+    )
+
+
+def test_a_token_whose_row_is_damaged_protects_no_other(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, text), (second, other) = one.issue(), one.issue()
+    path = one.write("b.log", f"{text}\n{other}")
+    find = one.issuer.store.find
+
+    def damaged(token_id: str) -> Any:
+        if token_id == first:
+            raise StoreError("a row of tokenguard_token is damaged")
+        return find(token_id)
+
+    monkeypatch.setattr(one.issuer.store, "find", damaged)
+    done = one.scan("--revoke", path)
+    assert (done.returncode, done.stdout) == (1, f"{path}:2: token {second} of client billing: active, revoked now\n")
+    assert done.stderr == (
+        f"Cannot look up token {first}, found in {path}:1: a row of tokenguard_token is damaged\n"
+        "Error: live tokens found: 1, now revoked; could not be read: 1\n"
     )
 
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from ..clock import now
-from ..errors import StoreError, UnknownToken, redact
+from ..errors import SchemaError, StoreError, StoreUnavailable, UnknownToken, redact
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
 from ..records import ALIVE, Record
@@ -114,7 +114,15 @@ class _Scan:
         """What is said of a token, where it is one; revokes it if that is asked for."""
         read = found.read
         if (known := self._known.get(read)) is None:
-            record = self._store.find(read.id)
+            try:
+                record = self._store.find(read.id)
+            except (StoreUnavailable, SchemaError):
+                raise  # the other tokens could not be looked up either
+            except StoreError as error:
+                # A token whose row is damaged is let in nowhere, and must not protect those that are.
+                self._unread += 1
+                say(f"Cannot look up token {read.id}, found in {place}: {error}")
+                return None
             if record is not None and record.token.digest != read.digest:
                 record = None
             if record is None and not found.signed:
