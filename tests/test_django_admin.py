@@ -773,6 +773,13 @@ class TestRevoke:
             answer = browser.post(f"{TOKENS}?state=active", data)
             assert "none of the selected tokens is in this list any more" in plain(answer)
 
+    @pytest.mark.parametrize("forged", ["\0", "x\0", "\n"])
+    def test_an_id_that_no_token_can_have_selects_nothing(self, site: Site, forged: str) -> None:
+        token = site.issue().token
+        data = {"action": "revoke_selected", "_selected_action": [token.id, forged], "confirmed": "yes"}
+        assert site.browser("all").post(TOKENS, data).status_code == 403
+        assert site.state(token.id) is State.ACTIVE
+
     def test_what_is_revoked_stays_so(self, site: Site) -> None:
         token = site.issue().token
         browser = site.browser("all")
