@@ -63,28 +63,59 @@ def examine(
     Without findings all is well. Without ``tokens`` (no signing key here) it cannot check whether tokens were signed by
     a key that is dropped.
     """
+    found = _Tokens(tokens, catalog)
     try:
         store.check()
         at, here = store.now(), clock()
-        # Tokens that have ended are of no interest, and may be most of all.
-        records = [record for record in walk(store) if record.ended_at(at) is None]
+        for record in walk(store):
+            found.look_at(record, at)
         store.events(1), store.use_by_day("")  # so that the other tables are read too
     except StoreError as error:
         return [_not_ready(error)]
-    active = [record for record in records if record.state(at) == State.ACTIVE]
-    lasting = [record for record in active if record.token.successor_id is None]
     findings = [
         *_changes(store),
         *_uses(store, at),
         *_clocks(at, here),
-        *_keys(active, tokens),
-        *_beyond(active, catalog),
-        *_endless(lasting, policy),
-        *_idle(records, at),
-        *_unused(lasting, catalog, at),
+        *_keys(found.dropped, tokens),
+        *_beyond(found.exceeded, catalog),
+        *_endless(found.endless, policy),
+        *_idle(found.idle),
+        *_unused(found.unused),
         *_catalog(catalog),
     ]
     return sorted(findings, key=lambda finding: (finding.level != Level.ERROR, not finding.needs_action))
+
+
+class _Tokens:
+    """What one pass over the tokens finds: only ids are kept, as there may be millions of tokens."""
+
+    def __init__(self, tokens: TokenFormat | None, catalog: ScopeCatalog) -> None:
+        self._keys = None if tokens is None else tokens.key_fingerprints
+        self._catalog = catalog
+        self.dropped: list[str] = []
+        self.endless: list[str] = []
+        self.idle: list[str] = []
+        self.unused: list[str] = []
+        #: Of clients.
+        self.exceeded: set[str] = set()
+
+    def look_at(self, record: Record, at: int) -> None:
+        """Note what is to be said of a token at ``at``, in epoch microseconds; nothing of one that has ended."""
+        token, state = record.token, record.state(at)
+        if state is State.IDLE and token.idle_ended_at is None:
+            self.idle.append(token.id)
+        if state is not State.ACTIVE:
+            return
+        if self._keys is not None and token.key_fingerprint not in self._keys:
+            self.dropped.append(token.id)
+        if _exceeds(record, self._catalog):
+            self.exceeded.add(record.client.id)
+        if token.successor_id is not None:
+            return  # its end is near
+        if token.expires_at is None:
+            self.endless.append(token.id)
+        if token.created_at <= at - TRIAL and unused_scopes(record, self._catalog):
+            self.unused.append(token.id)
 
 
 def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
@@ -151,20 +182,18 @@ def _clocks(at: int, here: int) -> Iterator[Finding]:
         )
 
 
-def _keys(active: list[Record], tokens: TokenFormat | None) -> Iterator[Finding]:
+def _keys(dropped: list[str], tokens: TokenFormat | None) -> Iterator[Finding]:
     if tokens is None:
         message = "no signing key is configured here: whether a key in use was dropped cannot be checked"
         advice = "set TOKENGUARD_SIGNING_KEY to the service's key, and run this again"
         yield Finding(Level.WARNING, "keys_not_checked", message, advice, False)
         return
-    dropped = [record for record in active if record.token.key_fingerprint not in tokens.key_fingerprints]
     message = "signed by a key that is no longer configured, and refused"
     advice = "add the key to TOKENGUARD_OLD_SIGNING_KEYS, or issue new tokens in their place"
     yield from _about_tokens(Level.ERROR, "key_dropped", dropped, message, advice, True)
 
 
-def _beyond(active: list[Record], catalog: ScopeCatalog) -> Iterator[Finding]:
-    clients = {record.client.id for record in active if _exceeds(record, catalog)}
+def _beyond(clients: set[str], catalog: ScopeCatalog) -> Iterator[Finding]:
     if clients:
         subject = "1 client has" if len(clients) == 1 else f"{len(clients)} clients have"
         message = f"{subject} active tokens with scopes beyond the client's own: {_some(clients)}"
@@ -180,27 +209,23 @@ def _exceeds(record: Record, catalog: ScopeCatalog) -> bool:
     return any(scope not in ceiling for scope in record.token.scopes)
 
 
-def _endless(lasting: list[Record], policy: Policy) -> Iterator[Finding]:
-    endless = [record for record in lasting if record.token.expires_at is None]
+def _endless(ids: list[str], policy: Policy) -> Iterator[Finding]:
     asked = policy.require_expiry or policy.max_lifetime is not None
     message = "without expiry, against the policy" if asked else "without expiry"
     advice = 'issue new ones in their place with "--expires-in"'
-    yield from _about_tokens(Level.WARNING, "no_expiry", endless, message, advice, asked)
+    yield from _about_tokens(Level.WARNING, "no_expiry", ids, message, advice, asked)
 
 
-def _idle(records: list[Record], at: int) -> Iterator[Finding]:
-    idle = [record for record in records if record.state(at) == State.IDLE and record.token.idle_ended_at is None]
+def _idle(ids: list[str]) -> Iterator[Finding]:
     message = "beyond the idle timeout and refused; this is recorded for good at the next use"
     advice = "no action is needed; revoke those that nobody will use again"
-    yield from _about_tokens(Level.WARNING, "idle", idle, message, advice, False)
+    yield from _about_tokens(Level.WARNING, "idle", ids, message, advice, False)
 
 
-def _unused(lasting: list[Record], catalog: ScopeCatalog, at: int) -> Iterator[Finding]:
-    old = [record for record in lasting if record.token.created_at <= at - TRIAL]
-    unused = [record for record in old if unused_scopes(record, catalog)]
+def _unused(ids: list[str]) -> Iterator[Finding]:
     message = "older than 30 days with scopes that were granted but never used"
     advice = '"tokenguard show" names the scopes; issue a token without them in its place'
-    yield from _about_tokens(Level.WARNING, "unused_scopes", unused, message, advice, False)
+    yield from _about_tokens(Level.WARNING, "unused_scopes", ids, message, advice, False)
 
 
 def _catalog(catalog: ScopeCatalog) -> Iterator[Finding]:
@@ -210,9 +235,8 @@ def _catalog(catalog: ScopeCatalog) -> Iterator[Finding]:
 
 
 def _about_tokens(
-    level: Level, code: str, records: list[Record], message: str, advice: str, needs_action: bool
+    level: Level, code: str, ids: list[str], message: str, advice: str, needs_action: bool
 ) -> Iterator[Finding]:
-    ids = [record.token.id for record in records]
     if ids:
         subject = "1 token is" if len(ids) == 1 else f"{len(ids)} tokens are"
         yield Finding(level, code, f"{subject} {message}: {_some(ids)}", advice, needs_action, tuple(ids))
