@@ -516,7 +516,8 @@ def test_what_is_added_to_a_refusals_vary_stays(http: Client) -> None:
     view = vary_on_cookie(require_scopes("users:read")(lambda request: HttpResponse()))
     with override_settings(ROOT_URLCONF=(path("", view),)):
         refused = http.get("/")
-    assert (refused.status_code, refused["Cache-Control"], refused["Vary"]) == (401, "no-store", "Authorization, Cookie")
+    assert (refused.status_code, refused["Cache-Control"]) == (401, "no-store")
+    assert refused["Vary"] == "Authorization, Cookie"
     assert refused["WWW-Authenticate"] == 'Bearer realm="api"'
 
 
