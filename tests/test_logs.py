@@ -86,6 +86,13 @@ def test_no_message_shows_a_token(logged: Logged, message: Any, arguments: tuple
         assert TEXT[-24:] not in shown
 
 
+def test_a_message_that_is_a_dictionary_stays_one(logged: Logged) -> None:
+    # Structlog's formatter fails on any other, and the line would be lost.
+    logged.logger.info({"event": TEXT, "headers": Headers({"X-API-Key": TEXT}), "count": 1})
+    (record,) = logged.seen
+    assert record.msg == {"event": SHOWN, "headers": f"Headers([('X-API-Key', '{SHOWN}')])", "count": 1}
+
+
 class Growing(dict[str, Any]):
     """While it is iterated over, adds an item to the dictionary that contains it."""
 

@@ -63,7 +63,10 @@ def _redact_message(record: logging.LogRecord) -> None:
         # An argument that is not text, such as a request's headers, may turn into text with a token in it. And a
         # collection's redacted copy lacks special behaviour, such as a dictionary's defaults for missing keys.
         if (redacted := redact_tokens(message)) != _message(record):
-            record.msg, record.args = redacted, ()
+            if isinstance(record.msg, dict) and not record.args:  # structlog's formatter expects its dictionary
+                record.msg = {_shown(key): _shown(item) for key, item in list(record.msg.items())}
+            else:
+                record.msg, record.args = redacted, ()
     else:
         # The message cannot be made: the handler will report that, and print the arguments.
         arguments = record.args if isinstance(record.args, tuple) else (record.args,)
@@ -75,6 +78,12 @@ def _message(record: logging.LogRecord) -> str | None:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - too few arguments, or one that cannot be shown
         return None
+
+
+def _shown(value: Any) -> Any:
+    """Return ``value``, or how it is shown, redacted, if it would be shown with a token."""
+    text = repr(value)
+    return value if (redacted := redact_tokens(text)) == text else redacted
 
 
 def _redacted(value: Any, depth: int = 0) -> Any:
