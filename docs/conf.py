@@ -32,6 +32,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"tokenguard {release}"
+html_static_path = html_css_files = ["tables.css"]
 toc_object_entries_show_parents = "hide"
 
 autoclass_content = "both"
