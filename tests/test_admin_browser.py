@@ -268,6 +268,31 @@ def test_a_name_that_is_one_long_word_widens_no_page(page: Page) -> None:
     assert room_to_scroll(page) == 0
 
 
+def test_a_long_name_is_neither_covered_nor_cut_off(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    register(page, "Nightly export of all invoices for the northern branch, as seen by its accounting office")
+    buttons = left_of(page.locator(".object-tools a").first)
+    assert all(right <= buttons for right in ends_of_lines(page.locator("#content > h1")))
+    page.click("text=Issue a token")
+    right: list[float] = page.evaluate(
+        "['#id_client', '.field-client'].map(found => document.querySelector(found).getBoundingClientRect().right)"
+    )
+    assert right[0] <= right[1]
+
+
+def test_on_a_phone_a_scopes_name_stays_in_one_piece(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    register(page, "on a phone")
+    page.click("text=Issue a token")
+    page.check("input[value='users:manage']")
+    page.click("input[value=Issue]")
+    page.locator(".tg-secret").wait_for()
+    page.goto("/admin/tokenguard/client/")
+    page.click("text=on a phone")
+    scopes = page.locator("#tokens").get_by_role("cell", name="users:manage", exact=True)
+    assert len(ends_of_lines(scopes)) == 1
+
+
 def room_to_scroll(page: Page) -> int:
     """The number of pixels by which a page is wider than its window."""
     wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -277,6 +302,10 @@ def room_to_scroll(page: Page) -> int:
 def test_in_a_language_from_right_to_left(page: Page) -> None:
     register(page, "from the right")
     page.click("text=Issue a token")
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    # The check boxes are below each other, however long what is beside them is.
+    boxes = page.locator("input[name=scopes]").all()
+    assert len({box.evaluate("box => box.getBoundingClientRect().left") for box in boxes}) == 1
     page.fill("#id_name", "nightly!")
     page.check("input[value='users:read']")
     page.click("input[value=Issue]")
@@ -286,6 +315,10 @@ def test_in_a_language_from_right_to_left(page: Page) -> None:
     # The chart has its oldest day on the left, whatever the language.
     oldest, newest = (left_of(page.locator(".tg-axis span").nth(place)) for place in (0, 1))
     assert oldest < newest
+    # A date in such a language starts on the right.
+    axis = page.locator(".tg-axis span").first
+    axis.evaluate("axis => { axis.textContent = '30 \u0646\u0648\u0641\u0645\u0628\u0631' }")
+    assert left_of(axis, 0) > left_of(axis, 7)
     # The last character of a name or a scope stays at its end.
     name = page.get_by_role("cell", name="nightly!", exact=True)
     assert left_of(name, 0) < left_of(name, 7)
@@ -301,3 +334,14 @@ def left_of(element: Locator, character: int = 0) -> float:
     }"""
     left: float = element.evaluate(script, character)
     return left
+
+
+def ends_of_lines(element: Locator) -> list[float]:
+    """The right edge of each line of an element's text."""
+    script = """element => {
+        const range = new Range();
+        range.selectNodeContents(element);
+        return [...range.getClientRects()].map(line => line.right);
+    }"""
+    ends: list[float] = element.evaluate(script)
+    return ends

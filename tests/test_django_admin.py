@@ -675,7 +675,10 @@ class TestPage:
         chart = answer.context["chart"]
         assert (len(chart.bars), chart.total, chart.busiest.requests) == (30, 151, 100)
         assert [bar.height for bar in chart.bars if bar.requests] == [2, 50, 100]
-        assert answer.content.decode().count('class="tg-bar"') == 3
+        page = answer.content.decode()
+        assert page.count('class="tg-bar"') == 3
+        # Otherwise, an Arabic date would pull in the number that follows it.
+        assert re.search("most on <bdi>[^<]+</bdi>: 100", page)
 
     def test_its_successor_and_what_it_replaces_are_links(self, site: Site) -> None:
         old = site.issue().token.id
