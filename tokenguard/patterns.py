@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from .signing import TAG_LENGTH
 from .tokens import ID_LENGTH, SECRET_LENGTH
@@ -47,17 +48,14 @@ def token_pattern(prefix: str) -> str:
     return rf"\b{prefix}_[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}\b"
 
 
-def _filled(template: str) -> Callable[[str], str]:
-    def fill(prefix: str) -> str:
-        regex = token_pattern(prefix)
-        return template.format(prefix=prefix, regex=regex, grouped=rf"\b({regex[2:-2]})\b")
-
-    return fill
+def _filled(template: str, prefix: str) -> str:
+    regex = token_pattern(prefix)
+    return template.format(prefix=prefix, regex=regex, grouped=rf"\b({regex[2:-2]})\b")
 
 
 #: By scanner, the function that makes its rules for a prefix.
 RULES: dict[str, Callable[[str], str]] = {
-    "gitleaks": _filled(_GITLEAKS),
-    "trufflehog": _filled(_TRUFFLEHOG),
-    "detect-secrets": _filled(_DETECT_SECRETS),
+    "gitleaks": partial(_filled, _GITLEAKS),
+    "trufflehog": partial(_filled, _TRUFFLEHOG),
+    "detect-secrets": partial(_filled, _DETECT_SECRETS),
 }
