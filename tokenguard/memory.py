@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from . import schema
 from .clock import Clock, now
 from .errors import StoreBusy
-from .events import ALL_EVENTS, FEED_LIMIT, Committed, Event, EventFilter, Feed
+from .events import ALL_EVENTS, FEED_LIMIT, Committed, Event, EventFilter, Feed, run_of_old
 from .records import ALIVE, ForeignRecord, NewUse, Place, Record, Standing, merge_use
 from .store import Transaction
 from .tokens import Client, Read, Token, Use
@@ -144,7 +144,7 @@ class _Data:
 
     def records(self, client_id: str | None) -> list[Record]:
         found = [self.record(token.id) for token in self.tokens.values() if client_id in (None, token.client_id)]
-        return sorted(filter(None, found), key=lambda record: (record.token.created_at, record.token.id))
+        return sorted(filter(None, found), key=lambda record: record.place)
 
     def add_use(self, new: NewUse, now: int) -> None:
         if new.token_id not in self.tokens and new.token_id not in self.clients:
@@ -176,10 +176,9 @@ class _MemoryTransaction(EventedTransaction):
         return before - len(self.data.tokens)
 
     def delete_events(self, before: int, limit: int) -> int:
-        events, count = self.data.events, 0
-        while count < min(limit, len(events) - 1) and events[count].at < before:
-            count += 1
-        del events[:count]
+        oldest = self.data.events[:-1][:limit]
+        count, _ = run_of_old([(event.number, event.at) for event in oldest], before)
+        del self.data.events[:count]
         return count
 
     def delete_days(self, before: int, limit: int) -> int:
