@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..errors import ConfigurationError
@@ -30,15 +30,10 @@ def read_issuer(members: Mapping[str, Any], catalog: ScopeCatalog, own_prefix: s
     return asked
 
 
-def sources_of(issuers: Iterable[AnyIssuer]) -> list[Source]:
+def sources_of(issuers: Sequence[AnyIssuer]) -> list[Source]:
     """Return the sources that verify their tokens. Raises ConfigurationError."""
-    signing: list[TrustedIssuer] = []
-    asked: list[IntrospectedIssuer] = []
-    for issuer in issuers:
-        if isinstance(issuer, TrustedIssuer):
-            signing.append(issuer)
-        else:
-            asked.append(issuer)
+    signing = [issuer for issuer in issuers if isinstance(issuer, TrustedIssuer)]
+    asked = [issuer for issuer in issuers if not isinstance(issuer, TrustedIssuer)]
     # JWTs first: where any issuer signs JWTs, none is sent to an introspection endpoint.
     sources: list[Source] = [JWTSource(signing)] if signing else []
     return [*sources, IntrospectionSource(asked)] if asked else sources
