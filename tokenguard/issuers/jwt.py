@@ -74,7 +74,7 @@ class TrustedIssuer(Trust):
         grace: int = GRACE,
     ) -> None:
         super().__init__(issuer, texts("the audience", audience), scopes)
-        _check_issuer(issuer)
+        _refuse_okta_org_server(issuer)
         self.algorithms = texts("the algorithms", algorithms)
         for name in self.algorithms:
             if name not in ALGORITHMS:
@@ -211,7 +211,7 @@ def _verifier() -> Callable[[bytes, bytes, str, PublicKey], bool]:
     return verifies
 
 
-def _check_issuer(issuer: str) -> None:
+def _refuse_okta_org_server(issuer: str) -> None:
     parts = urlsplit(issuer)
     if _OKTA.fullmatch(parts.hostname or "") and not parts.path.startswith("/oauth2/"):
         raise ConfigurationError(
