@@ -35,19 +35,12 @@ def says_nothing_of_caching(fields: Iterable[tuple[str, str]]) -> bool:
     return True
 
 
-def _append(headers: Headers, fields: list[tuple[str, str]]) -> None:
-    """Add these fields, which are printable ASCII and not present yet."""
-    if _HEADERS_ARE_A_LIST:
-        headers._list.extend(fields)  # what Werkzeug does once it has checked each of them
-    else:
-        for name, value in fields:
-            headers.add(name, value)
-
-
 def to_headers(fields: list[tuple[str, str]]) -> Headers:
     """Return Werkzeug's headers with these fields, which are printable ASCII."""
+    if not _HEADERS_ARE_A_LIST:
+        return Headers(fields)
     headers = Headers()
-    _append(headers, fields)
+    headers._list.extend(fields)  # what Werkzeug does once it has checked each of them
     return headers
 
 
