@@ -81,7 +81,8 @@ def _steps(store: Store, before: int, actor: str) -> Iterator[Pruned]:
     while tokens := [*islice(ended, BATCH)]:
         if ours := [token.id for token in tokens if token.key_fingerprint]:
             yield _step(store, partial(_delete, token_ids=ours), actor)
-        for batch in _parts([token.id for token in tokens if not token.key_fingerprint], FOREIGN_BATCH):
+        theirs = iter([token.id for token in tokens if not token.key_fingerprint])
+        while batch := [*islice(theirs, FOREIGN_BATCH)]:
             yield _step(store, partial(_delete_ended, token_ids=batch, before=before), actor)
     yield from _batches(store, lambda tx: Pruned(days=tx.delete_days(before // DAY, BATCH)), actor)
     yield from _batches(store, lambda tx: Pruned(events=tx.delete_events(before, BATCH)), actor)
@@ -110,19 +111,11 @@ def _step(store: Store, remove: Callable[[Transaction], Pruned], actor: str) -> 
     with store.transaction() as tx:
         step = remove(tx)
         if any(step):
-            _record(tx, step, actor)
+            # In the same transaction: pruning may be interrupted after any step, or kept from the next one by another
+            # writer.
+            data = {key: [None, count] for key, count in step._asdict().items() if count}
+            tx.note(Change(EventKind.PRUNED, tx.now(), actor, data))
     return step
-
-
-def _parts(token_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (token_ids[start : start + size] for start in range(0, len(token_ids), size))
-
-
-def _record(tx: Transaction, removed: Pruned, actor: str) -> None:
-    # In the transaction that it records: pruning may be interrupted after any step, or kept from the next one by
-    # another writer.
-    data = {key: [None, count] for key, count in removed._asdict().items() if count}
-    tx.note(Change(EventKind.PRUNED, tx.now(), actor, data))
 
 
 def _counted(number: int, noun: str) -> str:
