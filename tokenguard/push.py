@@ -59,8 +59,7 @@ class Publisher:
     """
 
     def __init__(self, url: str, store: Store) -> None:
-        self._redis, self._channel = _client(url)
-        _close_with(self, self._redis)
+        self._redis, self._channel = _client(url, self)
         self._silent_until = -math.inf
         self._complain = Complaint(
             logging.WARNING,
@@ -89,8 +88,7 @@ class Subscriber:
     """
 
     def __init__(self, url: str, cache: Evictable) -> None:
-        self._redis, self._channel = _client(url)
-        _close_with(self, self._redis)
+        self._redis, self._channel = _client(url, self)
         self._cache = weakref.ref(cache)
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -159,13 +157,8 @@ def _pairs(data: object) -> Iterator[tuple[str | None, str]]:
                 yield token_id, client_id
 
 
-def _close_with(owner: object, client: redis.Redis) -> None:
-    # By itself a client closes its connections only in garbage collection, which Python complains about.
-    weakref.finalize(owner, client.close).atexit = False
-
-
-def _client(url: str) -> tuple[redis.Redis, str]:
-    """Return a client that has not connected yet, and the channel."""
+def _client(url: str, owner: object) -> tuple[redis.Redis, str]:
+    """Return a client that has not connected yet, and the channel. It is closed once nothing refers to ``owner``."""
     try:
         # The spelling of the rate limits' URL is accepted here too.
         client = redis.Redis.from_url(
@@ -179,5 +172,7 @@ def _client(url: str) -> tuple[redis.Redis, str]:
     except Exception:  # noqa: BLE001 - a URL is wrong in many ways
         # The URL is not quoted: it may hold a password.
         raise ConfigurationError("the URL cannot be used: write it as redis://host:6379/0") from None
+    # By itself it would close its connections only in garbage collection, which Python complains about.
+    weakref.finalize(owner, client.close).atexit = False
     # Channels ignore the database number, but services that share a Redis are kept apart by it.
     return client, f"tokenguard:evict:{settings.get('db') or 0}"
