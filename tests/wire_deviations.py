@@ -25,8 +25,26 @@ def _refused(reason: str, *cases: str, outcome: str = "400") -> list[Deviation]:
 
 _WHERE = "[bf]*[erd] the *"  # before the token, behind the token, for the space
 _ADAPTER = "asgiref's WsgiToAsgi takes an underscore in a header's name for a dash"
-_HTTP_SERVER = "Python's http.server reads headers as those of mail: what it cannot read ends them, or is a name"
 _STRIPS = "wsgiref strips what Python takes for white space from the value"
+#: Of Python's http.server, on which two of the servers are built.
+_HTTP_SERVER = [
+    *_refused(
+        "its own limit for a line is 64 kB, and 100 headers",
+        "70 kB*",
+        "the further header, 70 kB",
+        "a thousand headers",
+        outcome="431",
+    ),
+    Deviation("bare CR behind the token", OK, "a bare CR ends a header's line to it"),
+    Deviation("bare CR for the space", MALFORMED, "a bare CR ends a header's line to it"),
+    *_refused(
+        "it reads headers as those of mail: what it cannot read ends them, or is a name",
+        "* before the colon",
+        "a line without *",
+        "a name *",
+        outcome=NONE,
+    ),
+]
 
 DEVIATIONS: dict[str, list[Deviation]] = {
     "gunicorn": [
@@ -74,29 +92,9 @@ DEVIATIONS: dict[str, list[Deviation]] = {
         Deviation("X-API_Key", OK, _ADAPTER),
         Deviation("X_API_Key beside *", MALFORMED, _ADAPTER),
     ],
-    "werkzeug": [
-        *_refused(
-            "its own limit for a line is 64 kB, and 100 headers",
-            "70 kB*",
-            "the further header, 70 kB",
-            "a thousand headers",
-            outcome="431",
-        ),
-        Deviation("bare CR behind the token", OK, "a bare CR ends a header's line to it"),
-        Deviation("bare CR for the space", MALFORMED, "a bare CR ends a header's line to it"),
-        *_refused(_HTTP_SERVER, "* before the colon", "a line without *", "a name *", outcome=NONE),
-    ],
+    "werkzeug": _HTTP_SERVER,
     "runserver": [
-        *_refused(
-            "its own limit for a line is 64 kB, and 100 headers",
-            "70 kB*",
-            "the further header, 70 kB",
-            "a thousand headers",
-            outcome="431",
-        ),
-        Deviation("bare CR behind the token", OK, "a bare CR ends a header's line to it"),
-        Deviation("bare CR for the space", MALFORMED, "a bare CR ends a header's line to it"),
-        *_refused(_HTTP_SERVER, "* before the colon", "a line without *", "a name *", outcome=NONE),
+        *_HTTP_SERVER,
         Deviation("vertical tab behind the token", OK, _STRIPS),
         Deviation("form feed behind the token", OK, _STRIPS),
         Deviation("latin-1 n* behind the token", OK, _STRIPS),
