@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -24,6 +24,8 @@ from tokenguard.store import (
     walk,
 )
 from tokenguard.tokens import Read
+
+from .conftest import run_together
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -313,11 +315,7 @@ class StoreContract:
                 with filled.transaction() as tx:
                     tx.put_token(TOKEN, change())
 
-        threads = [threading.Thread(target=write) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_together([write] * 8)
         assert [event.number for event in filled.feed(0).events] == list(range(1, 83))
         assert filled.feed(83) == (82, ())
 
@@ -503,11 +501,7 @@ class StoreContract:
                 uses = [new_use(1000 * turn + number, f"192.0.2.{number}", f"s{number}", d7=1, d8=2)]
                 write_until_done(filled, uses)
 
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_together([partial(write, number) for number in range(6)])
         found = filled.find(TOKEN.id)
         assert found is not None
         assert found.use == Use(TOKEN.id, 9005, "192.0.2.5", Scopes([f"s{number}" for number in range(6)]))

@@ -7,7 +7,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from contextlib import ExitStack, closing
@@ -47,7 +46,7 @@ from tokenguard.sqlalchemy.questions import KEPT
 from tokenguard.store import Place
 from tokenguard.tokens import Read
 
-from .conftest import KEY, World
+from .conftest import KEY, World, run_together
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 
@@ -242,11 +241,7 @@ def test_finding_a_token_is_one_statement(database_store: SQLAlchemyStore) -> No
 def test_two_at_once_set_up_the_tables_once(database_url: str) -> None:
     results = []
     stores = [SQLAlchemyStore(database_url) for _ in range(6)]
-    threads = [threading.Thread(target=lambda store=store: results.append(store.upgrade())) for store in stores]  # type: ignore[misc]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together([lambda store=store: results.append(store.upgrade()) for store in stores])  # type: ignore[misc]
     latest = schema.latest()
     assert sorted(results) == [(0, latest)] + [(latest, latest)] * 5
     for store in stores:
@@ -740,11 +735,7 @@ def test_tables_that_were_dropped_are_made_again(database_store: SQLAlchemyStore
 def test_databases_are_set_up_at_once_each_by_a_thread(tmp_path: Path) -> None:
     stores = [SQLAlchemyStore(f"sqlite:///{tmp_path / str(number)}.db") for number in range(8)]
     results: list[object] = []
-    threads = [threading.Thread(target=lambda store=store: results.append(store.upgrade())) for store in stores]  # type: ignore[misc]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together([lambda store=store: results.append(store.upgrade()) for store in stores])  # type: ignore[misc]
     assert results == [(0, schema.latest())] * 8
     for store in stores:
         store.check()
@@ -811,11 +802,7 @@ def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: st
             except StoreError as error:
                 failed.append(error)
 
-    threads = [threading.Thread(target=issue) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together([issue] * 6)
     assert failed == []
     assert store.feed(31).revision == 31
     store.close()

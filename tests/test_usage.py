@@ -8,9 +8,9 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import NewUse
 
-from .conftest import KEY, StoppedClock, World
+from .conftest import KEY, StoppedClock, World, run_together
 
 YEAR = 365 * 86_400
 
@@ -609,11 +609,7 @@ def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
             world.use(issued, f"s{number}")
             world.clock.move(1)
 
-    threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together([partial(use, number) for number in range(8)])
     world.usage.write(everything=True)
     assert requests(store, issued) == 1600
     use_ = last_use(store, issued)
