@@ -35,6 +35,7 @@ from tokenguard import (
     Scopes,
     SigningKeys,
     Store,
+    StoreUnavailable,
     Token,
     TokenFormat,
     UsageLog,
@@ -42,6 +43,8 @@ from tokenguard import (
 from tokenguard.clock import SECOND
 from tokenguard.conditions import Limiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard.store import Standing
+from tokenguard.tokens import Read
 
 from . import postgresql
 from .django_tables import migrate
@@ -137,6 +140,19 @@ class StoppedClock:
 
     def move(self, seconds: float) -> None:
         self.micros += int(seconds * SECOND)
+
+
+class CountingStore(MemoryStore):
+    """Counts how often a guard asks it about a token, and fails when told to."""
+
+    asked = 0
+    down = False
+
+    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("the database cannot be used: connection refused")
+        return super().standing(read, primary=primary)
 
 
 @cache

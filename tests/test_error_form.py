@@ -24,8 +24,6 @@ from tokenguard import (
     ConfigurationError,
     Guard,
     InvalidToken,
-    MemoryStore,
-    StoreUnavailable,
     TemporarilyUnavailable,
     TokenGuardMiddleware,
 )
@@ -35,9 +33,8 @@ from tokenguard.conditions import Allowance, Rate
 from tokenguard.config import Options
 from tokenguard.errors import RateLimited
 from tokenguard.ratelimits import RateLimiter
-from tokenguard.tokens import Read
 
-from .conftest import KEY, World
+from .conftest import KEY, CountingStore, World
 from .server import Answer
 from .services.common import CATALOG
 
@@ -47,17 +44,6 @@ FRAMEWORKS = ["wsgi", "flask", "flask with handlers", "django", "rest framework"
 
 def _sent(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
-
-
-class _Fails(MemoryStore):
-    """Can be made to fail."""
-
-    fails = False
-
-    def standing(self, read: Read, *, primary: bool = False) -> Any:
-        if self.fails:
-            raise StoreUnavailable("away")
-        return super().standing(read, primary=primary)
 
 
 def of_wsgi(world: World) -> Ask:
@@ -111,7 +97,7 @@ def django_view(request: HttpRequest) -> HttpResponse:
 
 @pytest.fixture
 def world() -> World:
-    return World(_Fails())
+    return World(CountingStore())
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -196,7 +182,7 @@ class TestOktaForm:
 
     def test_a_store_that_is_away(self, world: World, ask: Ask) -> None:
         text = world.issue().text.reveal()
-        world.store.fails = True  # type: ignore[attr-defined]
+        world.store.down = True  # type: ignore[attr-defined]
         answer = ask(text)
         envelope(answer, 503, "E0000009", "Internal Server Error")
         assert answer.headers["Retry-After"] == "5"

@@ -20,31 +20,15 @@ from tokenguard import (
     Scopes,
     Secret,
     SigningKeys,
-    StoreUnavailable,
     TemporarilyUnavailable,
     TokenFormat,
 )
 from tokenguard.signing import Tagger
-from tokenguard.store import Change, EventKind, Standing
-from tokenguard.tokens import Read, digest
+from tokenguard.store import Change, EventKind
+from tokenguard.tokens import digest
 
 from .canaries import our_frames
-from .conftest import KEY, OTHER_KEY, World
-
-
-class CountingStore(MemoryStore):
-    """Counts how often the guard asks, and fails when told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-        self.down = False
-
-    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
-        self.asked += 1
-        if self.down:
-            raise StoreUnavailable("the database cannot be used: connection refused")
-        return super().standing(read, primary=primary)
+from .conftest import KEY, OTHER_KEY, CountingStore, World
 
 
 @pytest.fixture

@@ -12,37 +12,23 @@ from flask import Flask
 from werkzeug.test import Client as WsgiClient
 from werkzeug.test import EnvironBuilder
 
-from tokenguard import ConfigurationError, InvalidValue, ScopeCatalog, Secret, StoreUnavailable, TemporarilyUnavailable
+from tokenguard import ConfigurationError, InvalidValue, ScopeCatalog, Secret, TemporarilyUnavailable
 from tokenguard.django.introspection import introspection_view
 from tokenguard.flask import TokenGuard, introspection_blueprint
 from tokenguard.http import Answer
 from tokenguard.introspection import Introspection, introspection_app
-from tokenguard.memory import MemoryStore
 from tokenguard.posted import FORM, FormRequest
-from tokenguard.store import Standing
-from tokenguard.tokens import Read
 
-from .conftest import KEY, StoppedClock, World
+from .conftest import KEY, CountingStore, StoppedClock, World
 from .services.common import CATALOG
 
 AT = 1_900_000_000
 
 
-class Counting(MemoryStore):
-    asked = 0
-    down = False
-
-    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
-        self.asked += 1
-        if self.down:
-            raise StoreUnavailable("connection refused")
-        return super().standing(read, primary=primary)
-
-
 @pytest.fixture
 def world() -> World:
     clock = StoppedClock()
-    return World(Counting(clock), clock)
+    return World(CountingStore(clock), clock)
 
 
 def ask(world: World, text: str, **more: str) -> Answer:
@@ -62,7 +48,7 @@ def test_what_was_not_signed_here_never_reaches_the_store(world: World) -> None:
     text = world.issue().text.reveal()
     for forged in (text[:-1], text + "x", text[:-1] + ("a" if text[-1] != "a" else "b"), "a.b.c", "é"):
         assert told(world, forged) == {"active": False}
-    assert isinstance(world.store, Counting)
+    assert isinstance(world.store, CountingStore)
     assert world.store.asked == 0
     assert told(world, text)["active"] is True
 
@@ -78,7 +64,7 @@ def shown_of_failure(world: World, secrets: list[Secret]) -> str:
 def test_a_store_that_is_down_is_503_without_a_text_anywhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     text = world.issue().text.reveal()
-    assert isinstance(world.store, Counting)
+    assert isinstance(world.store, CountingStore)
     world.store.down = True
     answer = ask(world, text)
     assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, "5")
@@ -157,7 +143,7 @@ def test_scopes_are_those_that_hold_now_and_no_wildcard_is_left_to_others(world:
 
 
 def test_without_a_catalogue_scopes_are_told_as_they_were_given() -> None:
-    world = World(Counting(), catalog=ScopeCatalog())
+    world = World(CountingStore(), catalog=ScopeCatalog())
     world.client(scopes="*")
     assert told(world, world.issue("a.* b", client="billing").text.reveal())["scope"] == "a.* b"
 

@@ -53,11 +53,10 @@ from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
 from tokenguard.revocation import revocation_app
 from tokenguard.sources import local_client_id, local_token_id
-from tokenguard.store import Event, EventFilter, ForeignRecord, Record, Standing
-from tokenguard.tokens import Read
+from tokenguard.store import Event, EventFilter, ForeignRecord, Record
 from tokenguard.verified import Verified
 
-from .conftest import KEY, StoppedClock, run_together
+from .conftest import KEY, CountingStore, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
 from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
 from .services.common import CATALOG
@@ -65,19 +64,11 @@ from .services.common import CATALOG
 READ = Requirement(("users:read",))
 
 
-class Store(MemoryStore):
-    """Counts its reads, and fails when told to."""
+class Store(CountingStore):
+    """Counts and fails for other issuers' tokens too."""
 
-    asked = 0
-    down = False
     #: What happens, once, while a token is being looked up.
     meanwhile: Callable[[], object] = staticmethod(int)
-
-    def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
-        self.asked += 1
-        if self.down:
-            raise StoreUnavailable("the database cannot be used")
-        return super().standing(read, primary=primary)
 
     def find(self, token_id: str) -> Record | None:
         if self.down:
