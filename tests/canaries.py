@@ -140,21 +140,26 @@ def our_frames(error: BaseException) -> list[traceback.FrameSummary]:
     return [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
 
 
-def everything_of(error: BaseException, *, ours: bool = False, drawn: bool = True) -> str:
-    """Return the traceback with its locals, as the standard library and rich draw it; ``ours``: only our frames."""
-    shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    if ours:
-        package = our_frames(error)
-        assert package
-        return f"{error!r}" + "".join(f"{frame.name} {frame.locals}" for frame in package)
-    if not drawn:
-        return shown
+def told_of_ours(error: BaseException) -> str:
+    """Return the error, and the package's frames with their locals."""
+    package = our_frames(error)
+    assert package
+    return f"{error!r}" + "".join(f"{frame.name} {frame.locals}" for frame in package)
+
+
+def shown(error: BaseException) -> str:
+    """Return the traceback with its locals, as error pages show it."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def drawn(error: BaseException) -> str:
+    """Return the traceback with its locals, as rich draws it."""
     out = Console(file=io.StringIO(), width=400)
     picture = Traceback.from_exception(
         type(error), error, error.__traceback__, show_locals=True, locals_max_string=1000, locals_max_length=1000
     )
     out.print(picture)
-    return shown + out.file.getvalue()  # type: ignore[attr-defined]
+    return out.file.getvalue()  # type: ignore[attr-defined]
 
 
 class Away(MemoryStore):

@@ -64,14 +64,16 @@ from .canaries import (
     SHORT_KEY,
     Away,
     Canaries,
+    drawn,
     emailing_errors,
     environ_with,
-    everything_of,
     failing,
     fails,
     logged_at_debug,
     raised,
     sent_as,
+    shown,
+    told_of_ours,
 )
 from .conftest import django_alias
 from .django_tables import migrate
@@ -326,7 +328,7 @@ def test_errors_while_a_token_is_verified(canaries: Canaries, error: Callable[[]
         seen = raised(lambda secret=secret: guard.authenticate(secret))  # type: ignore[misc]
         sign = type(seen).__name__ if index else str(error())  # the first is valid, so the store is asked in any case
         channel = f"traceback of Guard.authenticate, {type(error()).__name__}"
-        canaries.look_at(channel, everything_of(seen, drawn=index < 2), sign)
+        canaries.look_at(channel, shown(seen) + (drawn(seen) if index < 2 else ""), sign)
 
 
 @pytest.mark.parametrize("error", AWAY[1:], ids=["mistake", "exit"])
@@ -350,7 +352,7 @@ def test_errors_that_leave_a_framework_show_no_credential_of_ours(
         seen = raised(call)
         assert str(seen) == str(error())
         channel = f"our frames in a traceback, {name}, {type(seen).__name__}"
-        canaries.look_at(channel, everything_of(seen, ours=True), "find_out")
+        canaries.look_at(channel, told_of_ours(seen), "find_out")
 
 
 def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:
@@ -378,7 +380,7 @@ def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:
     for name, call in calls.items():
         seen = raised(call)
         # Variables in a caller's own frames are not ours: only the frames of the package are looked at.
-        canaries.look_at(f"our frames in a traceback, {name}", everything_of(seen, ours=True), type(seen).__name__)
+        canaries.look_at(f"our frames in a traceback, {name}", told_of_ours(seen), type(seen).__name__)
         canaries.look_at(f"the message, {name}", f"{seen} {seen!r} {seen.args}", "")
     # A text passed where it does not belong is in variables, like any argument; it must not be in messages, or be kept.
     misplaced: dict[str, Callable[[], object]] = {
@@ -396,7 +398,7 @@ def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:
     assert isinstance(raised(of_flask(SIGNING_KEY=SHORT_KEY)), ConfigurationError)
     for options in ({"SIGNING_KEY": SHORT_KEY}, {"CACHE_SIZ": 5}):
         seen = raised(of_flask(**options))
-        canaries.look_at("our frames in a traceback, Flask's start", everything_of(seen, ours=True), "init_app")
+        canaries.look_at("our frames in a traceback, Flask's start", told_of_ours(seen), "init_app")
 
 
 # What operators see

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tokenguard.frames import forget
+
+from .canaries import shown
 
 SECRET = "tg_a-secret"
 #: A function of some module that fails while a variable holds the secret.
@@ -84,8 +85,3 @@ def test_what_the_services_own_frames_hold_stays_to_be_seen() -> None:
     error = caught("tokenguards_user.views")
     forget(error)
     assert SECRET in shown(error)
-
-
-def shown(error: BaseException) -> str:
-    """The traceback with all local variables, as error pages show it."""
-    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())

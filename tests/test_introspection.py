@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,13 +13,14 @@ from flask import Flask
 from werkzeug.test import Client as WsgiClient
 from werkzeug.test import EnvironBuilder
 
-from tokenguard import ConfigurationError, InvalidValue, ScopeCatalog, Secret, TemporarilyUnavailable
+from tokenguard import ConfigurationError, InvalidValue, ScopeCatalog, Secret
 from tokenguard.django.introspection import introspection_view
 from tokenguard.flask import TokenGuard, introspection_blueprint
 from tokenguard.http import Answer
 from tokenguard.introspection import Introspection, introspection_app
 from tokenguard.posted import FORM, FormRequest
 
+from .canaries import raised, shown
 from .conftest import KEY, CountingStore, StoppedClock, World
 from .services.common import CATALOG
 
@@ -53,14 +55,6 @@ def test_what_was_not_signed_here_never_reaches_the_store(world: World) -> None:
     assert told(world, text)["active"] is True
 
 
-def shown_of_failure(world: World, secrets: list[Secret]) -> str:
-    try:
-        world.guard.introspect(secrets.pop())
-    except TemporarilyUnavailable as error:
-        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    return ""
-
-
 def test_a_store_that_is_down_is_503_without_a_text_anywhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     text = world.issue().text.reveal()
@@ -69,9 +63,9 @@ def test_a_store_that_is_down_is_503_without_a_text_anywhere(world: World, caplo
     answer = ask(world, text)
     assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, "5")
     assert b"active" not in answer.body.replace(b"is active", b"")
-    shown = shown_of_failure(world, [Secret(text)])
-    assert "_standing" in shown
-    assert text[-43:] not in caplog.text + repr(answer) + shown
+    trace = shown(raised(partial(world.guard.introspect, Secret(text))))
+    assert "_standing" in trace
+    assert text[-43:] not in caplog.text + repr(answer) + trace
 
 
 @pytest.mark.parametrize(

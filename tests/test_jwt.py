@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ from tokenguard.sources import local_client_id, local_token_id
 from tokenguard.store import Event, EventFilter, ForeignRecord, Record
 from tokenguard.verified import Verified
 
+from .canaries import raised, shown
 from .conftest import KEY, CountingStore, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
 from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
@@ -1028,23 +1029,15 @@ def test_an_event_loop_is_not_held_up_by_what_has_to_be_verified(service: Servic
     assert requests.settle(environ(text))
 
 
-def shown_of_refusal(guard: Guard, secrets: list[Secret]) -> str:
-    try:
-        guard.authenticate(secrets.pop())
-    except InvalidToken as error:
-        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    return ""
-
-
 def test_no_text_is_in_a_traceback_or_the_log(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     requests = RequestGuard(service.guard, AuthScheme())
     for text in [with_claims_changed(service.idp), service.idp.token(exp=AT - 60), service.idp.token(aud="x")]:
-        shown = shown_of_refusal(service.guard, [Secret(text, "credential")])
-        assert "look_up_foreign" in shown
+        trace = shown(raised(partial(service.guard.authenticate, Secret(text, "credential"))))
+        assert "look_up_foreign" in trace
         requests.decide(environ(text), READ)
         for part in text.split("."):
-            assert part[:40] not in shown
+            assert part[:40] not in trace
             assert part[:40] not in caplog.text
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-import traceback
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -42,7 +42,7 @@ from tokenguard.prune import prune
 from tokenguard.revocation import revocation_app
 from tokenguard.store import EventFilter
 
-from .canaries import our_frames
+from .canaries import our_frames, raised, shown
 from .conftest import KEY, StoppedClock, run_together
 from .services.common import CATALOG
 
@@ -725,14 +725,6 @@ def test_an_event_loop_is_not_held_up(service: Service) -> None:
     assert requests.settle(dict(request))
 
 
-def shown_of_refusal(guard: Guard, secrets: list[Secret]) -> str:
-    try:
-        guard.authenticate(secrets.pop())
-    except (InvalidToken, TemporarilyUnavailable) as error:
-        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    return ""
-
-
 @pytest.mark.parametrize(
     "broken", [{"said": {"active": False}}, {"body": b"{"}, {"error": Unreachable("away")}, {"status": 401}]
 )
@@ -747,10 +739,10 @@ def test_no_text_and_no_credential_is_in_a_traceback_or_the_log(
     service.goes_by(2)
     sent = service.endpoint.asked[0][0]["Authorization"]
     service.endpoint.asked.clear()
-    shown = shown_of_refusal(service.guard, [Secret(TEXT, "credential")]) + caplog.text
-    assert "look_up_foreign" in shown
+    trace = shown(raised(partial(service.guard.authenticate, Secret(TEXT, "credential")))) + caplog.text
+    assert "look_up_foreign" in trace
     for secret in (TEXT, SECRET, sent, sent.partition(" ")[2]):
-        assert secret not in shown
+        assert secret not in trace
 
 
 def test_an_answer_that_repeats_the_text_makes_no_id_of_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
