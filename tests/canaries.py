@@ -24,6 +24,8 @@ from tokenguard import (
 )
 from tokenguard.tokens import Read
 
+from .conftest import mistyped
+
 # Each is one run of letters and digits, so that any piece of it is recognized. SECRET_KEY is from Django's settings
 # in the tests.
 KEY = "CanaryOfTheSigningKey" + "q8Zk3Vt6Lw1Xs9Bn4Dj7Hf2"
@@ -54,7 +56,7 @@ class Canaries:
         fresh = [tokens.mint().text.reveal() for _ in range(7)]
         made = [
             fresh[0],
-            fresh[1][:-1] + ("a" if fresh[1][-1] != "a" else "b"),
+            mistyped(fresh[1]),
             TokenFormat(SigningKeys("x" * 32)).mint().text.reveal(),
             TokenFormat(SigningKeys(KEY), "other").mint().text.reveal(),
             fresh[2][:-1],

@@ -249,6 +249,11 @@ def _plain(item: Client | Token) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in {"id", "digest"} and value is not None}
 
 
+def mistyped(text: str) -> str:
+    """Return a token's text with another last character: it looks like a token, but nobody has signed it."""
+    return text[:-1] + ("a" if text[-1] != "a" else "b")
+
+
 def works(world: World, issued: Issued) -> bool:
     """Whether the world's guard lets the token in."""
     return why_not(world, issued) == ""

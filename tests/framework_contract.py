@@ -26,7 +26,7 @@ from tokenguard.posted import FORM, MAX_BODY
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import EventFilter, EventKind, State
 
-from .conftest import KEY, OTHER_KEY
+from .conftest import KEY, OTHER_KEY, mistyped
 from .server import Answer, Server
 from .services.common import CATALOG, ISSUER, METADATA_PATH, RESOURCE
 
@@ -433,7 +433,7 @@ class FrameworkContract:
     def test_what_is_no_token_is_answered_as_one_that_is_revoked(self, running: Running) -> None:
         _, text = running.issue()
         before = running.store.events(1)
-        forged = text[:-1] + ("a" if text[-1] != "a" else "b")
+        forged = mistyped(text)
         dropped_key = TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal()
         unknown = running.tokens.mint().text.reveal()
         broken = f"{text[:9]}%20{text[9:]}"
@@ -496,7 +496,7 @@ class FrameworkContract:
         _, caller = running.issue("users:manage")
         _, text = running.issue()
         _, limited = running.issue(conditions=Conditions.parse(["10.0.0.0/8"]))
-        forged = text[:-1] + ("a" if text[-1] != "a" else "b")
+        forged = mistyped(text)
         for given in (
             forged,
             TokenFormat(SigningKeys(OTHER_KEY)).mint().text.reveal(),
@@ -540,7 +540,7 @@ class FrameworkContract:
         assert ask((name, value.replace("Basic", "bAsIc "))).json["active"] is True
         for user in ("other", running.store.client("other").id, "", "R&D", caller_id, caller, client.id.lower()):
             same_refusal(ask(basic(user, caller)), 401, "invalid_token")
-        forged = caller[:-1] + ("a" if caller[-1] != "a" else "b")
+        forged = mistyped(caller)
         for password in (forged, "x", text[:-1]):
             same_refusal(ask(basic(client.id, password)), 401, "invalid_token")
         same_refusal(ask(basic("billing", text)), 403, "insufficient_scope")

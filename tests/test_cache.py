@@ -36,7 +36,7 @@ from tokenguard.clock import SECOND, isoformat
 from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
 from tokenguard.tokens import Read
 
-from .conftest import KEY, StoppedClock, World, run_together
+from .conftest import KEY, StoppedClock, World, mistyped, run_together
 
 
 class Seconds:
@@ -198,7 +198,7 @@ def test_a_forged_token_asks_nobody_whatever_is_due(fleet: Fleet) -> None:
     fleet.here.seconds.now += 100
     before = list(fleet.here.store.finds), list(fleet.here.store.feeds)
     text = issued.text.reveal()
-    for forged in (text[:-1] + ("a" if text[-1] != "a" else "b"), text[:-2], text + "a", text[:-1] + "é"):
+    for forged in (mistyped(text), text[:-2], text + "a", text[:-1] + "é"):
         with pytest.raises(InvalidToken):
             fleet.here.guard.authenticate(Secret(forged))
     assert (fleet.here.store.finds, fleet.here.store.feeds) == before

@@ -25,7 +25,7 @@ from tokenguard.django import get_issuer, get_store, models, require_scopes, tok
 from tokenguard.django.conf import service
 from tokenguard.django.store import DjangoStore
 
-from .conftest import KEY, run_together
+from .conftest import KEY, mistyped, run_together
 from .django_tables import migrate
 from .services.common import CATALOG
 
@@ -395,7 +395,7 @@ async def _while_others_wait(gate: Any, waiting: str, answered: list[str | None]
 def test_a_store_that_is_slow_keeps_no_other_request_waiting(slow: Any) -> None:
     known, unknown = issue(), issue()
     assert ask(known) == 200
-    forged = known[:-1] + ("A" if known[-1] != "A" else "B")
+    forged = mistyped(known)
     gate = slow("standing")
     assert asyncio.run(_while_others_wait(gate, unknown, [known, None, forged, known])) == [200, 401, 401, 200, 200]
 

@@ -28,7 +28,7 @@ from tokenguard.store import Change, EventKind
 from tokenguard.tokens import digest
 
 from .canaries import our_frames
-from .conftest import KEY, OTHER_KEY, CountingStore, World
+from .conftest import KEY, OTHER_KEY, CountingStore, World, mistyped
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_what_has_ended_is_not_recalled_for_an_event_loop(world: World) -> None:
 def test_no_text_of_a_token_is_in_a_traceback_with_its_locals(world: World, store: CountingStore) -> None:
     issued = world.issue()
     text = issued.text.reveal()
-    forged = text[:-1] + ("0" if text[-1] != "0" else "1")
+    forged = mistyped(text)
     store.down = True
     for canary in (text, forged):
         try:

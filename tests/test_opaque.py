@@ -43,7 +43,7 @@ from tokenguard.revocation import revocation_app
 from tokenguard.store import EventFilter
 
 from .canaries import our_frames, raised, shown
-from .conftest import KEY, StoppedClock, run_together
+from .conftest import KEY, StoppedClock, mistyped, run_together
 from .services.common import CATALOG
 
 AT = 1_900_000_000
@@ -525,7 +525,7 @@ def test_what_is_of_another_shape_is_never_sent_there() -> None:
     for text in (
         own[:-1],
         own + "x",
-        own[:-1] + ("a" if own[-1] != "a" else "b"),
+        mistyped(own),
         "tg_",
         "x",
         "Opaque-1",

@@ -33,7 +33,7 @@ from tokenguard.secret import Secret
 from tokenguard.signing import Tagger
 from tokenguard.store import State
 
-from .conftest import KEY, World, django_alias, works
+from .conftest import KEY, World, django_alias, mistyped, works
 from .django_tables import migrate
 
 
@@ -90,7 +90,7 @@ def test_a_forgery_reaches_no_store_and_a_token_is_written_once(world: World) ->
     assert isinstance(store, Counting)
     text = issued.text.reveal()
     store.asked = store.written = 0
-    for forged in (text[:-1] + ("a" if text[-1] != "a" else "b"), text[3:], f"tg_{'0' * 16}_{'x' * 75}", "x" * 8000):
+    for forged in (mistyped(text), text[3:], f"tg_{'0' * 16}_{'x' * 75}", "x" * 8000):
         assert post(world, f"token={forged}") == 200
     assert (store.asked, store.written) == (0, 0)
     for _ in range(3):

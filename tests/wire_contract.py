@@ -14,6 +14,7 @@ import pytest
 from tokenguard import Conditions
 from tokenguard.clock import DAY, now
 
+from .conftest import mistyped
 from .framework_contract import WHERE, same_refusal
 from .server import Answer
 from .test_sample_directory import GUARDED
@@ -147,7 +148,7 @@ class WireContract:
         revoked = target.databases.issue()
         issuer.revoke(revoked.split("_")[1], actor="tests")
         unknown, valid = issuer.tokens.mint().text.reveal(), target.token.decode()
-        forged = valid[:-1] + ("0" if valid[-1] != "0" else "1")
+        forged = mistyped(valid)
         answers = [one(target, GET, bearer(text)) for text in (expired, revoked, unknown, forged, "x", f"{valid}=")]
         for answer in answers:
             same_refusal(answer, 401, "invalid_token")
