@@ -13,6 +13,7 @@ import os
 import string
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -66,6 +67,18 @@ class Running:
         token, text = self.issuer.issue(client, scopes, actor="tests", **more)
         self.texts.append(text.reveal())
         return token.id, text.reveal()
+
+
+@contextmanager
+def broken(store: SQLAlchemyStore) -> Iterator[None]:
+    """Hide the table of tokens until the block ends."""
+    with store._writing.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE tokenguard_token RENAME TO elsewhere")
+    try:
+        yield
+    finally:
+        with store._writing.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO tokenguard_token")
 
 
 def same_refusal(answer: Answer, status: int, code: str) -> None:
@@ -612,9 +625,7 @@ class FrameworkContract:
 
     def test_a_store_that_fails_is_503_and_never_a_yes_or_a_no(self, running: Running) -> None:
         _, text = running.issue()
-        with running.store._writing.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE tokenguard_token RENAME TO elsewhere")
-        try:
+        with broken(running.store):
             same_refusal(running.server.get("/read", text), 503, "temporarily_unavailable")
             assert running.server.get("/open", text).json == {"client": None}
             same_refusal(running.server.get("/read", "forged"), 401, "invalid_token")
@@ -622,9 +633,6 @@ class FrameworkContract:
             same_error(unable, 503, "temporarily_unavailable")
             assert int(unable.headers["Retry-After"]) > 0
             same_revocation(revoke(running, "token=forged"))
-        finally:
-            with running.store._writing.begin() as connection:
-                connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO tokenguard_token")
         assert running.server.get("/read", text).status == 200
 
     def test_the_log_tells_why_by_the_public_id_and_no_log_ever_holds_a_text(self, running: Running) -> None:

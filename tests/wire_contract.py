@@ -15,7 +15,7 @@ from tokenguard import Conditions
 from tokenguard.clock import DAY, now
 
 from .conftest import mistyped
-from .framework_contract import WHERE, same_refusal
+from .framework_contract import WHERE, broken, same_refusal
 from .server import Answer
 from .test_sample_directory import GUARDED
 from .wire import assert_dull, outcome, tally
@@ -177,7 +177,7 @@ class WireContract:
 
     def test_the_store_is_down(self, target: Target) -> None:
         unseen = bearer(target.databases.issue())
-        with target.databases.broken():
+        with broken(target.databases.store):
             refused = one(target, GET, unseen)
             same_refusal(refused, 503, "temporarily_unavailable")
             assert 0 < int(refused.headers["Retry-After"]) <= 60

@@ -97,17 +97,6 @@ class Databases:
         given = conditions or Conditions()
         return self.issuer.issue("tests", scopes, conditions=given, actor="tests").text.reveal()
 
-    @contextmanager
-    def broken(self) -> Iterator[None]:
-        """Hide the table of tokens until the block ends."""
-        with self.store._writing.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE tokenguard_token RENAME TO elsewhere")
-        try:
-            yield
-        finally:
-            with self.store._writing.begin() as connection:
-                connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO tokenguard_token")
-
     def close(self) -> None:
         self.store.close()
 
