@@ -348,6 +348,13 @@ def clock() -> StoppedClock:
     return StoppedClock()
 
 
+@pytest.fixture
+def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no option in the environment, of this process and of those that the test starts."""
+    for name in [name for name in os.environ if name.startswith("TOKENGUARD_")]:
+        monkeypatch.delenv(name)
+
+
 @contextmanager
 def django_alias(url: str) -> Iterator[str]:
     """Make the database known to Django under an alias, until the block ends."""

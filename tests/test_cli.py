@@ -351,13 +351,13 @@ def test_genkey_prints_a_good_key(run: Run) -> None:
     SigningKeys(keys[0].strip())
 
 
+@pytest.mark.usefixtures("without_environment")
 def test_the_installed_command(tmp_path: Path) -> None:
     """In processes of its own, as people run it. Managing needs no key, and an error in the URL names its option."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
 
     def tokenguard(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tokenguard", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environ | settings, text=True, capture_output=True)
+        return subprocess.run(command, cwd=tmp_path, env=os.environ | settings, text=True, capture_output=True)
 
     for arguments in (["init"], ["client", "add", "x", "--scopes", "a"], ["list"], ["events"]):
         assert tokenguard(*arguments).returncode == 0
@@ -473,12 +473,11 @@ def test_bytes_that_are_no_text_are_unknown(ready: Run, command: str) -> None:
     refused(ready(*command.split(), "\udcff"), "no ")
 
 
+@pytest.mark.usefixtures("without_environment")
 def test_a_token_whose_text_could_not_be_shown_does_not_stay_alive(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
-
     def bash(script: str) -> subprocess.CompletedProcess[str]:
         command = f'tokenguard() {{ {shlex.quote(sys.executable)} -m tokenguard "$@"; }}; {script}'
-        environ["TOKENGUARD_SIGNING_KEY"] = KEY
+        environ = os.environ | {"TOKENGUARD_SIGNING_KEY": KEY}
         return subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ, text=True, capture_output=True)
 
     assert bash("tokenguard init && tokenguard client add x --scopes a").returncode == 0

@@ -31,12 +31,7 @@ from .services.common import CATALOG
 
 OURS = "tokenguard.django.TokenGuardMiddleware"
 GOOD = {"SCOPES": CATALOG, "SIGNING_KEY": KEY}
-
-
-@pytest.fixture(autouse=True)
-def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("TOKENGUARD_")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("without_environment")
 
 
 def said(*, deploy: bool = False, databases: Sequence[str] | None = None, **settings: Any) -> list[CheckMessage]:
@@ -572,7 +567,7 @@ class Project:
         return self._run("manage.py", *arguments)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("TOKENGUARD_", "DJANGO_"))}
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
         environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
         return subprocess.run(
             [sys.executable, *arguments], cwd=self.folder, env=environ, text=True, capture_output=True

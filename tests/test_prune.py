@@ -277,12 +277,12 @@ def read(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.usefixtures("without_environment")
 def test_from_the_command_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'tokenguard.db'}"
     long_ago(url)
     command = [sys.executable, "-m", "tokenguard", "prune", "--older-than", "90d"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "Removed: 1 token, 1 count of a day's requests, 4 events.\n"
     store = SQLAlchemyStore(url)
@@ -291,12 +291,12 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("without_environment")
 def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
     long_ago(f"sqlite:///{tmp_path / 'tokenguard.db'}")
     seen, terminal = os.openpty()
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
     command = [sys.executable, "-m", "tokenguard", "prune", "--older-than", "90d"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environ | {"TERM": "xterm"}, stderr=terminal):
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"TERM": "xterm"}, stderr=terminal):
         os.close(terminal)
         shown = b"".join(iter(lambda: read(seen), b""))
     os.close(seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import pytest
@@ -26,12 +25,7 @@ from .conftest import KEY
 from .services.common import CATALOG
 
 TENANT = "https://example.com/tenant1"
-
-
-@pytest.fixture(autouse=True)
-def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("TOKENGUARD_")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("without_environment")
 
 
 @pytest.mark.parametrize(
