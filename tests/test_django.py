@@ -93,6 +93,17 @@ def cacheable(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
     return answer
 
 
+def breaking(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Lose the connection to the tokens' database after the view."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        connections[get_store().using].connection.close()  # type: ignore[attr-defined]
+        return response
+
+    return answer
+
+
 def seen(request: HttpRequest) -> HttpResponse:
     return HttpResponse(request.identity.client_name if request.identity else "nobody")  # type: ignore[attr-defined]
 
@@ -713,6 +724,14 @@ def test_an_answer_is_closed_also_if_a_connection_cannot_be(alias: str, monkeypa
     with pytest.raises(OperationalError):
         answer.close()
     assert closed == [True]
+
+
+def test_a_connection_that_breaks_is_not_left_to_what_comes_next(http: Client, alias: str) -> None:
+    """Not under Django's test client either, which keeps Django itself from replacing it."""
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, f"{__name__}.breaking"]):
+        assert http.get("/read", headers=bearer(issue())).status_code == 200
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 def test_a_refused_request_is_no_use(http: Client) -> None:

@@ -766,6 +766,13 @@ def test_tables_that_are_only_on_record_are_made(
     assert works(World(store), World(store).issue())
 
 
+def test_what_other_applications_have_on_record_is_not_taken_for_ours(alias: str) -> None:
+    for name in ("0001_initial", "0002_more", "0003_yet_more"):
+        MigrationRecorder(connections[alias]).record_applied("another", name)
+    with pytest.raises(SchemaError, match=f'run "manage.py migrate tokenguard --database {alias}"$'):
+        DjangoStore(alias).check()
+
+
 def test_a_first_step_that_is_only_on_record_is_made_with_the_second(alias: str) -> None:
     call_command("migrate", "tokenguard", "0001", database=alias, verbosity=0, fake=True)
     with pytest.raises(SchemaError, match=f'run "manage.py migrate tokenguard --database {alias}"$'):
