@@ -49,15 +49,13 @@ class Reserve:
         _INHERITED.append(self._idle)
         self._idle = []
 
-    def empty(self, *, broken: bool = False) -> None:
-        """Give all connections back to the pool; if they are ``broken``, discard them."""
+    def empty(self) -> None:
+        """Give all connections back to the pool, which hands out none that it takes to be broken."""
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:  # not checked first: another thread may take the last one meanwhile
                 return
-            if broken:
-                connection.invalidate()
             connection.close()
 
 
@@ -107,7 +105,7 @@ class Question:
             # After an error, or an exit in the middle, it is unknown what this connection would answer next.
             connection.invalidate(error)
             if broken:
-                self._reserve.empty(broken=True)  # most likely all are
+                self._reserve.empty()  # most likely all are
             if lost:
                 raise _LostConnection(error) from error
             raise
