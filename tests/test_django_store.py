@@ -509,6 +509,22 @@ def test_a_forked_child_does_not_use_its_parents_connection(store: DjangoStore, 
     assert connections[alias].connection is parents
 
 
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_keeps_a_database_in_memory() -> None:
+    """As the processes of Django's test runner with ``--parallel`` do."""
+    with django_alias("sqlite:///:memory:") as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        World(store).client()
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(int([client.name for client in store.clients()] != ["billing"]))
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
 def test_what_django_itself_refuses_is_told(store: DjangoStore, alias: str) -> None:
     with transaction.atomic(using=alias):
         transaction.set_rollback(True, using=alias)
