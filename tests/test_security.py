@@ -22,8 +22,7 @@ from tokenguard.resource import WELL_KNOWN
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import Change, EventKind
 
-from .conftest import KEY, OTHER_KEY, World
-from .test_guard import CountingStore
+from .conftest import KEY, OTHER_KEY, CountingStore, World
 
 TESTS = Path(__file__).parent
 PAGES = [TESTS.parent / "docs" / "security.md", TESTS.parent / "SECURITY.md"]

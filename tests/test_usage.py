@@ -48,7 +48,7 @@ from .conftest import KEY, StoppedClock, World, run_together
 YEAR = 365 * 86_400
 
 
-class CountingStore(MemoryStore):
+class RecordingStore(MemoryStore):
     """Counts the writes, and fails or skips what it is told to."""
 
     def __init__(self, clock: StoppedClock) -> None:
@@ -75,12 +75,12 @@ class CountingStore(MemoryStore):
 
 
 @pytest.fixture
-def store(clock: StoppedClock) -> CountingStore:
-    return CountingStore(clock)
+def store(clock: StoppedClock) -> RecordingStore:
+    return RecordingStore(clock)
 
 
 @pytest.fixture
-def world(store: CountingStore, clock: StoppedClock) -> World:
+def world(store: RecordingStore, clock: StoppedClock) -> World:
     return World(store, clock)
 
 
@@ -94,21 +94,21 @@ def requests(store: Store, issued: Issued) -> int:
     return sum(store.use_by_day(issued.token.id).values())
 
 
-def test_the_first_use_is_written_at_once(world: World, store: CountingStore) -> None:
+def test_the_first_use_is_written_at_once(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     assert last_use(store, issued) is None
     world.use(issued, "users:read", address="2001:db8::1")
     assert last_use(store, issued) == Use(issued.token.id, world.clock(), "2001:db8::1", Scopes(["users:read"]))
 
 
-def test_where_nobody_knows_from_where_none_is_on_record(world: World, store: CountingStore) -> None:
+def test_where_nobody_knows_from_where_none_is_on_record(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     world.usage.note(world.guard.admit(issued.text, None), ANY_TOKEN, None)
     world.usage.write()
     assert last_use(store, issued) == Use(issued.token.id, world.clock(), "", Scopes())
 
 
-def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: CountingStore) -> None:
+def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     for _ in range(601):  # ten minutes, with a request a second
         world.use(issued)
@@ -121,7 +121,7 @@ def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: Counti
 
 
 @pytest.mark.parametrize(("after", "writes"), [(59.999999, 1), (60, 2)])
-def test_the_minute_to_the_microsecond(world: World, store: CountingStore, after: float, writes: int) -> None:
+def test_the_minute_to_the_microsecond(world: World, store: RecordingStore, after: float, writes: int) -> None:
     issued = world.issue()
     world.use(issued)
     world.clock.move(after)
@@ -129,7 +129,7 @@ def test_the_minute_to_the_microsecond(world: World, store: CountingStore, after
     assert len(store.writes) == writes
 
 
-def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: CountingStore) -> None:
+def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: RecordingStore) -> None:
     client = world.client()
     quiet, busy = world.issue(client=client.id), world.issue(client=client.id)
     for _ in range(2):
@@ -142,7 +142,7 @@ def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: C
     assert (requests(store, quiet), requests(store, busy)) == (2, 3)
 
 
-def test_tokens_that_are_always_in_use_are_soon_written_together(world: World, store: CountingStore) -> None:
+def test_tokens_that_are_always_in_use_are_soon_written_together(world: World, store: RecordingStore) -> None:
     client = world.client()
     many = [world.issue(client=client.id) for _ in range(20)]
     for _ in range(5 * 60):
@@ -154,7 +154,7 @@ def test_tokens_that_are_always_in_use_are_soon_written_together(world: World, s
     assert [requests(store, issued) for issued in many] == [300] * len(many)
 
 
-def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, store: CountingStore) -> None:
+def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, store: RecordingStore) -> None:
     client = world.client()
     issued = world.issue(client=client.id)
     for number in range(3):
@@ -166,7 +166,7 @@ def test_reading_a_token_again_writes_nothing_and_loses_nothing(world: World, st
     assert requests(store, issued) == 4
 
 
-def test_nor_where_it_may_do_something_else_from_then_on(world: World, store: CountingStore) -> None:
+def test_nor_where_it_may_do_something_else_from_then_on(world: World, store: RecordingStore) -> None:
     client = world.client()
     issued = world.issue("users:read groups:read", client=client.id)
     day = world.clock() // DAY
@@ -192,7 +192,7 @@ def test_nor_where_it_may_do_something_else_from_then_on(world: World, store: Co
 
 
 def test_a_use_that_is_being_counted_while_its_token_is_read_again_is_not_lost(
-    world: World, store: CountingStore
+    world: World, store: RecordingStore
 ) -> None:
     client = world.client()
     issued = world.issue(client=client.id)
@@ -206,7 +206,7 @@ def test_a_use_that_is_being_counted_while_its_token_is_read_again_is_not_lost(
     assert requests(store, issued) == 4
 
 
-def test_two_workers_write_once_a_minute_each(world: World, store: CountingStore) -> None:
+def test_two_workers_write_once_a_minute_each(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     other = World(store, world.clock)
     for _ in range(181):
@@ -219,7 +219,7 @@ def test_two_workers_write_once_a_minute_each(world: World, store: CountingStore
     assert requests(store, issued) == 362
 
 
-def test_what_a_token_was_asked_for_adds_up(world: World, store: CountingStore) -> None:
+def test_what_a_token_was_asked_for_adds_up(world: World, store: RecordingStore) -> None:
     issued = world.issue("users:manage groups:read")
     world.use(issued, "users:read", address="192.0.2.1")
     world.use(issued, "groups:read", address="192.0.2.2")
@@ -232,7 +232,7 @@ def test_what_a_token_was_asked_for_adds_up(world: World, store: CountingStore) 
 
 
 def test_also_where_it_was_asked_for_more_than_is_remembered(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verified_module, "MANY_MET", 2)
     names = ["groups:read", "users:manage", "users:read"]
@@ -246,7 +246,7 @@ def test_also_where_it_was_asked_for_more_than_is_remembered(
     assert requests(store, issued) == 9
 
 
-def test_days_are_counted_apart_across_midnight(world: World, store: CountingStore) -> None:
+def test_days_are_counted_apart_across_midnight(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     day = world.clock() // DAY + 1
     world.clock.micros = day * DAY - 1
@@ -259,7 +259,7 @@ def test_days_are_counted_apart_across_midnight(world: World, store: CountingSto
 
 
 def test_nor_does_a_use_that_is_not_due_before_midnight_count_for_the_day_before(
-    world: World, store: CountingStore
+    world: World, store: RecordingStore
 ) -> None:
     issued = world.issue()
     day = world.clock() // DAY + 1
@@ -273,7 +273,7 @@ def test_nor_does_a_use_that_is_not_due_before_midnight_count_for_the_day_before
     assert store.use_by_day(issued.token.id) == {day - 1: 2, day: 1}
 
 
-def test_a_clock_that_steps_back_turns_no_use_back(store: CountingStore) -> None:
+def test_a_clock_that_steps_back_turns_no_use_back(store: RecordingStore) -> None:
     world = World(store)  # its clock is not the store's
     issued = world.issue()
     world.use(issued, address="192.0.2.1")
@@ -303,7 +303,7 @@ def test_a_clock_that_has_stepped_back_keeps_no_use_from_being_due_within_a_minu
 
 
 def test_a_last_use_on_record_that_lies_in_the_future_keeps_nobody_from_writing(
-    world: World, store: CountingStore
+    world: World, store: RecordingStore
 ) -> None:
     issued = world.issue()
     world.clock.move(YEAR)
@@ -320,7 +320,7 @@ def test_a_last_use_on_record_that_lies_in_the_future_keeps_nobody_from_writing(
 @pytest.mark.parametrize("is_down", [False, True])
 @pytest.mark.parametrize("is_short", [False, True])
 def test_a_clock_that_leaps_and_steps_back_keeps_its_own_process_from_writing_for_a_minute_at_most(
-    store: CountingStore, clock: StoppedClock, is_short: bool, is_down: bool
+    store: RecordingStore, clock: StoppedClock, is_short: bool, is_down: bool
 ) -> None:
     world, seconds = World(store), [0.0]
     cache = TokenCache(store, monotonic=lambda: seconds[0])
@@ -350,7 +350,7 @@ def test_a_clock_that_leaps_and_steps_back_keeps_its_own_process_from_writing_fo
 
 
 def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_time(
-    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+    world: World, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = world.client()
     issued, other = world.issue(client=client.id), world.issue(client=client.id)
@@ -370,7 +370,7 @@ def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_tim
     assert (use.last_used_at, list(use.scopes)) == (world.clock(), ["users:read"])
 
 
-def test_a_use_during_a_write_that_fails_waits_with_the_others(world: World, store: CountingStore) -> None:
+def test_a_use_during_a_write_that_fails_waits_with_the_others(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     store.down = True
     store.meanwhile = lambda: world.use(issued, write=False)
@@ -384,7 +384,7 @@ def test_a_use_during_a_write_that_fails_waits_with_the_others(world: World, sto
     assert requests(store, issued) == 4
 
 
-def test_nor_is_one_lost_with_the_same_token_read_again(world: World, store: CountingStore) -> None:
+def test_nor_is_one_lost_with_the_same_token_read_again(world: World, store: RecordingStore) -> None:
     client = world.client()
     issued = world.issue("users:read groups:read", client=client.id)
     first_day = world.clock() // DAY
@@ -407,7 +407,7 @@ def test_nor_is_one_lost_with_the_same_token_read_again(world: World, store: Cou
 
 
 def test_a_clock_that_steps_back_during_a_write_that_fails_turns_no_use_back(
-    world: World, store: CountingStore
+    world: World, store: RecordingStore
 ) -> None:
     issued = world.issue()
     latest = world.clock()
@@ -424,7 +424,7 @@ def test_a_clock_that_steps_back_during_a_write_that_fails_turns_no_use_back(
     assert last_use(store, issued) == Use(issued.token.id, latest, "192.0.2.1", Scopes())
 
 
-def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world: World, store: CountingStore) -> None:
+def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world: World, store: RecordingStore) -> None:
     issued = world.issue("users:read groups:read")
     store.down = True
     world.use(issued, "users:read")
@@ -439,7 +439,7 @@ def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world
 
 @pytest.mark.parametrize("kind", [ValueError, StoreUnavailable])
 def test_the_log_of_a_write_that_failed_shows_no_secret_of_the_error(
-    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture, kind: type[Exception]
+    world: World, store: RecordingStore, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ) -> None:
     issued = world.issue()
     store.fault = kind(f"not a text: {issued.text.reveal()}")
@@ -448,7 +448,7 @@ def test_the_log_of_a_write_that_failed_shows_no_secret_of_the_error(
     assert issued.text.reveal() not in caplog.text
 
 
-def test_what_another_process_is_writing_waits(world: World, store: CountingStore) -> None:
+def test_what_another_process_is_writing_waits(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     store.busy = {issued.token.id}
     world.use(issued)
@@ -460,7 +460,7 @@ def test_what_another_process_is_writing_waits(world: World, store: CountingStor
     assert (len(store.writes), requests(store, issued)) == (2, 3)
 
 
-def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, store: CountingStore) -> None:
+def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, store: RecordingStore) -> None:
     world.guard.limiter = RateLimiter()
     issued = world.issue(conditions=Conditions.parse([], [], "1000/minute"))
     for _ in range(10):
@@ -471,7 +471,7 @@ def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, s
     assert (len(store.writes), requests(store, issued)) == (2, 11)
 
 
-def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: World, store: CountingStore) -> None:
+def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: World, store: RecordingStore) -> None:
     """Other processes count a token as idle from a minute after its recorded use on."""
     client = world.client()
     token, other = world.issue(client=client.id), world.issue(client=client.id)
@@ -488,7 +488,7 @@ def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: Wor
     assert use.last_used_at == world.clock()
 
 
-def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_wait(world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
     client = world.client()
     many = [world.issue(client=client.id) for _ in range(3)]
@@ -498,7 +498,7 @@ def test_no_more_than_so_many_wait(world: World, store: CountingStore, monkeypat
 
 
 def test_no_more_than_so_many_are_written_at_once(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
     client = world.client()
@@ -514,7 +514,7 @@ def test_no_more_than_so_many_are_written_at_once(
     assert [requests(store, issued) for issued in many] == [2, 2, 2, 2]
 
 
-def test_nor_where_all_is_written(world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_where_all_is_written(world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
     client = world.client()
     many = [world.issue(client=client.id) for _ in range(5)]
@@ -526,7 +526,7 @@ def test_nor_where_all_is_written(world: World, store: CountingStore, monkeypatc
 
 
 def test_one_damaged_row_keeps_no_other_token_from_its_own(
-    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+    world: World, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = world.client()
     many = [world.issue(client=client.id) for _ in range(9)]
@@ -552,7 +552,7 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
 
 
 def test_a_store_that_goes_away_while_a_damaged_row_is_looked_for_is_not_asked_on(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = world.client()
     one, other = (world.issue(client=client.id) for _ in range(2))
@@ -567,7 +567,7 @@ def test_a_store_that_goes_away_while_a_damaged_row_is_looked_for_is_not_asked_o
 
 
 def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
     client = world.client()
@@ -585,7 +585,7 @@ def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
 
 
 def test_what_was_being_written_when_the_process_was_told_to_end_is_written_at_exit(
-    world: World, store: CountingStore
+    world: World, store: RecordingStore
 ) -> None:
     client = world.client()
     many = [world.issue(client=client.id) for _ in range(4)]
@@ -601,7 +601,7 @@ def test_what_was_being_written_when_the_process_was_told_to_end_is_written_at_e
     assert [requests(store, issued) for issued in many] == [3, 2, 2, 2]
 
 
-def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
+def test_many_threads_count_exactly(world: World, store: RecordingStore) -> None:
     issued = world.issue()
 
     def use(number: int) -> None:
@@ -617,7 +617,7 @@ def test_many_threads_count_exactly(world: World, store: CountingStore) -> None:
     assert len(use_.scopes) == 8
 
 
-def test_a_forked_child_starts_empty(world: World, store: CountingStore) -> None:
+def test_a_forked_child_starts_empty(world: World, store: RecordingStore) -> None:
     """Uses that the parent holds are the parent's to write: written by both, they would count twice."""
     issued = world.issue()
     world.use(issued)
@@ -684,7 +684,7 @@ def test_also_where_python_has_nothing_else_to_finish() -> None:
     assert subprocess.run([sys.executable, "-c", FIRST], text=True, capture_output=True).stdout == "written\n"
 
 
-def test_workers_that_end_together_wait_for_each_other(world: World, store: CountingStore) -> None:
+def test_workers_that_end_together_wait_for_each_other(world: World, store: RecordingStore) -> None:
     """Each skips what another is writing at the moment, and has no later chance to try it again."""
     issued = world.issue()
     world.use(issued)
@@ -703,7 +703,7 @@ def test_workers_that_end_together_wait_for_each_other(world: World, store: Coun
 @pytest.mark.parametrize(("everything_at_once", "is_damaged"), [(1, False), (200, True)])
 def test_also_for_one_of_several(
     world: World,
-    store: CountingStore,
+    store: RecordingStore,
     monkeypatch: pytest.MonkeyPatch,
     everything_at_once: int,
     is_damaged: bool,
@@ -723,7 +723,7 @@ def test_also_for_one_of_several(
 
 @pytest.mark.parametrize("everything_at_once", [1, 200])
 def test_also_where_one_holds_what_the_other_needs(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch, everything_at_once: int
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch, everything_at_once: int
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", everything_at_once)
     client = world.client()
@@ -745,7 +745,7 @@ def test_also_where_one_holds_what_the_other_needs(
 
 
 def test_a_process_that_ends_waits_once_where_waiting_takes_long(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issued = world.issue()
     world.use(issued)
@@ -759,7 +759,7 @@ def test_a_process_that_ends_waits_once_where_waiting_takes_long(
 
 
 def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
     client = world.client()
@@ -786,7 +786,7 @@ def environ(issued: Issued, address: str = "192.0.2.1", **values: str) -> dict[s
     return create_environ() | credential | values
 
 
-def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: CountingStore) -> None:
+def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: RecordingStore) -> None:
     issued = world.issue("users:manage")
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -805,7 +805,7 @@ def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: Co
     assert requests(store, issued) == 1
 
 
-def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: CountingStore) -> None:
+def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: RecordingStore) -> None:
     """As with asgiref's WsgiToAsgi, which does not close answers whose length it knows."""
     issued, seconds = world.issue(), 0.0
     world.guard.cache.monotonic = lambda: seconds
@@ -823,7 +823,7 @@ def test_uses_are_written_where_no_answer_is_ever_closed(world: World, store: Co
 @pytest.mark.parametrize("follows", ["without a token", "with another"])
 @pytest.mark.parametrize(("fault", "pause"), [("down", 5), ("busy", 5), ("damaged", 60)])
 def test_what_could_not_be_written_is_tried_again_by_whichever_request_ends_later(
-    world: World, store: CountingStore, follows: str, fault: str, pause: int
+    world: World, store: RecordingStore, follows: str, fault: str, pause: int
 ) -> None:
     """The token might not be used in this process again, and must not be found idle in another."""
     client = world.client()
@@ -853,7 +853,7 @@ def test_what_could_not_be_written_is_tried_again_by_whichever_request_ends_late
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("connection refused"), SchemaError("outdated")])
 def test_so_is_what_was_to_be_written_after_it(
-    world: World, store: CountingStore, monkeypatch: pytest.MonkeyPatch, fault: StoreError
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch, fault: StoreError
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
     client = world.client()
@@ -872,7 +872,7 @@ def test_so_is_what_was_to_be_written_after_it(
 
 
 def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
-    world: World, store: CountingStore
+    world: World, store: RecordingStore
 ) -> None:
     issued = world.issue()
     requests_guard = RequestGuard(world.guard, AuthScheme())
@@ -888,7 +888,7 @@ def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
     assert requests(store, issued) == 3
 
 
-def test_refused_requests_are_no_use(world: World, store: CountingStore) -> None:
+def test_refused_requests_are_no_use(world: World, store: RecordingStore) -> None:
     client = world.client()
     issued = world.issue(client=client.id, conditions=Conditions.parse(["10.0.0.0/8"]))
     guard = RequestGuard(world.guard, AuthScheme())
@@ -906,7 +906,7 @@ def test_refused_requests_are_no_use(world: World, store: CountingStore) -> None
 
 
 def test_a_use_that_cannot_be_written_breaks_no_request(
-    world: World, store: CountingStore, caplog: pytest.LogCaptureFixture
+    world: World, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     issued = world.issue()
