@@ -56,10 +56,7 @@ def replica_url(url: str | URL, primary: URL) -> URL:
 
 def reading_engine(url: URL) -> Engine:
     """Return an engine in autocommit: nothing begins a transaction, so none is left open and nothing is reset."""
-    engine = _engine(url, READ_TIMEOUT, reading=True, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
-    if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", partial(_set_up_sqlite, READ_TIMEOUT))
-    return engine
+    return _engine(url, READ_TIMEOUT, reading=True, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
 
 
 def writing_engine(url: URL) -> Engine:
@@ -68,18 +65,18 @@ def writing_engine(url: URL) -> Engine:
         # Not the server's default, which may be SERIALIZABLE: writers that queue up would be refused.
         return _engine(url, LOCK_TIMEOUT, isolation_level="READ COMMITTED", pool_pre_ping=True)
     engine = _engine(url, LOCK_TIMEOUT)
-    event.listen(engine, "connect", partial(_set_up_sqlite, LOCK_TIMEOUT))
     # The driver itself would begin DEFERRED transactions. _set_up_sqlite turns that off, so this is the only BEGIN.
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
 
-def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: Any) -> Engine:
+def _engine(url: URL, patience: float, *, reading: bool = False, **options: Any) -> Engine:
+    """Return an engine whose users wait for so many seconds: for a free connection and, on SQLite, for the lock."""
     if url.get_backend_name() == "postgresql":
         options |= _postgresql_options(url, reading)
     try:
         # Parameters hold digests, which must stay out of every message.
-        engine = create_engine(url, hide_parameters=True, pool_timeout=pool_timeout, **options)
+        engine = create_engine(url, hide_parameters=True, pool_timeout=patience, **options)
     except (ArgumentError, TypeError, ValueError):
         raise ConfigurationError("the database URL has an invalid option after its ?") from None
     if url.get_backend_name() == "postgresql":
@@ -88,6 +85,7 @@ def _engine(url: URL, pool_timeout: float, *, reading: bool = False, **options: 
         postgresql.set_up(engine)
     else:
         event.listen(engine, "do_connect", lambda *_: _refuse_missing_file(url))
+        event.listen(engine, "connect", partial(_set_up_sqlite, patience))
     return engine
 
 
