@@ -74,10 +74,10 @@ def secret_keys() -> set[bytes]:
     return {key.encode() if isinstance(key, str) else key for key in keys}
 
 
-def found_store() -> tuple[DjangoStore, str] | None:
-    """The store and the vendor of its database; None if the settings cannot be read.
+def found_store() -> DjangoStore | None:
+    """The store; None if the settings cannot be read.
 
-    Raises ConfigurationError or ImproperlyConfigured for a database that cannot be used. Connects to nothing.
+    Raises ConfigurationError for a database that cannot be used. Connects to nothing.
     """
     given = given_options()
     if given is None:
@@ -85,16 +85,16 @@ def found_store() -> tuple[DjangoStore, str] | None:
     store = conf.chosen_store(given.get(conf.USING))
     if store.using not in connections:
         raise ConfigurationError(f"the database routers keep tokens in {store.using!r}, which is not in DATABASES")
-    return store, connections[store.using].vendor
+    return store
 
 
-def sound_store() -> tuple[DjangoStore, str] | tuple[None, None]:
-    """The same, but a pair of None for everything that check_database reports."""
+def sound_store() -> DjangoStore | None:
+    """The same, but None for everything that check_database reports."""
     try:
-        found = found_store()
+        store = found_store()
+        return store if store is not None and connections[store.using].vendor in CLOCKS else None
     except (ConfigurationError, ImproperlyConfigured):
-        return None, None
-    return found if found and found[1] in CLOCKS else (None, None)
+        return None
 
 
 def tenant_apps() -> list[str]:

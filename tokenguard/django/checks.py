@@ -119,14 +119,12 @@ def check_signing_key(**kwargs: Any) -> list[CheckMessage]:
 def check_database(**kwargs: Any) -> list[CheckMessage]:
     """E005, E006. Connects to nothing."""
     try:
-        found = found_store()
+        store = found_store()
+        if store is None or connections[store.using].vendor in CLOCKS:
+            return []
     except (ConfigurationError, ImproperlyConfigured) as error:
-        message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
         hint = 'TOKENGUARD["USING"] must be an alias of DATABASES; without it, the database routers choose one.'
-        return [Error(message, hint=hint, id="tokenguard.E005")]
-    if found is None or found[1] in CLOCKS:
-        return []
-    store, _ = found
+        return [Error(conf.name_options(str(error)), hint=hint, id="tokenguard.E005")]
     message = f"Tokens are kept in SQLite or PostgreSQL, and the database {store.using!r} is neither."
     hint = 'Name another of DATABASES with TOKENGUARD["USING"], and keep the app from this one with a database router.'
     return [Error(message, hint=hint, id="tokenguard.E006")]
@@ -140,14 +138,14 @@ def check_replica(**kwargs: Any) -> list[CheckMessage]:
             return []
         message = f"Tokens are looked up in SQLite or PostgreSQL, and the replica {alias!r} is neither."
     except (ConfigurationError, ImproperlyConfigured) as error:
-        message = str(conf.SettingError(error)) if isinstance(error, ConfigurationError) else str(error)
+        message = conf.name_options(str(error))
     hint = 'TOKENGUARD["READ_USING"] must be the alias of a replica of the database that keeps the tokens.'
     return [Error(message, hint=hint, id="tokenguard.E009")]
 
 
 def check_tenants(**kwargs: Any) -> list[CheckMessage]:
     """E012. The cache of a process does not distinguish the schemas in which django-tenants keeps tenants apart."""
-    store, _ = sound_store()
+    store = sound_store()
     if store is None or store.using != getattr(settings, "TENANT_DB_ALIAS", DEFAULT_DB_ALIAS):
         return []
     if not any(app.startswith(__package__) for app in tenant_apps()):
@@ -243,8 +241,8 @@ def check_proxies(**kwargs: Any) -> list[CheckMessage]:
 
 def check_transactions(**kwargs: Any) -> list[CheckMessage]:
     """W007."""
-    store, vendor = sound_store()
-    if store is None or vendor != "sqlite":
+    store = sound_store()
+    if store is None or connections[store.using].vendor != "sqlite":
         return []
     mode = connections[store.using].settings_dict["OPTIONS"].get("transaction_mode")
     if str(mode).upper() in {"IMMEDIATE", "EXCLUSIVE"}:
@@ -259,7 +257,7 @@ def check_transactions(**kwargs: Any) -> list[CheckMessage]:
 
 def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """W008: only for the databases that are named, as by ``check --database default``."""
-    store, _ = sound_store()
+    store = sound_store()
     if store is None or store.using not in (databases or ()):
         return []
     try:
