@@ -102,11 +102,11 @@ class ClientAdmin(StoreAdmin):
             "title": client.name,
             "subject": client.name,
             "object_id": client.id,
-            "facts": client_facts(service(), client, now(), editable=form is not None),
+            "facts": client_facts(client, now(), editable=form is not None),
             "form": form,
             "adminform": form and self.fieldsets_of(form),
             "tokens": self._tokens(client) if with_tokens else None,
-            "events": happenings(service(), EventFilter(client_id=client.id), of_tokens=with_tokens),
+            "events": happenings(EventFilter(client_id=client.id), of_tokens=with_tokens),
             "may_issue": client.enabled and self.may_add(request, models.Token),
             "may_view_tokens": with_tokens,
         }

@@ -17,8 +17,8 @@ from ...details import client_details, conditions_text, event_fields, token_deta
 from ...events import Event, EventFilter
 from ...records import Record
 from ...rows import load_scopes
-from ...service import Service
 from ...tokens import Client
+from ..conf import service
 from ..models import Token
 from .chart import Chart, chart
 from .writes import database
@@ -75,8 +75,9 @@ def scopes_text(stored: str) -> str:
         return _DAMAGED
 
 
-def token_facts(found: Service, record: Record, now: int) -> tuple[list[Fact], Chart]:
+def token_facts(record: Record, now: int) -> tuple[list[Fact], Chart]:
     """Return all that ``tokenguard show`` shows of a token, and the chart of its requests by day."""
+    found = service()
     fields = token_details(found.store, found.options, record, now)
     links = {
         "client": ("client", record.client.id),
@@ -92,17 +93,17 @@ def token_facts(found: Service, record: Record, now: int) -> tuple[list[Fact], C
     return facts, chart(requests, to_datetime(now).date())
 
 
-def client_facts(found: Service, client: Client, now: int, *, editable: bool) -> list[Fact]:
+def client_facts(client: Client, now: int, *, editable: bool) -> list[Fact]:
     """Return all that ``tokenguard client show`` shows of a client, without what the form beside it shows anyway."""
     # The address is that of a token's use, and not everybody who may see clients may see tokens.
     left_out = _LEFT_OUT | {"last_address"} | (_CLIENT_EDITED if editable else set())
-    fields = client_details(found.store, client, now)
+    fields = client_details(service().store, client, now)
     return [Fact(_label(key), _shown(key, value)) for key, value in fields.items() if key not in left_out]
 
 
-def happenings(found: Service, which: EventFilter, *, of_tokens: bool = True) -> list[Happening]:
+def happenings(which: EventFilter, *, of_tokens: bool = True) -> list[Happening]:
     """Return the newest of the events asked for, newest first; without ``of_tokens`` only those about clients."""
-    events = [event for event in found.store.events(MAX_EVENTS, which) if of_tokens or event.token_id is None]
+    events = [event for event in service().store.events(MAX_EVENTS, which) if of_tokens or event.token_id is None]
     ids = {event.token_id for event in events if event.token_id}
     known = set(Token.objects.using(database()).filter(pk__in=ids).values_list("pk", flat=True))
     return [_happening(event, known) for event in reversed(events)]

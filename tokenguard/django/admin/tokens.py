@@ -114,23 +114,22 @@ class TokenAdmin(StoreAdmin):
         if request.method not in ("GET", "HEAD"):
             check(self.has_change_permission(request))
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        found, at = service(), now()
+        at = now()
         record = self._record(request, object_id)
-        token, working = record.token, record.state(at) in ALIVE
-        facts, chart = token_facts(found, record, at)
+        token, state = record.token, record.state(at)
+        facts, chart = token_facts(record, at)
         context = {
             "title": f"Token {token.id}",
-            "subject": str(token.id),
+            "subject": token.id,
             "object_id": token.id,
             "name": token.name,
-            "state": record.state(at),
+            "state": state,
             "facts": facts,
             "chart": chart,
-            "events": happenings(found, EventFilter(token_id=token.id)),
-            "may_rotate": working and token.successor_id is None and self.has_rotate_permission(request),
+            "events": happenings(EventFilter(token_id=token.id)),
+            "may_rotate": state in ALIVE and token.successor_id is None and self.has_rotate_permission(request),
             "may_revoke": token.revoked_at is None and self.has_change_permission(request),
             "may_view_clients": self.may_view(request, models.Client),
-            "may_view_tokens": True,
         }
         return self.page(request, "token", context)
 
