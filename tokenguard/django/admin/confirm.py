@@ -48,16 +48,19 @@ class Confirmation(ABC):
         """Do it, and say so."""
 
     def _ask(self, request: HttpRequest, tokens: list[Any], form: AdminForm) -> HttpResponse:
-        one = tokens[0] if len(tokens) == 1 else None
         context = {
-            "title": self.title.format("this token" if one else f"these {len(tokens)} tokens"),
+            "title": self.title.format("this token" if len(tokens) == 1 else f"these {len(tokens)} tokens"),
             "tokens": [(token, moment(token.last_used)) for token in tokens],
             "action": self.action,
             "form": form,
             "adminform": self.admin.fieldsets_of(form),
-            "back": self.admin.url("changelist") if self.action or not one else self.admin.url("change", one.pk),
+            "back": self.back(tokens),
         }
         return self.admin.page(request, self.template, context)
+
+    def back(self, tokens: list[Any]) -> str:
+        """Return the URL of the page that one came from: the list, or that of the one token."""
+        return self.admin.url("changelist") if self.action or not tokens else self.admin.url("change", tokens[0].pk)
 
 
 def check_any(tokens: list[Any]) -> None:
@@ -81,8 +84,7 @@ class Revocation(Confirmation):
         named = ", ".join(str(token) for token in tokens)
         verb = "is" if len(tokens) == 1 else "are"
         messages.success(request, f"{named} {verb} revoked.")
-        one = not self.action
-        return HttpResponseRedirect(self.admin.url("change", tokens[0].pk) if one else self.admin.url("changelist"))
+        return HttpResponseRedirect(self.back(tokens))
 
 
 class Rotation(Confirmation):
