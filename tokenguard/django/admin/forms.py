@@ -115,7 +115,7 @@ class ConditionsForm(AdminForm):
         return self.read(lambda text: Conditions.parse(deny=text.replace(",", " ").split()), "deny")
 
     def clean_rate(self) -> Rate | None:
-        return self.read(lambda text: Rate.parse(text), "rate")
+        return self.read(Rate.parse, "rate")
 
     @property
     def conditions(self) -> Conditions:
@@ -174,14 +174,12 @@ class IssueForm(ScopesForm, ConditionsForm, OnceForm):
         ("From where, and how often", {"fields": ("allow", "deny", "rate")}),
     )
 
-    def __init__(self, data: Any = None, *, options: Options, initial: dict[str, Any] | None = None) -> None:
+    def __init__(self, data: Any = None, *, options: Options, initial: dict[str, Any]) -> None:
         policy = options.policy
         lifetime = min(LIFETIME, policy.max_lifetime or LIFETIME)
-        super().__init__(
-            data, catalog=options.catalog, initial={"expires_in": duration_text(lifetime), **(initial or {})}
-        )
+        super().__init__(data, catalog=options.catalog, initial={"expires_in": duration_text(lifetime), **initial})
         clients: Any = self.fields["client"]
-        enabled = _clients()
+        enabled = list(models.Client.objects.using(database()).filter(enabled=True).order_by("name"))
         clients.choices = [("", "---------"), *((client.pk, client.name) for client in enabled)]
         # Checking the policy is left to the issuer, which names the rule and records that it was broken.
         if policy.require_name:
@@ -215,10 +213,6 @@ class RotateForm(OnceForm):
 def version(client: Client) -> str:
     """Return a text that differs as soon as the client is changed."""
     return hashlib.sha256(repr(dump(client)).encode()).hexdigest()
-
-
-def _clients() -> list[models.Client]:
-    return list(models.Client.objects.using(database()).filter(enabled=True).order_by("name"))
 
 
 def _scopes_help(client: models.Client | None) -> str:

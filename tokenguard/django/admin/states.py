@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import BigIntegerField, Case, Count, ExpressionWrapper, F, Max, OuterRef, Q, Subquery, Value, When
+from django.db.models import BigIntegerField, Case, Count, ExpressionWrapper, F, Max, OuterRef, Subquery, Value, When
 from django.db.models.functions import Coalesce, Greatest
 
 from ...clock import DAY
@@ -54,7 +54,7 @@ def _state(now: int) -> Case:
         When(idle_ended_at__isnull=False, then=Value(State.IDLE.value)),
         When(overlap_ends_at__lte=now, then=Value(State.ROTATED.value)),
         When(expires_at__lte=now, then=Value(State.EXPIRED.value)),
-        When(Q(idle_timeout__isnull=False, idle_end__lte=now), then=Value(State.IDLE.value)),
+        When(idle_end__lte=now, then=Value(State.IDLE.value)),
         When(client__enabled=False, then=Value(State.CLIENT_DISABLED.value)),
         default=Value(State.ACTIVE.value),
     )
