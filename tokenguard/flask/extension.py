@@ -68,7 +68,7 @@ class TokenGuard:
             forget(error)
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
-        app.before_request(_FirstRequest(app))
+        _check_at_first_request(app)
         _finish_answers(app, built.requests)
         add_metadata(app, built.requests.scheme)
         app.cli.add_command(command_tree(lambda: (options, store), hooks=hooks))
@@ -95,17 +95,15 @@ class TokenGuard:
         return service().issuer
 
 
-class _FirstRequest:
-    """Checks how the views are guarded: once all are registered, and before the first one is called."""
+def _check_at_first_request(app: Flask) -> None:
+    """Check how the views are guarded: once all are registered, and before the first one is called."""
 
-    def __init__(self, app: Flask) -> None:
-        self._app = app
-
-    def __call__(self) -> None:
-        check_views(self._app)
+    @app.before_request
+    def check_once() -> None:
+        check_views(app)
         # The list is replaced, as Flask is iterating over it. Later requests then skip this check.
-        functions = self._app.before_request_funcs
-        functions[None] = [function for function in functions[None] if function is not self]
+        functions = app.before_request_funcs
+        functions[None] = [function for function in functions[None] if function is not check_once]
 
 
 def _given(app: Flask) -> dict[str, Any]:
