@@ -13,7 +13,6 @@ import click
 from ..conditions import Conditions
 from ..details import conditions_text, event_fields
 from ..events import Event
-from ..scopes import Scopes
 
 EVENT_COLUMNS = {
     "number": "No.",
@@ -128,7 +127,7 @@ def _cell(value: Any) -> Any:
         return Text("-")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
-    if isinstance(value, (list, Scopes)):
+    if isinstance(value, list):
         return Text(printable(" ".join(map(str, value))) or "none")
     if isinstance(value, Mapping):
         return Text("; ".join(_changed(key, *change) for key, change in value.items()))
