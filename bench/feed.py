@@ -10,13 +10,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from tokenguard import Secret
-from tokenguard.config import Options
 from tokenguard.guard import Guard
-from tokenguard.hooks import Hooks
-from tokenguard.service import Service
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
-from .fixtures import SCOPES, SIGNING_KEY, issue
+from .fixtures import issue, new_guard
 from .loading import load_database
 from .measure import Spread
 from .report import Section, Target
@@ -86,9 +83,7 @@ def run(seconds: float = SECONDS) -> Section:
 def _under_load(url: str, rate: int, seconds: float, *, staleness: int) -> _Load:
     store = _CountingStore(url)
     (text,) = issue(store, 1)
-    options = Options.read({"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES, "STALENESS": staleness})
-    guard = Service.build(options, store, hooks=Hooks()).requests.guard
-    guard.usage = None
+    guard = new_guard(store, STALENESS=staleness)
     guard.authenticate(Secret(text))
     with _revoking(url, rate, seconds + STARTING) as revoking:
         load = _paced(guard, store, Secret(text), seconds)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 
 from sample_flask import idp
 from tokenguard import EventKind, Issuer, ScopeCatalog, Scopes, SigningKeys, Store, Token, TokenFormat
+from tokenguard.config import Options
+from tokenguard.guard import Guard
+from tokenguard.hooks import Hooks
+from tokenguard.service import Service
 from tokenguard.store import Change
 
 SIGNING_KEY = "a signing key that only the benchmark knows"
@@ -29,6 +32,14 @@ def token_format() -> TokenFormat:
 def new_issuer(store: Store) -> Issuer:
     """Return the granting side of the service."""
     return Issuer(store, token_format(), catalog=ScopeCatalog(SCOPES))
+
+
+def new_guard(store: Store, **options: object) -> Guard:
+    """Return the verifying side of the service with these further options; it does not record the use of tokens."""
+    given = {"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES, **options}
+    guard = Service.build(Options.read(given), store, hooks=Hooks()).requests.guard
+    guard.usage = None
+    return guard
 
 
 def issue(store: Store, count: int) -> list[str]:
@@ -60,4 +71,4 @@ def forged(text: str) -> str:
 def forgeries(count: int) -> list[str]:
     """Return texts that look like the service's tokens, but were not signed by it."""
     tokens = token_format()
-    return [forged(minted.text.reveal()) for minted in islice(iter(tokens.mint, None), count)]
+    return [forged(tokens.mint().text.reveal()) for _ in range(count)]

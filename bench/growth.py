@@ -13,13 +13,10 @@ from functools import partial
 from itertools import cycle
 
 from tokenguard import Secret
-from tokenguard.config import Options
-from tokenguard.hooks import Hooks
 from tokenguard.issuer import Issuer
-from tokenguard.service import Service
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
-from .fixtures import ACTOR, SCOPE, SCOPES, SIGNING_KEY, new_issuer
+from .fixtures import ACTOR, SCOPE, new_guard, new_issuer
 from .loading import TOKENS_OF_CLIENT, client_id, load_database
 from .measure import Spread, fitting, shuffled, time_calls, undisturbed
 from .report import Section, Target
@@ -84,9 +81,7 @@ def _load(server: str, size: int) -> _Database:
     texts = load_database(url, size, min(size, KNOWN))
     print(f"  {size:,} tokens loaded in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     store = SQLAlchemyStore(url)
-    options = Options.read({"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES, "CACHE_SIZE": REMEMBERED})
-    guard = Service.build(options, store, hooks=Hooks()).requests.guard
-    guard.usage = None  # nothing must be written meanwhile
+    guard = new_guard(store, CACHE_SIZE=REMEMBERED)  # nothing is written meanwhile
     secrets = [Secret(text) for text in texts]
     one, circle = secrets[0], cycle(secrets)
     calls: dict[str, Callable[[], object]] = {
@@ -106,7 +101,7 @@ def _issuing(issuer: Issuer, size: int) -> Callable[[], object]:
 
 def _measure(databases: Sequence[_Database], what: str, rounds: int) -> list[list[float]]:
     """Return seconds for each call, by size and round."""
-    counts = {each.size: fitting(_timed(each, what), 0.003) for each in databases}
+    counts = {each.size: fitting(_timed(each, what)) for each in databases}
     seconds: dict[int, list[float]] = {each.size: [] for each in databases}
     for each in shuffled(databases, rounds):
         timed = _timed(each, what)

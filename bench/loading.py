@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import islice
 
 import psycopg
 
@@ -102,9 +102,8 @@ def _events(ids: _Ids) -> Iterator[str]:
 def _copy(connection: psycopg.Connection, table: str, lines: Iterable[str]) -> None:
     lines = iter(lines)
     with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
-        for first in lines:
-            chunk = chain([first], (line for _, line in zip(range(_CHUNK - 1), lines, strict=False)))
-            copy.write("".join(chunk))
+        while chunk := "".join(islice(lines, _CHUNK)):
+            copy.write(chunk)
 
 
 @contextmanager

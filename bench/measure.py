@@ -62,10 +62,10 @@ def time_calls(call: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - begun) / count
 
 
-def fitting(timed: Callable[[int], float], turn: float) -> int:
+def fitting(timed: Callable[[int], float]) -> int:
     """Return how many calls fill a turn, where ``timed(count)`` returns seconds for each."""
     timed(3)
-    return max(1, round(turn / min(timed(3), timed(10))))
+    return max(1, round(TURN / min(timed(3), timed(10))))
 
 
 def undisturbed(measure: Callable[[], T], attempts: int = 5) -> T:

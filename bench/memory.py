@@ -10,13 +10,9 @@ import tracemalloc
 from pathlib import Path
 
 from tokenguard import Secret
-from tokenguard.config import Options
-from tokenguard.guard import Guard
-from tokenguard.hooks import Hooks
-from tokenguard.service import Service
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
-from .fixtures import SCOPES, SIGNING_KEY, issue
+from .fixtures import issue, new_guard
 from .report import Section
 from .servers import ROOT
 
@@ -52,18 +48,10 @@ def _issue(folder: str, entries: int) -> list[str]:
     return texts
 
 
-def _guard(folder: str, entries: int) -> Guard:
-    store = SQLAlchemyStore(f"sqlite:///{folder}/tokens.db")
-    options = Options.read({"SIGNING_KEY": SIGNING_KEY, "SCOPES": SCOPES, "CACHE_SIZE": entries})
-    guard = Service.build(options, store, hooks=Hooks()).requests.guard
-    guard.usage = None
-    return guard
-
-
 def _grown(folder: str, way: str) -> int:
     """Return by how many bytes this process grows while it verifies all tokens."""
     secrets = [Secret(text) for text in json.loads((Path(folder) / "texts.json").read_text())]
-    guard = _guard(folder, len(secrets))
+    guard = new_guard(SQLAlchemyStore(f"sqlite:///{folder}/tokens.db"), CACHE_SIZE=len(secrets))
     guard.authenticate(secrets[0])  # connects, and creates what is only created once
     if way == "tracemalloc":
         tracemalloc.start()

@@ -185,7 +185,7 @@ class _Pair:
 
 def _count(each: Contestant, timed: Callable[[int], float]) -> int:
     each.enter()
-    return fitting(timed, TURN)
+    return fitting(timed)
 
 
 def _add_table(section: Section, results: Sequence[Result]) -> None:

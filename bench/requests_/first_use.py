@@ -8,18 +8,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from tokenguard import TokenGuardMiddleware
-from tokenguard.config import Options
-from tokenguard.hooks import Hooks
 from tokenguard.issuers.jwt import JWTSource
-from tokenguard.service import Service
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
-from ..fixtures import SCOPE, foreign_tokens
-from ..measure import TURN, Spread, fitting, shuffled, time_requests, undisturbed
+from ..fixtures import foreign_tokens
+from ..measure import Spread, fitting, shuffled, time_requests, undisturbed
 from ..report import Section, Target
 from .contestants import Contestant
-from .wsgi_apps import MANY, OPTIONS, view
+from .wsgi_apps import MANY, tokenguard_app, view
 
 #: What the first use may cost beside the signature check, in µs.
 MOST = 60
@@ -47,7 +43,7 @@ class FirstUse:
         self._guarded.check()
         self._source, self._verifies = source, source._verifies
         self._spent = 0.0
-        self._count = fitting(lambda count: time_requests(app, self._guarded.environs, count), TURN)
+        self._count = fitting(lambda count: time_requests(app, self._guarded.environs, count))
         self._taken: list[Round] = []
 
     def take_turns(self) -> None:
@@ -100,9 +96,7 @@ def served(folder: Path) -> Iterator[FirstUse]:
     with foreign_tokens(MANY) as (issuers, texts):
         store = SQLAlchemyStore(f"sqlite:///{folder}/first-use.db")
         store.upgrade()
-        service = Service.build(Options.read(OPTIONS | {"ISSUERS": issuers}), store, hooks=Hooks())
-        requests = service.requests
-        app = TokenGuardMiddleware(view, requests.guard, SCOPE, scheme=requests.scheme, hooks=requests.hooks)
-        (source,) = requests.guard.sources
+        app = tokenguard_app(store, ISSUERS=issuers)
+        (source,) = app.requests.guard.sources
         assert isinstance(source, JWTSource)
         yield FirstUse(app, source, texts)

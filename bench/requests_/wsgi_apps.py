@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenguard import TokenGuardMiddleware
+from tokenguard import Store, TokenGuardMiddleware
 from tokenguard.config import Options
 from tokenguard.hooks import Hooks
 from tokenguard.service import Service
@@ -75,21 +75,23 @@ def tokenguard_contestants(guarded: Guarded, tokens: list[str]) -> list[Contesta
     ]
 
 
+def tokenguard_app(store: Store, **more: object) -> TokenGuardMiddleware:
+    """The view behind the middleware, with these further options."""
+    requests = Service.build(Options.read(OPTIONS | more), store, hooks=Hooks()).requests
+    return TokenGuardMiddleware(view, requests.guard, SCOPE, scheme=requests.scheme, hooks=requests.hooks)
+
+
 def make_arena(folder: Path, left_out: list[str]) -> Arena:
     """Return the contestants on plain WSGI."""
     url = f"sqlite:///{folder}/wsgi.db"
     store = SQLAlchemyStore(url)
     store.upgrade()
     tokens = issue(store, 1 + MANY)
-    service = Service.build(Options.read(OPTIONS), store, hooks=Hooks())
-    guarded = TokenGuardMiddleware(
-        view, service.requests.guard, SCOPE, scheme=service.requests.scheme, hooks=service.requests.hooks
-    )
     return Arena(
         "WSGI",
         Contestant("bare", view, tokens[:1]),
         [
             *floors(lambda find: (floor(view, find), nothing), tokens, by_hand.asking_sqlite(url)),
-            *tokenguard_contestants((guarded, nothing), tokens),
+            *tokenguard_contestants((tokenguard_app(store), nothing), tokens),
         ],
     )
