@@ -291,17 +291,13 @@ def _requirement(all_of: str | tuple[str, ...] | None, any_of: str | tuple[str, 
 
 def _by_name(view: Any, names: tuple[str, ...], *asked: Asked | None) -> Requirement | None:
     """Return what is asked if that depends on the action or method; None for one that is left out."""
-    all_of, any_of = (scopes_for(given, *names) for given in asked)
+    scopes = [scopes_for(given, *names) for given in asked]
     # Scopes that do not depend on the action must not open an action that the other mapping leaves out.
-    by_name = [scopes for given, scopes in zip(asked, (all_of, any_of), strict=True) if _is_by_name(given)]
+    by_name = [found for given, found in zip(asked, scopes, strict=True) if isinstance(given, Mapping) and given]
     if by_name and not any(by_name):
         _log_unnamed(_name(type(view)), names[0])
         return None
-    return _requirement(all_of, any_of)
-
-
-def _is_by_name(given: Asked | None) -> bool:
-    return isinstance(given, Mapping) and len(given) > 0
+    return _requirement(*scopes)
 
 
 def _name(view: type) -> str:
