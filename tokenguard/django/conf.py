@@ -206,8 +206,9 @@ def get_store() -> Store:
 
 
 def _current(read: tuple[Any, ...]) -> Service | None:
-    same = _built is not None and all(one is other for one, other in zip(_built[0], read, strict=True))
-    return _built[1] if _built is not None and same else None
+    if _built is None or any(one is not other for one, other in zip(_built[0], read, strict=True)):
+        return None
+    return _built[1]
 
 
 def _settings() -> tuple[Any, ...]:
