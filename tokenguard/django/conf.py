@@ -104,7 +104,7 @@ def build() -> Service:
 def load() -> tuple[Options, Store]:
     """Return the options and the store, which need no signing key. Raises as :func:`service` does."""
     try:
-        given = given_options()
+        given = complete_options()
         store = chosen_store(given.pop(USING, None), given.pop(READ_USING, None))
         return Options.read(given), store
     except ConfigurationError as error:
@@ -144,7 +144,7 @@ def check_alias(word: str, alias: Any) -> str | None:
     raise ConfigurationError(f"{PREFIX}{word} must name one of DATABASES ({', '.join(connections)}), not {alias!r}")
 
 
-def given_options() -> dict[str, Any]:
+def complete_options() -> dict[str, Any]:
     """Return the options to build with: those configured, and SECRET_KEY as the signing key where it may serve as one.
 
     Raises ConfigurationError if the settings are not a mapping, or give the URL of a database.
