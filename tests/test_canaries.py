@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -27,7 +28,7 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.template.base import Template
 from django.test import Client as Browser
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 from django.test.utils import instrumented_test_render
 from django.urls import path
 from flask import Flask
@@ -50,6 +51,7 @@ from tokenguard import (
 )
 from tokenguard.cli import command_tree
 from tokenguard.config import Options
+from tokenguard.django import TokenGuardMiddleware as DjangoMiddleware
 from tokenguard.django import conf, get_issuer, require_token, token_authenticated, token_issued, token_refused
 from tokenguard.django.revocation import revoke_token
 from tokenguard.flask import TokenGuard, require_scopes, revocation_blueprint
@@ -333,7 +335,7 @@ def test_errors_while_a_token_is_verified(canaries: Canaries, error: Callable[[]
 
 @pytest.mark.parametrize("error", AWAY[1:], ids=["mistake", "exit"])
 def test_errors_that_leave_a_framework_show_no_credential_of_ours(
-    canaries: Canaries, error: Callable[[], BaseException]
+    canaries: Canaries, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Away()
     app = Flask("canaries")
@@ -343,16 +345,21 @@ def test_errors_that_leave_a_framework_show_no_credential_of_ours(
     text = canaries.variants(issue(issuer_of(app)))[0]
     service = app.extensions["tokenguard"]
     middleware = TokenGuardMiddleware(lambda environ, start_response: [], service.requests.guard)
+    monkeypatch.setattr("tokenguard.django.conf.chosen_store", lambda *aliases: store)
+    request = RequestFactory().get("/read", headers={"Authorization": f"Bearer {text}"})
     store.error = error
     calls: dict[str, Callable[[], object]] = {
         "Flask": lambda: app.test_client().get("/read", headers={"Authorization": f"Bearer {text}"}),
         "WSGI": lambda: middleware(environ_with(text), fails),
+        "Django": lambda: DjangoMiddleware(view_that_fails)(request),
+        "Django on an event loop": lambda: asyncio.run(DjangoMiddleware(async_view_that_fails)(request)),  # type: ignore[arg-type]
     }
     for name, call in calls.items():
-        seen = raised(call)
+        with override_settings(TOKENGUARD={"SIGNING_KEY": KEY}):
+            seen = raised(call)
         assert str(seen) == str(error())
         channel = f"our frames in a traceback, {name}, {type(seen).__name__}"
-        canaries.look_at(channel, told_of_ours(seen), "find_out")
+        canaries.look_at(channel, told_of_ours(seen), "look_up")
 
 
 def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from flask import Flask
@@ -39,7 +41,7 @@ from .server import Answer
 from .services.common import CATALOG
 
 Ask = Callable[[str | None], Answer]
-FRAMEWORKS = ["wsgi", "flask", "flask with handlers", "django", "rest framework"]
+FRAMEWORKS = ["wsgi", "flask", "flask with handlers", "django", "django on an event loop", "rest framework"]
 
 
 def _sent(token: str | None) -> dict[str, str]:
@@ -75,7 +77,10 @@ def of_flask_app(world: World, *, with_handlers: bool = False) -> Ask:
 def of_django_view(store: Any, view: Callable[..., Any], make: Any) -> Ask:
     def ask(token: str | None) -> Answer:
         sent = {f"HTTP_{name.upper()}": value for name, value in _sent(token).items()}
-        answer = of_django.TokenGuardMiddleware(view)(make.get("/", **sent))
+        guarded: Any = of_django.TokenGuardMiddleware(view)
+        if inspect.iscoroutinefunction(view):
+            guarded = async_to_sync(guarded)
+        answer = guarded(make.get("/", **sent))
         if hasattr(answer, "render"):
             answer.render()
         return Answer.of(answer.status_code, answer.headers.items(), answer.content)
@@ -92,6 +97,11 @@ class RestView(APIView):
 
 @of_django.require_scopes("users:read")
 def django_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("in")
+
+
+@of_django.require_scopes("users:read")
+async def async_django_view(request: HttpRequest) -> HttpResponse:
     return HttpResponse("in")
 
 
@@ -117,8 +127,9 @@ def ask(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Monkey
     monkeypatch.setattr(RestView, "permission_classes", (HasScopes,))
     monkeypatch.setattr(RestView, "required_scopes", "users:read", raising=False)
     with override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "ERROR_FORM": "okta", "SCOPES": CATALOG}):
-        if kind == "django":
-            yield of_django_view(world.store, django_view, RequestFactory())
+        if kind.startswith("django"):
+            view = async_django_view if "event loop" in kind else django_view
+            yield of_django_view(world.store, view, RequestFactory())
         else:
             yield of_django_view(world.store, RestView.as_view(), APIRequestFactory())
 
