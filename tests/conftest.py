@@ -57,10 +57,11 @@ from .services.django_settings import database
 if TYPE_CHECKING:
     from .idp import Idp
 
-# Before any test imports a module with models. Processes that the tests start inherit the setting, and call setup()
-# themselves.
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.services.django_settings")
+# Before any test imports a module with models. Processes that the tests start inherit the second setting, and call
+# setup() themselves: few of them need REST framework.
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.services.drf_settings"
 django.setup()
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.services.django_settings"
 
 # No deadline, since the machine may be busy with other work; no database, so that no files are left in the folder.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)

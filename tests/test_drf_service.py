@@ -9,7 +9,10 @@ from .framework_contract import FrameworkContract, Running, same_refusal
 
 class TestRestFramework(FrameworkContract):
     app = "django.core.wsgi:get_wsgi_application()"
-    environ: ClassVar = {"TESTS_URLCONF": "tests.services.drf_service"}
+    environ: ClassVar = {
+        "DJANGO_SETTINGS_MODULE": "tests.services.drf_settings",
+        "TESTS_URLCONF": "tests.services.drf_service",
+    }
 
     @pytest.mark.parametrize("path", ["/any", "/manage", "/either"])
     def test_with_the_browsable_api_beside_json_refusals_are_the_same(self, running: Running, path: str) -> None:

@@ -38,8 +38,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
-    "rest_framework",
-    "drf_spectacular",
     "tokenguard.django",
 ]
 MIDDLEWARE = [
