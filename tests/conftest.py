@@ -118,6 +118,12 @@ def not_measured(request: pytest.FixtureRequest) -> Iterator[None]:
         measured.start()
 
 
+@pytest.fixture
+def children_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the processes that the test starts out of it, because others measure what they do."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what takes longest first, so that no worker is still busy with it when the others are done."""
     tests = Counter(item.path for item in items)

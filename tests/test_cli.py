@@ -351,7 +351,7 @@ def test_genkey_prints_a_good_key(run: Run) -> None:
     SigningKeys(keys[0].strip())
 
 
-@pytest.mark.usefixtures("without_environment")
+@pytest.mark.usefixtures("children_not_measured", "without_environment")
 def test_the_installed_command(tmp_path: Path) -> None:
     """In processes of its own, as people run it. Managing needs no key, and an error in the URL names its option."""
 

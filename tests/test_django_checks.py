@@ -581,6 +581,7 @@ TOKENGUARD = {{"SCOPES": {{"users:read": "Read"}}}}
 """
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_help_lists_the_commands(tmp_path: Path) -> None:
     project = Project(tmp_path, ADDED)
     asked = project.manage("help", "tokenguard")
@@ -589,6 +590,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert asked.stdout.startswith("Usage: manage.py tokenguard")
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_the_options_of_every_command_are_taken(tmp_path: Path) -> None:
     project = Project(tmp_path, ADDED)
     plain = project.manage("tokenguard", "pattern")
@@ -604,6 +606,7 @@ def test_the_options_of_every_command_are_taken(tmp_path: Path) -> None:
     assert project.manage("tokenguard", "genkey", "--", "--traceback").returncode == 2
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_a_new_project_is_set_up_without_a_word_of_complaint(tmp_path: Path) -> None:
     project = Project(tmp_path, ADDED)
     for command in ("makemigrations", "migrate", "check"):
@@ -613,6 +616,7 @@ def test_a_new_project_is_set_up_without_a_word_of_complaint(tmp_path: Path) -> 
     assert project.manage("check", "--database", "default").stderr == ""
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_a_production_without_a_key_is_told_how_to_get_one(tmp_path: Path) -> None:
     project = Project(tmp_path, f"{ADDED}\nDEBUG = False\n")
     refused = project.manage("migrate")

@@ -74,6 +74,7 @@ for _ in range(25):
 """
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_processes_that_write_at_once_keep_revisions_gap_free_in_commit_order(
     database_store: SQLAlchemyStore, database_url: str
 ) -> None:
@@ -893,6 +894,7 @@ def test_first_uses_are_added_in_one_order_whoever_writes_them(database_store: S
     assert added == [token.id for token in tokens]
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemyStore, database_url: str) -> None:
     """From the very first use on, with many tokens in one batch: the processes must not deadlock."""
     tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
@@ -954,6 +956,7 @@ with store.transaction() as tx:
 """
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_a_process_killed_in_the_middle_of_a_write_leaves_nothing_of_it(
     database_store: SQLAlchemyStore, database_url: str
 ) -> None:

@@ -536,6 +536,7 @@ def nothing_is_left(project: Project) -> bool:
     return not (project.folder / "real.sqlite3").exists()
 
 
+@pytest.mark.usefixtures("children_not_measured")
 @pytest.mark.parametrize("migrations", [True, False])
 def test_manage_py_test(django_project: Project, migrations: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not migrations:
@@ -548,6 +549,7 @@ def test_manage_py_test(django_project: Project, migrations: bool, monkeypatch: 
     assert nothing_is_left(django_project)
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_manage_py_test_on_postgresql(django_project: Project, postgresql_url: str) -> None:
     django_project.write(
         tests=DJANGO_TESTS, settings=f"{SETTINGS}\nDATABASES = {{'default': {database(postgresql_url)}}}\n"
@@ -628,6 +630,7 @@ class Tests(Base):
     assert nothing_is_left(django_project)
 
 
+@pytest.mark.usefixtures("children_not_measured")
 def test_a_django_service_that_is_not_being_tested_gets_no_token(django_project: Project) -> None:
     django_project.manage("migrate", "--skip-checks")
     code = "from tokenguard.testing import as_client\nas_client(scopes='users:read')"
