@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +53,8 @@ def run(url: str, folder: Path, *, staleness: float = BOUND, trouble: str = "", 
     issuer = Issuer(store, TokenFormat(SigningKeys(KEY)))
     tokens = issue_many(store, rounds)
     plan = Plan(str(folder), url, [minted.text.reveal() for minted in tokens], staleness, trouble)
-    command = [sys.executable, "-m", "tests.racer", str(plan.write())]
     course = Course(plan.folder)
-    racers = [subprocess.Popen([*command, str(number)], cwd=ROOT) for number in range(RACERS)]
+    racers = subprocess.Popen([sys.executable, "-m", "tests.racer", plan.write()], cwd=ROOT, start_new_session=True)
     try:
         await_files(folder, "ready", racers)
         commits = []
@@ -72,9 +74,9 @@ def run(url: str, folder: Path, *, staleness: float = BOUND, trouble: str = "", 
         return Race(commits, sum(report["finds"] for report in reports), lanes)
     finally:
         store.close()
-        for racer in racers:
-            racer.kill()
-            racer.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(racers.pid, signal.SIGKILL)
+        racers.wait()
 
 
 def await_lanes(course: Course, number: int) -> None:
@@ -85,15 +87,15 @@ def await_lanes(course: Course, number: int) -> None:
         time.sleep(0.001)
 
 
-def await_files(folder: Path, kind: str, racers: list[subprocess.Popen[bytes]]) -> list[Path]:
-    paths = [folder / f"{kind}-{number}" for number in range(len(racers))]
+def await_files(folder: Path, kind: str, racers: subprocess.Popen[bytes]) -> list[Path]:
+    paths = [folder / f"{kind}-{number}" for number in range(RACERS)]
     deadline = time.monotonic() + 60
     while not all(path.exists() and (kind == "ready" or path.stat().st_size) for path in paths):
         assert time.monotonic() < deadline
-        assert not any(racer.poll() for racer in racers)
+        assert not racers.poll()
         time.sleep(0.01)
-    for racer in racers if kind == "report" else ():
-        assert racer.wait(60) == 0
+    if kind == "report":
+        assert racers.wait(60) == 0
     return paths
 
 
