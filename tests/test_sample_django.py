@@ -174,17 +174,24 @@ class Browser:
         return answer
 
 
-def logged_in(sample: DjangoSample) -> Browser:
-    """Return a browser that has just logged in to the admin."""
-    name, password = f"admin-{secrets.token_hex(4)}", secrets.token_urlsafe()
-    options = ("--noinput", "--username", name, "--email", "admin@example.com")
-    sample.playground.run("createsuperuser", *options, DJANGO_SUPERUSER_PASSWORD=password)
+@pytest.fixture(scope="module")
+def account(running: DjangoSample) -> dict[str, str]:
+    """What somebody fills in to log in who may do everything in the admin."""
+    account = {"username": "admin", "password": secrets.token_urlsafe()}
+    options = ("--noinput", "--username", account["username"], "--email", "admin@example.com")
+    running.playground.run("createsuperuser", *options, DJANGO_SUPERUSER_PASSWORD=account["password"])
+    return account
+
+
+@pytest.fixture
+def browser(sample: DjangoSample, account: dict[str, str]) -> Browser:
+    """A browser that has just logged in to the admin."""
     browser = Browser(sample.server, SimpleCookie())
     page = browser.request("GET", "/admin/login/").body.decode()
     csrf = re.findall('name="csrfmiddlewaretoken" value="(.*?)"', page)[0]
-    form = {"csrfmiddlewaretoken": csrf, "username": name, "password": password}
+    form = urlencode({"csrfmiddlewaretoken": csrf, **account}).encode()
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert browser.request("POST", "/admin/login/?next=/admin/", kind, urlencode(form).encode()).status == 302
+    assert browser.request("POST", "/admin/login/?next=/admin/", kind, form).status == 302
     return browser
 
 
@@ -201,17 +208,16 @@ class TestAdmin:
     def test_nothing_else_is(self, sample: DjangoSample, name: str) -> None:
         assert_error(sample.client().get(f"/static/{name}"), 404, "E0000007")
 
-    def test_whoever_logs_in_sees_the_directory_and_the_tokens(self, sample: DjangoSample) -> None:
-        page = logged_in(sample).request("GET", "/admin/").body.decode()
+    def test_whoever_logs_in_sees_the_directory_and_the_tokens(self, browser: Browser) -> None:
+        page = browser.request("GET", "/admin/").body.decode()
         for found in ("/admin/directory/user/", "/admin/directory/group/"):
             assert found in page
 
-    def test_the_directory_is_only_looked_at(self, sample: DjangoSample) -> None:
-        session = logged_in(sample)
-        listed = session.request("GET", "/admin/directory/user/?q=ada.abbott")
+    def test_the_directory_is_only_looked_at(self, browser: Browser) -> None:
+        listed = browser.request("GET", "/admin/directory/user/?q=ada.abbott")
         assert "ada.abbott@example.com" in listed.body.decode()
-        assert session.request("GET", "/admin/directory/user/add/").status == 403
+        assert browser.request("GET", "/admin/directory/user/add/").status == 403
 
-    def test_a_session_is_no_token_and_a_token_no_session(self, sample: DjangoSample, api: Client) -> None:
-        assert logged_in(sample).request("GET", USERS).status == 401
+    def test_a_session_is_no_token_and_a_token_no_session(self, browser: Browser, api: Client) -> None:
+        assert browser.request("GET", USERS).status == 401
         assert api.get("/admin/").status == 302
