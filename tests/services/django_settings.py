@@ -63,6 +63,8 @@ TEMPLATES = [
         },
     }
 ]
+# The one that Django recommends for tests: the others are slow on purpose.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "static/"
 USE_TZ = True
 # Logging is configured for gunicorn, by the contract.
