@@ -53,6 +53,7 @@ from .keys import OTHER_KEY as OTHER_KEY
 from .postgresql import PostgreSQL
 from .services.common import CATALOG
 from .services.django_settings import database
+from .sqlalchemy_tables import set_up
 
 if TYPE_CHECKING:
     from .idp import Idp
@@ -345,7 +346,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database_store(database_url: str) -> Iterator[SQLAlchemyStore]:
     store = SQLAlchemyStore(database_url)
-    store.upgrade()
+    set_up(store)
     yield store
     store.close()
 
@@ -396,7 +397,7 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
             yield of_django
         return
     store = SQLAlchemyStore(request.getfixturevalue(f"{request.param}_url"), clock=clock)
-    store.upgrade()
+    set_up(store)
     yield store
     store.close()
 
