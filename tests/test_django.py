@@ -48,6 +48,7 @@ from tokenguard.django import (
     token_rotated,
 )
 from tokenguard.django.conf import service
+from tokenguard.django.revocation import revoke_token
 
 from .conftest import KEY, OTHER_KEY
 from .django_tables import migrate
@@ -532,15 +533,21 @@ def test_what_is_added_to_a_refusals_vary_stays(http: Client) -> None:
     assert refused["WWW-Authenticate"] == 'Bearer realm="api"'
 
 
-def test_what_a_view_refuses_itself_is_in_djangos_log(http: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """But not what tokenguard refuses, which is in its own."""
+def test_what_a_view_refuses_itself_is_in_djangos_log(
+    http: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not what tokenguard refuses, which is in its own; only that it could not decide is in both."""
     view = require_scopes("users:read")(lambda request: HttpResponse(status=404, headers={"Vary": "Cookie"}))
-    with override_settings(ROOT_URLCONF=(path("", view),)):
+    limited = issue(conditions=Conditions.parse(rate="1/minute"))
+    with override_settings(ROOT_URLCONF=(path("", view), path("revoke", revoke_token))):
         assert http.get("/", headers=bearer(issue())).status_code == 404
         assert http.get("/", headers=bearer("x")).status_code == 401
+        assert http.post("/revoke").status_code == 400
+        monkeypatch.setattr(service().requests.guard, "limiter", None)
+        assert http.get("/", headers=bearer(limited)).status_code == 503
     assert http.get("/nowhere").status_code == 404
     logged = [record.getMessage() for record in caplog.records if record.name == "django.request"]
-    assert logged == ["Not Found: /", "Not Found: /nowhere"]
+    assert logged == ["Not Found: /", "Service Unavailable: /", "Not Found: /nowhere"]
 
 
 def test_headers_are_the_same_where_django_keeps_them_in_another_way(
