@@ -523,6 +523,7 @@ def test_a_forked_child_keeps_a_database_in_memory() -> None:
             finally:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
+        connections[alias].connection.close()  # Django never closes such a database
 
 
 def test_what_django_itself_refuses_is_told(store: DjangoStore, alias: str) -> None:
