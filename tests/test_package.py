@@ -270,7 +270,7 @@ def test_every_make_target_of_the_readme_exists() -> None:
 def test_the_demo_shows_what_it_must(sample: str) -> None:
     done = subprocess.run([sys.executable, "-m", "sample_flask.demo", sample], cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "BAD" not in done.stdout
+    assert "  BAD " not in done.stdout
     assert done.stdout.endswith("All as it must be.\n")
     assert 'error="insufficient_scope", scope="okta.users.manage"' in done.stdout
     assert re.search(r"ok  200 .* the old one in the overlap ", done.stdout)
