@@ -305,6 +305,22 @@ class TestClients:
         assert found is not None
         assert (found.enabled, found.conditions) == (False, Conditions())
 
+    def test_a_restored_page_does_not_undo_what_others_did(self, site: Site) -> None:
+        """Firefox loads the page of a tab that it restores again, and writes the old texts into all its text areas."""
+        browser = site.browser("all")
+        client = site.client()
+        url = f"{CLIENTS}{client}/change/"
+        old = filled(browser, url)
+        limited = Conditions.parse(["10.0.0.0/8"])
+        site.issuer.set_conditions(client, limited, actor="somebody else")
+        areas = re.findall(r'<textarea name="(\w+)"', browser.get(url).content.decode())
+        restored = {name: old.get(name, "") for name in areas}
+        answer = browser.post(url, filled(browser, url, scopes=["groups:read"], **restored))
+        assert b"Somebody else has changed this client" in answer.content
+        found = conf.get_store().client(client)
+        assert found is not None
+        assert found.conditions == limited
+
     def test_page_shows_its_tokens_and_events(self, site: Site) -> None:
         token = site.issue(name="for the night").token
         page = site.browser("all").get(f"{CLIENTS}{token.client_id}/change/").content.decode()

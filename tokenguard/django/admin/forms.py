@@ -35,6 +35,17 @@ _BLAMED = {
 }
 
 
+class RestoredHidden(forms.Textarea):
+    """A hidden field that a browser restores together with the text areas of its form."""
+
+    # When Firefox restores a tab, it loads the page again and writes the old texts into all text areas, but leaves
+    # hidden inputs as they came.
+    input_type = "hidden"
+
+    def __init__(self) -> None:
+        super().__init__({"hidden": True})
+
+
 class AdminForm(forms.Form):
     """A form that shows what the issuer refuses."""
 
@@ -141,7 +152,7 @@ class ClientForm(ScopesForm, ConditionsForm):
     """Changes a client, if nobody has changed it since it was shown."""
 
     enabled = forms.BooleanField(required=False, help_text="While this is off, all its tokens are refused.")
-    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+    seen = forms.CharField(widget=RestoredHidden, max_length=64)
     fieldsets = (
         (None, {"fields": ("enabled",)}),
         *NewClientForm.fieldsets[1:],
