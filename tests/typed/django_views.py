@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.generic import TemplateView
 from rest_framework.decorators import action, api_view, permission_classes
 from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
@@ -54,6 +55,16 @@ class Groups(ScopesRequiredMixin, View):
 
     def delete(self, request: GuardedRequest) -> HttpResponse:
         return HttpResponse(status=204)
+
+
+class Page(ScopesRequiredMixin, TemplateView):
+    required_scopes = "users:read"
+    template_name = "page.html"
+
+
+# A mixin takes nothing away from the view that it guards.
+paged: View[HttpResponse] = Page()
+paging: Callable[..., HttpResponse] = Page.as_view()
 
 
 @method_decorator(require_scopes("users:manage"), name="dispatch")

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.views.generic import View
 
 from ..errors import AuthError, ConfigurationError, InvalidValue
@@ -32,6 +31,11 @@ from .middleware import LOOKED_AT_WITH, guard_of, in_thread_if_heard, look_up
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+    # Of any response: the other bases of a guarded view may narrow it, as TemplateView does.
+    _AnyView = View[Any]
+else:
+    _AnyView = View
 
 V = TypeVar("V", bound=Callable[..., Any])
 #: What a class may ask for: a scope, several scopes, or a mapping from an HTTP method or an action to either.
@@ -133,7 +137,7 @@ def _kept_out_of_caches(kind: Any) -> Any:
     return type(kind.__name__, (kind,), {"_cache_update_cache": never, "__module__": kind.__module__})
 
 
-class TokenRequiredMixin(View):
+class TokenRequiredMixin(_AnyView):
     """Let a class-based view be called only with a valid token. Put it first among the bases.
 
     Raises TypeError for a class that would be open in spite of it, and for a view of Django REST framework.
@@ -157,7 +161,7 @@ class TokenRequiredMixin(View):
         return ANY_TOKEN
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
         """Return the guarded view. Raises ImproperlyConfigured if what a method asks for is empty or malformed."""
         view = super().as_view(**initkwargs)
         # Arguments given here override the class's own attributes, as they do in the view.

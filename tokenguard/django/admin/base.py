@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin
 View = Callable[..., HttpResponse]
+#: For what a subclass may list anew: to a type checker, a bare tuple allows only another with as many items.
+Listed: TypeAlias = list[Any] | tuple[Any, ...]
 #: The most rows on one page of a list, and in one action.
 MAX_AT_ONCE = 100
 _PASTED = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -14,7 +14,7 @@ from ...events import EventFilter
 from ...tokens import Client
 from .. import models
 from ..conf import service
-from .base import StoreAdmin, answered, check, not_found
+from .base import Listed, StoreAdmin, answered, check, not_found
 from .details import client_facts, happenings, moment, moment_text, scopes_text
 from .forms import ClientForm, NewClientForm, version
 from .states import with_state, with_use
@@ -30,13 +30,13 @@ _CHANGED_MEANWHILE = (
 class ClientAdmin(StoreAdmin):
     """Applications that may hold tokens."""
 
-    list_display = ("name", "id", "scope_names", "enabled", "active_tokens", "last_used", "created")
-    list_filter = ("enabled",)
-    search_fields = ("name", "id")
+    list_display: Listed = ("name", "id", "scope_names", "enabled", "active_tokens", "last_used", "created")
+    list_filter: ClassVar[Listed] = ("enabled",)
+    search_fields: ClassVar[Listed] = ("name", "id")
     search_help_text = "Search by name or id"
-    ordering = ("name",)
+    ordering: ClassVar[Listed] = ("name",)
     lookups = frozenset({"enabled__exact"})
-    actions = None
+    actions: Listed | None = None
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return with_use(super().get_queryset(request), database(), now())

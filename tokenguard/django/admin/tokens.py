@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -17,7 +17,7 @@ from ...issuer import Issued
 from ...records import ALIVE, Record
 from .. import models
 from ..conf import service
-from .base import MAX_AT_ONCE, StoreAdmin, answered, check, not_found
+from .base import MAX_AT_ONCE, Listed, StoreAdmin, answered, check, not_found
 from .confirm import Confirmation, Revocation, Rotation
 from .details import happenings, moment_text, scopes_text, token_facts
 from .filters import AttentionFilter, ClientFilter, StateFilter
@@ -29,13 +29,13 @@ from .writes import ShownBefore, actor, shown_once
 class TokenAdmin(StoreAdmin):
     """Credentials of clients, without their texts."""
 
-    list_display = ("id", "name", "client_name", "scope_names", "state", "expires", "last_used", "created")
-    list_filter = (StateFilter, AttentionFilter, ClientFilter)
-    search_fields = ("id", "name", "client__name")
+    list_display: Listed = ("id", "name", "client_name", "scope_names", "state", "expires", "last_used", "created")
+    list_filter: ClassVar[Listed] = (StateFilter, AttentionFilter, ClientFilter)
+    search_fields: ClassVar[Listed] = ("id", "name", "client__name")
     search_help_text = "Search by id, name or client"
-    ordering = ("-created_at",)
+    ordering: ClassVar[Listed] = ("-created_at",)
     lookups = frozenset({"state", "attention", "client"})
-    actions = ("rotate_selected", "revoke_selected")
+    actions: Listed | None = ("rotate_selected", "revoke_selected")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         tokens = super().get_queryset(request).select_related("client").defer("digest", "key_fingerprint")
