@@ -203,6 +203,36 @@ def test_a_row_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None
     assert line.split() == ["many", "scopes", *["some.scope"] * 40]
 
 
+@pytest.mark.parametrize(
+    ("charset", "shown"),
+    [("latin-1", "é \\u65e5 \\U0001f511"), ("ascii", "\\xe9 \\u65e5 \\U0001f511"), ("utf-8", "é 日 🔑")],
+)
+def test_what_the_locale_has_no_characters_for_is_escaped(
+    world: World, tmp_path: Path, charset: str, shown: str
+) -> None:
+    """So one name keeps nobody from seeing, or revoking, what is listed after it."""
+    world.clock.microseconds = now()
+    name = "é 日 🔑"
+    leaked = [world.issue(client=world.client(each).id) for each in (name, "billing")]
+    world.issuer.set_scopes(name, "users:read", actor="tests")
+    leak = tmp_path / "leak"
+    leak.write_text("\n".join(issued.text.reveal() for issued in leaked))
+    options = Options.read({"SIGNING_KEY": KEY, "SCOPES": SCOPES})
+    tree = command_tree(lambda: (options, world.store))
+
+    def run(*arguments: str) -> str:
+        done = CliRunner(charset=charset).invoke(tree, arguments)
+        assert "cannot" not in done.stderr
+        return done.stdout_bytes.decode(charset)
+
+    assert f"of client {shown}: active, revoked now\n" in run("scan", str(leak), "--revoke")
+    assert all(record.token.revoked_at for record in world.store.records())
+    for command in ("list", "client list", f"show {leaked[0].token.id}", "events"):
+        assert shown in run(*command.split())
+    assert {row["client"] for row in json.loads(run("list", "--json"))} == {name, "billing"}
+    assert [json.loads(line)["client"] for line in run("scan", str(leak), "--json").splitlines()] == [name, "billing"]
+
+
 def test_clients_are_changed_by_name_or_id(ready: Run) -> None:
     (client,) = table(ready("client", "list", "--json"))
     assert ready("client", "set-scopes", client["id"], "users:read").returncode == 0

@@ -54,7 +54,7 @@ def scan(backend: Backend, paths: tuple[str, ...], revoke: bool, as_json: bool) 
     scanning = _Scan(backend, revoke)
     for path in paths:
         for fields in scanning.look_into(path):
-            print_json(fields, indent=None) if as_json else click.echo(_line(fields))
+            print_json(fields, indent=None) if as_json else click.echo(printable(_line(fields)))
     scanning.conclude()
 
 

@@ -36,7 +36,13 @@ def say(message: str) -> None:
 
 def printable(text: str) -> str:
     """``text`` with escapes for what a terminal obeys, or cannot show."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if text.isascii():
+        return text
+    # One name that the locale has no characters for must not keep anybody from seeing, or revoking, everything else.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def event_line(event: Event) -> str:
@@ -59,7 +65,7 @@ def readable(fields: Mapping[str, Any]) -> dict[str, Any]:
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """As JSON on standard output."""
     lines = json.dumps(value, ensure_ascii=False, indent=indent).split("\n")
-    click.echo("\n".join("".join(map(_json_character, line)) if not line.isprintable() else line for line in lines))
+    click.echo("\n".join(line if printable(line) == line else "".join(map(_json_character, line)) for line in lines))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
@@ -103,7 +109,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int], object]]:
 
 
 def _json_character(character: str) -> str:
-    if character.isprintable():
+    if printable(character) == character:
         return character
     return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # json.dumps leaves DEL as it is
 
@@ -130,7 +136,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return Text(printable(" ".join(map(str, value))) or "none")
     if isinstance(value, Mapping):
-        return Text("; ".join(_changed(key, *change) for key, change in value.items()))
+        return Text(printable("; ".join(_changed(key, *change) for key, change in value.items())))
     return Text(printable(str(value)))
 
 
