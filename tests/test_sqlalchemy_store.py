@@ -517,6 +517,20 @@ def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) 
     assert "hunter2secret" not in str(refused.value)
 
 
+def test_a_python_without_sqlite(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    with pytest.raises(ConfigurationError, match="built without SQLite: it has no module 'sqlite3'"):
+        SQLAlchemyStore(sqlite_url)
+
+
+def test_tables_are_not_set_up_from_an_archive(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenguard.sqlalchemy.upgrade.MIGRATIONS", Path("tokenguard.zip", "migrations"))
+    store = SQLAlchemyStore(sqlite_url)
+    with pytest.raises(ConfigurationError, match="from an unpacked installation"):
+        store.upgrade()
+    store.close()
+
+
 def test_digests_stay_out_of_database_errors(database_store: SQLAlchemyStore) -> None:
     world = World(database_store)
     issued = world.issue()

@@ -79,6 +79,8 @@ def _engine(url: URL, patience: float, *, reading: bool = False, **options: Any)
         engine = create_engine(url, hide_parameters=True, pool_timeout=patience, **options)
     except (ArgumentError, TypeError, ValueError):
         raise ConfigurationError("the database URL has an invalid option after its ?") from None
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"this Python was built without SQLite: it has no module {error.name!r}") from None
     if url.get_backend_name() == "postgresql":
         from . import postgresql
 

@@ -64,6 +64,10 @@ def _run_migrations(connection: Connection) -> None:
             f'setting up the tables requires {error.name}: pip install "wsgi-tokenguard[sqlalchemy]"'
         ) from None
 
+    if not MIGRATIONS.is_dir():  # Alembic reads files, and knows nothing of archives
+        raise ConfigurationError(
+            f"setting up the tables requires the directory {MIGRATIONS}: run tokenguard from an unpacked installation"
+        )
     script = ScriptDirectory(str(MIGRATIONS))
     for revision in reversed(list(script.walk_revisions())):
         revision.module.upgrade(connection)
