@@ -499,6 +499,46 @@ def test_setting_up_twice_is_refused() -> None:
         TokenGuard(make_app())
 
 
+@pytest.mark.parametrize(
+    ("key", "late"),
+    [
+        ("TOKENGUARD_DATABASE_URL", "sqlite:///of-the-tests.db"),
+        ("TOKENGUARD_MAX_LIFETIME", "90d"),
+        ("TOKENGUARD_SIGNING_KEY", OTHER_KEY),
+    ],
+)
+def test_an_option_that_is_set_too_late_is_named(key: str, late: str) -> None:
+    app = make_app(TESTING=True)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    headers = bearer(app)
+    app.config[key] = late
+    message = f"{key} was set in app.config too late, and has no effect: set it before"
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=message):
+            app.test_client().get("/", headers=headers)
+    with pytest.raises(ConfigurationError, match=message):
+        as_client(app, scopes="users:read")
+    listed = app.test_cli_runner().invoke(args=["tokenguard", "list"])
+    assert (listed.exit_code, listed.output.startswith(f"Error: {key} was set")) == (1, True)
+    assert len(app.extensions["tokenguard"].store.records()) == 1
+
+
+def test_what_is_done_to_a_catalogue_too_late_is_noticed_too() -> None:
+    app = make_app(TOKENGUARD_SCOPES={"a": ""})
+    app.config["TOKENGUARD_SCOPES"]["b"] = ""
+    app.testing = True
+    with pytest.raises(ConfigurationError, match=r"TOKENGUARD_SCOPES was set in app\.config too late"):
+        app.test_client().get("/")
+
+
+def test_an_option_may_be_taken_out_or_set_again_once_it_has_been_read() -> None:
+    app = make_app(TESTING=True)
+    app.config["TOKENGUARD_SCOPES"] = dict(CATALOG)
+    del app.config["TOKENGUARD_SIGNING_KEY"]
+    app.config["TOKENGUARD_PREFIX"] = None
+    assert app.test_client().get("/").status_code == 404
+
+
 def test_the_store_and_the_clock_are_arguments() -> None:
     store, clock = MemoryStore(), StoppedClock()
     app = Flask(__name__)

@@ -246,6 +246,9 @@ def _flask_service(app: Flask) -> Service:
         raise ConfigurationError("this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)")
     if not app.testing:
         raise ConfigurationError("tokens for tests are issued only in a test: set TESTING = True in the app's config")
+    from .flask.extension import check_options
+
+    check_options(app)  # a database that was named too late is not the one that the token would be written to
     return built
 
 

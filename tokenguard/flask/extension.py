@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound=Blueprint)
 
+#: Where an application keeps what its options were when they were read.
+_AS_READ = "tokenguard.as_read"
+
 
 class _StartError(click.ClickException, ConfigurationError):
     """Makes ``flask …`` report the error in one line, instead of a traceback for an app that cannot be loaded."""
@@ -68,10 +71,16 @@ class TokenGuard:
             forget(error)
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
+        app.extensions[_AS_READ] = _marks(app)
         _check_at_first_request(app)
         _finish_answers(app, built.requests)
         add_metadata(app, built.requests.scheme)
-        app.cli.add_command(command_tree(lambda: (options, store), hooks=hooks))
+
+        def load() -> tuple[Options, Store]:
+            check_options(app)
+            return options, store
+
+        app.cli.add_command(command_tree(load, hooks=hooks))
 
     def protect(self, blueprint: B, *scopes: str, any_of: Iterable[str] | None = None) -> B:
         """Guard every view of ``blueprint``, and of the blueprints nested in it; return ``blueprint``.
@@ -96,20 +105,39 @@ class TokenGuard:
 
 
 def _check_at_first_request(app: Flask) -> None:
-    """Check how the views are guarded: once all are registered, and before the first one is called."""
+    """Check the options, and how the views are guarded: once all are there, and before the first view is called."""
 
     @app.before_request
     def check_once() -> None:
+        check_options(app)
         check_views(app)
         # The list is replaced, as Flask is iterating over it. Later requests then skip this check.
         functions = app.before_request_funcs
         functions[None] = [function for function in functions[None] if function is not check_once]
 
 
+def check_options(app: Flask) -> None:
+    """Raise ConfigurationError for an option that ``app.config`` got after the options were read: it has no effect."""
+    as_read = app.extensions[_AS_READ]
+    for key, mark in _marks(app).items():
+        if mark != as_read.get(key):
+            raise ConfigurationError(
+                f"{key} was set in app.config too late, and has no effect: set it before TokenGuard(app) or init_app"
+            )
+
+
+def _marks(app: Flask) -> dict[str, int]:
+    # Hashes, as one of the options is the signing key; of the text, which also shows a change inside a value.
+    return {key: hash(repr(value)) for key, value in _configured(app).items()}
+
+
+def _configured(app: Flask) -> dict[str, Any]:
+    return {key: value for key, value in app.config.items() if key.startswith(PREFIX) and value is not None}
+
+
 def _given(app: Flask) -> dict[str, Any]:
     given: dict[str, Any] = dict(from_environ())
-    configured = {key: value for key, value in app.config.items() if key.startswith(PREFIX) and value is not None}
-    given |= {key.removeprefix(PREFIX): value for key, value in configured.items()}
+    given |= {key.removeprefix(PREFIX): value for key, value in _configured(app).items()}
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
