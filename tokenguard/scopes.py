@@ -148,7 +148,7 @@ class Requirement:
             raise InvalidValue(f"any_of takes several scopes: write any_of=({any_of!r},)")
         if all_of and callable(all_of[0]):
             raise InvalidValue('the decorator takes scopes, not the view: write @require_scopes("a")')
-        if all_of and isinstance(all_of[0], (list, tuple, set)):
+        if all_of and (isinstance(all_of[0], (list, tuple, set)) or " " in str(all_of[0])):
             raise InvalidValue(f'give each scope as its own argument, "a", "b", not {all_of[0]!r}')
         requirement = cls(all_of, tuple(any_of))
         if not requirement.names:
