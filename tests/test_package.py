@@ -64,7 +64,10 @@ except SystemExit as error:
     blocked = without("flask", "sqlalchemy", "alembic", "click", "rich", "psycopg")
     assert python(blocked + code).splitlines() == [
         "billing",
-        'a database of tokens requires sqlalchemy: pip install "wsgi-tokenguard[sqlalchemy]"',
+        (
+            'a database of tokens requires sqlalchemy: pip install "wsgi-tokenguard[sqlalchemy]" '
+            '(for a Django project, use "manage.py tokenguard" instead)'
+        ),
         'Error: the command line requires click: pip install "wsgi-tokenguard[cli]"',
     ]
 

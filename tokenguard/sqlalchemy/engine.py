@@ -179,7 +179,10 @@ def _refuse_missing_file(url: URL) -> None:
     # SQLite would create an empty file for a mistyped name.
     path = _sqlite_file(url)
     if path is not None and not os.path.exists(path):
-        raise SchemaError(f"there is no database {path.absolute()}: run {SET_UP} to create it")
+        raise SchemaError(
+            f"there is no database {path.absolute()}: run {SET_UP} to create it, or set TOKENGUARD_DATABASE_URL if you "
+            "have one elsewhere"
+        )
     if path is not None and not os.access(path, os.R_OK):
         raise StoreUnavailable(f"the database {path.absolute()} cannot be read by this user")
 
