@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -400,3 +400,36 @@ def test_what_is_forked_in_a_block_has_transactions_of_its_own(store: DjangoStor
         _, status = os.waitpid(child, 0)
     assert (status, told) == (0, ["the parent's end"])
     assert [client.name for client in store.clients()] == ["of the child"]
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_nor_does_it_call_what_waits_for_its_parents_commit_when_it_leaves_the_block(
+    store: DjangoStore, alias: str
+) -> None:
+    told: list[str] = []
+    with ExitStack() as block:
+        block.enter_context(transaction.atomic(using=alias))
+        transaction.on_commit(lambda: told.append("the parent's end"), using=alias)
+        child = os.fork()
+        if child == 0:
+            try:
+                block.close()
+                os._exit(len(told))
+            finally:
+                os._exit(99)
+        _, status = os.waitpid(child, 0)
+    assert (status, told) == (0, ["the parent's end"])
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_worker_makes_a_pool_of_its_own(
+    store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django keeps the pools of its option of that name in this dictionary."""
+    pools = connections[alias]._connection_pools
+    monkeypatch.setitem(pools, alias, "the parent's")
+    child = os.fork()
+    if child == 0:
+        os._exit(alias in pools)
+    _, status = os.waitpid(child, 0)
+    assert (status, pools[alias]) == (0, "the parent's")

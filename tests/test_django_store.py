@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, transaction
+from django.db import InterfaceError, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext, override_settings
 
@@ -510,6 +511,26 @@ def test_a_forked_child_does_not_use_its_parents_connection(store: DjangoStore, 
 
 
 @pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_does_not_undo_what_its_parent_is_writing(sqlite_url: str) -> None:
+    """It would by closing the parent's connection: SQLite then puts the old pages back into the file."""
+    with django_alias(sqlite_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        world = World(store)
+        client = world.client()
+        connections[alias].cursor().execute("PRAGMA cache_size = 1")  # pages go to the file before the commit
+        with transaction.atomic(using=alias):
+            issued = [world.issue(client=client.id).token.id for _ in range(50)]
+            child = os.fork()
+            if child == 0:
+                gc.collect()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        connections[alias].close()
+        assert sorted(record.token.id for record in store.records()) == sorted(issued)
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_keeps_a_database_in_memory() -> None:
     """As the processes of Django's test runner with ``--parallel`` do."""
     with django_alias("sqlite:///:memory:") as alias:
@@ -531,6 +552,18 @@ def test_what_django_itself_refuses_is_told(store: DjangoStore, alias: str) -> N
         transaction.set_rollback(True, using=alias)
         with pytest.raises(StoreUnavailable, match="An error occurred in the current transaction"):
             store.clients()
+
+
+def test_what_a_driver_says_of_its_own_use_is_told(
+    store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(self: Any) -> None:
+        raise InterfaceError("connection already closed")
+
+    monkeypatch.setattr(type(connections[alias]), "cursor", closed)
+    for ask in (store.clients, store.records, store.check, lambda: store.events(1), lambda: World(store).client()):
+        with pytest.raises(StoreUnavailable, match="the database cannot be used: connection already closed"):
+            ask()
 
 
 def test_a_router_that_leads_nowhere_is_named() -> None:
