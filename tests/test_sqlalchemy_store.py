@@ -635,12 +635,13 @@ class _Contested(list[Any]):
         return found
 
 
-def test_two_may_give_back_at_once_what_is_kept_at_hand(database_store: SQLAlchemyStore) -> None:
+def test_two_may_take_or_give_back_at_once_what_is_kept_at_hand(database_store: SQLAlchemyStore) -> None:
     """As when the database restarts, and several threads notice it."""
     (reserve,) = database_store._reserves
     connection = reserve.take()
-    reserve._idle = _Contested([connection])
-    reserve.empty()
+    for use in (reserve.take, reserve.empty):
+        reserve._idle = _Contested([connection])
+        use()
     connection.close()
 
 
