@@ -158,3 +158,10 @@ def test_nobody_joins_who_has_waited_for_long_also_if_another_has_just_come() ->
 
     breaker.call(waits)
     assert breaker.call(list) == []
+
+
+def test_a_call_that_a_forked_child_has_from_its_parent_comes_to_its_end_there() -> None:
+    """As where gevent forks: the child has copies of the greenlets that were waiting."""
+    breaker = Breaker(lambda: 0.0)
+    breaker.call(breaker.forget)
+    assert breaker.call(list) == []
