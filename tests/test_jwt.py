@@ -224,6 +224,70 @@ def test_scopes_are_mapped_as_the_operator_says_and_no_others() -> None:
     assert service.who(text).scopes == Scopes(["users:manage", "users:read"])
 
 
+@pytest.mark.parametrize(
+    ("claims", "scopes"),
+    [
+        ({"scp": "users:read", "roles": ["groups:read"]}, "users:read"),
+        ({"scp": None, "roles": ["groups:read", "*"]}, "groups:read"),
+        ({"scp": [], "roles": ["groups:read"]}, ""),
+        ({"scp": None, "scope": "users:read", "roles": "groups:read"}, "groups:read"),
+        ({"scp": None, "scope": "users:read"}, ""),
+    ],
+)
+def test_scopes_are_named_by_the_first_claim_of_those_that_the_operator_lists(
+    claims: dict[str, Any], scopes: str
+) -> None:
+    service = Service(options={"scope_claims": ["scp", "roles"]})
+    assert service.who(service.idp.token(**claims)).scopes == Scopes.parse(scopes)
+
+
+def test_scopes_in_a_claim_that_is_not_what_it_should_be() -> None:
+    service = Service(options={"scope_claims": "permissions"})
+    assert service.refusal(service.idp.token(permissions={"users:read": True})) == "the scopes are malformed"
+    with pytest.raises(ConfigurationError, match=r"the scope_claims must be a string or a list of strings, not \[\]"):
+        Service(options={"scope_claims": []})
+
+
+# What docs/issuers.md says of each issuer. None leaves out what Okta's tokens have.
+NOT_OKTA = dict.fromkeys(("ver", "cid", "scp", "jti"))
+USER = {"sub": "9f1c", "azp": "app"}
+AUTH0 = {**NOT_OKTA, **USER, "aud": [AUDIENCE, "https://example.eu.auth0.com/userinfo"], "scope": "openid users:read"}
+KEYCLOAK = {**NOT_OKTA, "azp": "app", "client_id": "app", "typ": "Bearer", "acr": "1", "scope": "email users:read"}
+ENTRA = {**NOT_OKTA, **USER, "ver": "2.0", "azpacr": "1", "oid": "9f1c", "tid": "72f9", "uti": "u", "nbf": AT - 60}
+COGNITO = {**NOT_OKTA, "client_id": "app", "token_use": "access", "version": 2, "scope": "directory/read"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "options", "scopes"),
+    [
+        (AUTH0, {}, "users:read"),
+        ({**AUTH0, "permissions": ["groups:read"]}, {"scope_claims": "permissions"}, "groups:read"),
+        ({**AUTH0, "azp": None, "client_id": "app", "jti": "73Wa"}, {"typ": "at+jwt"}, "users:read"),
+        ({**KEYCLOAK, "aud": [AUDIENCE, "account"]}, {}, "users:read"),
+        ({**ENTRA, "scp": "users:read", "roles": ["groups:read"]}, {"scope_claims": ["scp", "roles"]}, "users:read"),
+        ({**ENTRA, "roles": ["groups:read"]}, {"scope_claims": ["scp", "roles"]}, "groups:read"),
+        ({**ENTRA, "roles": ["groups:read"]}, {}, ""),
+        (COGNITO, {"scopes": {"directory/read": "users:read"}}, "users:read"),
+    ],
+)
+def test_common_issuers(claims: dict[str, Any], options: dict[str, Any], scopes: str) -> None:
+    service = Service(options=options)
+    identity = service.who(service.idp.token(header={"typ": options.get("typ", "JWT")}, **claims))
+    assert (identity.client_id, identity.scopes) == ("app", Scopes.parse(scopes))
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({**KEYCLOAK, "aud": "account"}, "for another audience"),
+        ({**ENTRA, "ver": "1.0", "azp": None, "appid": "app"}, "names no client"),
+        ({**COGNITO, "aud": None}, "for another audience"),
+    ],
+)
+def test_common_issuers_that_are_not_set_up_for_it(service: Service, claims: dict[str, Any], reason: str) -> None:
+    assert service.refusal(service.idp.token(**claims)) == reason
+
+
 def test_claims_can_be_read_and_not_changed(service: Service) -> None:
     text = service.idp.token(groups=["a", "b"], address={"country": "AT"})
     identity = service.who(text)

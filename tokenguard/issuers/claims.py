@@ -68,7 +68,7 @@ def read_claims(
         issuer=trusted.issuer,
         client_id=client_id,
         token_id=token_id,
-        scopes=trusted.own_scopes(_scope_names(claims), catalog),
+        scopes=trusted.own_scopes(_scope_names(claims, trusted.scope_claims), catalog),
         issued_at=issued_at,
         expires_at=expires_at if verify_again_at is None else min(expires_at, verify_again_at),
         refused_at=expires_at + leeway,
@@ -127,8 +127,13 @@ def _time(claims: Mapping[str, Any], name: str, otherwise: int) -> int:
     return int(value * SECOND)
 
 
-def _scope_names(claims: Mapping[str, Any]) -> str | tuple[str, ...]:
-    """The scopes as Okta has them (``scp``, a list; for others a text), or RFC 9068 section 2.2.3 (``scope``)."""
+def _scope_names(claims: Mapping[str, Any], named: tuple[str, ...]) -> str | tuple[str, ...]:
+    """The scopes as Okta has them (``scp``, a list; for others a text), or RFC 9068 section 2.2.3 (``scope``).
+
+    If the operator has named the claims, only the first of those that is present counts.
+    """
+    if named:
+        return next((_names(claims[name]) for name in named if name in claims), "")
     if "scp" not in claims:
         return _names(claims.get("scope", ""))
     names = _names(claims["scp"])

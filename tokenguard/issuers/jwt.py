@@ -53,11 +53,12 @@ class TrustedIssuer(Trust):
     ``issuer`` is its identifier, exactly as in its tokens and metadata. ``audience`` is how it names this service; any
     one of a list is enough. ``algorithms`` are those that it may sign with. ``scopes`` maps its scopes to scopes of
     this service (one, or several separated by spaces, or a list); without it, those that the catalogue has stand for
-    themselves. A scope that is not mapped grants nothing. ``typ`` is ``any``, or ``at+jwt`` to require that a token
-    says that it is an access token. ``leeway`` is by how many seconds the clocks may differ. ``jwks_url`` is where its
-    keys are; without it, its metadata is asked. The keys are fetched anew after ``max_age`` seconds, and used for
-    ``grace`` seconds more while that fails; a token that has been verified is verified anew after ``max_age`` seconds.
-    Raises ConfigurationError for a value that cannot be used.
+    themselves. A scope that is not mapped grants nothing. ``scope_claims`` are the claims that name its scopes, of
+    which the first that a token has counts; without it, ``scp`` or ``scope``. ``typ`` is ``any``, or ``at+jwt`` to
+    require that a token says that it is an access token. ``leeway`` is by how many seconds the clocks may differ.
+    ``jwks_url`` is where its keys are; without it, its metadata is asked. The keys are fetched anew after ``max_age``
+    seconds, and used for ``grace`` seconds more while that fails; a token that has been verified is verified anew after
+    ``max_age`` seconds. Raises ConfigurationError for a value that cannot be used.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class TrustedIssuer(Trust):
         *,
         algorithms: Sequence[str] = DEFAULT_ALGORITHMS,
         scopes: Mapping[str, str | Iterable[str]] | None = None,
+        scope_claims: str | Sequence[str] | None = None,
         typ: str = "any",
         leeway: int = LEEWAY,
         jwks_url: str | None = None,
@@ -75,6 +77,7 @@ class TrustedIssuer(Trust):
     ) -> None:
         super().__init__(issuer, texts("the audience", audience), scopes)
         _refuse_okta_org_server(issuer)
+        self.scope_claims = () if scope_claims is None else texts("the scope_claims", scope_claims)
         self.algorithms = texts("the algorithms", algorithms)
         for name in self.algorithms:
             if name not in ALGORITHMS:

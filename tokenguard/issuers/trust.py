@@ -23,6 +23,8 @@ class Trust:
     """
 
     issuer: str = "(none yet)"
+    #: The claims that name the scopes, if these are not those of Okta and RFC 9068.
+    scope_claims: tuple[str, ...] = ()
 
     def __init__(
         self, issuer: str, audience: str | Sequence[str] | None, scopes: Mapping[str, str | Iterable[str]] | None
