@@ -32,6 +32,7 @@ from tokenguard import (
     TokenGuardError,
 )
 from tokenguard.clock import SECOND
+from tokenguard.errors import MissingToken
 from tokenguard.flask import (
     Refused,
     TokenGuard,
@@ -293,7 +294,7 @@ def test_a_handler_for_the_status_restyles_and_the_challenge_stays(app: Flask) -
         return jsonify(needs=error.error.scopes), 403, {"Cache-Control": "no-cache"}
 
     refused = app.test_client().get("/")
-    assert refused.json == {"ours": True, "says": "This resource needs an API token."}
+    assert refused.json == {"ours": True, "says": MissingToken.detail}
     assert refused.headers["WWW-Authenticate"] == 'Bearer realm="api"'
     assert refused.headers["Cache-Control"] == "no-store"
     assert refused.headers["Vary"] == "Authorization"
@@ -702,7 +703,7 @@ def test_a_guarded_function_that_is_no_view_stops_who_calls_it(app: Flask, handl
     refused = client.get("/", headers=bearer(app))
     assert (refused.status_code, refused.json["code"]) == (403, "insufficient_scope")
     assert client.get("/", headers=bearer(app, "users:manage")).text == "changed"
-    assert client.get("/resolver").json == {"error": "This resource needs an API token.", "code": "missing_token"}
+    assert client.get("/resolver").json == {"error": MissingToken.detail, "code": "missing_token"}
 
 
 def test_what_is_around_a_class_is_handed_the_refusal_of_its_methods(app: Flask) -> None:

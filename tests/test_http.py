@@ -139,7 +139,8 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
             MissingToken(),
             [("WWW-Authenticate", CHALLENGE)],
             (
-                '"title": "Unauthorized", "status": 401, "detail": "This resource needs an API token.", '
+                '"title": "Unauthorized", "status": 401, '
+                '"detail": "This resource needs an API token, sent as Authorization: Bearer TOKEN.", '
                 '"code": "missing_token"'
             ),
         ),
@@ -152,8 +153,9 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
             InvalidRequest(),
             [("WWW-Authenticate", f'{CHALLENGE}, error="invalid_request"')],
             (
-                '"title": "Bad Request", "status": 400, "detail": "The credential of this request is malformed, '
-                'or there is more than one.", "code": "invalid_request"'
+                '"title": "Bad Request", "status": 400, "detail": "The credential of this request is malformed '
+                '(empty, or with quotes, spaces or invisible characters), or there is more than one.", '
+                '"code": "invalid_request"'
             ),
         ),
         (

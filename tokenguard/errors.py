@@ -136,7 +136,7 @@ class MissingToken(AuthError):
     """There is no credential, or one of another scheme: the challenge has no error code (RFC 6750 section 3.1)."""
 
     code = "missing_token"
-    detail = "This resource needs an API token."
+    detail = "This resource needs an API token, sent as Authorization: Bearer TOKEN."
 
 
 class InvalidRequest(AuthError):
@@ -144,7 +144,10 @@ class InvalidRequest(AuthError):
 
     status = 400
     code = bearer_error = "invalid_request"
-    detail = "The credential of this request is malformed, or there is more than one."
+    detail = (
+        "The credential of this request is malformed (empty, or with quotes, spaces or invisible characters), "
+        "or there is more than one."
+    )
 
 
 class InvalidToken(AuthError):
