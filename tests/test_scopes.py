@@ -96,9 +96,9 @@ def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
     ("given", "message"),
     [
         (lambda request: None, r'^the decorator takes scopes, not the view: write @require_scopes\("a"\)$'),
-        (["users:read"], r"""^give each scope as its own argument, "a", "b", not \['users:read'\]$"""),
-        (("users:read",), r"""^give each scope as its own argument, "a", "b", not \('users:read',\)$"""),
-        ("users:read a", r"""^give each scope as its own argument, "a", "b", not 'users:read a'$"""),
+        (["users:read"], r"""^name each scope by itself, "a", "b", not \['users:read'\]$"""),
+        (("users:read",), r"""^name each scope by itself, "a", "b", not \('users:read',\)$"""),
+        ("users:read a", r"""^name each scope by itself, "a", "b", not 'users:read a'$"""),
     ],
 )
 def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any, message: str) -> None:

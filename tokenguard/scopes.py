@@ -149,7 +149,7 @@ class Requirement:
         if all_of and callable(all_of[0]):
             raise InvalidValue('the decorator takes scopes, not the view: write @require_scopes("a")')
         if all_of and (isinstance(all_of[0], (list, tuple, set)) or " " in str(all_of[0])):
-            raise InvalidValue(f'give each scope as its own argument, "a", "b", not {all_of[0]!r}')
+            raise InvalidValue(f'name each scope by itself, "a", "b", not {all_of[0]!r}')
         requirement = cls(all_of, tuple(any_of))
         if not requirement.names:
             raise InvalidValue("name at least one scope; where any valid token will do, ask for a token alone")
