@@ -128,6 +128,20 @@ def test_the_next_test_may_be_at_an_earlier_time(clock: StoppedClock, years: int
         assert guard.store.now() == clock.micros  # the store has no clock of its own
 
 
+def test_a_token_that_expires_in_one_test_works_in_the_next(clock: StoppedClock) -> None:
+    """As where a fixture issues it for a module, and one test of that freezes the time."""
+    memory = MemoryService(SCOPES, clock=clock)
+    app = Flask("service")
+    app.config.from_mapping(SECRET_KEY="dev", TESTING=True, TOKENGUARD_DATABASE_URL="memory://")
+    TokenGuard(app, clock=clock)
+    app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "here"))
+    for target in (TokenGuardMiddleware(hello, memory.guard, "users:read"), app):
+        client = as_client(target, scopes="users:read", expires_in=60)
+        for moved, status in ((0, 200), (DAY, 401), (-DAY, 200)):
+            clock.micros += moved
+            assert client.get("/").status_code == status
+
+
 def test_a_client_that_exists_is_taken_as_it_is(service: MemoryService, guarded: TokenGuardMiddleware) -> None:
     service.issuer.register("billing", "users:read", actor="me")
     for _ in range(2):
@@ -434,6 +448,7 @@ from urllib.request import Request, urlopen
 from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.test import AsyncClient, LiveServerTestCase, RequestFactory, TestCase, TransactionTestCase
+from django.test.utils import override_settings
 from rest_framework.test import APIClient
 
 from tokenguard.django import TokenGuardMiddleware, get_issuer, get_store, token_issued
@@ -469,6 +484,16 @@ class InATransaction(TestCase):
             with patch("time.time_ns", moved), patch("tokenguard.shortcut.time_ns", moved):
                 client = as_client(scopes="users:read", expires_in=60)
                 self.assertEqual(client.get("/users").status_code, 200)
+
+    def test_a_token_that_expires_in_one_test_works_in_the_next(self):
+        client = as_client(scopes="users:read", expires_in=60)
+        with override_settings(DEBUG=True):
+            self.assertEqual(client.get("/users").status_code, 200)
+        real = time.time_ns
+        for days, status in ((0, 200), (1, 401), (0, 200)):
+            moved = lambda: real() + days * 86_400 * 10**9
+            with patch("time.time_ns", moved), patch("tokenguard.shortcut.time_ns", moved):
+                self.assertEqual(client.get("/users").status_code, status)
 
     def test_scopes(self):
         self.assertEqual(as_client(scopes="groups:read").get("/users").status_code, 403)
@@ -544,7 +569,7 @@ def test_manage_py_test(django_project: Project, migrations: bool, monkeypatch: 
     django_project.write(tests=DJANGO_TESTS)
     for order in ([], ["--reverse"], ["--parallel", "2"]):
         said = django_project.manage("test", "tests", *order)
-        assert "Ran 15 tests" in said
+        assert "Ran 16 tests" in said
         assert "could not be recorded" not in said
     assert nothing_is_left(django_project)
 
@@ -554,7 +579,7 @@ def test_manage_py_test_on_postgresql(django_project: Project, postgresql_url: s
     django_project.write(
         tests=DJANGO_TESTS, settings=f"{SETTINGS}\nDATABASES = {{'default': {database(postgresql_url)}}}\n"
     )
-    assert "Ran 15 tests" in django_project.manage("test", "tests")
+    assert "Ran 16 tests" in django_project.manage("test", "tests")
 
 
 @pytest.mark.parametrize("options", [[], ["--no-migrations"]])
@@ -587,7 +612,7 @@ def test_a_fixture_that_says_more(as_client, live_server):
     assert as_client(scopes="users:read").get("/users").status_code == 200
 """,
     )
-    said = django_project.pytest("--ds=settings", *options, passed=20)
+    said = django_project.pytest("--ds=settings", *options, passed=21)
     assert "could not be recorded" not in said
     assert nothing_is_left(django_project)
 
