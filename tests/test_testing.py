@@ -617,6 +617,40 @@ def test_a_fixture_that_says_more(as_client, live_server):
     assert nothing_is_left(django_project)
 
 
+def test_nothing_is_left_of_an_async_test(django_project: Project) -> None:
+    django_project.write(
+        conftest="""
+import asyncio
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):  # what a plugin for async tests does
+    asyncio.run(pyfuncitem.function(pyfuncitem.funcargs["async_api"]))
+    return True
+""",
+        test_async="""
+import pytest
+from asgiref.sync import sync_to_async
+from tokenguard.django import get_store
+from tokenguard.testing import as_client
+
+@pytest.fixture
+def async_api(async_client, as_client):
+    return as_client(async_client, scopes="users:read")
+
+async def test_async(async_api):
+    await sync_to_async(lambda: as_client(async_api, scopes="users:read"))()
+    assert (await async_api.get("/async")).status_code == 200
+    assert await sync_to_async(lambda: len(get_store().clients()))() == 2
+
+async def test_another(async_api):
+    await test_async(async_api)
+""",
+    )
+    django_project.pytest("--ds=settings", passed=2)
+    assert nothing_is_left(django_project)
+
+
 def test_the_fixture_alone_makes_the_test_database(django_project: Project) -> None:
     django_project.write(test_one="def test(as_client):\n    as_client(scopes='users:read')\n")
     django_project.pytest("--ds=settings", passed=1)

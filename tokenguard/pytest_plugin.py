@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if "as_client" in fixtures and fixtures.isdisjoint(_DATABASE) and not item.get_closest_marker("django_db"):
-            item.add_marker("django_db")
+            # What an async test writes is written by another thread, outside the transaction of the test.
+            is_async = inspect.iscoroutinefunction(getattr(item, "function", None))
+            item.add_marker(pytest.mark.django_db(transaction=is_async))
 
 
 def _has_django() -> bool:
