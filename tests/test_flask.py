@@ -540,6 +540,16 @@ def test_an_option_may_be_taken_out_or_set_again_once_it_has_been_read() -> None
     assert app.test_client().get("/").status_code == 404
 
 
+def test_what_the_environment_has_set_may_be_repeated_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENGUARD_PREFIX", "own")
+    app = make_app(TESTING=True)
+    app.config["TOKENGUARD_PREFIX"] = "own"
+    assert app.test_client().get("/").status_code == 404
+    app.config["TOKENGUARD_PREFIX"] = "other"
+    with pytest.raises(ConfigurationError, match=r"TOKENGUARD_PREFIX .* too late.*, there or in the environment"):
+        as_client(app, scopes="users:read")
+
+
 def test_the_store_and_the_clock_are_arguments() -> None:
     store, clock = MemoryStore(), StoppedClock()
     app = Flask(__name__)

@@ -71,7 +71,7 @@ class TokenGuard:
             forget(error)
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
-        app.extensions[_AS_READ] = _marks(app)
+        app.extensions[_AS_READ] = _marks(_set(app))
         _check_at_first_request(app)
         _finish_answers(app, built.requests)
         add_metadata(app, built.requests.scheme)
@@ -119,25 +119,30 @@ def _check_at_first_request(app: Flask) -> None:
 def check_options(app: Flask) -> None:
     """Raise ConfigurationError for an option that ``app.config`` got after the options were read: it has no effect."""
     as_read = app.extensions[_AS_READ]
-    for key, mark in _marks(app).items():
-        if mark != as_read.get(key):
+    for word, mark in _marks(_configured(app)).items():
+        if mark != as_read.get(word):
             raise ConfigurationError(
-                f"{key} was set in app.config too late, and has no effect: set it before TokenGuard(app) or init_app"
+                f"{PREFIX}{word} was set in app.config too late, and has no effect: set it before TokenGuard(app) or "
+                "init_app, there or in the environment"
             )
 
 
-def _marks(app: Flask) -> dict[str, int]:
+def _marks(options: dict[str, Any]) -> dict[str, int]:
     # Hashes, as one of the options is the signing key; of the text, which also shows a change inside a value.
-    return {key: hash(repr(value)) for key, value in _configured(app).items()}
+    return {word: hash(repr(value)) for word, value in options.items()}
 
 
 def _configured(app: Flask) -> dict[str, Any]:
-    return {key: value for key, value in app.config.items() if key.startswith(PREFIX) and value is not None}
+    options = {key: value for key, value in app.config.items() if key.startswith(PREFIX) and value is not None}
+    return {key.removeprefix(PREFIX): value for key, value in options.items()}
+
+
+def _set(app: Flask) -> dict[str, Any]:
+    return {**from_environ(), **_configured(app)}
 
 
 def _given(app: Flask) -> dict[str, Any]:
-    given: dict[str, Any] = dict(from_environ())
-    given |= {key.removeprefix(PREFIX): value for key, value in _configured(app).items()}
+    given = _set(app)
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
