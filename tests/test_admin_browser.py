@@ -223,6 +223,26 @@ def test_names_run_no_script(page: Page) -> None:
         assert page.title() != "owned"
 
 
+def test_the_back_button_does_not_undo_what_others_did(page: Page, context: BrowserContext) -> None:
+    """On the way back, Chromium loads the page again, and would tick the boxes as they were before."""
+    register(page, "seen before")
+    client = page.url
+    page.goto("/admin/")
+    other = context.new_page()
+    other.goto(client)
+    other.uncheck("#id_enabled")
+    other.uncheck("input[value='users:manage']")
+    other.check("input[value='users:read']")
+    other.click("input[value=Save]")
+    other.get_by_text("Changed scopes, enabled.").wait_for()
+    page.go_back()
+    page.fill("#id_rate", "5/hour")
+    page.click("input[value=Save]")
+    page.get_by_text("Changed conditions.").wait_for()
+    assert not page.is_checked("#id_enabled")
+    assert not page.is_checked("input[value='users:manage']")
+
+
 def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserContext) -> None:
     """A strict Content-Security-Policy breaks nothing of ours."""
     register(page, "behind a policy")
