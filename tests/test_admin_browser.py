@@ -243,6 +243,15 @@ def test_the_back_button_does_not_undo_what_others_did(page: Page, context: Brow
     assert not page.is_checked("input[value='users:manage']")
 
 
+def test_a_double_click_sends_a_form_once(page: Page) -> None:
+    page.goto("/admin/tokenguard/token/add/")
+    # This stays on the page, and so sees both clicks, however fast the server is.
+    listener = "event => { prevented.push(event.defaultPrevented); event.preventDefault(); }"
+    page.evaluate(f"() => {{ window.prevented = []; addEventListener('submit', {listener}); }}")
+    page.dblclick("input[value=Issue]")
+    assert page.evaluate("prevented") == [False, True]
+
+
 def test_our_pages_need_no_inline_script_or_style(page: Page, context: BrowserContext) -> None:
     """A strict Content-Security-Policy breaks nothing of ours."""
     register(page, "behind a policy")
