@@ -17,6 +17,10 @@ from sqlalchemy.exc import TimeoutError as NoneFree
 from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, complaint
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
+_INVALID = (
+    "the database URL is invalid: write it as sqlite:///tokenguard.db or postgresql://user:password@host/database, "
+    "with % and @ in the password as %25 and %40"
+)
 #: The command that creates the tables.
 SET_UP = '"tokenguard init" (in Flask "flask tokenguard init")'
 
@@ -27,13 +31,16 @@ def checked_url(url: str | URL) -> URL:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
-        raise ConfigurationError("the database URL is invalid: write it as sqlite:///tokenguard.db") from None
+        raise ConfigurationError(_INVALID) from None
     in_memory = ":memory:" in (parsed.database or ":memory:") or parsed.query.get("mode") == "memory"
     if backend in {"postgres", "postgresql"}:
         if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
             raise ConfigurationError(
                 "tokenguard connects to PostgreSQL with psycopg 3: write the URL as postgresql://…"
             )
+        if "@" in (parsed.host or "") + (parsed.database or ""):
+            # The end of a password: the driver's error would quote it as the host that it cannot find.
+            raise ConfigurationError(_INVALID)
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif backend == "sqlite" and in_memory:
         raise ConfigurationError("an in-memory SQLite database is separate for each connection; use a file")
