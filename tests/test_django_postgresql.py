@@ -77,6 +77,20 @@ def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgre
     assert (writer.use_by_day(held), writer.use_by_day(free)) == ({7: 1}, {7: 2})
 
 
+@pytest.mark.parametrize("table", ["tokenguard_use", "tokenguard_use_day"])
+def test_who_may_not_write_uses_gets_the_error_even_for_a_token_that_is_unknown(store: DjangoStore, table: str) -> None:
+    """That is how the doctor asks."""
+    assert store.record_uses([new_use(1)]) == set()
+    with connections[store.using].cursor() as cursor:
+        cursor.execute("CREATE ROLE lacking; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO lacking")
+        cursor.execute(f"REVOKE INSERT ON {table} FROM lacking; SET ROLE lacking")
+        try:
+            with pytest.raises(StoreUnavailable, match=f"permission denied for table {table}"):
+                store.record_uses([new_use(1)])
+        finally:
+            cursor.execute("RESET ROLE; DROP OWNED BY lacking; DROP ROLE lacking")
+
+
 def test_what_another_is_just_counting_is_not_waited_for_to_be_deleted(writer: Store, postgresql_url: str) -> None:
     token_id = World(writer).issue().token.id
     writer.record_uses([new_use(500, d7=1, d8=1)._replace(token_id=token_id)])

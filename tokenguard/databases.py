@@ -27,6 +27,17 @@ CLOCKS = {
     "postgresql": "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
 }
+#: Write no use, but fail for a user who may not write any.
+NO_USES = (
+    """
+    INSERT INTO tokenguard_use SELECT * FROM tokenguard_use WHERE 1 = 0
+        ON CONFLICT (token_id) DO UPDATE SET address = excluded.address
+    """,
+    """
+    INSERT INTO tokenguard_use_day SELECT * FROM tokenguard_use_day WHERE 1 = 0
+        ON CONFLICT (token_id, day) DO UPDATE SET requests = excluded.requests
+    """,
+)
 #: PostgreSQL's SQLSTATEs for a statement that took too long, and for a write in a session that may not write.
 TOO_SLOW = "57014"
 READ_ONLY = "25006"

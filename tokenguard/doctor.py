@@ -69,11 +69,12 @@ def examine(
         at, here = store.now(), clock()
         for record in walk(store):
             found.look_at(record, at)
-        store.events(1), store.use_by_day("")  # so that the other tables are read too
+        history = list(_history(store))
+        store.use_by_day("")  # so that every table is read
     except StoreError as error:
         return [_not_ready(error)]
     findings = [
-        *_changes(store),
+        *(history or _changes(store)),  # which would fail for that reason
         *_uses(store, at),
         *_clocks(at, here),
         *_keys(found.dropped, tokens),
@@ -134,6 +135,19 @@ def _not_ready(error: StoreError) -> Finding:
     if isinstance(error, SchemaError):
         return Finding(Level.ERROR, "schema", str(error), "nothing else can be checked before that is done", True)
     return Finding(Level.ERROR, "store", str(error), "check that the database exists and can be read", True)
+
+
+def _history(store: Store) -> Iterator[Finding]:
+    newest = max((event.number for event in store.events(1)), default=0)
+    feed = store.feed(newest)  # both from one moment: somebody may just be issuing or revoking
+    last = max((event.number for event in feed.events), default=0)
+    if feed.revision != last:
+        message = (
+            f"tokenguard_revision is at {feed.revision}, but the last event in tokenguard_event is {last or newest}: "
+            "the tables are not from the same moment"
+        )
+        advice = "restore all tables together from a backup, in one transaction"
+        yield Finding(Level.ERROR, "history", message, advice, True)
 
 
 def _changes(store: Store) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, select, union_all
 from sqlalchemy.dialects import sqlite
 
 from ..clock import Clock
+from ..databases import NO_USES
 from ..records import NewUse, merge_use
 from ..rows import dump, load
 from ..tokens import Use
@@ -27,6 +28,10 @@ def write_uses(connection: Connection, uses: Sequence[NewUse], clock: Clock | No
     # The ids of tokens and of clients are random, or made in the same way: none is both a token's and a client's.
     found = [select(table.c.id).where(table.c.id.in_(by_id)) for table in (token_table, client_table)]
     tokens = set(connection.scalars(union_all(*found)))
+    if not tokens:  # as when the doctor tries
+        for statement in NO_USES:
+            connection.exec_driver_sql(statement)
+        return set()
     used = set(connection.scalars(select(use_table.c.token_id).where(use_table.c.token_id.in_(tokens))))
     locked = _lock(connection, used)
     # Read only now: a use that another process has just written must not lie in the future.
