@@ -54,6 +54,20 @@ def writer(request: pytest.FixtureRequest, store: DjangoStore, postgresql_url: s
     other.close()
 
 
+def test_tables_are_found_in_a_shared_schema(store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the schema of a tenant, the introspection of django-tenants lists the tables of that schema alone."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("CREATE SCHEMA acme")
+        cursor.execute("SET search_path = acme, public")
+        monkeypatch.setattr(connections[alias].introspection, "get_table_list", lambda cursor: [])
+        store.check()
+
+        cursor.execute("SET search_path = acme")
+        with pytest.raises(SchemaError, match="has schema version 0"):
+            store.check()
+        cursor.execute("DROP SCHEMA acme")
+
+
 @contextmanager
 def another(url: str) -> Iterator[psycopg.Connection[Any]]:
     """Somebody else's transaction, which the server ends if a test waits for it."""

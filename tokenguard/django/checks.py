@@ -261,9 +261,9 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
     if store is None or store.using not in (databases or ()):
         return []
     try:
-        # "migrate" runs this check too, before it does what the warning would ask for.
+        # "migrate" runs this check too, before it does what the warning would ask for; so does that of django-tenants.
         with translated(store.using):
-            if sys.argv[1:2] == ["migrate"] and not is_recorded_alone(connections[store.using]):
+            if sys.argv[1:2] in (["migrate"], ["migrate_schemas"]) and not is_recorded_alone(connections[store.using]):
                 return []
         store.check()
     except StoreError as error:

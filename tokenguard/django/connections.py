@@ -133,12 +133,23 @@ def schema_version(connection: BaseDatabaseWrapper) -> int:
 
     Raises SchemaError if the version is not a number.
     """
-    if Revision._meta.db_table not in tables(connection):
+    if not _is_found(connection):
         return 0
     rows = [*Revision.objects.using(connection.alias).values_list("schema_version")]
     # A flush deletes the row, and "migrate" restores it.
     version: int = first(rows)[0] if rows else 0
     return version
+
+
+def _is_found(connection: BaseDatabaseWrapper) -> bool:
+    """Whether queries find the counter's table."""
+    if connection.vendor != "postgresql":
+        return Revision._meta.db_table in tables(connection)
+    # django-tenants introspects a tenant's schema alone, but queries also find what is in the shared one.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [Revision._meta.db_table])
+        (found,) = cursor.fetchone()
+    return bool(found)
 
 
 @contextmanager

@@ -48,9 +48,10 @@ def make_tables(connection: BaseDatabaseWrapper) -> None:
 
 def _lacking(connection: BaseDatabaseWrapper, number: int) -> range:
     """Return the steps up to this one that the tables lack: all if an earlier one was recorded but made no tables."""
+    if not tables(connection):
+        return range(1, number + 1)
     # If a flush has deleted the row, the step before is done.
-    done = schema_version(connection) or (number - 1 if tables(connection) else 0)
-    return range(done + 1, number + 1)
+    return range((schema_version(connection) or number - 1) + 1, number + 1)
 
 
 def _lock(connection: BaseDatabaseWrapper) -> None:
