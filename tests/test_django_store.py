@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import InterfaceError, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import CASCADE, ForeignKey, Model
 from django.test.utils import CaptureQueriesContext, override_settings
 
 from tokenguard import Guard, SchemaError, StoreBusy, StoreError, StoreUnavailable, schema
@@ -176,6 +178,38 @@ def test_who_watches_or_forbids_the_projects_queries_has_those_of_a_request_too(
     monkeypatch.setattr(connections[alias], "cursor", forbidden)  # as a SimpleTestCase does
     with pytest.raises(RuntimeError, match="no database in this test"):
         store.standing(Read.of(TOKEN))
+
+
+@pytest.fixture
+def of_the_project(alias: str) -> Iterator[type[Model]]:
+    """A model of the project's own with a foreign key to tokens. Only models of an installed app are related."""
+
+    class Report(Model):
+        token = ForeignKey(models.Token, CASCADE, related_name="+")
+
+        class Meta:
+            app_label = "auth"
+
+    try:
+        with connections[alias].schema_editor() as schema_editor:
+            schema_editor.create_model(Report)
+        yield Report
+    finally:
+        del apps.all_models["auth"]["report"]
+        apps.clear_cache()
+
+
+def test_rows_that_go_with_a_deleted_token_are_not_counted_as_tokens(
+    store: DjangoStore, alias: str, of_the_project: Any
+) -> None:
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        tx.put_token(TOKEN, change())
+    reports = of_the_project._default_manager.using(alias)
+    reports.bulk_create([of_the_project(token_id=TOKEN.id) for _ in range(3)])
+    with store.transaction() as tx:
+        assert tx.delete_tokens([TOKEN.id]) == 1
+    assert not reports.exists()
 
 
 def test_first_uses_are_added_in_one_order_whoever_writes_them(store: DjangoStore, alias: str) -> None:

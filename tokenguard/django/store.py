@@ -227,7 +227,9 @@ class _Transaction(EventedTransaction):
         # In the order in which uses are written, so that the two cannot deadlock.
         self._all(models.Use).filter(pk__in=token_ids).delete()
         self._all(models.UseDay).filter(token_id__in=token_ids).delete()
-        count: int = self._all(models.Token).filter(pk__in=token_ids).delete()[0]
+        # Rows of the project that refer to them may be deleted too, and are counted apart.
+        _, counts = self._all(models.Token).filter(pk__in=token_ids).delete()
+        count: int = counts.get(models.Token._meta.label, 0)
         return count
 
     def delete_events(self, before: int, limit: int) -> int:
