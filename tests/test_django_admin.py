@@ -201,6 +201,19 @@ class TestClients:
         for said in ("Read users", "Change users; implies users:read", "Read groups"):
             assert said in page
 
+    def test_in_a_window_beside_a_field_of_the_projects_own(self, site: Site) -> None:
+        """Django opens it for a foreign key to clients, and its script fills in the field and closes the window."""
+        browser = site.browser("all")
+        url = f"{CLIENTS}add/?_to_field=id&_popup=1"
+        page = browser.get(url).content.decode()
+        assert '<input type="hidden" name="_popup" value="1">' in page
+        assert "user-tools" not in page
+        data = filled(browser, url, name="", scopes=["users:read"], _popup="1")
+        assert "This field is required" in browser.post(url, data).content.decode()
+        answer = browser.post(url, {**data, "name": "nightly"})
+        (client,) = conf.get_store().clients()
+        assert json.loads(answer.context["popup_response_data"]) == {"value": client.id, "obj": "nightly"}
+
     def test_another_issuers_client_tells_when_it_last_called(self, site: Site) -> None:
         theirs = ("https://org.okta.com/oauth2/default", "0oa1nightly")
         client = register_client(site.issuer, *theirs, name="nightly", actor="tests")

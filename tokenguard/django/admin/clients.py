@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from ... import issuer as granting
@@ -67,12 +68,16 @@ class ClientAdmin(StoreAdmin):
         if form.is_valid():
             try:
                 client = self._register(request, form, found.issuer)
+                if IS_POPUP_VAR in request.POST:
+                    # The window was opened beside a field of the project's own: fill it in, and close.
+                    return self.response_add(request, models.Client(id=client.id, name=client.name))
                 messages.success(request, f"The client {client.name} is registered: tokens can be issued to it now.")
                 seen = self.has_view_or_change_permission(request)
                 return HttpResponseRedirect(self.url("change", client.id) if seen else self.url("add"))
             except TokenGuardError as error:
                 form.refuse(error)
-        context = {"title": "Register a client", "form": form, "adminform": self.fieldsets_of(form)}
+        popup = IS_POPUP_VAR in request.GET
+        context = {"title": "Register a client", "form": form, "adminform": self.fieldsets_of(form), "is_popup": popup}
         return self.page(request, "form", {**context, "submit": "Register"})
 
     @answered
