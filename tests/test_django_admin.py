@@ -1318,7 +1318,7 @@ class TestLooks:
         with override_settings(TEMPLATES=[{**engine, "OPTIONS": options}]):
             page = issue(site, site.browser("all")).content.decode()
         loaded = re.findall(r"<(?:link|script)[^>]*/(?:tokenguard/|css/forms)[^>]*>", page)
-        assert len(loaded) == 3
+        assert len(loaded) == 4
         assert all(('nonce="only this once"' in tag) is bool(processors) for tag in loaded)
 
     def test_the_colours_are_djangos(self) -> None:
