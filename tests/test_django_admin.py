@@ -210,7 +210,9 @@ class TestClients:
         assert "user-tools" not in page
         data = filled(browser, url, name="", scopes=["users:read"], _popup="1")
         assert "This field is required" in browser.post(url, data).content.decode()
-        answer = browser.post(url, {**data, "name": "nightly"})
+        data["name"] = "nightly"
+        assert browser.post(url, {**data, "_to_field": "nonsense"}).status_code == 400
+        answer = browser.post(url, data)
         (client,) = conf.get_store().clients()
         assert json.loads(answer.context["popup_response_data"]) == {"value": client.id, "obj": "nightly"}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.exceptions import DisallowedModelAdminToField
+from django.contrib.admin.options import IS_POPUP_VAR, TO_FIELD_VAR
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from ... import issuer as granting
@@ -63,6 +64,8 @@ class ClientAdmin(StoreAdmin):
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         check(self.has_add_permission(request))
+        if (wanted := request.POST.get(TO_FIELD_VAR)) and not self.to_field_allowed(request, wanted):
+            raise DisallowedModelAdminToField("This field cannot be referenced.")  # 400, as in Django's own views
         found = service()
         form = NewClientForm(request.POST if request.method == "POST" else None, catalog=found.options.catalog)
         if form.is_valid():
