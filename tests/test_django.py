@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -641,6 +642,34 @@ def test_settings_are_read_live(http: Client) -> None:
     assert service() is service()
 
 
+def test_they_are_in_production_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing of Django's tests is imported, most requests do not look at every setting."""
+    monkeypatch.delitem(sys.modules, "django.test.utils")
+    monkeypatch.setenv("TOKENGUARD_SIGNING_KEY", KEY)
+    without = {name: value for name, value in SETTINGS.items() if name != "SIGNING_KEY"}
+
+    def realm() -> str:
+        assert service() is service()
+        return service().requests.scheme.realm
+
+    settings.TOKENGUARD = SETTINGS | {"REALM": "one"}
+    assert realm() == "one"
+    settings.TOKENGUARD = SETTINGS | {"REALM": "two"}
+    assert realm() == "two"
+    del settings.TOKENGUARD
+    assert realm() == "api"
+    settings.TOKENGUARD = SETTINGS | {"REALM": "three"}
+    assert realm() == "three"
+    monkeypatch.delenv("TOKENGUARD_SIGNING_KEY")
+    settings.DEBUG = True
+    settings.TOKENGUARD = without | {"REALM": "four"}
+    assert realm() == "four"
+    settings.DEBUG = False
+    with pytest.raises(ImproperlyConfigured, match="the signing key is missing"):
+        service()
+    settings.TOKENGUARD = SETTINGS
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -677,6 +706,9 @@ def test_a_key_is_asked_for_unless_it_is_for_development(caplog: pytest.LogCaptu
                 assert Client().get("/read", headers=bearer(text)).status_code == 200
             with override_settings(SECRET_KEY="another"):
                 assert Client().get("/read", headers=bearer(text)).status_code == 401
+            assert Client().get("/read", headers=bearer(text)).status_code == 200
+        with pytest.raises(ImproperlyConfigured, match=r'TOKENGUARD\["SIGNING_KEY"\]: the signing key is missing'):
+            service()
 
 
 def test_the_environment_gives_what_the_settings_do_not(monkeypatch: pytest.MonkeyPatch) -> None:

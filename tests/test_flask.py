@@ -544,6 +544,7 @@ def test_what_the_environment_has_set_may_be_repeated_later(monkeypatch: pytest.
     monkeypatch.setenv("TOKENGUARD_PREFIX", "own")
     app = make_app(TESTING=True)
     app.config["TOKENGUARD_PREFIX"] = "own"
+    monkeypatch.setenv("TOKENGUARD_REALM", "late")  # not of this application's making
     assert app.test_client().get("/").status_code == 404
     app.config["TOKENGUARD_PREFIX"] = "other"
     with pytest.raises(ConfigurationError, match=r"TOKENGUARD_PREFIX .* too late.*, there or in the environment"):

@@ -21,7 +21,7 @@ from tokenguard import (
     UnknownClient,
     UnknownToken,
 )
-from tokenguard.clock import SECOND, parse_duration
+from tokenguard.clock import LONGEST, SECOND, parse_duration
 
 from .canaries import raised, shown
 from .conftest import World, works
@@ -101,7 +101,8 @@ def test_a_lifetime_that_is_none_is_refused(world: World, seconds: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("1s", 1), ("2m", 120), ("24h", 86_400), ("90d", 7_776_000), (" 1w ", 604_800)]
+    ("text", "seconds"),
+    [("1s", 1), ("2m", 120), ("24h", 86_400), ("90d", 7_776_000), (" 1w ", 604_800), ("36600d", LONGEST)],
 )
 def test_durations(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds

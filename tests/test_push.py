@@ -364,6 +364,23 @@ def test_nobody_listens_before_there_is_something_to_remember(server: RedisServe
     assert len(threads()) == 1
 
 
+def test_a_process_that_has_no_thread_to_spare_tries_again_later(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Forgotten()
+    subscriber = Subscriber(server.url, cache)
+
+    def fails(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", fails)
+        subscriber.start()  # or the request that comes by here would fail
+    assert "changes are not published over Redis for now" in caplog.text
+    subscriber.start()
+    until(lambda: listeners(server) == 1)
+
+
 def test_a_cache_that_is_gone_takes_its_listener_with_it(server: RedisServer, cache: Forgotten) -> None:
     assert len(threads()) == 1
     child = Forgotten()

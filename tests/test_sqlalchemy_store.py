@@ -160,6 +160,15 @@ def test_on_sqlite_who_is_just_reading_keeps_nobody_from_writing(sqlite_url: str
     store.close()
 
 
+def test_on_sqlite_a_read_waits_two_seconds_for_the_lock_and_a_change_five(sqlite_url: str) -> None:
+    store = SQLAlchemyStore(sqlite_url)
+    store.upgrade()
+    for opened, seconds in ((store._reading, 2), (store._writing, 5)):
+        with opened.connect() as connection:
+            assert connection.execute(text("PRAGMA busy_timeout")).scalar() == seconds * 1000
+    store.close()
+
+
 def test_a_hosts_autogenerate_does_not_see_the_tables(database_store: SQLAlchemyStore, database_url: str) -> None:
     from sqlalchemy import MetaData
 
@@ -347,16 +356,20 @@ def test_a_column_that_is_missing(database_store: SQLAlchemyStore) -> None:
         database_store.find(TOKEN.id)
 
 
-def test_no_file_is_made_of_a_mistyped_name(tmp_path: Path) -> None:
-    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'typo.db'}")
-    with pytest.raises(SchemaError, match=r'no database .*typo.db: run "tokenguard init".* or set TOKENGUARD_DAT'):
+def test_no_file_is_made_of_a_mistyped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = SQLAlchemyStore("sqlite:///typo.db")
+    message = f'no database {tmp_path}/typo.db: run "tokenguard init".* or set TOKENGUARD_DAT'
+    with pytest.raises(SchemaError, match=message):  # and from where the name was read
         store.check()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="cannot be created: No such file or directory"):
-        SQLAlchemyStore(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}").upgrade()
+    (tmp_path / "file").touch()
+    for folder, reason in (("nowhere", "No such file or directory"), ("file", "Not a directory")):
+        with pytest.raises(StoreUnavailable, match=f"cannot be created: {reason}"):
+            SQLAlchemyStore(f"sqlite:///{tmp_path / folder / 'x.db'}").upgrade()
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
