@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -255,6 +256,7 @@ PLACES = {
     "async view": ("/fails-async", "of the view"),
     "guard": ("/fails", "of the view"),
     "settings": ("/fails", "CACHE_SIZ"),
+    "routers": ("/fails", "of the view"),
     "revocation": ("/revoke", "of the view"),
 }
 
@@ -276,6 +278,8 @@ def test_djangos_debug_page_and_error_email(
         monkeypatch.setattr("tokenguard.django.revocation.respond", fails)
     elif place == "settings":
         settings["TOKENGUARD"] = {**OPTIONS, "CACHE_SIZ": 5}
+    elif place == "routers":
+        settings |= {"TOKENGUARD": OPTIONS, "DATABASE_ROUTERS": [SimpleNamespace(db_for_write=fails)]}
     mail.outbox = []
     with emailing_errors():
         for debug, accept, headers in product((True, False), ("text/html", "text/plain"), sent_as(text)):
