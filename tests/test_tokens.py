@@ -21,7 +21,17 @@ from tokenguard import (
     tokens,
 )
 from tokenguard.base62 import BASE62
-from tokenguard.errors import redact
+from tokenguard.conditions import Allowance, Rate
+from tokenguard.errors import (
+    InsufficientScope,
+    NetworkNotAllowed,
+    PolicyViolation,
+    RateLimited,
+    StoreBusy,
+    UnknownClient,
+    UnknownToken,
+    redact,
+)
 from tokenguard.signing import derive_development_key, fingerprint, generate_key
 from tokenguard.tokens import check_label
 
@@ -181,6 +191,27 @@ def test_no_error_shows_a_token_or_much_of_one(cut: slice) -> None:
     message = str(TokenGuardError(f"what is {text[cut]!r}?"))
     assert "(not shown)" in message
     assert not re.search("[0-9A-Za-z]{17}", message)
+
+
+RAISED = [
+    PolicyViolation("max_lifetime", "a token may live for a day", "client-1"),
+    UnknownClient("nobody"),
+    UnknownToken(["one", "other"]),
+    InvalidValue("wrong"),
+    StoreBusy("wait"),
+    InvalidToken("revoked", token_id="token-1", client_id="client-1"),
+    InsufficientScope(["users:read"], "users:read", token_id="token-1"),
+    NetworkNotAllowed("203.0.113.7", client_id="client-1"),
+    RateLimited(Allowance(Rate.parse("9/minute"), -1, 30)),
+]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_an_error_reaches_another_process_as_it_was_raised(error: TokenGuardError) -> None:
+    """One that cannot be unpickled breaks the pool of processes whose job has raised it, and other jobs with it."""
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is type(error)
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
 def test_a_development_key_needs_a_secret_key_that_is_text() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .conditions import Allowance
@@ -34,6 +34,15 @@ class TokenGuardError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For a job's caller in another process. By default the class would be called with ``args``, which are the
+        # finished message, or empty.
+        return _as_raised, (type(self), *self.args), vars(self)
+
+
+def _as_raised(kind: type[TokenGuardError], *args: str) -> TokenGuardError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(TokenGuardError):
