@@ -108,6 +108,10 @@ def _give_up(context: ExceptionContext) -> None:
     # Such a connection has not broken, but is of no more use, and SQLAlchemy discards only those that have.
     if getattr(context.original_exception, "sqlstate", None) in OUTLIVED:
         context.is_disconnect = True
+    # Something else, such as a job's time limit, has ended the wait, and PatientConnection has closed itself: rolling
+    # back would fail, and hide that error.
+    elif not isinstance(context.original_exception, psycopg.Error):
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
 
 
 def _until(gen: Any, deadline: float | None) -> Any:
