@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -593,6 +594,33 @@ def test_what_was_interrupted_while_it_was_remembered_can_be_forgotten() -> None
         fleet.revoke(issued)
         fleet.here.seconds.now += 1.001
         assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_what_was_interrupted_while_it_waited_for_another_keeps_nobody_else_waiting(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Job queues that run in threads, as dramatiq does, raise their time limit in this way."""
+    monkeypatch.setattr(cache_module, "PATIENCE", 30)
+    issued = fleet.issue()
+    cache, outcomes = fleet.here.cache, []
+
+    def ask() -> None:
+        try:
+            outcomes.append(fleet.here.why_not(issued))
+        except Interrupted:
+            outcomes.append("interrupted")
+
+    thread = threading.Thread(target=ask)
+    with cache._reading:  # another thread is asking
+        thread.start()
+        ident = thread.ident or 0
+        while getattr(sys._current_frames().get(ident), "f_code", None) is not TokenCache._wait_for_feed.__code__:
+            thread.join(0.001)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+    thread.join(30)
+    assert outcomes == ["interrupted"]
+    assert not cache._reading.locked()
+    assert fleet.here.why_not(issued) == ""
 
 
 # The caller's transactions

@@ -177,13 +177,19 @@ class TokenCache:
 
     def _wait_for_feed(self, begun: float) -> None:
         # One thread finds out whether a store that has failed is back; the others do not wait for that.
-        if not self._reading.acquire(timeout=0 if self.feed_breaker.in_doubt else PATIENCE):
-            raise NotAsked("other requests have been waiting for the store for too long")
+        longest = 0 if self.feed_breaker.in_doubt else PATIENCE
+        turn: list[bool] = []
         try:
+            # A single call, as some job queues raise their time limit in a thread as soon as the call that it waits in
+            # has returned. A lock taken by a thread that does not know it would never be released.
+            turn.extend(map(self._reading.acquire, (True,), (longest,)))
+            if not turn[0]:
+                raise NotAsked("other requests have been waiting for the store for too long")
             if not self._is_fresh(begun):
                 self._read_feed()
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _read_feed(self) -> None:
         if self.on_reading is not None:
