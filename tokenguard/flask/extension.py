@@ -71,7 +71,7 @@ class TokenGuard:
             forget(error)
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
-        app.extensions[_AS_READ] = _marks(_set(app))
+        app.extensions[_AS_READ] = _marks(_as_set(app))
         _check_at_first_request(app)
         _finish_answers(app, built.requests)
         add_metadata(app, built.requests.scheme)
@@ -137,12 +137,12 @@ def _configured(app: Flask) -> dict[str, Any]:
     return {key.removeprefix(PREFIX): value for key, value in options.items()}
 
 
-def _set(app: Flask) -> dict[str, Any]:
+def _as_set(app: Flask) -> dict[str, Any]:
     return {**from_environ(), **_configured(app)}
 
 
 def _given(app: Flask) -> dict[str, Any]:
-    given = _set(app)
+    given = _as_set(app)
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
     return given
