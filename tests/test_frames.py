@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tokenguard.frames import forget
+from tokenguard.frames import clear_frames
 
 from .canaries import shown
 
@@ -77,11 +77,11 @@ def in_a_circle() -> BaseException:
 def test_no_error_that_is_shown_with_it_holds_what_our_frames_held(made: Callable[[], BaseException]) -> None:
     error = made()
     assert SECRET in shown(error)
-    forget(error)
+    clear_frames(error)
     assert SECRET not in shown(error)
 
 
 def test_what_the_services_own_frames_hold_stays_to_be_seen() -> None:
     error = caught("tokenguards_user.views")
-    forget(error)
+    clear_frames(error)
     assert SECRET in shown(error)

@@ -14,7 +14,7 @@ from .cache import CACHE_SIZE, STALENESS, TokenCache
 from .clock import Clock, check_duration, now, parse_duration
 from .conditions import Limiter
 from .errors import ConfigurationError, InvalidValue
-from .frames import forget
+from .frames import clear_frames
 from .guard import Guard
 from .hooks import Hooks
 from .http import AuthScheme
@@ -83,7 +83,7 @@ class Options:
         try:
             return cls._read(given)
         except BaseException as error:
-            forget(error)  # the error about an option must not take the signing key along
+            clear_frames(error)  # the error about an option must not take the signing key along
             del given
             raise
 

@@ -1,4 +1,4 @@
-"""An error keeps the frames that it passed through, with their local variables; :func:`forget` clears them."""
+"""An error keeps the frames that it passed through, with their local variables; :func:`clear_frames` clears them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 
 
-def forget(error: BaseException) -> None:
+def clear_frames(error: BaseException) -> None:
     """Clear the local variables of tokenguard's own finished frames in the tracebacks of ``error`` and its causes.
 
     Error pages, reports and some log formatters show local variables, and in these frames they hold the request's

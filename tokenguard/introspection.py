@@ -13,7 +13,7 @@ from werkzeug.wrappers import Request
 from .clock import SECOND
 from .conditions import read_address, without_port
 from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
-from .frames import forget
+from .frames import clear_frames
 from .guard import Guard, whose_token
 from .hooks import Hooks
 from .http import Answer, AuthScheme, basic_to_bearer
@@ -120,7 +120,7 @@ def take_basic(requests: RequestGuard, environ: WSGIEnvironment) -> None:
     try:
         identity = requests.authenticate(environ)
     except BaseException as error:
-        forget(error)
+        clear_frames(error)
         del environ
         raise
     if identity is None or user in (identity.client_id, identity.client_name):

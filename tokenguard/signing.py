@@ -12,7 +12,7 @@ from itsdangerous.signer import HMACAlgorithm
 
 from .base62 import random_text
 from .errors import ConfigurationError
-from .frames import forget
+from .frames import clear_frames
 from .secret import Secret
 
 TAG_LENGTH = 43  # of a SHA-256 in base64, without padding
@@ -43,7 +43,7 @@ class SigningKeys:
             self.current = _check_key(current, "signing key")
             self.old = tuple(_check_key(key, "old signing key") for key in old)
         except BaseException as error:
-            forget(error)
+            clear_frames(error)
             del current, old
             raise
 

@@ -10,7 +10,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES
 
 from .errors import AuthError
-from .frames import forget
+from .frames import clear_frames
 from .guard import Guard
 from .hooks import Hooks
 from .http import Answer, AuthScheme, is_for_others, is_preflight
@@ -134,7 +134,7 @@ class TokenGuardMiddleware:
                     return requests.closing(refusal, environ) if requests.due else refusal
                 verified = decided
         except BaseException as error:
-            forget(error)
+            clear_frames(error)
             del environ
             raise
         is_plain = verified.allowance is None

@@ -14,7 +14,7 @@ from django.db import connections
 
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
-from ..frames import forget
+from ..frames import clear_frames
 from ..issuer import Issuer
 from ..service import Service
 from ..store import Store
@@ -75,7 +75,7 @@ def service() -> Service:
                     by_itself = read[0] is not None and not signs_with_secret_key(configured_options())
                     _by_itself = (read[0], current) if by_itself else (None, None)
     except BaseException as error:
-        forget(error)
+        clear_frames(error)
         given, read = None, ()
         raise
     return current
@@ -110,7 +110,7 @@ def load() -> tuple[Options, Store]:
         store = chosen_store(given.pop(USING, None), given.pop(READ_USING, None))
         return Options.read(given), store
     except ConfigurationError as error:
-        forget(error)
+        clear_frames(error)
         given = {}
         raise SettingError(error) from None
 
@@ -124,7 +124,7 @@ def load_options() -> Options:
         given = configured_options()
         return Options.read({word: value for word, value in given.items() if word not in (USING, READ_USING)})
     except ConfigurationError as error:
-        forget(error)
+        clear_frames(error)
         given = {}
         raise SettingError(error) from None
 

@@ -14,7 +14,7 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from ..frames import forget
+from ..frames import clear_frames
 from ..request import RequestGuard
 from ..verified import Verified
 from .conf import service
@@ -63,7 +63,7 @@ class TokenGuardMiddleware:
             else:
                 identity = found.identity if isinstance(found, Verified) else None
         except BaseException as error:
-            forget(error)
+            clear_frames(error)
             del environ
             raise
         request.identity = identity  # type: ignore[attr-defined]
@@ -85,7 +85,7 @@ class TokenGuardMiddleware:
             await look_up(request, requests)
             identity = requests.authenticate(request.META)
         except BaseException as error:
-            forget(error)
+            clear_frames(error)
             raise
         request.identity = identity  # type: ignore[attr-defined]
         request._tokenguard = requests  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.generic import View
 
 from ..errors import AuthError, ConfigurationError, InvalidValue
-from ..frames import forget
+from ..frames import clear_frames
 from ..http import Answer, is_preflight
 from ..identity import Identity
 from ..request import RequestGuard
@@ -93,7 +93,7 @@ def refuse_unless(requirement: Requirement, request: HttpRequest) -> HttpRespons
                 return refusal(requests.scheme.refusal(decided), environ["REQUEST_METHOD"])
             verified = decided
     except BaseException as error:
-        forget(error)
+        clear_frames(error)
         del environ
         raise
     request.identity = verified.identity  # type: ignore[attr-defined]

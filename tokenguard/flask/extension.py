@@ -15,7 +15,7 @@ from ..cli import command_tree
 from ..clock import Clock, now
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
-from ..frames import forget
+from ..frames import clear_frames
 from ..issuer import Issuer
 from ..request import RequestGuard
 from ..scopes import Requirement
@@ -68,7 +68,7 @@ class TokenGuard:
                 store = open_store(options.database_url, options.read_url, clock=self._clock)
             built = Service.build(options, store, hooks=hooks, clock=self._clock)
         except ConfigurationError as error:
-            forget(error)
+            clear_frames(error)
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.extensions[_AS_READ] = _marks(_as_set(app))

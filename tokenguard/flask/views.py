@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
 from ..errors import AuthError, ConfigurationError
-from ..frames import forget
+from ..frames import clear_frames
 from ..http import is_preflight
 from ..identity import Identity
 from ..request import RequestGuard
@@ -157,7 +157,7 @@ def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -
             return None
         decided = requests.decide(environ, requirement)
     except BaseException as error:
-        forget(error)
+        clear_frames(error)
         del environ
         raise
     if isinstance(decided, AuthError):

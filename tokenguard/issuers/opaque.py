@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from ..clock import SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
-from ..frames import forget
+from ..frames import clear_frames
 from ..scopes import ScopeCatalog
 from ..secret import Secret
 from ..sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
@@ -77,7 +77,7 @@ class IntrospectedIssuer(Trust):
         try:
             self.authorization = _authorization(client_id, client_secret, bearer_token)
         except BaseException as error:
-            forget(error)
+            clear_frames(error)
             raise
         finally:
             del client_secret, bearer_token  # a later error's traceback must not hold them
