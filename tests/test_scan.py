@@ -20,7 +20,7 @@ from flask.cli import FlaskGroup
 
 from tokenguard import Client, MemoryStore, SigningKeys, StoreError, StoreUnavailable, TokenFormat, UnknownToken
 from tokenguard.cli import command_tree
-from tokenguard.cli.frame import actor
+from tokenguard.cli.base import actor
 from tokenguard.clock import now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer

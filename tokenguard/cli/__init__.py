@@ -11,8 +11,8 @@ from ..backends import open_store
 from ..config import Options, from_environ
 from ..hooks import Hooks
 from ..store import Store
+from .base import Backend, Group
 from .commands import COMMANDS
-from .frame import Backend, Group
 from .output import say
 
 

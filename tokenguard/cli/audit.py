@@ -16,7 +16,7 @@ from ..events import FEED_LIMIT, Event, EventFilter, EventKind
 from ..prune import prune as remove
 from ..store import Store
 from .arguments import as_json, given, moment
-from .frame import Backend, Failure, Group, actor, pass_backend
+from .base import Backend, Failure, Group, actor, pass_backend
 from .output import EVENT_COLUMNS, event_line, print_json, print_rows, progress_bar, say
 
 POLL_EVERY = 1.0

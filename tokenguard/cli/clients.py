@@ -9,8 +9,8 @@ from ..conditions import UNCONDITIONAL, Conditions
 from ..details import client_details, client_fields, conditions_text
 from ..foreign import register_client
 from .arguments import as_json, read_scopes, with_conditions, with_foreign_client
+from .base import Backend, Group, actor, pass_backend
 from .foreign import note_issuer
-from .frame import Backend, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say
 
 group = Group("client", help="Manage the applications that may hold tokens.")

@@ -8,7 +8,7 @@ import click
 
 from ..signing import generate_key
 from . import audit, clients, leaks, tokens
-from .frame import Backend, Failure, Group, pass_backend
+from .base import Backend, Failure, Group, pass_backend
 from .output import say
 
 _setup = Group()
@@ -34,7 +34,7 @@ def init(backend: Backend) -> None:
     )
 
 
-#: All commands by name, for a tree of any frame.
+#: All commands by name: the same in every framework.
 COMMANDS: dict[str, click.Command] = {
     **_setup.commands,
     "client": clients.group,

@@ -9,7 +9,7 @@ from ..errors import TemporarilyUnavailable, redact
 from ..records import State
 from ..secret import Secret
 from ..sources import ForeignToken, source_of
-from .frame import Backend, Failure
+from .base import Backend, Failure
 from .output import printable, say
 
 

@@ -17,7 +17,7 @@ from ..records import ALIVE, Record
 from ..scan import Found, find_tokens, walk
 from ..tokens import Read
 from .arguments import as_json
-from .frame import Backend, Failure, Group, actor, pass_backend
+from .base import Backend, Failure, Group, actor, pass_backend
 from .output import print_json, printable, say
 
 #: Shown in place of a state for a token that is signed here, but not on record.

@@ -18,8 +18,8 @@ from ..secret import Secret
 from ..store import walk
 from ..tokens import Token
 from .arguments import as_json, duration, given, read_scopes, with_conditions, with_foreign_client
+from .base import Backend, Failure, Group, actor, pass_backend
 from .foreign import foreign_fields, note_issuer, verified
-from .frame import Backend, Failure, Group, actor, pass_backend
 from .output import print_fields, print_json, print_rows, readable, say
 
 MAX_INPUT = 10_000

@@ -1,4 +1,4 @@
-"""What every command stands in: its backend, its refusals, who runs it.
+"""What all commands have in common: their backend, their refusals, who runs them.
 
 Exit status: 0 done, 1 refused (with one line that says why), 2 wrong usage.
 """
