@@ -53,7 +53,7 @@ _READ_ONLY = (_SQLITE_READ_ONLY, READ_ONLY)
 _FULL = ("disk is full", "53100")
 
 
-def complaint(error: BaseException, set_up: str) -> StoreError:
+def as_store_error(error: BaseException, set_up: str) -> StoreError:
     """Convert a driver's error into one that says what to do; ``set_up`` is the command that creates the tables."""
     said = str(error).strip().partition("\n")[0]
     symptoms = f"{getattr(error, 'sqlstate', None)} {said}"

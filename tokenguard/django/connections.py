@@ -12,7 +12,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
 from .. import schema
-from ..databases import READ_ONLY, complaint
+from ..databases import READ_ONLY, as_store_error
+from ..errors import StoreError
 from ..rows import first
 from .models import Revision
 
@@ -21,14 +22,14 @@ _LABEL = Revision._meta.app_label
 _INHERITED: list[object] = []
 
 
-def set_up(alias: str) -> str:
+def migrate_command(alias: str) -> str:
     """Return the command that creates the tables in this database."""
     return '"manage.py migrate tokenguard{}"'.format("" if alias == DEFAULT_DB_ALIAS else f" --database {alias}")
 
 
-def to_set_up(connection: BaseDatabaseWrapper) -> str:
-    """Return the command that creates them in the present state of the database."""
-    command = '"manage.py tokenguard init"' if is_recorded_alone(connection) else set_up(connection.alias)
+def set_up_command(connection: BaseDatabaseWrapper) -> str:
+    """Return the command that creates the tables in the present state of the database."""
+    command = '"manage.py tokenguard init"' if is_recorded_alone(connection) else migrate_command(connection.alias)
     if takes_migrations(connection):
         return command
     return f"{command}, once the database routers let the migrations of tokenguard go there"
@@ -65,7 +66,12 @@ def translated(alias: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        raise complaint(error.__cause__ or error, set_up(alias)) from error
+        raise store_error(error, alias) from error
+
+
+def store_error(error: Exception, alias: str) -> StoreError:
+    """Return what Django or the driver raised about this database as a StoreError that says what to do."""
+    return as_store_error(error.__cause__ or error, migrate_command(alias))
 
 
 @contextmanager

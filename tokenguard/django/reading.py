@@ -8,8 +8,8 @@ from typing import Any
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..databases import READ_TIMEOUT, complaint
-from .connections import in_transaction, set_up, translated
+from ..databases import READ_TIMEOUT
+from .connections import in_transaction, store_error, translated
 
 Rows = list[tuple[Any, ...]]
 
@@ -30,7 +30,7 @@ class Query:
             return self._ask(connection, parameters)
         except Error as error:
             if in_transaction(connection) or not _is_dead(connection):
-                raise complaint(error.__cause__ or error, set_up(connection.alias)) from error
+                raise store_error(error, connection.alias) from error
         with translated(connection.alias):
             connection.close()
             return self._ask(connection, parameters)
@@ -54,7 +54,7 @@ class Query:
             found: Rows = connection.connection.execute(self._for_sqlite, parameters).fetchall()
         except sqlite3.Error as error:
             connection.errors_occurred = True
-            raise complaint(error, set_up(connection.alias)) from error
+            raise store_error(error, connection.alias) from error
         return found
 
 

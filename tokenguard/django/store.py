@@ -33,10 +33,10 @@ from .connections import (
     is_recorded_alone,
     leave_to_parent,
     lock_timeout,
+    migrate_command,
     schema_version,
-    set_up,
+    set_up_command,
     takes_migrations,
-    to_set_up,
     translated,
     up_to_date,
     writing,
@@ -166,7 +166,7 @@ class DjangoStore:
                 )
         with writing(connection):
             revision, version = _lock_counter(connection)
-            check_version(version, set_up(connection.alias))
+            check_version(version, migrate_command(connection.alias))
             draft = _Transaction(connection, revision, self._clock)
             yield draft
             # After the outermost commit, which may be the project's own.
@@ -194,7 +194,7 @@ class DjangoStore:
 
     def _check(self, connection: BaseDatabaseWrapper) -> int:
         version = schema_version(connection)
-        check_version(version, set_up(connection.alias) if version else to_set_up(connection))
+        check_version(version, migrate_command(connection.alias) if version else set_up_command(connection))
         return version
 
     @property

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
-from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, complaint
+from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, as_store_error
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
 _INVALID = (
@@ -169,12 +169,12 @@ def outcome_unknown() -> Iterator[None]:
 def store_error(error: BaseException) -> StoreError:
     """Return what SQLAlchemy or the driver raised as a StoreError that says what to do."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        return complaint(error.orig, SET_UP)
+        return as_store_error(error.orig, SET_UP)
     if isinstance(error, NoneFree):
         return StoreUnavailable("all connections to the database are in use, and none became free in time")
     if isinstance(error, SQLAlchemyError):
         return StoreUnavailable(f"the database cannot be used: {type(error).__name__}")
-    return complaint(error, SET_UP)
+    return as_store_error(error, SET_UP)
 
 
 def _sqlite_file(url: URL) -> Path | None:

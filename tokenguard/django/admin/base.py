@@ -16,9 +16,9 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from ...databases import askable, complaint
+from ...databases import askable
 from ...errors import TOKEN_SHAPED, StoreError, TokenGuardError
-from ..connections import set_up
+from ..connections import store_error
 from .writes import database
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def answered(view: View) -> View:
         try:
             response = view(self, request, *args, **kwargs)
         except Error as error:
-            response = self.unavailable(request, complaint(error.__cause__ or error, set_up(database())))
+            response = self.unavailable(request, store_error(error, database()))
         except TokenGuardError as error:
             response = self.unavailable(request, error)
         # As the project's own middleware would set them, if it has that.

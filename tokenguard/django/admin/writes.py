@@ -14,12 +14,11 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from django.db import Error, transaction
 from django.http import HttpRequest
 
-from ...databases import complaint
 from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError, redact
 from ...events import MAX_ACTOR_LENGTH
 from ...tokens import check_label
 from ..conf import service
-from ..connections import set_up
+from ..connections import store_error
 
 log = logging.getLogger("tokenguard")
 _SHOWN = "tokenguard_shown"
@@ -73,7 +72,7 @@ def one_transaction(request: HttpRequest) -> Iterator[None]:
             # The issuer's own record of it is rolled back with the rest.
             service().issuer.record_refusal(error, actor=actor(request))
         if isinstance(error, Error):
-            raise complaint(error.__cause__ or error, set_up(database())) from error
+            raise store_error(error, database()) from error
         raise
 
 
