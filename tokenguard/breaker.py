@@ -30,7 +30,7 @@ class Breaker:
 
     #: When each call that is under way began.
     _calls: dict[object, float]
-    _closed_until: float
+    _paused_until: float
 
     def __init__(
         self,
@@ -49,38 +49,38 @@ class Breaker:
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
         """Return ``ask(*args, **kwargs)``; raises NotAsked without asking where that would be in vain."""
         call, calls, at = object(), self._calls, self._monotonic()
-        if calls or self._closed_until:
+        if calls or self._paused_until:
             self._check(at)
         calls[call] = at
         try:
             answer = ask(*args, **kwargs)
         except Exception as error:
             # Not from when it was asked: the failure may have taken its time.
-            self._closed_until = self._monotonic() + self._pause if isinstance(error, self._counts) else 0.0
+            self._paused_until = self._monotonic() + self._pause if isinstance(error, self._counts) else 0.0
             raise
         finally:
             del calls[call]
-        self._closed_until = 0.0
+        self._paused_until = 0.0
         return answer
 
     @property
     def in_doubt(self) -> bool:
         """Whether the last answer from the store was a failure."""
-        return self._closed_until > 0
+        return self._paused_until > 0
 
     def forget(self) -> None:
         """Return to the initial state: for a forked child, where nobody waits any more."""
         self._lock = threading.Lock()
         self._calls = {}
-        self._closed_until = 0.0
+        self._paused_until = 0.0
 
     def _check(self, at: float) -> None:
         with self._lock:
-            if at < self._closed_until:
+            if at < self._paused_until:
                 raise NotAsked("the store has just failed, and is tried again shortly")
             # A copy, as other calls begin and end meanwhile.
             if at - min(self._calls.copy().values(), default=at) > self._patience:
                 raise NotAsked("other requests have been waiting for the store for too long")
-            if self._closed_until:
+            if self._paused_until:
                 # This call finds out whether the store is back; until then the others do not wait.
-                self._closed_until = at + self._pause
+                self._paused_until = at + self._pause

@@ -21,7 +21,7 @@ class NoCache(TokenCache):
     def __init__(self, cache: TokenCache) -> None:
         """Replace ``cache``."""
         super().__init__(cache.store, size=0)
-        self.breaker = self.feed_breaker = _Open()
+        self.breaker = self.feed_breaker = _AlwaysAsked()
 
     def catch_up(self) -> int:
         return 0
@@ -30,7 +30,7 @@ class NoCache(TokenCache):
         return True
 
 
-class _Open(Breaker):
+class _AlwaysAsked(Breaker):
     """Lets every call through, so that one test's outage does not affect the next test."""
 
     def call(self, ask: Callable[..., T], *args: object, **kwargs: object) -> T:
