@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: The outcome of a request that no guard has looked at.
 _NONE = (None, None, None, None)
 #: Seconds for which due writes wait for an answer to end.
-PATIENCE = 1.0
+LONGEST_DELAY = 1.0
 
 
 class RequestGuard:
@@ -179,7 +179,7 @@ class RequestGuard:
         at = self.guard.cache.monotonic()
         if self._waiting_since is None:
             self._waiting_since = at
-        return at - self._waiting_since > PATIENCE
+        return at - self._waiting_since > LONGEST_DELAY
 
     def _let_in(
         self,

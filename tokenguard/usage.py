@@ -59,8 +59,8 @@ class UsageLog:
     def __init__(self, store: Store, *, clock: Clock = now) -> None:
         self._store = store
         self._clock = clock
-        self._forget()
-        in_children(self._forget)
+        self._start_empty()
+        in_children(self._start_empty)
         _write_at_exit(self)
 
     def note(self, verified: Verified, requirement: Requirement, address: str | None, requests: int = 1) -> None:
@@ -230,7 +230,7 @@ class UsageLog:
         # For whichever request ends next: this token may not be used here again, and must not seem idle elsewhere.
         self.due.add(use.token_id)
 
-    def _forget(self) -> None:
+    def _start_empty(self) -> None:
         self._lock = threading.Lock()
         self._waiting, self._again_at = {}, {}
         self.due = set()

@@ -120,7 +120,7 @@ class Side:
     def start_anew(self) -> None:
         """Forget everything, as after a fork."""
         self.cache._start_empty()
-        self.usage._forget()
+        self.usage._start_empty()
         self.guard._idle_tried.clear()
         self.guard.clock.latest = self.limiter.hits = 0
         self.told.clear()
