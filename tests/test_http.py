@@ -35,9 +35,10 @@ from tokenguard import (
     TokenGuardMiddleware,
 )
 from tokenguard.conditions import Allowance, Rate
-from tokenguard.http import MAX_CREDENTIAL_LENGTH, MAX_KNOWN_MARKS, is_preflight
+from tokenguard.http import MAX_KNOWN_MARKS, is_preflight
 from tokenguard.okta import ApiError, NotFound, WrongMethod
 from tokenguard.request import RequestGuard
+from tokenguard.sources import MAX_CREDENTIAL_LENGTH
 
 from .conftest import World, mistyped
 

@@ -27,7 +27,7 @@ from .identity import OWN_ISSUER, Identity
 from .records import USE_INTERVAL, ForeignRecord, Standing, State
 from .scopes import REMEMBERED, Requirement, ScopeCatalog, Scopes
 from .secret import Secret
-from .sources import MAX_LENGTH, ForeignToken, Source, source_of
+from .sources import MAX_CREDENTIAL_LENGTH, ForeignToken, Source, source_of
 from .store import Store
 from .tokens import Read, TokenFormat
 from .usage import UsageLog, end_if_idle
@@ -112,7 +112,7 @@ class Guard:
         """Return the key under which a text is remembered; empty if its length rules out a token."""
         if not self.sources or len(text) == self.tokens.length:
             return self.tokens.key(text)
-        return self.tokens.key_of_any(text) if len(text) <= MAX_LENGTH and text.isascii() else b""
+        return self.tokens.key_of_any(text) if len(text) <= MAX_CREDENTIAL_LENGTH and text.isascii() else b""
 
     def remembered(self, key: bytes) -> Verified | None:
         """Return what is already known of the token with this :meth:`TokenFormat.key`, or None.

@@ -27,10 +27,8 @@ from .forms import FORMS
 from .okta import ApiError
 from .resource import ProtectedResource
 from .secret import Secret
-from .sources import MAX_LENGTH, TOKEN68
+from .sources import MAX_CREDENTIAL_LENGTH, TOKEN68
 
-#: No credential is longer. A header beyond it is refused before anything looks at its text.
-MAX_CREDENTIAL_LENGTH = MAX_LENGTH
 #: For how many combinations of an answer's own caching headers the result is remembered.
 MAX_KNOWN_MARKS = 100
 #: Seconds for which anybody may cache the resource's metadata.

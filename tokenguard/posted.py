@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 from .errors import TemporarilyUnavailable
 from .http import Answer, is_preflight
 from .secret import Secret
-from .sources import MAX_LENGTH
+from .sources import MAX_CREDENTIAL_LENGTH
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Response)
 
 #: Bytes that a request's body may have: twice as many as the longest token.
-MAX_BODY = 2 * MAX_LENGTH
+MAX_BODY = 2 * MAX_CREDENTIAL_LENGTH
 #: Bytes that are read of it at most: the one more shows that a body is too long.
 READ_AT_MOST = MAX_BODY + 1
 FORM = "application/x-www-form-urlencoded"

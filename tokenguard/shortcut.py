@@ -13,7 +13,7 @@ from .hooks import Heard, Hooks, call
 from .http import AuthScheme
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME
 from .scopes import Requirement
-from .sources import MAX_LENGTH
+from .sources import MAX_CREDENTIAL_LENGTH
 from .tokens import SCHEME
 from .verified import Verified
 
@@ -47,7 +47,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     further = scheme.further
     begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
     # Other issuers' tokens may have any length up to this.
-    longest = MAX_LENGTH if guard.sources else 0
+    longest = MAX_CREDENTIAL_LENGTH if guard.sources else 0
     clock, is_system_clock = guard.clock, guard.clock.clock is now
     told = hooks.authenticated
     # More receivers than this, whenever they were added, are others than the one that passes on to the signal.

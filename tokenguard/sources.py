@@ -14,8 +14,8 @@ from .scopes import ScopeCatalog, Scopes
 from .secret import Secret
 from .tokens import ID_LENGTH
 
-#: How many characters a token may have: the most that a header may have.
-MAX_LENGTH = 8192
+#: How many characters a credential may have, and the header that carries it. A longer one is refused unread.
+MAX_CREDENTIAL_LENGTH = 8192
 #: The syntax of a token (RFC 9110 section 11.2), as a regular expression.
 TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
 

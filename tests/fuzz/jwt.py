@@ -16,7 +16,7 @@ from tokenguard.clock import LONGEST, SECOND
 from tokenguard.errors import TOKEN_SHAPED
 from tokenguard.issuers.jwks import PublicKey
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
-from tokenguard.sources import MAX_LENGTH, ForeignToken
+from tokenguard.sources import MAX_CREDENTIAL_LENGTH, ForeignToken
 
 from . import fields
 
@@ -60,7 +60,7 @@ def test_one_input(data: bytes) -> None:
     text = ".".join(_encoded(part) for part in plain) if signature else header
     assert SOURCE.takes(text) == _has_shape(text)
     found = _read(text)
-    expected = _expected(*map(_object, plain[:2])) if signature and len(text) <= MAX_LENGTH else None
+    expected = _expected(*map(_object, plain[:2])) if signature and len(text) <= MAX_CREDENTIAL_LENGTH else None
     assert (found is None) == (expected is None), (found, expected)
     if found is not None and expected is not None:
         scopes, client_id = expected
@@ -82,7 +82,7 @@ def _has_shape(text: str) -> bool:
     parts = text.split(".")
     letters = ascii_letters + digits + "-_"
     good = len(parts) == 3 and bool(parts[0]) and bool(parts[1]) and all(c in letters for part in parts for c in part)
-    return good and len(text) <= MAX_LENGTH
+    return good and len(text) <= MAX_CREDENTIAL_LENGTH
 
 
 def _expected(header: dict[str, Any] | None, claims: dict[str, Any] | None) -> tuple[set[str], str] | None:

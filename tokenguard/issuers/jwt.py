@@ -18,7 +18,7 @@ from ..clock import DAY, SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
 from ..scopes import ScopeCatalog
 from ..secret import Secret
-from ..sources import MAX_LENGTH, ForeignToken, derived_id, read_hidden
+from ..sources import MAX_CREDENTIAL_LENGTH, ForeignToken, derived_id, read_hidden
 from .claims import NO_END, read_claims
 from .https import checked_endpoint
 from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
@@ -129,7 +129,7 @@ class JWTSource:
 
     def takes(self, text: str) -> bool:
         """See :class:`tokenguard.sources.Source`: whether the text is three parts in base64url."""
-        if len(text) > MAX_LENGTH or not text.isascii() or text.startswith(".") or ".." in text:
+        if len(text) > MAX_CREDENTIAL_LENGTH or not text.isascii() or text.startswith(".") or ".." in text:
             return False
         # Only other characters are left. A regular expression would test some hundreds of characters one by one.
         return text.encode().translate(None, _BASE64URL) == b".."
@@ -139,7 +139,7 @@ class JWTSource:
         return read_hidden(self._read, credential, at, catalog)
 
     def _read(self, text: str, at: int, catalog: ScopeCatalog) -> ForeignToken:
-        if len(text) > MAX_LENGTH:
+        if len(text) > MAX_CREDENTIAL_LENGTH:
             raise InvalidToken("not a JWT")
         try:
             header, payload, signature = text.split(".")

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, InvalidToken
 from ..frames import clear_frames
 from ..scopes import ScopeCatalog
 from ..secret import Secret
-from ..sources import MAX_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
+from ..sources import MAX_CREDENTIAL_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
 from .asking import Asking, NoAnswer
 from .claims import read_claims
 from .https import CutShort, Received, Unreachable, checked_endpoint, exchange
@@ -84,7 +84,7 @@ class IntrospectedIssuer(Trust):
         super().__init__(issuer, audience, scopes)
         self.introspection_url = checked_endpoint("the introspection_url", introspection_url, issuer)
         self.prefixes = ("",) if prefix == "" else texts("the prefix", prefix)
-        self.max_length = whole("the max_length", max_length, 1, MAX_LENGTH, "characters")
+        self.max_length = whole("the max_length", max_length, 1, MAX_CREDENTIAL_LENGTH, "characters")
         self.max_age = whole("the max_age", max_age, 0, LONGEST_AGE)
         self.timeout = whole("the timeout", timeout, 1, LONGEST_TIMEOUT)
         self.concurrency = whole("the concurrency", concurrency, 1, MOST_CONCURRENCY, "requests")
