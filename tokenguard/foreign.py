@@ -70,7 +70,7 @@ def revoke_token(
         at, local = granting.clock(), local_token_id(issuer, token_id)
         if (known := tx.record(local)) is not None:
             return _kept_until(tx, known.token, expires_at, at, actor, reason)
-        owner = _known(tx, issuer, client_id, at, actor)
+        owner = _find_or_register(tx, issuer, client_id, at, actor)
         token = Token(
             local, owner.id, token_id[:MAX_NAME_LENGTH].rstrip(), Scopes(), "", "", at, expires_at, revoked_at=at
         )
@@ -93,7 +93,7 @@ def _kept_until(tx: Transaction, known: Token, end: int | None, at: int, actor: 
     return kept
 
 
-def _known(tx: Transaction, issuer: str, client_id: str, at: int, actor: str) -> Client:
+def _find_or_register(tx: Transaction, issuer: str, client_id: str, at: int, actor: str) -> Client:
     local = local_client_id(issuer, client_id)
     found = tx.client(local)
     if found is not None and found.id == local:

@@ -83,7 +83,7 @@ class Issuer:
         check_actor(actor)
         if not check_label("a client's name", name):
             raise InvalidValue("the name of a client is required")
-        ceiling = self._known(Scopes.of(scopes))
+        ceiling = self._checked_scopes(scopes)
         with self.store.transaction() as tx:
             for taken in filter(None, (name, client_id)):
                 if tx.client(taken) is not None:
@@ -102,7 +102,7 @@ class Issuer:
 
     def set_scopes(self, client: str, scopes: Scopes | str | Iterable[str], *, actor: str) -> Client:
         """Change what the client's tokens may have, including those already issued. Raises as register does."""
-        ceiling = self._known(Scopes.of(scopes))
+        ceiling = self._checked_scopes(scopes)
         return self._change_client(client, EventKind.CLIENT_SCOPES_CHANGED, actor, scopes=ceiling)
 
     def set_conditions(self, client: str, conditions: Conditions, *, actor: str) -> Client:
@@ -131,7 +131,7 @@ class Issuer:
         beyond the client's, or for an end that is past, and PolicyViolation naming the rule.
         """
         check_actor(actor)
-        granted = self._known(Scopes.of(scopes))
+        granted = self._checked_scopes(scopes)
         if not granted:
             raise IssuanceError("a token must have at least one scope")
         check_label("a token's name", name)
@@ -139,7 +139,7 @@ class Issuer:
         idle = self.policy.idle_timeout if idle_timeout is None else check_idle_timeout(idle_timeout)
         minted = self._mint()
         with self._audited(actor, provided) as tx:
-            owner = self._may_hold(tx, client, granted)
+            owner = self._check_owner(tx, client, granted)
             issued_at = self.clock()
             token = Token(
                 id=minted.id,
@@ -183,7 +183,7 @@ class Issuer:
                 raise UnknownToken([token_id])
             at = self.clock()
             _check_rotatable(record, at, at + overlap * SECOND)
-            self._may_hold(tx, record.client.id, record.token.scopes)
+            self._check_owner(tx, record.client.id, record.token.scopes)
             old = replace(record.token, successor_id=minted.id, overlap_ends_at=at + overlap * SECOND)
             successor = self._successor(record.token, minted, at, not_after)
             tx.put_token(old, recorded(EventKind.TOKEN_ROTATED, at, actor, record.token, old))
@@ -281,14 +281,15 @@ class Issuer:
             self.record_refusal(violation, actor=actor)
             raise
 
-    def _known(self, scopes: Scopes) -> Scopes:
-        if unknown := self.catalog.unknown(scopes):
+    def _checked_scopes(self, scopes: Scopes | str | Iterable[str]) -> Scopes:
+        wanted = Scopes.of(scopes)
+        if unknown := self.catalog.unknown(wanted):
             raise IssuanceError(
                 f"this service has no scope {', '.join(map(repr, unknown))}; it has {', '.join(self.catalog)}"
             )
-        return scopes
+        return wanted
 
-    def _may_hold(self, tx: Transaction, ref: str, scopes: Scopes) -> Client:
+    def _check_owner(self, tx: Transaction, ref: str, scopes: Scopes) -> Client:
         client = _existing(tx, ref)
         if not client.enabled:
             raise IssuanceError(f"the client {client.name!r} is disabled: enable it first")
