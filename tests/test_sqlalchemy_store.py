@@ -42,7 +42,7 @@ from tokenguard import (
 from tokenguard.cli.output import event_line
 from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
-from tokenguard.sqlalchemy.questions import KEPT
+from tokenguard.sqlalchemy.fast_queries import KEPT
 from tokenguard.store import Place
 from tokenguard.tokens import Read
 

@@ -13,7 +13,7 @@ from ..rows import STANDING, columns, first, load, load_foreign, load_record, lo
 from ..tokens import Client, Read, Token, Use
 from . import models
 from .connections import translated
-from .reading import Query
+from .fast_queries import FastQuery
 
 
 def _names(table: str, kind: type[Client | Token | Use | Event]) -> str:
@@ -30,16 +30,16 @@ _FROM = """
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
 """
-_FIND = Query(f"SELECT {_RECORD} {_FROM.format('t.id = %s')}")
+_FIND = FastQuery(f"SELECT {_RECORD} {_FROM.format('t.id = %s')}")
 _READ = _FROM.format("t.id = %s AND t.digest = %s")
 _STANDING = ["r.revision", *(f"{_TABLES[kind]}.{name}" for kind, name in STANDING)]
 # Django's connections to SQLite look up a converter by the declared type of each column, every time. An expression
 # such as ``+column`` has none.
-_STAND = Query(
+_STAND = FastQuery(
     f"SELECT {', '.join(_STANDING)} {_READ}",
     for_sqlite=f"SELECT {', '.join(f'+{name}' for name in _STANDING)} {_READ}",
 )
-_FIND_FOREIGN = Query(f"""
+_FIND_FOREIGN = FastQuery(f"""
     SELECT r.revision, t.id, {_names("c", Client)}, {_names("u", Use)} FROM tokenguard_revision r
     LEFT JOIN tokenguard_token t ON t.id = %s
     LEFT JOIN tokenguard_client c ON c.id = %s
@@ -61,7 +61,7 @@ _ALIVE = f"""
 """  # as Record.state has it
 _OLDEST_FIRST = "ORDER BY t.created_at, t.id"
 # Limited before the join: otherwise PostgreSQL would read all events with higher numbers to return a few.
-_FEED = Query(f"""
+_FEED = FastQuery(f"""
     SELECT r.revision, {_names("e", Event)} FROM tokenguard_revision r
     LEFT JOIN (
         SELECT * FROM tokenguard_event WHERE number >= %s ORDER BY number LIMIT {FEED_LIMIT}

@@ -31,6 +31,7 @@ from .engine import (
     use_wal,
     writing_engine,
 )
+from .fast_queries import FastQuery, Reserve
 from .queries import (
     FEED,
     FIND,
@@ -43,7 +44,6 @@ from .queries import (
     find_record,
     find_records,
 )
-from .questions import Question, Reserve
 from .tables import (
     client_table,
     event_table,
@@ -75,17 +75,17 @@ class SQLAlchemyStore:
         self._engines = [self._reading, self._writing]
         reserve = Reserve(self._reading)
         self._reserves = [reserve]
-        self._find, self._standing = Question(reserve, FIND), Question(reserve, STAND)
-        self._find_foreign, self._feed = Question(reserve, FIND_FOREIGN), Question(reserve, FEED)
+        self._find, self._standing = FastQuery(reserve, FIND), FastQuery(reserve, STAND)
+        self._find_foreign, self._feed = FastQuery(reserve, FIND_FOREIGN), FastQuery(reserve, FEED)
         self.replicated = read_url is not None
         self._replica = Replica()
         #: The query that the replica is asked, if there is one.
-        self._stand_by: Question | None = None
+        self._stand_by: FastQuery | None = None
         if read_url is not None:
             replica = reading_engine(replica_url(read_url, self.url))
             self._engines.append(replica)
             self._reserves.append(Reserve(replica))
-            self._stand_by = Question(self._reserves[-1], STAND)
+            self._stand_by = FastQuery(self._reserves[-1], STAND)
         in_children(self._forget_connections)
         # A store that is no longer referenced leaves no connections open: Python 3.13 warns of those.
         weakref.finalize(self, _dispose, self._engines, self._reserves)
@@ -94,20 +94,20 @@ class SQLAlchemyStore:
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         if self._stand_by is not None and not primary:
-            rows = self._replica.ask(self._stand_by.ask, *read)  # none while the replica is still empty
+            rows = self._replica.ask(self._stand_by.rows, *read)  # none while the replica is still empty
             return load_standing(rows) if rows else None
-        return load_standing(self._standing.ask(*read))
+        return load_standing(self._standing.rows(*read))
 
     def find(self, token_id: str) -> Record | None:
-        row = first(self._find.ask(token_id if askable(token_id) else ""))
+        row = first(self._find.rows(token_id if askable(token_id) else ""))
         return None if row[1] is None else load_record(row)
 
     def find_foreign(self, token_id: str, client_id: str) -> ForeignRecord:
         wanted, owner = token_id if askable(token_id) else "", client_id if askable(client_id) else ""
-        return load_foreign(first(self._find_foreign.ask(wanted, owner)))
+        return load_foreign(first(self._find_foreign.rows(wanted, owner)))
 
     def feed(self, since: int) -> Feed:
-        rows = self._feed.ask(since)
+        rows = self._feed.rows(since)
         return Feed(first(rows)[0], tuple(load(Event, row[1:]) for row in rows if row[1] is not None))
 
     def use_by_day(self, token_id: str) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Run a request's own queries: one statement each, with as little as possible between it and the driver."""
+"""The queries that requests wait for: one statement each, with as little as possible between it and the driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .connections import in_transaction, store_error, translated
 Rows = list[tuple[Any, ...]]
 
 
-class Query:
+class FastQuery:
     """A read-only statement, whose text for each driver is made once."""
 
     def __init__(self, text: str, *, for_sqlite: str | None = None) -> None:
@@ -27,17 +27,17 @@ class Query:
     def rows(self, connection: BaseDatabaseWrapper, *parameters: str | int) -> Rows:
         """Return the rows; raises StoreError. If the connection has died, it is replaced, and the query sent again."""
         try:
-            return self._ask(connection, parameters)
+            return self._run(connection, parameters)
         except Error as error:
             if in_transaction(connection) or not _is_dead(connection):
                 raise store_error(error, connection.alias) from error
         with translated(connection.alias):
             connection.close()
-            return self._ask(connection, parameters)
+            return self._run(connection, parameters)
 
-    def _ask(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
+    def _run(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
         if connection.vendor == "sqlite" and not _is_watched(connection):
-            return self._ask_sqlite(connection, parameters)
+            return self._run_on_sqlite(connection, parameters)
         with connection.cursor() as cursor:
             cursor.execute(self._within_time if _can_limit_time(connection) else self.text, parameters)
             # psycopg 3 returns the result of SET as well.
@@ -45,7 +45,7 @@ class Query:
                 pass
             return list(cursor.fetchall())
 
-    def _ask_sqlite(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
+    def _run_on_sqlite(self, connection: BaseDatabaseWrapper, parameters: tuple[str | int, ...]) -> Rows:
         # Django's own cursor would rewrite the text every time; with the layers around it, that costs more than the
         # query. What remains of them: connecting, and refusing to run on an event loop or in a broken transaction.
         connection.ensure_connection()

@@ -59,7 +59,7 @@ class Reserve:
             connection.close()
 
 
-class Question:
+class FastQuery:
     """A query, compiled for the engine's database. The engine is in autocommit.
 
     If a connection has broken since it was last used, the query is run once more on a new one: it changes nothing.
@@ -78,20 +78,20 @@ class Question:
         self._dialect = engine.dialect
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
-    def ask(self, *values: object) -> Sequence[Any]:
+    def rows(self, *values: object) -> Sequence[Any]:
         """Return all rows for these parameters, given in the order of the query; raises StoreError."""
         parameters = values if self._positional else dict(zip(self._names, values, strict=True))
         try:
             try:
-                return self._rows(parameters)
+                return self._run(parameters)
             except _LostConnection:
-                return self._rows(parameters)
+                return self._run(parameters)
         except _LostConnection as lost:
             raise store_error(lost.error) from lost.error
         except (SQLAlchemyError, self._driver_error) as error:
             raise store_error(error) from error
 
-    def _rows(self, parameters: Any) -> Sequence[Any]:
+    def _run(self, parameters: Any) -> Sequence[Any]:
         connection = self._reserve.take()
         driver: Any = connection.dbapi_connection
         try:
