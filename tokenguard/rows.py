@@ -36,7 +36,7 @@ STANDING: tuple[tuple[type[Client | Token | Use], str], ...] = (
     (Use, "last_used_at"),
 )
 #: Where the columns to convert stand in the row.
-_KEPT_OTHERWISE = slice(1, 6)
+_TO_CONVERT = slice(1, 6)
 _FOREIGN_END = 2 + len(columns(Client))
 _TOKEN_END = 1 + len(columns(Token))
 _CLIENT_END = _TOKEN_END + len(columns(Client))
@@ -70,7 +70,7 @@ def load_standing(rows: Sequence[Any]) -> Standing | None:
 
     Raises StoreError as :func:`first` and :func:`load` do. Every request that asks the store waits for this.
     """
-    row = rows[0] if rows else first(rows)
+    row = rows[0] if rows else first(rows)  # which raises: there is none
     types = tuple(map(type, row))
     if types not in _SOUND:
         if first(rows)[1] is None:
@@ -81,10 +81,10 @@ def load_standing(rows: Sequence[Any]) -> Standing | None:
         return standing
     # A row of the same types has been read before, so only the columns to convert are left to be read.
     try:
-        held = _read_otherwise(*row[_KEPT_OTHERWISE])
+        converted = _converted(*row[_TO_CONVERT])
     except _DAMAGE:
         return _load_standing_by_column(row)  # which reports what is wrong
-    return Standing(row[0], *held, *row[_KEPT_OTHERWISE.stop :])
+    return Standing(row[0], *converted, *row[_TO_CONVERT.stop :])
 
 
 def _load_standing_by_column(row: Sequence[Any]) -> Standing:
@@ -98,7 +98,7 @@ def _load_standing_by_column(row: Sequence[Any]) -> Standing:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _read_otherwise(*values: Any) -> tuple[Any, ...]:
+def _converted(*values: Any) -> tuple[Any, ...]:
     # Cached together: most tokens share all of them with others.
     return tuple([read(value) for read, value in zip(_STANDING_READERS, values, strict=False)])
 
