@@ -241,13 +241,12 @@ def _sides_of(service: Service) -> tuple[Guard, Issuer]:
 
 
 def _flask_service(app: Flask) -> Service:
-    built: Service | None = app.extensions.get("tokenguard")
-    if built is None:
-        raise ConfigurationError("this application has no tokenguard: call TokenGuard(app) or guard.init_app(app)")
+    from .flask.extension import check_options
+    from .flask.views import service_of
+
+    built = service_of(app)
     if not app.testing:
         raise ConfigurationError("tokens for tests are issued only in a test: set TESTING = True in the app's config")
-    from .flask.extension import check_options
-
     check_options(app)  # a database that was named too late is not the one that the token would be written to
     return built
 

@@ -13,7 +13,7 @@ from ..introspection import Introspection, check_scope, take_basic
 from ..posted import READ_AT_MOST, to_response
 from ..scopes import Requirement
 from .routing import add_for_all_methods
-from .views import guard_needed, require_scopes, service
+from .views import needed_service, require_scopes, service
 
 
 def introspection_blueprint(
@@ -52,6 +52,6 @@ def introspection_blueprint(
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:
-        guard_needed(state.app, "introspection").options.catalog.check(Requirement.scopes(scope))
+        needed_service(state.app, "introspection").options.catalog.check(Requirement.scopes(scope))
 
     return blueprint

@@ -13,7 +13,7 @@ from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, TooLarge, WrongMethod
 from ..posted import to_response
 from .routing import add_for_all_methods
-from .views import current_identity, guard_needed, require_scopes, require_token, service
+from .views import current_identity, needed_service, require_scopes, require_token, service
 
 
 def management_blueprint(
@@ -43,7 +43,7 @@ def management_blueprint(
 
     @blueprint.record
     def check(state: BlueprintSetupState) -> None:
-        rights.check(guard_needed(state.app, "the management of tokens").options.catalog)
+        rights.check(needed_service(state.app, "the management of tokens").options.catalog)
 
     return blueprint
 

@@ -105,7 +105,7 @@ current_identity: Identity = cast(Identity, LocalProxy(_current_identity))
 
 def service() -> Service:
     """Return what the extension set up for the current application."""
-    return _set_up(_app_at_hand())
+    return service_of(_app_at_hand())
 
 
 def at_hand() -> tuple[Service, WSGIEnvironment]:
@@ -113,10 +113,11 @@ def at_hand() -> tuple[Service, WSGIEnvironment]:
     # Both are read from the request's own context: another application may be the current one for a while, and Flask's
     # proxies take five times as long.
     context: RequestContext = _context._get_current_object()
-    return _set_up(context.app), context.request.environ
+    return service_of(context.app), context.request.environ
 
 
-def _set_up(app: Flask) -> Service:
+def service_of(app: Flask) -> Service:
+    """Return what the extension set up for ``app``; raises ConfigurationError if it has not."""
     try:
         found: Service = app.extensions["tokenguard"]
         return found
@@ -126,7 +127,7 @@ def _set_up(app: Flask) -> Service:
         ) from None
 
 
-def guard_needed(app: App, what: str) -> Service:
+def needed_service(app: App, what: str) -> Service:
     """Return what the extension set up for ``app``; raises ConfigurationError, naming ``what``, if it has not."""
     found: Service | None = app.extensions.get("tokenguard")
     if found is None:
