@@ -23,7 +23,7 @@ from .claims import NO_END, read_claims
 from .https import checked_endpoint
 from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
 from .members import members
-from .trust import Trust, once, texts, whole
+from .trust import Trust, check_distinct, checked_number, checked_texts
 
 DEFAULT_ALGORITHMS = ("RS256", "ES256")
 #: Seconds by which clocks may differ, by default and at most.
@@ -75,20 +75,20 @@ class TrustedIssuer(Trust):
         max_age: int = MAX_AGE,
         grace: int = GRACE,
     ) -> None:
-        super().__init__(issuer, texts("the audience", audience), scopes)
+        super().__init__(issuer, checked_texts("the audience", audience), scopes)
         _refuse_okta_org_server(issuer)
-        self.scope_claims = () if scope_claims is None else texts("the scope_claims", scope_claims)
-        self.algorithms = texts("the algorithms", algorithms)
+        self.scope_claims = () if scope_claims is None else checked_texts("the scope_claims", scope_claims)
+        self.algorithms = checked_texts("the algorithms", algorithms)
         for name in self.algorithms:
             if name not in ALGORITHMS:
                 raise ConfigurationError(f"unknown algorithm {name!r}; the algorithms are {', '.join(ALGORITHMS)}")
         if not isinstance(typ, str) or typ not in TYPES:
             raise ConfigurationError(f"the typ must be one of {', '.join(TYPES)}, not {typ!r}")
         self.types = TYPES[typ]
-        self.leeway = whole("the leeway", leeway, 0, MAX_LEEWAY)
+        self.leeway = checked_number("the leeway", leeway, 0, MAX_LEEWAY)
         self.jwks_url = None if jwks_url is None else checked_endpoint(KEYS_URL, jwks_url, issuer)
-        self.max_age = whole("the max_age", max_age, 60, DAY // SECOND)
-        self.grace = whole("the grace", grace, 0, 30 * DAY // SECOND)
+        self.max_age = checked_number("the max_age", max_age, 60, DAY // SECOND)
+        self.grace = checked_number("the grace", grace, 0, 30 * DAY // SECOND)
 
 
 class JWTSource:
@@ -107,7 +107,7 @@ class JWTSource:
     ) -> None:
         self._verifies = _verifier()
         self._issuers: dict[str, tuple[TrustedIssuer, PublishedKeys]] = {}
-        once(issuers)
+        check_distinct(issuers)
         for trusted in issuers:
             self._issuers[trusted.issuer] = (
                 trusted,

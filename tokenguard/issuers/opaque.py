@@ -24,7 +24,7 @@ from .asking import Asking, NoAnswer
 from .claims import read_claims
 from .https import CutShort, Received, Unreachable, checked_endpoint, exchange
 from .members import members
-from .trust import Trust, once, texts, whole
+from .trust import Trust, check_distinct, checked_number, checked_texts
 
 #: Seconds for which a yes holds, by default and at most; and for which a no holds.
 MAX_AGE, LONGEST_AGE, NEGATIVE_AGE = 30, 3600, 10
@@ -83,11 +83,11 @@ class IntrospectedIssuer(Trust):
             del client_secret, bearer_token  # a later error's traceback must not hold them
         super().__init__(issuer, audience, scopes)
         self.introspection_url = checked_endpoint("the introspection_url", introspection_url, issuer)
-        self.prefixes = ("",) if prefix == "" else texts("the prefix", prefix)
-        self.max_length = whole("the max_length", max_length, 1, MAX_CREDENTIAL_LENGTH, "characters")
-        self.max_age = whole("the max_age", max_age, 0, LONGEST_AGE)
-        self.timeout = whole("the timeout", timeout, 1, LONGEST_TIMEOUT)
-        self.concurrency = whole("the concurrency", concurrency, 1, MOST_CONCURRENCY, "requests")
+        self.prefixes = ("",) if prefix == "" else checked_texts("the prefix", prefix)
+        self.max_length = checked_number("the max_length", max_length, 1, MAX_CREDENTIAL_LENGTH, "characters")
+        self.max_age = checked_number("the max_age", max_age, 0, LONGEST_AGE)
+        self.timeout = checked_number("the timeout", timeout, 1, LONGEST_TIMEOUT)
+        self.concurrency = checked_number("the concurrency", concurrency, 1, MOST_CONCURRENCY, "requests")
 
     def takes(self, text: str) -> bool:
         """Whether the text may be one of its tokens, by its shape."""
@@ -113,7 +113,7 @@ class IntrospectionSource:
         post: Post | None = None,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
-        once(issuers)
+        check_distinct(issuers)
         for one, other in combinations(issuers, 2):
             if any(a.startswith(b) or b.startswith(a) for a, b in product(one.prefixes, other.prefixes)):
                 raise ConfigurationError(

@@ -30,7 +30,7 @@ class Trust:
         self, issuer: str, audience: str | Sequence[str] | None, scopes: Mapping[str, str | Iterable[str]] | None
     ) -> None:
         self.issuer = _checked_issuer(issuer)
-        self.audiences = frozenset(() if audience is None else texts("the audience", audience))
+        self.audiences = frozenset(() if audience is None else checked_texts("the audience", audience))
         self.scopes = None if scopes is None else _checked_scopes(scopes)
 
     @classmethod
@@ -68,7 +68,7 @@ class Trust:
         return _own_scopes(self, names, catalog)
 
 
-def once(issuers: Iterable[Trust]) -> None:
+def check_distinct(issuers: Iterable[Trust]) -> None:
     """Raise ConfigurationError for an issuer that is there twice."""
     known = set()
     for trusted in issuers:
@@ -77,7 +77,7 @@ def once(issuers: Iterable[Trust]) -> None:
         known.add(trusted.issuer)
 
 
-def texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
+def checked_texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
     """Return one text or a list of them as a tuple; raises ConfigurationError for anything else, naming ``what``."""
     found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
     if not found or not all(isinstance(text, str) and text for text in found):
@@ -85,7 +85,7 @@ def texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def whole(what: str, number: int, least: int, most: int, unit: str = "seconds") -> int:
+def checked_number(what: str, number: int, least: int, most: int, unit: str = "seconds") -> int:
     """Return ``number`` itself if it lies in this range; raises ConfigurationError otherwise, naming ``what``."""
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise ConfigurationError(f"{what} must be a number of {unit} from {least} to {most}, not {number!r}")
