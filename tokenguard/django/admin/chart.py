@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
-DAYS = 30
+from ...details import DAYS
+
 WIDTH, HEIGHT = 600, 100
 _STEP = WIDTH // DAYS
 _GAP = 4
