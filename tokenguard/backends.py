@@ -1,4 +1,4 @@
-"""Opens the store that a database URL names: the one place that knows which kinds there are."""
+"""Opens what the options name by URLs, if the package for it is there: the store, the Redis of pushes, the limiter."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class RateLimiter:
             if not self._in_memory:
                 storage = self._open()
                 if _is_redis(url):
-                    _check_words(storage)
+                    _check_parameters(storage)
                 self._opened = FixedWindowRateLimiter(storage)
         except Exception:  # noqa: BLE001 - each storage has its own; a cluster is asked at once
             # The URL is not quoted: it may hold a password.
@@ -126,7 +126,7 @@ class RateLimiter:
         return max(1, math.ceil(self._limiter.get_window_stats(item, *keys).reset_time - time.time()))
 
 
-def _check_words(storage: Any) -> None:
+def _check_parameters(storage: Any) -> None:
     """Raise, as Redis' client does, for a parameter in the URL that it does not know. Connects to nothing."""
     pool = getattr(getattr(storage, "storage", None), "connection_pool", None)  # a cluster has another
     if pool is not None:
