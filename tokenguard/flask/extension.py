@@ -24,7 +24,7 @@ from ..store import Store
 from ..wsgi import finished, start_stamped
 from .metadata import add_metadata
 from .signals import hooks_of, shared_hooks
-from .views import check, check_views, service
+from .views import check_views, refuse_unless, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -89,7 +89,7 @@ class TokenGuard:
         registered. A view may require more with a decorator of its own.
         """
         requirement = Requirement.scopes_or_token(*scopes, any_of=any_of)
-        guarding = partial(check, requirement)
+        guarding = partial(refuse_unless, requirement)
         blueprint.before_request(guarding)
         return blueprint
 

@@ -142,7 +142,7 @@ def _app_at_hand() -> Flask:
     return app
 
 
-def check(requirement: Requirement, guarded: Callable[..., Any] | None = None) -> Response | None:
+def refuse_unless(requirement: Requirement, guarded: Callable[..., Any] | None = None) -> Response | None:
     """Return the answer to a request that does not meet ``requirement``, or to a preflight; None if it may pass.
 
     Raises Refused instead where the application may want to word the answer, and where ``guarded`` is not the view.
@@ -245,7 +245,7 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            if (answer := check(requirement, guarded)) is not None:
+            if (answer := refuse_unless(requirement, guarded)) is not None:
                 return answer
             called = current_app.ensure_sync(view) if is_async else view
             return called(*args, **kwargs)
