@@ -18,7 +18,7 @@ class Stage(Enum):
     """How far a request has come: a bad credential alone does not refuse it, nor does a good one let it in."""
 
     KNOWN = auto()
-    #: A guard around this one, which counts for the same, has let it in.
+    #: A guard around this one has let it in, and has counted the use in the place where this one would.
     COUNTED = auto()
     LET_IN = auto()
     REFUSED = auto()

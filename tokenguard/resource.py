@@ -65,6 +65,10 @@ class ProtectedResource:
 
 
 def checked_url(what: str, url: str) -> str:
+    """Return ``url`` itself if it can identify a service or an issuer; raises ConfigurationError otherwise.
+
+    ``what`` is what the error calls it.
+    """
     if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url) or not _has_a_port_that_exists(url):
         raise ConfigurationError(
             f"{what} must be a URL such as https://api.example.com or https://example.com/tenant1, in lower case up to "

@@ -90,7 +90,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 verified = found
             elif not is_fresh:
                 return None
-            # What calling the clock does.
+            # As the clock does when it is called; a call would cost more.
             at = time_ns() // 1000 if is_system_clock else clock()
             if at < clock.latest:
                 at = clock.latest

@@ -29,8 +29,9 @@ USING, READ_USING = "USING", "READ_USING"
 #: The options that they replace.
 URLS = ("DATABASE_URL", "READ_URL")
 _lock = threading.Lock()
+#: The settings that the service was built from, and the service.
 _built: tuple[tuple[Any, ...], Service] | None = None
-#: The same by the value of TOKENGUARD, if that alone determines the service: the signing key is not SECRET_KEY.
+#: The value of TOKENGUARD, and the service, if that value alone determines it: SECRET_KEY is not its signing key.
 _by_itself: tuple[Any, Service | None] = None, None
 #: Django's cache of the settings that have been read. Setting one drops it from the cache.
 _known: dict[str, Any] = vars(settings)

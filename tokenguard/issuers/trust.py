@@ -22,6 +22,7 @@ class Trust:
     for themselves. Raises ConfigurationError for a value that cannot be used.
     """
 
+    #: A default for the repr, as a page about an error in the constructor may show an object that has none yet.
     issuer: str = "(none yet)"
     #: The claims that name the scopes, if these are not those of Okta and RFC 9068.
     scope_claims: tuple[str, ...] = ()

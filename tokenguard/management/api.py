@@ -234,9 +234,10 @@ class Management:
     def _still(
         self, call: Call, client_id: str, grant_of: Callable[[Transaction], Grant | None] = lambda tx: None
     ) -> Provided:
-        """Return a check for the transaction that changes a token of this client: the caller still may, and hand it on.
+        """Return what checks, in the transaction that changes a token of this client, that the caller still may do so.
 
-        Meanwhile the calling token may have been revoked, or a right withdrawn from its client.
+        Meanwhile the calling token may have been revoked, or a right withdrawn from its client. What ``grant_of``
+        returns must still be the caller's to hand on.
         """
 
         def check(tx: Transaction) -> None:
