@@ -17,6 +17,7 @@ import pytest
 from flask import Blueprint, Flask, Response, jsonify, make_response, request, send_file, session, stream_with_context
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
+from werkzeug.test import Client as Caller
 from werkzeug.test import EnvironBuilder
 
 from tokenguard import (
@@ -1088,6 +1089,29 @@ def test_an_application_may_hand_on_a_copy_of_the_environ(kind: type[Flask]) -> 
     TokenGuard(app)
     app.add_url_rule("/", view_func=require_token(lambda: "in"))
     assert app.test_client().get("/", headers=bearer(app)).headers["Cache-Control"] == "private"
+
+
+def test_the_way_into_an_application_may_have_been_taken_before_it_was_guarded() -> None:
+    """As by Connexion 3, which wraps the bound method and passes all requests to it."""
+    taken: list[Any] = []
+    app = make_app(around=lambda app: taken.append(app.wsgi_app), TOKENGUARD_ERROR_FORM="okta")
+    app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "in"))
+    caller, headers = Caller(taken[0], Response), bearer(app)
+    for _ in range(2):  # the first request finds out
+        answer = caller.get("/", headers=headers, buffered=True)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "private")
+        assert len(answer.headers.getlist("X-Okta-Request-Id")) == 1
+    (record,) = app.extensions["tokenguard"].store.records()
+    assert record.use is not None
+
+
+def test_a_request_that_only_a_test_has_made_does_not_change_the_way_of_others() -> None:
+    app = make_app(TOKENGUARD_ERROR_FORM="okta")
+    app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "in"))
+    with app.test_request_context("/"):
+        app.preprocess_request()
+    answer = app.test_client().get("/")
+    assert (answer.status_code, len(answer.headers.getlist("X-Okta-Request-Id"))) == (401, 1)
 
 
 def test_who_calls_may_be_asked_last_of_all() -> None:

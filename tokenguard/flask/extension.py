@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -72,8 +73,7 @@ class TokenGuard:
             raise _StartError(str(error)) from None
         app.extensions["tokenguard"] = built
         app.extensions[_AS_READ] = _marks(_as_set(app))
-        _check_at_first_request(app)
-        _finish_answers(app, built.requests)
+        _check_at_first_request(app, _finish_answers(app, built.requests))
         add_metadata(app, built.requests.scheme)
 
         def load() -> tuple[Options, Store]:
@@ -104,13 +104,14 @@ class TokenGuard:
         return service().issuer
 
 
-def _check_at_first_request(app: Flask) -> None:
+def _check_at_first_request(app: Flask, check_way: Callable[[], None]) -> None:
     """Check the options, and how the views are guarded: once all are there, and before the first view is called."""
 
     @app.before_request
     def check_once() -> None:
         check_options(app)
         check_views(app)
+        check_way()
         # The list is replaced, as Flask is iterating over it. Later requests then skip this check.
         functions = app.before_request_funcs
         functions[None] = [function for function in functions[None] if function is not check_once]
@@ -148,15 +149,31 @@ def _given(app: Flask) -> dict[str, Any]:
     return given
 
 
-def _finish_answers(app: Flask, requests: RequestGuard) -> None:
-    """Add the headers that answers need, as the last step of every answer."""
+def _finish_answers(app: Flask, requests: RequestGuard) -> Callable[[], None]:
+    """Add the headers that answers need, as the last step of every answer.
+
+    Returns a function for the first request, which corrects the choice of that step if need be.
+    """
     kind = type(app)
+    processing = _processing(app.process_response, requests)
+    finishing: Any = _finishing(app.wsgi_app, requests)
+
+    def process() -> None:
+        app.process_response = processing  # type: ignore[method-assign]
+
+    def process_if_passed_by() -> None:
+        # Connexion, for one, has taken the application's wsgi_app before anybody can guard it.
+        codes = [frame.f_code for frame, _ in walk_stack(None)]
+        if getattr(Flask.wsgi_app, "__code__", None) in codes and finishing.__code__ not in codes:
+            process()
+
     if "wsgi_app" in vars(app) or (kind.wsgi_app, kind.request_context) != (Flask.wsgi_app, Flask.request_context):
         # What already wraps Flask may pass on another environ, and the outcome is in that one.
-        app.process_response = _processing(app.process_response, requests)  # type: ignore[method-assign]
-    else:
-        # Adding headers is cheapest where they are a list: Werkzeug's own class checks each of them twice.
-        app.wsgi_app = _finishing(app.wsgi_app, requests)  # type: ignore[assignment, method-assign]
+        process()
+        return lambda: None
+    # Adding headers is cheapest where they are a list: Werkzeug's own class checks each of them twice.
+    app.wsgi_app = finishing  # type: ignore[method-assign]
+    return process_if_passed_by
 
 
 def _processing(process: Callable[..., Response], requests: RequestGuard) -> Callable[..., Response]:
