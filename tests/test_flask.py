@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, jsonify, make_response, request, send_file, session, stream_with_context
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    make_response,
+    request,
+    send_file,
+    session,
+    stream_with_context,
+)
+from flask.sansio.app import App
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.test import Client as Caller
@@ -499,6 +511,27 @@ def test_a_real_key_goes_before_the_secret_key(caplog: pytest.LogCaptureFixture)
 def test_setting_up_twice_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="already has a TokenGuard"):
         TokenGuard(make_app())
+
+
+class OfAnotherFramework(App):
+    """As Quart's: Flask's own application builds on the same class."""
+
+    default_config = Flask.default_config
+
+
+def test_an_application_that_is_not_flasks_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"a Flask application, not one of tests\.\w+\.OfAnotherFramework$"):
+        TokenGuard(OfAnotherFramework(__name__))  # type: ignore[arg-type]
+
+
+def test_the_current_application_is_one() -> None:
+    """As in Google's Functions Framework, which makes the application itself."""
+    app = Flask(__name__)
+    app.config.update(TOKENGUARD_SIGNING_KEY=KEY, TOKENGUARD_DATABASE_URL="memory://")
+    with app.app_context():
+        TokenGuard(current_app)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    assert app.test_client().get("/", headers=bearer(app)).headers["Cache-Control"] == "private"
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ class TokenGuard:
 
     def init_app(self, app: Flask) -> None:
         """Set up ``app``. Raises ConfigurationError if that fails, or if it is set up already."""
+        app = getattr(app, "_get_current_object", lambda: app)()  # current_app is a proxy
+        if not isinstance(app, Flask):
+            # Quart's application would take all that follows, and then fail at every request.
+            raise ConfigurationError(
+                f"expected a Flask application, not one of {type(app).__module__}.{type(app).__qualname__}"
+            )
         if "tokenguard" in app.extensions:
             raise ConfigurationError("this application already has a TokenGuard")
         hooks = hooks_of(app, self.hooks)
