@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy import event as listening
 from sqlalchemy.exc import IntegrityError
@@ -257,6 +258,20 @@ def test_two_at_once_set_up_the_tables_once(database_url: str) -> None:
     for store in stores:
         store.check()
         store.close()
+
+
+def test_nobody_waits_for_the_lock_while_the_migrations_are_loaded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Six containers that start at once on little CPU would otherwise wait for longer than a writer may.
+    done = []
+    walk = ScriptDirectory.walk_revisions
+    monkeypatch.setattr(ScriptDirectory, "walk_revisions", lambda script: done.append("loaded") or walk(script))
+    store = SQLAlchemyStore(database_url)
+    listening.listen(store._writing, "begin", lambda connection: done.append("begun"))
+    store.upgrade()
+    assert done == ["loaded", "begun"]
+    store.close()
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ from .tables import (
     use_day_table,
     use_table,
 )
-from .upgrade import schema_version, upgrade
+from .upgrade import load_migrations, schema_version, upgrade
 from .uses import write_uses
 
 
@@ -172,13 +172,14 @@ class SQLAlchemyStore:
         One transaction under a lock: it is done completely or not at all, and only once if two run at the same time.
         Raises SchemaError for a database newer than this code.
         """
+        migrate = load_migrations()
         create_file(self.url)
         with translated():
             if self.url.get_backend_name() == "sqlite":
                 use_wal(self._reading, self._writing)
         # Without a time limit: a large table may take long.
         with self._begin(0) as connection:
-            return upgrade(connection)
+            return upgrade(connection, migrate)
 
     def close(self) -> None:
         """Close the pools' connections; the next use opens new ones."""

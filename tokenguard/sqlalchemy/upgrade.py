@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text
@@ -16,18 +17,18 @@ from .tables import VERSION_TABLE, metadata, revision_table
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(connection: Connection) -> tuple[int, int]:
+def upgrade(connection: Connection, migrate: Callable[[Connection], None]) -> tuple[int, int]:
     """Run the missing steps in the caller's transaction; returns the versions before and after.
 
-    On SQLite that transaction has begun IMMEDIATE, on PostgreSQL this takes a lock: so two upgrades at once run each
-    step once.
+    ``migrate`` is what :func:`load_migrations` returned before the transaction. On SQLite that transaction has begun
+    IMMEDIATE, on PostgreSQL this takes a lock: so two upgrades at once run each step once.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
     before = schema_version(connection)
     if before > schema.latest():
         check_version(before, SET_UP)
-    _run_migrations(connection)
+    migrate(connection)
     after = schema_version(connection)
     check_version(after, SET_UP)
     if missing := [name for name in metadata.tables if not inspect(connection).has_table(name)]:
@@ -53,7 +54,11 @@ def schema_version(connection: Connection) -> int:
     return version
 
 
-def _run_migrations(connection: Connection) -> None:
+def load_migrations() -> Callable[[Connection], None]:
+    """Return what runs the migrations on a connection.
+
+    Loading them takes longer than running them, and no other process should wait for a lock meanwhile.
+    """
     # Without Alembic's environment, which is global to the process: this may run in a host's own migration, and in
     # several threads. Every revision is called; the schema's version decides whether it has anything to do.
     try:
@@ -69,7 +74,12 @@ def _run_migrations(connection: Connection) -> None:
             f"setting up the tables requires the directory {MIGRATIONS}: run tokenguard from an unpacked installation"
         )
     script = ScriptDirectory(str(MIGRATIONS))
-    for revision in reversed(list(script.walk_revisions())):
-        revision.module.upgrade(connection)
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    context.stamp(script, "head")
+    revisions = list(script.walk_revisions())
+
+    def migrate(connection: Connection) -> None:
+        for revision in reversed(revisions):
+            revision.module.upgrade(connection)
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        context.stamp(script, "head")
+
+    return migrate
