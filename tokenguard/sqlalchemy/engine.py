@@ -21,12 +21,15 @@ _INVALID = (
     "the database URL is invalid: write it as sqlite:///tokenguard.db or postgresql://user:password@host/database, "
     "with % and @ in the password as %25 and %40"
 )
+_SPACED = "the database URL has white space around it, such as the end of a line: remove it"
 #: The command that creates the tables.
 SET_UP = '"tokenguard init" (in Flask "flask tokenguard init")'
 
 
 def checked_url(url: str | URL) -> URL:
     # No message quotes the URL: it may hold a password.
+    if isinstance(url, str) and url != url.strip():
+        raise ConfigurationError(_SPACED)  # SQLite would create a file with such a name
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -38,7 +41,8 @@ def checked_url(url: str | URL) -> URL:
             raise ConfigurationError(
                 "tokenguard connects to PostgreSQL with psycopg 3: write the URL as postgresql://…"
             )
-        if "@" in (parsed.host or "") + (parsed.database or ""):
+        options = url.partition("?")[2] if isinstance(url, str) else ""
+        if "@" in (parsed.host or "") + (parsed.database or "") + options.partition("=")[0]:
             # The end of a password: the driver's error would quote it as the host that it cannot find.
             raise ConfigurationError(_INVALID)
         parsed = parsed.set(drivername="postgresql+psycopg")
