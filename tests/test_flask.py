@@ -435,7 +435,7 @@ def test_in_tests_it_is_needed_too_without_a_secret_key_or_beside_old_keys(
                 {"TOKENGUARD_OLD_SIGNING_KEYS": text.replace("A", "a" * 40).replace("B", "b" * 40)},
                 "TOKENGUARD_OLD_SIGNING_KEYS must be one string with only spaces between the keys",
             )
-            for text in ("A,B", "A, B", "A,B,", '["A", "B"]')
+            for text in ("A,B", "A, B", "A,B,", '["A", "B"]', '"A B"', "'A' 'B'")
         ],
         (
             {"TOKENGUARD_signing_key": KEY},

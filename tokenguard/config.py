@@ -189,7 +189,7 @@ def _keys(word: str, value: Any) -> list[str]:
 
 def _is_of_another_list(key: str) -> bool:
     # A key may contain commas, but hardly at an end, or such that every part between them is long enough for a key.
-    return key != key.strip(",[]") or ("," in key and min(map(len, key.split(","))) >= MIN_KEY_BYTES)
+    return key != key.strip(",[]'\"") or ("," in key and min(map(len, key.split(","))) >= MIN_KEY_BYTES)
 
 
 def _json(word: str, value: Any) -> Any:
