@@ -470,6 +470,16 @@ def test_the_operator_is_told_whose_request_could_not_be_counted() -> None:
     assert refused.value.token_id == issued.token.id
 
 
+def test_sentinels_that_are_away_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By itself, the client would try each of them ten times, with pauses, while the request waits.
+    pauses: list[float] = []
+    monkeypatch.setattr("redis.retry.sleep", pauses.append)
+    limiter = RateLimiter("redis+sentinel://127.0.0.1:1,127.0.0.1:2/service", fail_open=False)
+    with pytest.raises(LimiterUnavailable, match="MasterNotFound"):
+        limiter.hit([TOKEN_RATE])
+    assert pauses == []
+
+
 def test_the_options_decide() -> None:
     closed = open_limiter(Options.read({"RATE_LIMIT_URL": AWAY, "RATE_LIMIT_FAIL_OPEN": "no"}))
     assert closed is not None

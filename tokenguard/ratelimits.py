@@ -149,7 +149,8 @@ def _patience(url: str) -> dict[str, Any]:
 
         # One retry without a pause, for a connection that has gone bad: by default it would sleep in between.
         timeouts["retry"] = Retry(NoBackoff(), 1, (NotConnected,))
-    return timeouts
+    # The sentinels are asked on connections of their own, and a replica may not yet know what was counted.
+    return {**timeouts, "sentinel_kwargs": timeouts, "use_replicas": False} if "+sentinel://" in url else timeouts
 
 
 def _item(rate: Rate) -> RateLimitItem:
