@@ -405,6 +405,37 @@ def test_another_history_clears_everything(fleet: Fleet, happen: Callable[[Memor
     assert fleet.here.why_not(issued) == "revoked"
 
 
+LINE = (
+    "the database has another history of changes than before, as after a restored backup or a failover: event 3 was "
+    "known, now {} is the last; a revocation may have been lost"
+)
+
+
+@pytest.mark.parametrize(
+    ("happen", "lines"),
+    [
+        pytest.param(lambda store: forget_events(store, revision=1, keep=1), [LINE.format(1)], id="counter-behind"),
+        pytest.param(other_history, [LINE.format(3)], id="another-event-of-that-number"),
+        pytest.param(lambda store: forget_events(store), [], id="events-gone"),
+        pytest.param(lambda store: None, [], id="the-same"),
+    ],
+)
+def test_another_history_is_logged_once(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, happen: Callable[[MemoryStore], None], lines: list[str]
+) -> None:
+    fleet.issue()
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)
+    happen(fleet.store)
+    caplog.clear()
+    for _ in range(2):
+        fleet.here.seconds.now += 1.001
+        fleet.here.why_not(issued)
+    assert caplog.messages == lines
+
+
 def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(fleet: Fleet) -> None:
     """A backup is restored before the feed has reported the events that came after it."""
     fleet.here.why_not(fleet.issue())

@@ -15,6 +15,7 @@ from itertools import islice
 
 from .breaker import PATIENCE, Breaker, NotAsked
 from .clock import monotonic
+from .complaints import Complaint
 from .errors import StoreError
 from .events import Event, Feed
 from .forks import in_children
@@ -73,6 +74,10 @@ class TokenCache:
         self.breaker = Breaker(monotonic)
         #: The feed has its own: as long as that can be read, entries are good, even while lookups hang.
         self.feed_breaker = Breaker(monotonic)
+        self._complain = Complaint(
+            logging.WARNING,
+            "the database has another history of changes than before, as after a restored backup or a failover",
+        )
         self._start_empty()
         store.committed.listen(self._committed)
         in_children(self._start_empty)
@@ -200,7 +205,8 @@ class TokenCache:
         feed: Feed = self.feed_breaker.call(self.store.feed, since)
         stands_still = self.stands_still()
         with self._lock:
-            if self._continues(feed, sent):
+            known, is_another = max(self._seen, self._heard), self._is_another(feed, sent)
+            if not is_another and self._continues(feed):
                 new = feed.events[1:] if self._seen else feed.events
                 self._forget([(event.token_id, event.client_id) for event in new])
             else:
@@ -217,11 +223,18 @@ class TokenCache:
             self._read_at = sent
             # Set last: whoever reads it finds everything evicted that has to be.
             self.good_until = sent + self.staleness / 2
+        if is_another:
+            self._complain(f"event {known} was known, now {feed.revision} is the last; a revocation may have been lost")
 
-    def _continues(self, feed: Feed, sent: float) -> bool:
-        """Whether these events follow those that were read before: in the same history, without a gap."""
-        if feed.revision < self._heard and sent > self._heard_at:
-            return False  # a token was read at a later revision, so in another history
+    def _is_another(self, feed: Feed, sent: float) -> bool:
+        """Whether these events are of another history than those that were read before."""
+        if feed.revision < self._seen or (feed.revision < self._heard and sent > self._heard_at):
+            return True  # also if only a token was read at a later revision
+        # Other than the one with the same number that was read; one that is missing may only have been pruned.
+        return any(event.number == self._seen and event.id != self._seen_id != "" for event in feed.events[:1])
+
+    def _continues(self, feed: Feed) -> bool:
+        """Whether these events follow those that were read before, without a gap."""
         if self._seen and (not feed.events or feed.events[0].id != self._seen_id):
             return False
         return [event.number for event in feed.events] == list(range(max(self._seen, 1), feed.revision + 1))
