@@ -212,6 +212,19 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(
         assert found.token.id == token.id
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_text_is_read_whatever_encoding_the_server_would_use(postgresql_url: str, encoding: str) -> None:
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET client_encoding = '{encoding}'".encode())
+    store = SQLAlchemyStore(postgresql_url)
+    store.upgrade()
+    world = World(store)
+    assert works(world, world.issue())
+    assert world.issuer.register("Straße – ☂", "users:read", actor="tests") in store.clients()
+    store.close()
+
+
 def test_how_long_a_connection_may_take_the_url_may_say_itself() -> None:
     ours = postgresql.connect_args(make_url(UNREACHABLE), reading=False)
     assert ours.items() >= {"connect_timeout": 2, "keepalives_idle": 30}.items()

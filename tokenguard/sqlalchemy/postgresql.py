@@ -75,7 +75,8 @@ def set_up(engine: Engine) -> None:
 
 def connect_args(url: URL, *, reading: bool) -> dict[str, Any]:
     """Return the arguments that each connection is made with; what the URL itself sets takes precedence."""
-    ours = {"connect_timeout": CONNECT_TIMEOUT, **_KEEPALIVES}
+    # Where the server's default is SQL_ASCII, as in a database made with LANG=C, the driver returns bytes for text.
+    ours = {"connect_timeout": CONNECT_TIMEOUT, "client_encoding": "utf8", **_KEEPALIVES}
     given: dict[str, Any] = {name: value for name, value in ours.items() if name not in url.query}
     # Only a cursor that puts the parameters into the text can send a time limit and a query as one message.
     cursors = {"cursor_factory": psycopg.ClientCursor} if reading else {}
