@@ -19,6 +19,7 @@ from tokenguard.django import queries, reading
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Change
+from tokenguard.tokens import Read
 
 from .conftest import World, django_alias, run_together
 from .django_tables import migrate
@@ -281,6 +282,15 @@ def test_what_is_read_for_a_request_is_one_query_each(store: DjangoStore, issued
         store.find(issued.token.id)
         store.feed(0)
     assert len(queries) == 2
+
+
+def test_a_server_that_is_no_replica_is_not_asked_in_place_of_the_primary(
+    alias: str, issued: Issued, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DjangoStore(alias, read_using=alias)
+    assert store.standing(Read.of(issued.token)) is None
+    assert caplog.messages == ["the read replica is not used for 10 s: it is not a replica, or is still empty"]
+    assert store.standing(Read.of(issued.token), primary=True) is not None
 
 
 def test_the_feed_reads_no_more_than_it_gives_out(store: DjangoStore, postgresql_url: str) -> None:

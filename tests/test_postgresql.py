@@ -413,6 +413,29 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(server: Pos
     store.close()
 
 
+def test_a_server_that_is_no_replica_any_more_is_not_believed(
+    server: PostgreSQL, replica: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has been promoted, and its own history has gone on for longer than the primary's."""
+    world = World(SQLAlchemyStore(server.url, read_url=replica.url))
+    issued = world.issue()
+    arrived = server.query("SELECT pg_current_wal_lsn()::text")[0][0]
+    wait_until(lambda: replica.query(f"SELECT pg_last_wal_replay_lsn() >= '{arrived}'")[0][0])
+    replica.query("SELECT pg_promote()")
+    other = World(SQLAlchemyStore(replica.url))
+    for number in range(3):
+        other.issuer.register(f"client {number}", "users:read", actor="tests")
+    world.issuer.revoke(issued.token.id, actor="tests")
+    caplog.clear()
+    for _ in range(2):
+        assert why_not(world, issued) == "revoked"
+    assert [line for line in caplog.messages if "replica" in line] == [
+        "the read replica is not used for 10 s: it is not a replica, or is still empty"
+    ]
+    other.store.close()  # type: ignore[attr-defined]
+    world.store.close()  # type: ignore[attr-defined]
+
+
 def test_while_a_replica_hangs_nobody_is_refused(server: PostgreSQL, replica: PostgreSQL) -> None:
     store = SQLAlchemyStore(server.url, read_url=replica.url)
     world = World(store)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from .breaker import Breaker, NotAsked
-from .errors import SchemaError, StoreError
+from .errors import SchemaError, StoreError, StoreUnavailable
 from .forks import in_children
 
 log = logging.getLogger("tokenguard")
@@ -17,6 +17,13 @@ T = TypeVar("T")
 REPLICA_PAUSE = 10.0
 #: Seconds for which calls may wait for a replica before no more are made: there is the primary.
 REPLICA_PATIENCE = 0.3
+
+
+def replicated(rows: Sequence[Any]) -> Sequence[Any]:
+    """Return the rows of a query that has none on a server that is no replica; raises StoreUnavailable for those."""
+    if not rows:
+        raise StoreUnavailable("it is not a replica, or is still empty")
+    return rows
 
 
 class Replica:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    func,
     literal_column,
     or_,
     select,
@@ -52,6 +53,8 @@ STAND = _of_token(
     select(revision_table.c.revision, *[_TABLES[kind].c[name] for kind, name in STANDING]),
     and_(_BY_ID, token_table.c.digest == bindparam("wanted_digest")),
 )
+# A server that is no replica any more has a history of its own, in which a token may not be revoked.
+STAND_BY = STAND.where(func.pg_is_in_recovery())
 # The same for another issuer's token, which is stored only once it is revoked, and for its client.
 FIND_FOREIGN = (
     select(revision_table.c.revision, token_table.c.id, *client_table.c, *use_table.c)

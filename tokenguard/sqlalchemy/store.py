@@ -14,7 +14,7 @@ from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_
 from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
-from ..replica import Replica
+from ..replica import Replica, replicated
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..store import Transaction
 from ..tokens import Client, Read, Token
@@ -37,6 +37,7 @@ from .queries import (
     FIND,
     FIND_FOREIGN,
     STAND,
+    STAND_BY,
     database_time,
     events_query,
     find_client,
@@ -85,7 +86,7 @@ class SQLAlchemyStore:
             replica = reading_engine(replica_url(read_url, self.url))
             self._engines.append(replica)
             self._reserves.append(Reserve(replica))
-            self._stand_by = FastQuery(self._reserves[-1], STAND)
+            self._stand_by = FastQuery(self._reserves[-1], STAND_BY)
         in_children(self._forget_connections)
         # A store that is no longer referenced leaves no connections open: Python 3.13 warns of those.
         weakref.finalize(self, _dispose, self._engines, self._reserves)
@@ -94,7 +95,8 @@ class SQLAlchemyStore:
 
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         if self._stand_by is not None and not primary:
-            rows = self._replica.ask(self._stand_by.rows, *read)  # none while the replica is still empty
+            stand_by = self._stand_by
+            rows = self._replica.ask(lambda: replicated(stand_by.rows(*read)))
             return load_standing(rows) if rows else None
         return load_standing(self._standing.rows(*read))
 
