@@ -15,7 +15,7 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tokenguard import EventKind, Issued, SchemaError, Store, StoreBusy, StoreUnavailable
-from tokenguard.django import queries, reading
+from tokenguard.django import fast_queries, queries
 from tokenguard.django.store import DjangoStore
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Change
@@ -182,9 +182,9 @@ def test_a_connection_made_while_nothing_could_be_written_is_not_kept(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads may take a tenth of a second."""
-    monkeypatch.setattr(reading, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(fast_queries, "READ_TIMEOUT", 0.1)
     for name in ("_FIND", "_FEED"):
-        monkeypatch.setattr(queries, name, reading.Query(getattr(queries, name).text))
+        monkeypatch.setattr(queries, name, fast_queries.FastQuery(getattr(queries, name).text))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -340,8 +340,8 @@ def test_a_refusal_of_the_database_is_not_asked_again(
     store: DjangoStore, issued: Issued, alias: str, postgresql_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    ask = reading.Query._ask
-    monkeypatch.setattr(reading.Query, "_ask", lambda *args: asked.append(args[0].text) or ask(*args))
+    ask = fast_queries.FastQuery._run
+    monkeypatch.setattr(fast_queries.FastQuery, "_run", lambda *args: asked.append(args[0].text) or ask(*args))
     with connections[alias].cursor() as cursor:
         cursor.execute("ALTER TABLE tokenguard_token RENAME TO elsewhere")
     with pytest.raises(SchemaError, match="missing or outdated"):
