@@ -21,12 +21,14 @@ from django.core.management import CommandError, call_command
 from django.db import InterfaceError, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import CASCADE, ForeignKey, Model
+from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLUpdateCompiler
 from django.test.utils import CaptureQueriesContext, override_settings
 
-from tokenguard import Guard, SchemaError, StoreBusy, StoreError, StoreUnavailable, schema
+from tokenguard import Guard, SchemaError, Scopes, StoreBusy, StoreError, StoreUnavailable, schema
 from tokenguard.django import get_store, models
 from tokenguard.django.connections import schema_version, tables
 from tokenguard.django.store import DjangoStore
+from tokenguard.django.upgrade import restore_counter
 from tokenguard.hooks import Hooks
 from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
@@ -147,6 +149,64 @@ def test_processes_of_both_sides_queue_up_at_the_counter(store: DjangoStore, oth
 
     run_together([lambda side=side: write(side) for side in (store, other_side) * 3])  # type: ignore[misc]
     assert [event.number for event in store.feed(0).events] == list(range(1, 61))
+
+
+@pytest.fixture
+def _cached_orm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer each query of the ORM once, and then from memory, as a package does that has not heard of a change."""
+    kept: dict[object, Any] = {}
+    ask = SQLCompiler.execute_sql
+
+    def answer(compiler: SQLCompiler, *args: Any, **options: Any) -> Any:
+        if compiler.query.select_for_update or isinstance(compiler, SQLUpdateCompiler | SQLDeleteCompiler):
+            return ask(compiler, *args, **options)
+        asked = (compiler.using, *compiler.as_sql())
+        if asked not in kept:
+            found = ask(compiler, *args, **options)
+            kept[asked] = [*found] if isinstance(found, Iterator) else found
+        return kept[asked]
+
+    monkeypatch.setattr(SQLCompiler, "execute_sql", answer)
+
+
+@pytest.mark.usefixtures("_cached_orm")
+def test_no_change_is_based_on_what_the_orm_has_read_before(store: DjangoStore, other_side: SQLAlchemyStore) -> None:
+    """Packages such as django-cachalot cache that, and do not learn of what another service writes."""
+
+    def has_both() -> bool:
+        return (store.clients(), store.events(9)) == (other_side.clients(), other_side.events(9))
+
+    ours, theirs = World(store), World(other_side)
+    client = ours.client()
+    assert store.client(client.name) == client
+    assert has_both()
+    theirs.issuer.disable(client.id, actor="tests")
+    ours.issuer.set_scopes(client.id, "users:read", actor="tests")
+    assert other_side.client(client.id) == replace(client, scopes=Scopes(["users:read"]), enabled=False)
+    assert store.client(client.name) == other_side.client(client.id)
+    assert has_both()
+
+
+@pytest.mark.usefixtures("_cached_orm")
+def test_no_use_is_added_to_a_number_that_the_orm_has_read_before(
+    store: DjangoStore, other_side: SQLAlchemyStore
+) -> None:
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        tx.put_token(TOKEN, change())
+    for at, side in enumerate((store, store, other_side, store), start=500):
+        side.record_uses([new_use(at, d7=1)])
+        assert store.use_by_day(TOKEN.id) == {7: at - 499}
+
+
+@pytest.mark.usefixtures("_cached_orm")
+def test_a_flush_is_noticed_whatever_the_orm_has_read_before(store: DjangoStore, alias: str) -> None:
+    restore_counter(None, alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute("DELETE FROM tokenguard_revision")
+    assert schema_version(connections[alias]) == 0
+    restore_counter(None, alias)
+    assert schema_version(connections[alias]) == schema.latest()
 
 
 # Queries

@@ -141,7 +141,9 @@ def schema_version(connection: BaseDatabaseWrapper) -> int:
     """
     if not _is_found(connection):
         return 0
-    rows = [*Revision.objects.using(connection.alias).values_list("schema_version")]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT schema_version FROM tokenguard_revision")
+        rows = cursor.fetchall()
     # A flush deletes the row, and "migrate" restores it.
     version: int = first(rows)[0] if rows else 0
     return version

@@ -1,4 +1,8 @@
-"""What the store reads: the queries, and what their rows mean."""
+"""What the store reads: the queries, and what their rows mean.
+
+None goes through the ORM, whose results some packages cache: a change would be based on what another process has
+changed since.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,6 @@ from ..records import USE_INTERVAL, ForeignRecord, Place, Record, Standing
 from ..replica import replicated
 from ..rows import STANDING, columns, first, load, load_foreign, load_record, load_standing
 from ..tokens import Client, Read, Token, Use
-from . import models
 from .connections import translated
 from .fast_queries import FastQuery
 
@@ -56,6 +59,7 @@ _RECORDS = f"""
     LEFT JOIN tokenguard_use u ON u.token_id = t.id
     WHERE r.id = 1
 """  # noqa: S608
+_CLIENTS = f"SELECT {_names('c', Client)} FROM tokenguard_client c"  # noqa: S608
 _ALIVE = f"""
     AND t.revoked_at IS NULL AND t.idle_ended_at IS NULL
     AND (t.expires_at IS NULL OR t.expires_at > %s) AND (t.overlap_ends_at IS NULL OR t.overlap_ends_at > %s)
@@ -121,24 +125,38 @@ def find_page(
     return [load_record(row) for row in _rows(connection, f"{query} {_OLDEST_FIRST} LIMIT %s", *asked, limit)]
 
 
-def find_client(alias: str, ref: str) -> Client | None:
+def find_client(connection: BaseDatabaseWrapper, ref: str) -> Client | None:
     if not askable(ref):
         return None
-    with translated(alias):
-        for condition in ({"pk": ref}, {"name": ref}):
-            rows = models.Client.objects.using(alias).filter(**condition).values_list(*columns(Client))
-            for row in rows:
-                return load(Client, row)
+    for column in ("id", "name"):
+        for row in _rows(connection, f"{_CLIENTS} WHERE c.{column} = %s", ref):
+            return load(Client, row)
     return None
 
 
-def find_events(alias: str, limit: int, which: EventFilter) -> list[Event]:
-    asked = {"client_id": which.client_id, "token_id": which.token_id, "kind": which.kind, "at__gte": which.since}
-    conditions = {lookup: value for lookup, value in asked.items() if value is not None}
-    with translated(alias):
-        events = models.Event.objects.using(alias).filter(number__gt=which.after, **conditions)
-        rows = events.order_by("-number").values_list(*columns(Event))[:limit]
-        return [load(Event, row) for row in rows][::-1]
+def find_clients(connection: BaseDatabaseWrapper) -> list[Client]:
+    return [load(Client, row) for row in _rows(connection, f"{_CLIENTS} ORDER BY c.name")]
+
+
+def find_events(connection: BaseDatabaseWrapper, limit: int, which: EventFilter) -> list[Event]:
+    query = f"SELECT {_names('e', Event)} FROM tokenguard_event e WHERE e.number > %s"  # noqa: S608
+    asked: tuple[str | int, ...] = (which.after,)
+    conditions = {
+        "e.client_id = %s": which.client_id,
+        "e.token_id = %s": which.token_id,
+        "e.kind = %s": which.kind,
+        "e.at >= %s": which.since,
+    }
+    for condition, value in conditions.items():
+        if value is not None:
+            query, asked = f"{query} AND {condition}", (*asked, value)
+    rows = _rows(connection, f"{query} ORDER BY e.number DESC LIMIT %s", *asked, limit)
+    return [load(Event, row) for row in rows][::-1]
+
+
+def find_days(connection: BaseDatabaseWrapper, token_id: str) -> dict[int, int]:
+    query = "SELECT day, requests FROM tokenguard_use_day WHERE token_id = %s ORDER BY day"
+    return {row[0]: row[1] for row in _rows(connection, query, token_id)}
 
 
 def database_time(connection: BaseDatabaseWrapper) -> int:

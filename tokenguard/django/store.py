@@ -21,7 +21,7 @@ from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica
-from ..rows import columns, dump, first, load
+from ..rows import dump, first
 from ..store import Transaction
 from ..tokens import Client, Read, Token
 from ..writing import EventedTransaction
@@ -44,6 +44,8 @@ from .connections import (
 from .queries import (
     database_time,
     find_client,
+    find_clients,
+    find_days,
     find_events,
     find_foreign,
     find_page,
@@ -123,17 +125,13 @@ class DjangoStore:
             return read_feed(connection, since)
 
     def use_by_day(self, token_id: str) -> dict[int, int]:
-        with translated(self._alias):
-            days = models.UseDay.objects.using(self._connection.alias).filter(token_id=token_id).order_by("day")
-            return dict(days.values_list("day", "requests"))
+        return find_days(self._connection, token_id)
 
     def client(self, ref: str) -> Client | None:
-        return find_client(self._connection.alias, ref)
+        return find_client(self._connection, ref)
 
     def clients(self) -> list[Client]:
-        with translated(self._alias):
-            rows = models.Client.objects.using(self._connection.alias).order_by("name").values_list(*columns(Client))
-            return [load(Client, row) for row in rows]
+        return find_clients(self._connection)
 
     def records(self, client_id: str | None = None) -> list[Record]:
         return find_records(self._connection, client_id)
@@ -144,7 +142,7 @@ class DjangoStore:
         return find_page(self._connection, limit, now, client_id, after)
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
-        return find_events(self._connection.alias, limit, which)
+        return find_events(self._connection, limit, which)
 
     def now(self) -> int:
         with translated(self._alias):
@@ -216,7 +214,7 @@ class _Transaction(EventedTransaction):
         return self._clock() if self._clock else database_time(self._connection)
 
     def client(self, ref: str) -> Client | None:
-        return find_client(self._alias, ref)
+        return find_client(self._connection, ref)
 
     def record(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)

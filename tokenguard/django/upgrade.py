@@ -95,4 +95,6 @@ def restore_counter(sender: Any, using: str, **kwargs: Any) -> None:
 def _emptied(connection: BaseDatabaseWrapper) -> bool:
     if models.Revision._meta.db_table not in tables(connection):
         return False
-    return not models.Revision.objects.using(connection.alias).exists()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM tokenguard_revision")
+        return not cursor.fetchall()

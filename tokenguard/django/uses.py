@@ -65,6 +65,8 @@ def _count(alias: str, uses: list[NewUse]) -> None:
     # The lock on the row of the use covers these too: nobody waits here, and what is read holds until it is written.
     days = {day for use in uses for day in use.requests}
     rows = models.UseDay._base_manager.using(alias).filter(token_id__in=[use.token_id for use in uses], day__in=days)
+    # Locked for another reason: no package answers this query from a cache.
+    rows = rows.select_for_update()
     known = {(token_id, day): requests for token_id, day, requests in rows.values_list("token_id", "day", "requests")}
     counted = [
         models.UseDay(token_id=use.token_id, day=day, requests=requests + known.get((use.token_id, day), 0))
