@@ -374,3 +374,13 @@ def ends_of_lines(element: Locator) -> list[float]:
     }"""
     ends: list[float] = element.evaluate(script)
     return ends
+
+
+def test_fields_and_boxes_can_be_seen_in_a_theme_that_draws_its_own(page: Page) -> None:
+    page.route("**/admin/css/**", lambda route: route.abort())
+    page.goto("/admin/tokenguard/token/add/")
+    page.add_style_tag(content="@layer theme { * { border: 0 solid } } input[type=checkbox] { display: none }")
+    look = "(element, property) => getComputedStyle(element)[property]"
+    for field in ("input[name=name]", "select[name=client]", "textarea[name=allow]", "input[type=submit]"):
+        assert page.locator(field).first.evaluate(look, "borderTopWidth") == "1px", field
+    assert page.locator("input[name=scopes]").first.is_visible()
