@@ -375,6 +375,13 @@ class StoreContract:
         assert [record.token.id for record in filled.page(2, 5, after=Place(1, ids[3]))] == ids[4:6]
         assert filled.page(2, 5, client_id="nobody") == []
 
+    def test_the_token_that_was_rotated_into_another_is_found(self, filled: Store) -> None:
+        rotated = replace(TOKEN, id="B" * 16, successor_id=TOKEN.id, overlap_ends_at=5)
+        assert filled.predecessor(TOKEN) is None
+        with filled.transaction() as tx:
+            tx.put_token(rotated, change())
+        assert (filled.predecessor(TOKEN), filled.predecessor(rotated)) == (rotated.id, None)
+
     def test_all_are_walked_through_however_many(self, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """Tokens that have ended are included, and it does not matter that some are deleted on the way."""
         other = replace(CLIENT, id="client-0", name="accounts")

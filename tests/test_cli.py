@@ -251,6 +251,22 @@ def test_tokens_of_one_client(ready: Run) -> None:
     assert table(ready("client", "show", "other", "--json"))["active_tokens"] == 1
 
 
+def test_no_command_that_shows_something_reads_all_tokens_at_once(
+    ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may have very many."""
+    monkeypatch.setattr("tokenguard.store.PAGE", 2)
+    monkeypatch.setattr(SQLAlchemyStore, "records", None)
+    ids = [ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1] for _ in range(5)]
+    ready("revoke", ids[0])
+    for place, token_id in enumerate(ids[1:4]):
+        use(tmp_path, token_id, now() - place * DAY)
+    last = table(ready("show", ids[1], "--json"))["last_used_at"]
+    shown = table(ready("client", "show", "billing", "--json"))
+    assert (shown["active_tokens"], shown["last_used_at"]) == (4, last)
+    assert [token["id"] for token in table(ready("list", "--json"))] == ids
+
+
 @pytest.mark.parametrize(
     ("command", "message", "status"),
     [

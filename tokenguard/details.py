@@ -10,7 +10,7 @@ from .config import Options
 from .doctor import unused_scopes
 from .events import Event, EventFilter, EventKind
 from .records import Record, State
-from .store import Store
+from .store import Store, walk
 from .tokens import Client, Token
 
 #: How many days of requests are shown.
@@ -85,7 +85,7 @@ def token_details(store: Store, options: Options, record: Record, now: int) -> d
         "unused_scopes": unused_scopes(record, options.catalog),
         "key": _key(options, token),
         "requests_by_day": _requests_by_day(store, token.id, now),
-        "replaces": _replaced(store, token),
+        "replaces": store.predecessor(token),
         "rotated_at": None if rotated_at is None else isoformat(rotated_at),
         "used_since_rotation": None if rotated_at is None else (record.last_used_at or 0) > rotated_at,
     }
@@ -96,11 +96,13 @@ def client_details(store: Store, client: Client, now: int) -> dict[str, Any]:
 
     No tokens are kept of another issuer's client: the requests with all of them are counted together.
     """
-    records, use = store.records(client.id), store.find_foreign("", client.id).use
-    uses = [record.use for record in records] + [use]
-    last = max((use for use in uses if use is not None), key=lambda use: use.last_used_at, default=None)
+    last = use = store.find_foreign("", client.id).use
+    active = 0
+    for record in walk(store, client.id):  # not all at once, as there may be very many
+        active += record.state(now) is State.ACTIVE
+        last = max(filter(None, (record.use, last)), key=lambda use: use.last_used_at, default=None)
     return client_fields(client) | {
-        "active_tokens": [record.state(now) for record in records].count(State.ACTIVE),
+        "active_tokens": active,
         "last_used_at": None if last is None else isoformat(last.last_used_at),
         "last_address": None if last is None else last.address,
         **({} if use is None else {"requests_by_day": _requests_by_day(store, client.id, now)}),
@@ -119,11 +121,6 @@ def _key(options: Options, token: Token) -> str:
     if token.key_fingerprint == tokens.key_fingerprint:
         return "current"
     return "old" if token.key_fingerprint in tokens.key_fingerprints else "dropped"
-
-
-def _replaced(store: Store, token: Token) -> str | None:
-    others = (record.token for record in store.records(token.client_id))
-    return next((other.id for other in others if other.successor_id == token.id), None)
 
 
 def _rotated_at(store: Store, token: Token) -> int | None:

@@ -70,6 +70,10 @@ class MemoryStore:
         with self._lock:
             return dict(sorted(self._data.days.get(token_id, {}).items()))
 
+    def predecessor(self, token: Token) -> str | None:
+        others = (record.token for record in self.records(token.client_id))
+        return next((other.id for other in others if other.successor_id == token.id), None)
+
     def client(self, ref: str) -> Client | None:
         with self._lock:
             return self._data.client(ref)

@@ -144,6 +144,9 @@ class Store(Protocol):
     def use_by_day(self, token_id: str) -> dict[int, int]:
         """Return the requests by day (days since the epoch, UTC), oldest first; ``token_id`` as in ``NewUse``."""
 
+    def predecessor(self, token: Token) -> str | None:
+        """Return the id of the token that was rotated into this one; None if there is none, or no longer."""
+
     def client(self, ref: str) -> Client | None:
         """The client with this id, or else with this name."""
 
@@ -186,7 +189,8 @@ def walk(store: Store, client_id: str | None = None) -> Iterator[Record]:
 
     They are read a page at a time, so that no statement takes long; each is as it was when read. Raises StoreError.
     """
-    after = None
-    while page := store.page(PAGE, None, client_id=client_id, after=after):
+    page = store.page(PAGE, None, client_id=client_id)
+    yield from page
+    while len(page) == PAGE:
+        page = store.page(PAGE, None, client_id=client_id, after=page[-1].place)
         yield from page
-        after = page[-1].place

@@ -127,6 +127,13 @@ class DjangoStore:
     def use_by_day(self, token_id: str) -> dict[int, int]:
         return find_days(self._connection, token_id)
 
+    def predecessor(self, token: Token) -> str | None:
+        with translated(self._alias):
+            others = models.Token.objects.using(self._connection.alias).filter(client_id=token.client_id)
+            # Not first(), which would sort by id, and so read the tokens of every client.
+            found = others.filter(successor_id=token.id).order_by().values_list("pk", flat=True)
+            return next(iter(found[:1]), None)
+
     def client(self, ref: str) -> Client | None:
         return find_client(self._connection, ref)
 

@@ -118,6 +118,12 @@ class SQLAlchemyStore:
         with self._connection() as connection:
             return {day: count for day, count in connection.execute(query)}  # noqa: C416
 
+    def predecessor(self, token: Token) -> str | None:
+        others = token_table.c
+        query = select(others.id).where(others.client_id == token.client_id, others.successor_id == token.id).limit(1)
+        with self._connection() as connection:
+            return connection.scalar(query)
+
     def client(self, ref: str) -> Client | None:
         with self._connection() as connection:
             return find_client(connection, ref)
