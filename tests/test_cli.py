@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shlex
 import shutil
@@ -23,9 +24,10 @@ from flask.cli import FlaskGroup
 
 from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable, TokenFormat, __version__
 from tokenguard.cli import audit, command_tree, tokens
-from tokenguard.cli.output import EVENT_COLUMNS, print_rows
+from tokenguard.cli.output import EVENT_COLUMNS, print_list, print_rows
 from tokenguard.clock import DAY, isoformat, now
 from tokenguard.config import Options, from_environ
+from tokenguard.errors import StoreError
 from tokenguard.flask import TokenGuard
 from tokenguard.secret import Secret
 from tokenguard.sqlalchemy import SQLAlchemyStore
@@ -265,6 +267,31 @@ def test_no_command_that_shows_something_reads_all_tokens_at_once(
     shown = table(ready("client", "show", "billing", "--json"))
     assert (shown["active_tokens"], shown["last_used_at"]) == (4, last)
     assert [token["id"] for token in table(ready("list", "--json"))] == ids
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5])
+def test_a_long_list_is_printed_as_it_is_read(
+    count: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tokenguard.cli.output.ROWS", 2)
+    rows = [{"id": f"row{number}", "scopes": ["a", "b"][:number]} for number in range(count)]
+    print_list(rows, {"id": "ID"}, as_json=True)
+    assert capsys.readouterr().out == json.dumps(rows, indent=2) + "\n"
+    print_list(rows, {"id": "ID"}, as_json=False)
+    printed = capsys.readouterr().out.split()
+    assert (printed.count("ID"), [text for text in printed if "row" in text]) == (
+        max(1, math.ceil(count / 2)),
+        [row["id"] for row in rows],
+    )
+
+    def broken() -> Iterator[dict[str, object]]:
+        yield from rows
+        raise StoreError("away")
+
+    for as_json in (True, False):
+        with pytest.raises(StoreError):
+            print_list(broken(), {"id": "ID"}, as_json=as_json)
+        assert capsys.readouterr().out.count("row") == (count if as_json else count - count % 2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ..foreign import register_client
 from .arguments import as_json, read_scopes, with_conditions, with_foreign_client
 from .base import Backend, Group, actor, pass_backend
 from .foreign import note_issuer
-from .output import print_fields, print_json, print_rows, readable, say
+from .output import print_fields, print_json, print_list, readable, say
 
 group = Group("client", help="Manage the applications that may hold tokens.")
 _COLUMNS = {"id": "ID", "name": "Name", "scopes": "Scopes", "enabled": "Enabled", "created_at": "Created"}
@@ -50,8 +50,8 @@ def add(
 @pass_backend
 def list_clients(backend: Backend, as_json: bool) -> None:
     """List all clients."""
-    rows = [client_fields(client) for client in backend.store.clients()]
-    print_json(rows) if as_json else print_rows(rows, _COLUMNS)
+    rows = map(client_fields, backend.store.clients())
+    print_list(rows, _COLUMNS, as_json=as_json)
 
 
 @group.command("show")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import click
@@ -26,6 +27,8 @@ EVENT_COLUMNS = {
 # Values that could not be copied or read if they wrapped. Any other column is wide enough with _PART characters.
 _WHOLE = {"number", "kind", "state", "enabled", "level"}
 _PART = 12
+#: How many rows a table of a long list has: its columns are as wide as the widest of them.
+ROWS = 1000
 _ONLY_IF_ROTATED = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"}
 
 
@@ -64,8 +67,23 @@ def readable(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """As JSON on standard output."""
-    lines = json.dumps(value, ensure_ascii=False, indent=indent).split("\n")
-    click.echo("\n".join(line if printable(line) == line else "".join(map(_json_character, line)) for line in lines))
+    click.echo("\n".join(_json_lines(value, indent)))
+
+
+def print_list(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool) -> None:
+    """As one JSON array or as tables of ROWS rows, each row as soon as it is there: there may be a million."""
+    rows = iter(rows)
+    if as_json:
+        before = "["
+        for row in rows:
+            click.echo("\n  ".join([before, *_json_lines(row, 2)]), nl=False)
+            before = ","
+        click.echo("[]" if before == "[" else "\n]")
+        return
+    some = [*islice(rows, ROWS)]
+    print_rows(some, columns)
+    while len(some) == ROWS and (some := [*islice(rows, ROWS)]):
+        print_rows(some, columns)
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
@@ -106,6 +124,11 @@ def progress_bar(label: str) -> Iterator[Callable[[int], object]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda rows: bar.advance(task, rows)
+
+
+def _json_lines(value: Any, indent: int | None) -> list[str]:
+    lines = json.dumps(value, ensure_ascii=False, indent=indent).split("\n")
+    return [line if printable(line) == line else "".join(map(_json_character, line)) for line in lines]
 
 
 def _json_character(character: str) -> str:

@@ -20,7 +20,7 @@ from ..tokens import Token
 from .arguments import as_json, duration, given, read_scopes, with_conditions, with_foreign_client
 from .base import Backend, Failure, Group, actor, pass_backend
 from .foreign import foreign_fields, note_issuer, verified
-from .output import print_fields, print_json, print_rows, readable, say
+from .output import print_fields, print_json, print_list, readable, say
 
 MAX_INPUT = 10_000
 group = Group()
@@ -113,8 +113,8 @@ def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
     """List tokens, oldest first."""
     at = now()
     records = walk(backend.store, None if client is None else backend.client(client).id)
-    rows = [token_fields(record, at) for record in records]
-    print_json(rows) if as_json else print_rows(rows, _COLUMNS)
+    rows = (token_fields(record, at) for record in records)
+    print_list(rows, _COLUMNS, as_json=as_json)
 
 
 @group.command()
