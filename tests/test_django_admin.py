@@ -381,6 +381,28 @@ class TestIssue:
         assert token.conditions == Conditions.parse(["192.0.2.0/24"], ["192.0.2.9"], "7/second")
         assert conf.get_store().events(1)[0].actor == "admin:ada"
 
+    def test_among_very_many_clients_one_is_typed(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        browser, client = site.browser("all"), site.client()
+        assert "<select" in browser.get(f"{TOKENS}add/").content.decode()
+        monkeypatch.setattr("tokenguard.django.admin.forms.MAX_OFFERED", 0)
+        page = browser.get(f"{TOKENS}add/?client={client}").content.decode()
+        assert "<select" not in page
+        assert "users:manage" in page.split("billing may have")[1]
+        for typed in (client, "billing"):
+            data = filled(browser, f"{TOKENS}add/", client=typed, scopes=["users:read"])
+            assert browser.post(f"{TOKENS}add/", data).status_code == 200
+        assert [record.token.client_id for record in site.tokens()] == [client, client]
+        data = filled(browser, f"{TOKENS}add/", client="nobody", scopes=["users:read"])
+        assert "nobody" in browser.post(f"{TOKENS}add/", data).content.decode().split("errornote")[1]
+
+    def test_the_list_counts_all_tokens_once(self, site: Site) -> None:
+        with CaptureQueriesContext(connections[conf.get_store().using]) as queries:
+            site.browser("all").get(TOKENS)
+        counts = [
+            query["sql"] for query in queries if "COUNT(*)" in query["sql"] and "tokenguard_token" in query["sql"]
+        ]
+        assert len(counts) == 1
+
     def test_nothing_may_keep_or_frame_the_answer(self, site: Site) -> None:
         answer = issue(site, site.browser("all"))
         assert "no-store" in answer["Cache-Control"]

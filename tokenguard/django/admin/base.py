@@ -61,6 +61,8 @@ class StoreAdmin(ModelAdmin):
     #: The lookups that the query string may use. Not digests: filtering by them would reveal them letter by letter.
     lookups: frozenset[str] = frozenset()
     list_per_page = list_max_show_all = MAX_AT_ONCE
+    #: Counting all rows once more, for each page, takes long where there are very many.
+    show_full_result_count = False
 
     class Media:
         css: ClassVar = {"all": ["tokenguard/admin.css"]}

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from ...clock import DAY, SECOND, duration_text, overlap_seconds, parse_duration
 from ...conditions import UNCONDITIONAL, Conditions, Rate
 from ...config import Options
+from ...databases import askable
 from ...errors import InvalidValue, PolicyViolation, TokenGuardError
 from ...policy import Policy, check_idle_timeout
 from ...rows import dump
@@ -26,6 +27,8 @@ from .writes import database
 T = TypeVar("T")
 #: The proposed lifetime in seconds, if a token may live that long.
 LIFETIME = 90 * DAY // SECOND
+#: If more clients than this could hold a new token, the client is typed: a page with all of them may be megabytes long.
+MAX_OFFERED = 500
 #: The field that is to blame for each broken rule of the policy.
 _BLAMED = {
     "require_expiry": "expires_in",
@@ -173,7 +176,8 @@ class ClientForm(ScopesForm, ConditionsForm):
 class IssueForm(ScopesForm, ConditionsForm, OnceForm):
     """Issues a token."""
 
-    client = forms.ChoiceField()
+    #: Replaced by a choice where there are not too many clients.
+    client = forms.CharField(help_text="The id or name of the client.")
     name = forms.CharField(max_length=MAX_NAME_LENGTH, required=False, help_text="A name for the token.")
     expires_in = forms.CharField(required=False)
     idle = forms.CharField(label="Idle timeout", required=False)
@@ -189,15 +193,19 @@ class IssueForm(ScopesForm, ConditionsForm, OnceForm):
         policy = options.policy
         lifetime = min(LIFETIME, policy.max_lifetime or LIFETIME)
         super().__init__(data, catalog=options.catalog, initial={"expires_in": duration_text(lifetime), **initial})
-        clients: Any = self.fields["client"]
-        enabled = list(models.Client.objects.using(database()).filter(enabled=True).order_by("name"))
-        clients.choices = [("", "---------"), *((client.pk, client.name) for client in enabled)]
+        enabled = models.Client.objects.using(database()).filter(enabled=True).order_by("name")
+        offered = list(enabled[: MAX_OFFERED + 1])
+        if len(offered) <= MAX_OFFERED:
+            choices = [("", "---------"), *((client.pk, client.name) for client in offered)]
+            self.fields["client"] = forms.ChoiceField(choices=choices)
+            self.order_fields(self.field_order)
         # Checking the policy is left to the issuer, which names the rule and records that it was broken.
         if policy.require_name:
             self.fields["name"].help_text += " It must have a name here."
         self.fields["expires_in"].help_text = _lifetime_help(policy)
         self.fields["idle"].help_text = _idle_help(policy)
-        chosen = next((client for client in enabled if client.pk == self["client"].value()), None)
+        value = self["client"].value() or ""
+        chosen = enabled.filter(pk=value).first() if askable(value) else None
         scopes = self.fields.get("scopes", self.fields["more_scopes"])
         scopes.help_text = _scopes_help(chosen)
 
