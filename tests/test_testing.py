@@ -183,6 +183,9 @@ def test_what_the_policy_asks_for_need_not_be_said() -> None:
         app = create_app(**policy)
         assert as_client(app, scopes="users:read").get("/users").status_code == 200
         assert app.extensions["tokenguard"].store.records()[0].token.expires_at is not None
+    app = create_app()
+    bearer(app, scopes="users:read")
+    assert app.extensions["tokenguard"].store.records()[0].token.expires_at is None
 
 
 def test_tokens_of_a_memory_service_are_worth_nothing_anywhere_else() -> None:
@@ -335,6 +338,7 @@ def test_pytest_in_a_flask_project(project: Project) -> None:
     project.write(
         service=FLASK_SERVICE,
         conftest="""
+import django.apps  # as by a package that works with either framework
 import pytest
 from service import create_app
 
@@ -384,9 +388,11 @@ class Tests(unittest.TestCase):
     assert done.returncode == 0, done.stdout
 
 
-def test_a_project_that_has_nothing_to_do_with_it(project: Project) -> None:
+@pytest.mark.parametrize("options", [[], ["--ds=settings"]])
+def test_a_project_that_has_nothing_to_do_with_it(project: Project, options: list[str]) -> None:
     """Neither framework is loaded, nor what makes the clients; a project's own fixture of the same name wins."""
     project.write(
+        settings="INSTALLED_APPS = []",
         test_own="""
 import sys
 import pytest
@@ -398,10 +404,11 @@ def as_client():
 def test(as_client, request):
     assert request.config.pluginmanager.has_plugin("tokenguard")
     assert as_client == "mine"
+    assert not list(request.node.iter_markers())
     assert {"flask", "sqlalchemy", "tokenguard.django", "tokenguard.testing"}.isdisjoint(sys.modules)
-"""
+""",
     )
-    project.pytest(passed=1)
+    project.pytest(*options, passed=1)
 
 
 MANAGE = """
@@ -619,6 +626,28 @@ def test_a_fixture_that_says_more(as_client, live_server):
     assert nothing_is_left(django_project)
 
 
+@pytest.mark.parametrize("first", ["django", "tokenguard"])
+def test_tests_with_the_fixture_run_before_those_that_empty_the_tables(django_project: Project, first: str) -> None:
+    """As Django orders them, so that they find what migrations have written, whichever plugin is loaded first."""
+    django_project.write(
+        test_order="""
+import pytest
+from django.db import connection
+
+ran = []
+
+@pytest.mark.django_db(transaction=True)
+def test_that_empties_the_tables():
+    ran.append("emptied")
+
+def test_in_a_transaction(as_client):
+    assert connection.in_atomic_block
+    assert ran == []
+"""
+    )
+    django_project.pytest("-p", first, "--ds=settings", passed=2)
+
+
 def test_nothing_is_left_of_an_async_test(django_project: Project) -> None:
     django_project.write(
         conftest="""
@@ -659,6 +688,44 @@ async def test_another(async_api):
     )
     django_project.pytest("--ds=settings", passed=2)
     assert nothing_is_left(django_project)
+
+
+FOREIGN = """
+import pytest
+
+class Line(pytest.Item):
+    def runtest(self):
+        assert not list(self.iter_markers())
+
+class Lines(pytest.File):
+    def collect(self):
+        yield Line.from_parent(self, name="line")
+
+def pytest_collect_file(file_path, parent):
+    if file_path.suffix == ".txt":
+        return Lines.from_parent(parent, path=file_path)
+"""
+
+
+def test_what_is_no_function_has_no_fixtures(django_project: Project) -> None:
+    """As the tests of other plugins, which read them from a file."""
+    django_project.write(conftest=FOREIGN)
+    (django_project.folder / "test.txt").touch()
+    django_project.pytest("--ds=settings", passed=1)
+
+
+def test_without_pytest_django_nothing_is_marked_for_it(django_project: Project) -> None:
+    django_project.write(
+        conftest="""
+import os
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+django.setup()
+""",
+        test_one="def test(as_client, request):\n    assert not list(request.node.iter_markers())\n",
+    )
+    django_project.pytest("-p", "no:django", passed=1)
 
 
 def test_the_fixture_alone_makes_the_test_database(django_project: Project) -> None:

@@ -11,9 +11,6 @@ import pytest
 if TYPE_CHECKING:
     from .testing import AsClient
 
-#: The fixtures of pytest-django by which a test itself declares how it uses the database.
-_DATABASE = ("db", "transactional_db", "live_server")
-
 
 @pytest.fixture
 def as_client(request: pytest.FixtureRequest) -> AsClient:
@@ -33,17 +30,17 @@ def as_client(request: pytest.FixtureRequest) -> AsClient:
     return make
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let tests with the fixture use the database: they are marked, so that pytest-django makes one for them."""
-    if not config.pluginmanager.has_plugin("django") or not _has_django():
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let a test with the fixture use the database: it is marked, so that pytest-django makes one for it.
+
+    Once all tests are collected, that may be too late: pytest-django puts them in their order by their marks.
+    """
+    if "as_client" not in getattr(item, "fixturenames", ()) or item.get_closest_marker("django_db"):
         return
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if "as_client" in fixtures and fixtures.isdisjoint(_DATABASE) and not item.get_closest_marker("django_db"):
-            # What an async test writes is written by another thread, outside the transaction of the test.
-            is_async = inspect.iscoroutinefunction(getattr(item, "function", None))
-            item.add_marker(pytest.mark.django_db(transaction=is_async))
+    if item.config.pluginmanager.has_plugin("django") and _has_django():
+        # What an async test writes is written by another thread, outside the transaction of the test.
+        is_async = inspect.iscoroutinefunction(getattr(item, "function", None))
+        item.add_marker(pytest.mark.django_db(transaction=is_async))
 
 
 def _has_django() -> bool:
