@@ -68,6 +68,14 @@ def used(store: SQLAlchemyStore, connections: int = 3, *, kept: int = 0) -> None
     store.clients()
 
 
+def sessions(store: SQLAlchemyStore, url: str, connections: int = 3) -> set[int]:
+    """Return the server's numbers for the connections in the store's pools, of which there are at least so many."""
+    used(store, connections)
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        return {pid for (pid,) in connection.execute(query)}
+
+
 # What takes too long
 
 
@@ -166,6 +174,7 @@ def test_a_question_that_takes_too_long_breaks_no_other_connection(
     store.upgrade()
     issued = World(store).issue()
     used(store, kept=3)
+    before = sessions(store, postgresql_url)
     (reserve,) = store._reserves
     kept = reserve._idle[:-1]
     with store._writing.begin() as connection:
@@ -173,6 +182,7 @@ def test_a_question_that_takes_too_long_breaks_no_other_connection(
         with pytest.raises(StoreUnavailable, match="canceling statement due to statement timeout"):
             store.find(issued.token.id)
     assert reserve._idle == kept
+    assert len(before - sessions(store, postgresql_url)) == 1
     store.close()
 
 
@@ -186,11 +196,12 @@ class _TimeIsUp(Exception):
 
 @pytest.mark.parametrize("kind", [_Interrupted, _TimeIsUp])
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(
-    store: SQLAlchemyStore, kind: type[BaseException]
+    store: SQLAlchemyStore, postgresql_url: str, kind: type[BaseException]
 ) -> None:
     issued = World(store).issue()
     other = World(store).issue(client=issued.token.client_id)
     store.find(issued.token.id)
+    held = sessions(store, postgresql_url)
 
     def interrupt(*_: Any) -> None:
         raise kind
@@ -206,6 +217,7 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(
     finally:
         signal.signal(signal.SIGALRM, before)
     assert store._reading.pool.checkedout() == store._writing.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert len(held - sessions(store, postgresql_url)) == 1  # the other one was new
     for token in (other.token, issued.token):
         found = store.find(token.id)
         assert found is not None
@@ -223,6 +235,22 @@ def test_text_is_read_whatever_encoding_the_server_would_use(postgresql_url: str
     assert works(world, world.issue())
     assert world.issuer.register("Straße – ☂", "users:read", actor="tests") in store.clients()
     store.close()
+
+
+@pytest.mark.parametrize("kind", [_Interrupted, _TimeIsUp])
+def test_what_ends_a_question_after_its_answer_has_come_stays_the_error_that_it_is(
+    store: SQLAlchemyStore, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = World(store).issue()
+
+    def interrupt(*_: Any) -> None:
+        raise kind
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "fetchall", interrupt)
+        with pytest.raises(kind):
+            store.find(issued.token.id)
+    assert store.find(issued.token.id) is not None
 
 
 def test_how_long_a_connection_may_take_the_url_may_say_itself() -> None:
