@@ -68,9 +68,12 @@ def used(store: SQLAlchemyStore, connections: int = 3, *, kept: int = 0) -> None
     store.clients()
 
 
-def sessions(store: SQLAlchemyStore, url: str, connections: int = 3) -> set[int]:
-    """Return the server's numbers for the connections in the store's pools, of which there are at least so many."""
-    used(store, connections)
+def sessions(store: SQLAlchemyStore, url: str) -> set[int]:
+    """Return the server's numbers for the connections in the store's pools, at least three in each."""
+    used(store)
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(store._writing.connect())
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with psycopg.connect(url, autocommit=True) as connection:
         return {pid for (pid,) in connection.execute(query)}
@@ -217,7 +220,7 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(
     finally:
         signal.signal(signal.SIGALRM, before)
     assert store._reading.pool.checkedout() == store._writing.pool.checkedout() == 0  # type: ignore[attr-defined]
-    assert len(held - sessions(store, postgresql_url)) == 1  # the other one was new
+    assert len(held - sessions(store, postgresql_url)) == 2  # those that were waited for
     for token in (other.token, issued.token):
         found = store.find(token.id)
         assert found is not None

@@ -88,13 +88,16 @@ def test_what_is_alive_or_may_live_again_is_never_touched(world: World) -> None:
 def test_counts_and_events_go_by_age_and_the_newest_event_stays(world: World) -> None:
     token_id = world.issue(client="billing").token.id
     used(world, token_id)
-    world.clock.move(AGE + DAY_SECONDS)
+    world.clock.move(AGE)
+    assert prune(world.store, AGE, actor="tests") == Pruned()  # the day is not that old to its end
+    world.clock.move(DAY_SECONDS)
     used(world, token_id)
     assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=1, events=2)
     assert list(world.store.use_by_day(token_id)) == [world.clock() // DAY]
     days, events = world.store.events(10)
     assert (days.number, days.kind, days.actor, days.data) == (3, "store.pruned", "tests", {"days": [None, 1]})
     assert (events.number, events.kind, events.data) == (4, "store.pruned", {"events": [None, 2]})
+    assert days.at == events.at == world.clock()
     world.clock.move(2 * AGE)
     assert prune(world.store, AGE, actor="tests") == Pruned(tokens=0, days=1, events=2)
     world.clock.move(2 * AGE)
@@ -104,7 +107,7 @@ def test_counts_and_events_go_by_age_and_the_newest_event_stays(world: World) ->
 
 def test_nothing_to_remove_leaves_no_event(world: World) -> None:
     before = world.store.events(10)
-    assert prune(world.store, AGE, actor="tests") == Pruned()
+    assert prune(world.store, AGE, actor="x" * 255) == Pruned()
     world.clock.move(2 * AGE)
     assert prune(world.store, AGE, actor="tests") == Pruned()  # the only event is the newest one
     assert world.store.events(10) == before
@@ -172,7 +175,9 @@ def test_what_is_revoked_again_meanwhile_stays_refused(
         revoke(f"has ended {number}", 1)
     clock.micros = begun + 100 * DAY
     monkeypatch.setattr(any_store, "page", page)
-    assert prune(any_store, AGE, actor="tests").tokens == FOREIGN_BATCH
+    steps: list[int] = []
+    assert prune(any_store, AGE, actor="tests", progress=steps.append).tokens == FOREIGN_BATCH
+    assert steps[:2] == [FOREIGN_BATCH - 1, 1]  # the one that is kept is in the first transaction
     assert any_store.find_foreign(kept.id, kept.client_id).revoked
     assert [record.token.id for record in any_store.records()] == [kept.id]
     monkeypatch.undo()
@@ -202,14 +207,15 @@ def test_another_may_have_removed_meanwhile_what_is_to_be_removed(
     assert any_store.records() == []
 
 
-def test_what_is_gone_is_recorded_though_the_rest_failed(world: World) -> None:
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, BrokenPipeError])
+def test_what_is_gone_is_recorded_though_the_rest_failed(world: World, kind: type[BaseException]) -> None:
     world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
     world.clock.move(AGE)
 
     def interrupt(rows: int) -> None:
-        raise KeyboardInterrupt
+        raise kind
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(kind):
         prune(world.store, AGE, actor="tests", progress=interrupt)
     assert world.store.events(1)[0].data == {"tokens": [None, 1]}
 
@@ -231,6 +237,17 @@ def test_where_the_store_fails_on_the_way_what_is_gone_is_told_and_recorded(
         prune(world.store, AGE, actor="tests", progress=hold)
     assert e.value.removed == Pruned(tokens=1)
     assert world.store.events(1)[0].data == {"tokens": [None, 1]}
+    with pytest.raises(StoreBusy):
+        prune(world.store, AGE, actor="tests")
+
+
+def test_where_it_fails_before_anything_is_gone_that_alone_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*asked: Any, **more: Any) -> list[Record]:
+        raise StoreBusy("another writer held the database for too long")
+
+    monkeypatch.setattr(world.store, "page", away)
     with pytest.raises(StoreBusy):
         prune(world.store, AGE, actor="tests")
 

@@ -92,6 +92,7 @@ def test_memory_is_bounded_whatever_the_size() -> None:
         left = 64
 
         def read(self, size: int = -1) -> bytes:
+            assert size > 0, "all of it at once"
             self.left -= 1
             return b"tg_" * (size // 3) if self.left >= 0 else b""
 
@@ -369,6 +370,32 @@ def test_what_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.
     done = one.scan(one.folder)
     assert done.returncode == 1
     assert done.stderr == f"Cannot read {locked}: Permission denied\nError: could not be read: 1\n"
+
+
+def test_a_directory_that_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    one.write("fine", "nothing")
+    locked = one.write("locked/file", "nothing").parent
+    real = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path == str(locked):
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    done = one.scan(one.folder)
+    assert done.returncode == 1
+    assert done.stderr == f"Cannot read {locked}: Input/output error\nError: could not be read: 1\n"
+
+
+def test_a_pipe_that_is_named_is_read(one: Service) -> None:
+    """As a shell makes one for ``scan <(git log -p)``."""
+    token_id, text = one.issue()
+    end, begin = os.pipe()
+    os.write(begin, text.encode())
+    os.close(begin)
+    assert one.scan(f"/dev/fd/{end}").stdout.count(token_id) == 1
+    os.close(end)
 
 
 def test_names_of_files_are_shown_safely(one: Service) -> None:
