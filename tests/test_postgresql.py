@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg
@@ -342,6 +342,24 @@ def test_a_restart_costs_none_of_many_threads_an_answer(server: PostgreSQL) -> N
     run_together([ask] * 12)
     assert failed == []
     store.close()
+
+
+def test_a_connection_that_was_being_made_when_the_server_was_lost_is_not_handed_out(
+    store: SQLAlchemyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, made = postgresql.PatientConnection.connect, list[postgresql.PatientConnection]()
+    old = store._reading.raw_connection()
+
+    def lose(*arguments: Any, **more: Any) -> postgresql.PatientConnection:
+        made.append(connect(*arguments, **more))
+        if len(made) == 1:  # another thread is told just then
+            old.driver_connection.close()  # type: ignore[union-attr]
+            old.invalidate(psycopg.OperationalError("server closed the connection unexpectedly"))
+        return made[-1]
+
+    monkeypatch.setattr(postgresql.PatientConnection, "connect", lose)
+    with closing(store._reading.raw_connection()) as found:
+        assert made[1:] == [found.driver_connection]
 
 
 def test_a_commit_whose_outcome_is_unknown_is_told_and_not_repeated(
