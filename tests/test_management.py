@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +36,7 @@ from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
 from tokenguard.scopes import ScopeCatalog, Scopes
 from tokenguard.sources import local_client_id, local_token_id
+from tokenguard.store import NewUse
 
 from .conftest import KEY, World, works
 from .server import Answer
@@ -305,6 +308,13 @@ class TestOwnAndOthers:
         assert api.send("DELETE", f"{TOKENS}/{other.token.id}", caller).status == 204
         assert not api.works(other.text.reveal())
 
+    def test_those_of_a_disabled_client_too(self, api: Api) -> None:
+        caller, other = api.issue(f"{EVERYTHING} {ALL}"), api.issue("users.read", client="reports")
+        api.world.issuer.disable("reports", actor="tests")
+        assert ids(api.send("GET", TOKENS, caller)) == [caller.token.id, other.token.id]
+        assert api.send("GET", f"{TOKENS}/{other.token.id}", caller).status == 200
+        assert api.send("DELETE", f"{TOKENS}/{other.token.id}", caller).status == 204
+
     def test_another_clients_ceiling_holds(self, api: Api) -> None:
         caller = api.issue(f"{EVERYTHING} {ALL}")
         small = api.world.issuer.register("small", "groups.read", actor="tests")
@@ -559,6 +569,12 @@ class TestRotating:
         assert made.json["expiresAt"] == show_time(caller.token.expires_at or 0)
         assert api.works(made.json["token"])
 
+    def test_a_successor_does_not_outlive_the_token_that_rotates(self, api: Api) -> None:
+        caller = api.issue(expires_in=DAY)
+        for life in ({}, {"expires_in": 7 * DAY}):
+            made = api.send("POST", f"{TOKENS}/{api.issue('users.read', **life).token.id}/rotate", caller)
+            assert (made.status, made.json["expiresAt"]) == (201, show_time(caller.token.expires_at or 0))
+
     def test_nobody_gets_a_stronger_token_by_rotating_it(self, api: Api) -> None:
         caller = api.issue(f"users.read {MANAGE}", idle_timeout=DAY, conditions=Conditions.parse(["127.0.0.0/8"]))
         local = {"conditions": Conditions.parse(["127.0.0.1"]), "idle_timeout": DAY}
@@ -591,6 +607,17 @@ class TestChanging:
         put = api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, shown)
         moving = {"lastUpdated": None}
         assert (put.status, put.json | moving) == (200, shown | moving)
+
+    def test_nor_does_a_use_since_then_matter(self, api: Api) -> None:
+        caller, token = api.issue(), api.issue("users.read", idle_timeout=DAY).token
+        shown = api.send("GET", f"{TOKENS}/{token.id}", caller).json
+        at = token.created_at + 120 * SECOND
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api.world.store, "_clock", lambda: at)
+            api.world.store.record_uses([NewUse(token.id, at, "127.0.0.1", frozenset(), {})])
+        put = api.send("PUT", f"{TOKENS}/{token.id}", caller, shown)
+        assert (put.status, put.json["lastUpdated"]) == (200, show_time(at))
+        assert put.json["expiresAt"] != shown["expiresAt"]
 
     def test_nothing_else_changes(self, api: Api) -> None:
         caller = api.issue()
@@ -657,6 +684,7 @@ class TestPaging:
         url, pages = f"{TOKENS}?limit=3", []
         while url:
             page = api.send("GET", url, caller)
+            assert page.headers["Link"].partition(">")[0].endswith(url)
             pages.append(ids(page))
             url = next_of(page) or ""
         assert [len(page) for page in pages] == [3, 3, 2]
@@ -681,7 +709,11 @@ class TestPaging:
         after = re.findall(r"after=([\w-]+)", next_of(api.send("GET", f"{TOKENS}?limit=1", caller)) or "")[0]
         for bad in ("", "x", after[:-1], after + "0", "ff" + after, "%00", after.swapcase(), "é" * 30):
             fails_with(api.send("GET", f"{TOKENS}?after={bad}", caller), 400, "E0000001")
-        for bad in ("0", "201", "-1", "", "1e1", "9" * 999):
+        # Anybody can compute the checksum.
+        for made_up in ("x", "1", f"1-{'A' * 17}", f"{'9' * 17}-{'A' * 16}", f"\u0661-{'A' * 16}", f"-1-{'A' * 16}"):
+            cursor = quote(sha256(made_up.encode()).hexdigest()[:8] + made_up)
+            fails_with(api.send("GET", f"{TOKENS}?after={cursor}", caller), 400, "E0000001")
+        for bad in ("0", "201", "-1", "", "1e1", "9" * 999, "9" * 5000, "%D9%A3"):
             fails_with(api.send("GET", f"{TOKENS}?limit={bad}", caller), 400, "E0000001")
         for twice in ("limit=1&limit=2", f"after={after}&after={after}"):
             fails_with(api.send("GET", f"{TOKENS}?{twice}", caller), 400, "E0000001")
@@ -1061,6 +1093,27 @@ def test_whose_rights_were_just_withdrawn_manages_nothing(
     )
     assert answer.status == (400 if (name, left) == ("issue_token", MANAGE) else status)
     assert {record.token for record in world.store.records()} == {token, target}
+
+
+@pytest.mark.parametrize("name", ["rotate_token", "update_token", "revoke_token"])
+def test_a_token_that_was_pruned_meanwhile_is_not_there(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.issuer.register("billing", f"users.read {MANAGE}", actor="tests")
+    caller, target = (world.issuer.issue(client.id, client.scopes, actor="tests").token for _ in range(2))
+
+    def prune() -> None:
+        with world.store.transaction() as tx:
+            tx.delete_tokens([target.id])
+
+    before_the_next_write(world, monkeypatch, prune)
+    body = json.dumps({"network": {"connection": "ANYWHERE"}} if name == "update_token" else {}).encode()
+    (route,) = [route for route in ROUTES if route.name == name]
+    identity = Identity(client.id, "billing", caller.id, caller.scopes)
+    answer = Management(world.issuer, AuthScheme(), Rights()).answer(
+        route, Call(identity, TOKENS, {}, lambda length: body, {}, target.id)
+    )
+    assert answer.status == 404
 
 
 def test_nor_does_it_meet_the_tokens_of_others(world: World) -> None:
