@@ -106,8 +106,8 @@ def table(done: subprocess.CompletedProcess[str]) -> Any:
 
 def test_from_nothing_to_a_token_and_its_end(run: Run, tmp_path: Path) -> None:
     done = run("init")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Schema version 2 is set up.\n")
-    assert run("init").stderr == "The tables are up to date (schema version 2).\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Schema version 3 is set up.\n")
+    assert run("init").stderr == "The tables are up to date (schema version 3).\n"
     assert (tmp_path / "tokenguard.db").exists()
     done = run("client", "add", "billing", "--scopes", "users:manage")
     assert (done.returncode, done.stdout) == (0, "")

@@ -510,11 +510,27 @@ def test_a_page_of_all_tokens_is_read_in_the_order_of_an_index(sqlite_url: str) 
     listening.listen(store._reading, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
     store.page(3, 5, after=Place(1, "A" * 16))
     ((query, parameters),) = statements
-    with store._reading.connect() as connection:
-        plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", parameters).all())
+    plan = plan_of(store, query, parameters)
     assert "tokenguard_token_created" in plan
     assert "TEMP B-TREE" not in plan
     store.close()
+
+
+def test_old_days_are_found_without_reading_all_others(sqlite_url: str) -> None:
+    """Every writer waits meanwhile."""
+    store, statements = SQLAlchemyStore(sqlite_url), []
+    store.upgrade()
+    listening.listen(store._writing, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
+    with store.transaction() as tx:
+        tx.delete_days(5, 100)
+    (plan,) = [plan_of(store, *each) for each in statements if each[0].startswith("SELECT tokenguard_use_day")]
+    assert "tokenguard_use_day_day (day<?)" in plan
+    store.close()
+
+
+def plan_of(store: SQLAlchemyStore, query: str, parameters: Any) -> str:
+    with store._reading.connect() as connection:
+        return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", parameters).all())
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -91,7 +91,10 @@ _STEP_2 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2)
+# Pruning finds old days without reading all others, while every writer waits.
+_STEP_3 = ("CREATE INDEX tokenguard_use_day_day ON tokenguard_use_day (day)",)
+
+STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2, _STEP_3)
 
 
 def latest() -> int:

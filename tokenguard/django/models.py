@@ -120,6 +120,7 @@ class UseDay(_ReadOnly):
 
     class Meta:
         db_table = "tokenguard_use_day"
+        indexes = (models.Index(fields=("day",), name="tokenguard_use_day_day"),)
 
     def __str__(self) -> str:
         return f"{self.token_id}, day {self.day}"

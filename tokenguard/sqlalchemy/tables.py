@@ -82,6 +82,7 @@ use_day_table = Table(
     Column("token_id", String(16), primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("requests", BigInteger, nullable=False),
+    Index("tokenguard_use_day_day", "day"),
 )
 event_table = Table(
     "tokenguard_event",
