@@ -354,7 +354,10 @@ class StoreContract:
         alive = [record for record in filled.records() if record.state(now) == State.ACTIVE]
         assert [int(record.token.id) for record in alive[:-1]] == [0, 3, 5, 8, 10]
         assert filled.page(100, now) == filled.page(100, now, client_id=CLIENT.id) == alive
+        counted = [record for record in filled.records() if record in alive or record.token.successor_id]
         with filled.transaction() as tx:
+            assert tx.alive_or_rotated(CLIENT.id, now) == counted != alive
+            assert tx.alive_or_rotated("nobody", now) == []
             tx.put_client(replace(CLIENT, enabled=False), change())
         assert [record.token for record in filled.page(100, now)] == [record.token for record in alive]
 
@@ -427,7 +430,7 @@ class StoreContract:
         assert filled.find(TOKEN.id) == filled.records()[0] == (TOKEN, CLIENT, 2, use)
         assert filled.standing(Read.of(TOKEN)) == Record(TOKEN, CLIENT, 2, use).standing
         with filled.transaction() as tx:
-            assert tx.record(TOKEN.id) == tx.records(CLIENT.id)[0] == (TOKEN, CLIENT, 2, use)
+            assert tx.record(TOKEN.id) == tx.alive_or_rotated(CLIENT.id, 0)[0] == (TOKEN, CLIENT, 2, use)
         assert filled.use_by_day(TOKEN.id) == {7: 3}
         assert len(filled.events(10)) == 2
 

@@ -124,7 +124,7 @@ def test_damaged_rows_that_succeed_each_other_are_counted_once() -> None:
     with world.store.transaction() as tx:
         damaged = replace(new.token, successor_id=old.token.id, overlap_ends_at=world.clock() + DAY * 1_000_000)
         tx.put_token(damaged, Change(EventKind.TOKEN_ROTATED, world.clock(), "tests"))
-        records = tx.records(new.token.client_id)
+        records = tx.alive_or_rotated(new.token.client_id, world.clock())
     with pytest.raises(PolicyViolation, match=r"^max_active_tokens: .* this one has 2$"):
         Policy(max_active_tokens=1).check(new.token, records, world.clock(), replaces=new.token.id)
 

@@ -265,7 +265,8 @@ class Issuer:
         return self.tokens.mint()
 
     def _put_new(self, tx: Transaction, token: Token, actor: str, *, replaces: str | None = None) -> None:
-        others = [] if self.policy.max_active_tokens is None else tx.records(token.client_id)
+        limited = self.policy.max_active_tokens is not None
+        others = tx.alive_or_rotated(token.client_id, token.created_at) if limited else []
         self.policy.check(token, others, token.created_at, replaces=replaces)
         tx.put_token(token, recorded(EventKind.TOKEN_ISSUED, token.created_at, actor, None, token))
 

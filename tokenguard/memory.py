@@ -169,7 +169,10 @@ class _MemoryTransaction(EventedTransaction):
         self.now = clock
         self.client = data.client
         self.record = data.record
-        self.records = data.records
+
+    def alive_or_rotated(self, client_id: str, now: int) -> list[Record]:
+        found = self.data.records(client_id)
+        return [record for record in found if record.state(now) in ALIVE or record.token.successor_id is not None]
 
     def delete_tokens(self, token_ids: Collection[str]) -> int:
         before = len(self.data.tokens)

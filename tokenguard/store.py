@@ -67,8 +67,8 @@ class Transaction(Protocol):
     def record(self, token_id: str) -> Record | None:
         """The token with this id, with its client and its use."""
 
-    def records(self, client_id: str) -> list[Record]:
-        """The client's tokens, oldest first."""
+    def alive_or_rotated(self, client_id: str, now: int) -> list[Record]:
+        """The client's tokens that have not ended by ``now``, and those that were rotated, oldest first."""
 
     def put_client(self, client: Client, change: Change) -> Event:
         """Insert or replace a client, and record the change."""

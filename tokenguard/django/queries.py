@@ -60,8 +60,8 @@ _RECORDS = f"""
     WHERE r.id = 1
 """  # noqa: S608
 _CLIENTS = f"SELECT {_names('c', Client)} FROM tokenguard_client c"  # noqa: S608
-_ALIVE = f"""
-    AND t.revoked_at IS NULL AND t.idle_ended_at IS NULL
+_IS_ALIVE = f"""
+    t.revoked_at IS NULL AND t.idle_ended_at IS NULL
     AND (t.expires_at IS NULL OR t.expires_at > %s) AND (t.overlap_ends_at IS NULL OR t.overlap_ends_at > %s)
     AND (t.idle_timeout IS NULL OR t.created_at > %s - t.idle_timeout - {USE_INTERVAL}
          OR u.last_used_at > %s - t.idle_timeout - {USE_INTERVAL})
@@ -117,12 +117,17 @@ def find_page(
     query = _RECORDS
     asked: tuple[str | int, ...] = ()
     if now is not None:
-        query, asked = query + _ALIVE, (now,) * 4
+        query, asked = f"{query} AND {_IS_ALIVE}", (now,) * 4
     if client_id is not None:
         query, asked = f"{query} AND c.id = %s", (*asked, client_id)
     if after is not None:
         query, asked = f"{query} AND (t.created_at, t.id) > (%s, %s)", (*asked, *after)
     return [load_record(row) for row in _rows(connection, f"{query} {_OLDEST_FIRST} LIMIT %s", *asked, limit)]
+
+
+def find_alive_or_rotated(connection: BaseDatabaseWrapper, client_id: str, now: int) -> list[Record]:
+    query = f"{_RECORDS} AND c.id = %s AND ({_IS_ALIVE} OR t.successor_id IS NOT NULL) {_OLDEST_FIRST}"
+    return [load_record(row) for row in _rows(connection, query, client_id, *(now,) * 4)]
 
 
 def find_client(connection: BaseDatabaseWrapper, ref: str) -> Client | None:
@@ -136,6 +141,12 @@ def find_client(connection: BaseDatabaseWrapper, ref: str) -> Client | None:
 
 def find_clients(connection: BaseDatabaseWrapper) -> list[Client]:
     return [load(Client, row) for row in _rows(connection, f"{_CLIENTS} ORDER BY c.name")]
+
+
+def find_predecessor(connection: BaseDatabaseWrapper, token: Token) -> str | None:
+    query = "SELECT id FROM tokenguard_token WHERE client_id = %s AND successor_id = %s LIMIT 1"
+    rows = _rows(connection, query, token.client_id, token.id)
+    return rows[0][0] if rows else None
 
 
 def find_events(connection: BaseDatabaseWrapper, limit: int, which: EventFilter) -> list[Event]:

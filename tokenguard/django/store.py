@@ -43,12 +43,14 @@ from .connections import (
 )
 from .queries import (
     database_time,
+    find_alive_or_rotated,
     find_client,
     find_clients,
     find_days,
     find_events,
     find_foreign,
     find_page,
+    find_predecessor,
     find_record,
     find_records,
     find_standing,
@@ -128,11 +130,7 @@ class DjangoStore:
         return find_days(self._connection, token_id)
 
     def predecessor(self, token: Token) -> str | None:
-        with translated(self._alias):
-            others = models.Token.objects.using(self._connection.alias).filter(client_id=token.client_id)
-            # Not first(), which would sort by id, and so read the tokens of every client.
-            found = others.filter(successor_id=token.id).order_by().values_list("pk", flat=True)
-            return next(iter(found[:1]), None)
+        return find_predecessor(self._connection, token)
 
     def client(self, ref: str) -> Client | None:
         return find_client(self._connection, ref)
@@ -226,8 +224,8 @@ class _Transaction(EventedTransaction):
     def record(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)
 
-    def records(self, client_id: str) -> list[Record]:
-        return find_records(self._connection, client_id)
+    def alive_or_rotated(self, client_id: str, now: int) -> list[Record]:
+        return find_alive_or_rotated(self._connection, client_id, now)
 
     def delete_tokens(self, token_ids: Collection[str]) -> int:
         # In the order in which uses are written, so that the two cannot deadlock.

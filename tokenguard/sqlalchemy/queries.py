@@ -97,21 +97,26 @@ def find_page(
     token = token_table.c
     query = _records_query(client_id).limit(limit)
     if now is not None:
-        query = _alive(query, now)
+        query = query.where(_is_alive(now))
     if after is not None:
         query = query.where(tuple_(token.created_at, token.id) > tuple_(after.created_at, after.token_id))
     return [load_record(row) for row in connection.execute(query)]
 
 
-def _alive(query: Select[Any], now: int) -> Select[Any]:
-    """The query without the tokens that have ended by ``now``."""
+def find_alive_or_rotated(connection: Connection, client_id: str, now: int) -> list[Record]:
+    query = _records_query(client_id).where(or_(_is_alive(now), token_table.c.successor_id.is_not(None)))
+    return [load_record(row) for row in connection.execute(query)]
+
+
+def _is_alive(now: int) -> ColumnElement[bool]:
+    """Whether a token has not ended by ``now``."""
     token, use = token_table.c, use_table.c
-    query = query.where(token.revoked_at.is_(None), token.idle_ended_at.is_(None))
-    for end in (token.expires_at, token.overlap_ends_at):
-        query = query.where(or_(end.is_(None), end > now))
     unused_since = now - token.idle_timeout - USE_INTERVAL  # as in Record.idle_end
-    return query.where(
-        or_(token.idle_timeout.is_(None), token.created_at > unused_since, use.last_used_at > unused_since)
+    return and_(
+        token.revoked_at.is_(None),
+        token.idle_ended_at.is_(None),
+        *[or_(end.is_(None), end > now) for end in (token.expires_at, token.overlap_ends_at)],
+        or_(token.idle_timeout.is_(None), token.created_at > unused_since, use.last_used_at > unused_since),
     )
 
 

@@ -40,6 +40,7 @@ from .queries import (
     STAND_BY,
     database_time,
     events_query,
+    find_alive_or_rotated,
     find_client,
     find_page,
     find_record,
@@ -237,8 +238,8 @@ class _Transaction(EventedTransaction):
     def record(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)
 
-    def records(self, client_id: str) -> list[Record]:
-        return find_records(self._connection, client_id)
+    def alive_or_rotated(self, client_id: str, now: int) -> list[Record]:
+        return find_alive_or_rotated(self._connection, client_id, now)
 
     def delete_tokens(self, token_ids: Collection[str]) -> int:
         # In the order in which uses are written, so that the two do not deadlock.
