@@ -149,6 +149,16 @@ def told_of_ours(error: BaseException) -> str:
     return f"{error!r}" + "".join(f"{frame.name} {frame.locals}" for frame in package)
 
 
+def told_of_running() -> str:
+    """Return the package's functions that run, with their locals, except those called like what they must hold."""
+    frames = traceback.StackSummary.extract(traceback.walk_stack(None), capture_locals=True)
+    package = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+    for frame in package:
+        for hidden in ("authorization", "environ"):
+            (frame.locals or {}).pop(hidden, None)
+    return "".join(f"{frame.name} {frame.locals}" for frame in package)
+
+
 def shown(error: BaseException) -> str:
     """Return the traceback with its locals, as error pages show it."""
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
@@ -77,6 +79,7 @@ from .canaries import (
     sent_as,
     shown,
     told_of_ours,
+    told_of_running,
 )
 from .conftest import django_alias
 from .django_tables import migrate
@@ -337,10 +340,10 @@ def test_errors_while_a_token_is_verified(canaries: Canaries, error: Callable[[]
         canaries.look_at(channel, shown(seen) + (drawn(seen) if index < 2 else ""), sign)
 
 
-@pytest.mark.parametrize("error", AWAY[1:], ids=["mistake", "exit"])
-def test_errors_that_leave_a_framework_show_no_credential_of_ours(
-    canaries: Canaries, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def requests_by(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> tuple[Away, dict[str, Callable[[], object]]]:
+    """What sends a good token, by framework, and the store that is then asked, however often it has failed."""
+    monkeypatch.setattr("tokenguard.breaker.PAUSE", 0.0)
     store = Away()
     app = Flask("canaries")
     app.config |= {"TOKENGUARD_SIGNING_KEY": KEY, "TESTING": True}
@@ -351,19 +354,42 @@ def test_errors_that_leave_a_framework_show_no_credential_of_ours(
     middleware = TokenGuardMiddleware(lambda environ, start_response: [], service.requests.guard)
     monkeypatch.setattr("tokenguard.django.conf.chosen_store", lambda *aliases: store)
     request = RequestFactory().get("/read", headers={"Authorization": f"Bearer {text}"})
-    store.error = error
-    calls: dict[str, Callable[[], object]] = {
+    return store, {
         "Flask": lambda: app.test_client().get("/read", headers={"Authorization": f"Bearer {text}"}),
         "WSGI": lambda: middleware(environ_with(text), fails),
         "Django": lambda: DjangoMiddleware(view_that_fails)(request),
         "Django on an event loop": lambda: asyncio.run(DjangoMiddleware(async_view_that_fails)(request)),  # type: ignore[arg-type]
     }
+
+
+@pytest.mark.parametrize("error", AWAY[1:], ids=["mistake", "exit"])
+def test_errors_that_leave_a_framework_show_no_credential_of_ours(
+    canaries: Canaries,
+    error: Callable[[], BaseException],
+    requests_by: tuple[Away, dict[str, Callable[[], object]]],
+) -> None:
+    store, calls = requests_by
+    store.error = error
     for name, call in calls.items():
         with override_settings(TOKENGUARD={"SIGNING_KEY": KEY}):
             seen = raised(call)
         assert str(seen) == str(error())
         channel = f"our frames in a traceback, {name}, {type(seen).__name__}"
         canaries.look_at(channel, told_of_ours(seen), "look_up")
+
+
+def test_our_functions_that_run_while_something_is_logged(
+    canaries: Canaries, requests_by: tuple[Away, dict[str, Callable[[], object]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some log handlers collect their variables, and hide only those that are called like a header."""
+    store, calls = requests_by
+    seen: list[str] = []
+    monkeypatch.setattr(logging.getLogger("tokenguard"), "error", lambda *of: seen.append(told_of_running()))
+    store.error = AWAY[0]
+    for name, call in calls.items():
+        with override_settings(TOKENGUARD={"SIGNING_KEY": KEY}), suppress(RuntimeError):  # of the view in Django
+            call()
+        canaries.look_at(f"our functions that run while something is logged, {name}", seen.pop(), "look_up")
 
 
 def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:

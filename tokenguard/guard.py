@@ -193,12 +193,14 @@ class Guard:
     def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
         """Verify a text that is not remembered; return any error, and None for one not even shaped like a token."""
         read = self.tokens.examine(text)
+        foreign = None
+        if read is None and (source := self._source_of(text)) is not None:
+            foreign = source, Secret(text, "credential")
+        del text  # whatever collects the variables of running functions must not find it while the store is asked
         try:
             if isinstance(read, Read):
                 return self.look_up(read, key)
-            if read is None and (source := self._source_of(text)) is not None:
-                return self.look_up_foreign(source, Secret(text, "credential"), key)
-            return read
+            return read if foreign is None else self.look_up_foreign(*foreign, key)
         except AuthError as error:
             return error.with_traceback(None)
 

@@ -45,6 +45,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further = scheme.further
+    absent = (None,) * len(further)
     begin, length, beginning = guard.tokens.salted.copy, guard.tokens.length_sent, len(SCHEME)
     # Other issuers' tokens may have any length up to this.
     longest = MAX_CREDENTIAL_LENGTH if guard.sources else 0
@@ -54,12 +55,11 @@ def shortcut(  # noqa: C901 - in one piece on purpose
     signal, quiet = (told.signal, 1) if isinstance(told, Heard) else (_NOBODY, 0)
 
     def wave_through(environ: WSGIEnvironment, requirement: Requirement | None) -> Any:  # noqa: C901
-        sent: tuple[str | None, ...]
-        authorization, query = sent = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
-        if further:
-            if any(map(environ.__contains__, further)):
-                return None
-            sent += (None,) * len(further)
+        authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
+        # In no variable but these: what collects the variables of running functions hides an "authorization".
+        presented = CellType((authorization, query, *absent))
+        if further and any(map(environ.__contains__, further)):
+            return None
         outcome = environ.get(OUTCOME)
         if outcome is None:
             if (
@@ -73,7 +73,6 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             hashed = begin()  # as guard.tokens.key does
             hashed.update(authorization.encode())
             key = hashed.digest()
-            presented = CellType(sent)
             cache = guard.cache
             # In this order: an entry found before could be one that another thread has just evicted.
             is_fresh = cache.monotonic() <= cache.good_until
@@ -109,8 +108,8 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 return verified
         else:
             # A middleware has asked who is calling, and now a view asks again, or for more.
-            judge, presented, verified, stage = outcome
-            if judge is not owner or not isinstance(verified, Verified) or presented.cell_contents != sent:
+            judge, before, verified, stage = outcome
+            if judge is not owner or not isinstance(verified, Verified) or before != presented:
                 return None
             if verified.networks and not guard.is_admitted(verified, address(environ)):
                 return None
