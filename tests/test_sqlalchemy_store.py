@@ -387,6 +387,29 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
             SQLAlchemyStore(f"sqlite:///{tmp_path / folder / 'x.db'}").upgrade()
 
 
+def test_a_file_in_a_folder_that_this_user_may_not_search(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if path.name == "tokens.db":
+            raise PermissionError(13, "Permission denied", str(path))  # root, who may run this, may search any
+        return stat(path, **options)
+
+    store = SQLAlchemyStore(sqlite_url)
+    monkeypatch.setattr(Path, "stat", refuse)
+    for attempt in (store.upgrade, store.check):
+        with pytest.raises(StoreUnavailable, match=r"tokens\.db cannot be read by this user$"):
+            attempt()
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}")
+    for attempt in (store.upgrade, store.check):
+        with pytest.raises(StoreUnavailable, match="it must be a file, in a directory that this user may write to"):
+            attempt()
+    store.close()
+
+
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "letter.db"
     path.write_text("Dear Sir or Madam, " * 100)

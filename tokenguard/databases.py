@@ -51,6 +51,7 @@ _CONFLICT = ("40001", "40P01")
 _SQLITE_READ_ONLY = "readonly database"
 _READ_ONLY = (_SQLITE_READ_ONLY, READ_ONLY)
 _FULL = ("disk is full", "53100")
+_SQLITE_NO_FILE = "unable to open database file"
 
 
 def as_store_error(error: BaseException, set_up: str) -> StoreError:
@@ -71,6 +72,8 @@ def as_store_error(error: BaseException, set_up: str) -> StoreError:
         return StoreUnavailable(f"{place} is not writable ({said}): nothing was done")
     if any(sign in symptoms for sign in _FULL):
         return StoreUnavailable(f"there is no space left for the database ({said}): nothing was done")
+    if _SQLITE_NO_FILE in said:
+        said += " (it must be a file, in a directory that this user may write to)"
     return StoreUnavailable(f"the database cannot be used: {said}")
 
 

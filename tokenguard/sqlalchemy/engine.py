@@ -126,7 +126,7 @@ def set_limits(connection: Connection, statements: float, locks: str) -> None:
 
 def create_file(url: URL) -> None:
     """Create an empty SQLite file if there is none yet; raises StoreUnavailable if that is not possible."""
-    if (path := _sqlite_file(url)) is not None and not path.exists():
+    if (path := _sqlite_file(url)) is not None and not _is_there(path):
         try:
             path.touch()
         except OSError as error:
@@ -189,13 +189,27 @@ def _sqlite_file(url: URL) -> Path | None:
 def _refuse_missing_file(url: URL) -> None:
     # SQLite would create an empty file for a mistyped name.
     path = _sqlite_file(url)
-    if path is not None and not os.path.exists(path):
+    if path is not None and not _is_there(path):
         raise SchemaError(
             f"there is no database {path.absolute()}: run {SET_UP} to create it, or set TOKENGUARD_DATABASE_URL if you "
             "have one elsewhere"
         )
     if path is not None and not os.access(path, os.R_OK):
-        raise StoreUnavailable(f"the database {path.absolute()} cannot be read by this user")
+        raise _unreadable(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        raise _unreadable(path) from None  # somebody else can tell whether it is there
+    except OSError:
+        return False
+    return True
+
+
+def _unreadable(path: Path) -> StoreUnavailable:
+    return StoreUnavailable(f"the database {path.absolute()} cannot be read by this user")
 
 
 def _set_up_sqlite(patience: float, connection: Any, record: Any) -> None:
