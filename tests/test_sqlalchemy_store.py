@@ -539,15 +539,17 @@ def test_a_page_of_all_tokens_is_read_in_the_order_of_an_index(sqlite_url: str) 
     store.close()
 
 
-def test_old_days_are_found_without_reading_all_others(sqlite_url: str) -> None:
+def test_old_days_are_found_and_deleted_without_reading_all_others(sqlite_url: str) -> None:
     """Every writer waits meanwhile."""
     store, statements = SQLAlchemyStore(sqlite_url), []
     store.upgrade()
     listening.listen(store._writing, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
     with store.transaction() as tx:
         tx.delete_days(5, 100)
-    (plan,) = [plan_of(store, *each) for each in statements if each[0].startswith("SELECT tokenguard_use_day")]
+    (plan,) = [plan_of(store, *each) for each in statements if "tokenguard_use_day" in each[0]]
     assert "tokenguard_use_day_day (day<?)" in plan
+    assert "(token_id=? AND day=?)" in plan
+    assert "SCAN tokenguard_use_day" not in plan
     store.close()
 
 

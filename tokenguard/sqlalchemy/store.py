@@ -255,13 +255,13 @@ class _Transaction(EventedTransaction):
         return count
 
     def delete_days(self, before: int, limit: int) -> int:
-        days = use_day_table.c
-        query = select(days.token_id, days.day).where(days.day < before).limit(limit)
-        # Rows to which a process is just adding are left for the next time, so that the two do not deadlock.
-        old = self._connection.execute(query.with_for_update(skip_locked=True)).all()
-        rows = tuple_(days.token_id, days.day).in_([tuple(row) for row in old])
-        self._connection.execute(delete(use_day_table).where(rows))
-        return len(old)
+        token_id, day = use_day_table.c.token_id, use_day_table.c.day
+        query = select(token_id, day).where(day < before).order_by(day).limit(limit)
+        # Rows to which a process is just adding are left for the next time, so that the two do not deadlock. Not sent
+        # back as a list: SQLite would read the whole table to find its rows, and PostgreSQL all days of their tokens.
+        old = select(query.with_for_update(skip_locked=True).cte("old"))
+        removed = delete(use_day_table).where(tuple_(token_id, day).in_(old)).returning(day)
+        return len(self._connection.execute(removed).all())
 
     def _put(self, item: Client | Token) -> None:
         table = client_table if isinstance(item, Client) else token_table
