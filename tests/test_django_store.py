@@ -1069,3 +1069,14 @@ def test_the_models_do_not_save_or_delete(store: DjangoStore, alias: str) -> Non
             attempt()
     assert store.find(issued.token.id) is not None
     assert (str(row), str(row.client)) == (issued.token.id, "billing")
+
+
+def test_old_days_of_many_tokens_are_deleted_in_one_go(store: DjangoStore) -> None:
+    """Every writer waits meanwhile."""
+    token = World(store).issue().token
+    with store.transaction() as tx:
+        tx.put_token(replace(token, id="B" * 16), change())
+    store.record_uses([new_use(500, d1=1)._replace(token_id=token_id) for token_id in (token.id, "B" * 16)])
+    with store.transaction() as tx, CaptureQueriesContext(connections[store.using]) as queries:
+        assert tx.delete_days(4, 10) == 2
+    assert len([each for each in queries if "tokenguard_use_day" in each["sql"]]) == 2
