@@ -44,7 +44,7 @@ from tokenguard.cli.output import event_line
 from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore, engine, include_name, metadata, upgrade
 from tokenguard.sqlalchemy.fast_queries import KEPT
-from tokenguard.store import Place
+from tokenguard.store import NewUse, Place
 from tokenguard.tokens import Read
 
 from .conftest import KEY, World, run_together
@@ -543,13 +543,14 @@ def test_old_days_are_found_and_deleted_without_reading_all_others(sqlite_url: s
     """Every writer waits meanwhile."""
     store, statements = SQLAlchemyStore(sqlite_url), []
     store.upgrade()
+    issued = World(store).issue()
+    store.record_uses([NewUse(issued.token.id, 5, "127.0.0.1", frozenset(), {1: 1, 2: 1})])
     listening.listen(store._writing, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
     with store.transaction() as tx:
-        tx.delete_days(5, 100)
-    (plan,) = [plan_of(store, *each) for each in statements if "tokenguard_use_day" in each[0]]
-    assert "tokenguard_use_day_day (day<?)" in plan
-    assert "(token_id=? AND day=?)" in plan
-    assert "SCAN tokenguard_use_day" not in plan
+        assert tx.delete_days(5, 100) == 2
+    finding, deleting = [each for each in statements if "tokenguard_use_day" in each[0]]
+    assert "tokenguard_use_day_day (day<?)" in plan_of(store, *finding)
+    assert "(token_id=? AND day=?)" in plan_of(store, deleting[0], deleting[1][0])
     store.close()
 
 

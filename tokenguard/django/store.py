@@ -247,7 +247,7 @@ class _Transaction(EventedTransaction):
         days = self._all(models.UseDay).filter(day__lt=before).order_by("day")
         # Days that a process is just counting are left for the next time, so that the two cannot deadlock.
         old = list(days.select_for_update(skip_locked=True).values_list("token_id", "day")[:limit])
-        # Not through the ORM, which would need a statement for each token, all of them while every writer waits.
+        # Not through the ORM, which would ask for a statement's answer token by token, while every writer waits.
         with self._connection.cursor() as cursor:
             cursor.executemany("DELETE FROM tokenguard_use_day WHERE token_id = %s AND day = %s", old)
         return len(old)

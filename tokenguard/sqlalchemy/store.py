@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
@@ -255,13 +255,15 @@ class _Transaction(EventedTransaction):
         return count
 
     def delete_days(self, before: int, limit: int) -> int:
-        token_id, day = use_day_table.c.token_id, use_day_table.c.day
-        query = select(token_id, day).where(day < before).order_by(day).limit(limit)
-        # Rows to which a process is just adding are left for the next time, so that the two do not deadlock. Not sent
-        # back as a list: SQLite would read the whole table to find its rows, and PostgreSQL all days of their tokens.
-        old = select(query.with_for_update(skip_locked=True).cte("old"))
-        removed = delete(use_day_table).where(tuple_(token_id, day).in_(old)).returning(day)
-        return len(self._connection.execute(removed).all())
+        days = use_day_table.c
+        query = select(days.token_id, days.day).where(days.day < before).order_by(days.day).limit(limit)
+        # Rows to which a process is just adding are left for the next time, so that the two do not deadlock.
+        old = self._connection.execute(query.with_for_update(skip_locked=True)).all()
+        # One by one: to find those of a list, SQLite would read the whole table, and PostgreSQL all days of the tokens.
+        one = delete(use_day_table).where(days.token_id == bindparam("old_id"), days.day == bindparam("old_day"))
+        if old:
+            self._connection.execute(one, [{"old_id": token_id, "old_day": day} for token_id, day in old])
+        return len(old)
 
     def _put(self, item: Client | Token) -> None:
         table = client_table if isinstance(item, Client) else token_table
