@@ -1129,8 +1129,9 @@ def test_the_way_into_an_application_may_have_been_taken_before_it_was_guarded()
     taken: list[Any] = []
     app = make_app(around=lambda app: taken.append(app.wsgi_app), TOKENGUARD_ERROR_FORM="okta")
     app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "in"))
-    caller, headers = Caller(taken[0], Response), bearer(app)
-    for _ in range(2):  # the first request finds out
+    headers = bearer(app)
+    passing_by, direct = Caller(taken[0], Response), Caller(app, Response)
+    for caller in (passing_by, passing_by, direct):  # the first request finds out
         answer = caller.get("/", headers=headers, buffered=True)
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "private")
         assert len(answer.headers.getlist("X-Okta-Request-Id")) == 1

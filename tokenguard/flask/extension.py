@@ -172,6 +172,8 @@ def _finish_answers(app: Flask, requests: RequestGuard) -> Callable[[], None]:
         codes = [frame.f_code for frame, _ in walk_stack(None)]
         if getattr(Flask.wsgi_app, "__code__", None) in codes and finishing.__code__ not in codes:
             process()
+            if vars(app).get("wsgi_app") is finishing:  # what is called directly must not take both steps
+                vars(app).pop("wsgi_app", None)
 
     if "wsgi_app" in vars(app) or (kind.wsgi_app, kind.request_context) != (Flask.wsgi_app, Flask.request_context):
         # What already wraps Flask may pass on another environ, and the outcome is in that one.
