@@ -910,6 +910,19 @@ def test_tables_that_are_only_on_record_are_made(
     assert works(World(store), World(store).issue())
 
 
+@pytest.mark.parametrize("target", ["0001", "0002"])
+def test_and_so_are_later_steps_that_are_only_on_record(alias: str, target: str) -> None:
+    call_command("migrate", "tokenguard", target, database=alias, verbosity=0)
+    call_command("migrate", "tokenguard", database=alias, verbosity=0, fake=True)
+    store = DjangoStore(alias)
+    with pytest.raises(SchemaError, match=rf'schema version {int(target)}, .*: run "manage.py tokenguard init"$'):
+        store.check()
+    with override_settings(TOKENGUARD={"USING": alias, "SIGNING_KEY": KEY}):
+        call_command("tokenguard", "init")
+    store.check()
+    assert works(World(store), World(store).issue())
+
+
 def test_what_other_applications_have_on_record_is_not_taken_for_ours(alias: str) -> None:
     for name in ("0001_initial", "0002_more", "0003_yet_more"):
         MigrationRecorder(connections[alias]).record_applied("another", name)

@@ -41,11 +41,14 @@ def takes_migrations(connection: BaseDatabaseWrapper) -> bool:
 
 
 def is_recorded_alone(connection: BaseDatabaseWrapper) -> bool:
-    """Whether there are no tables although "migrate" has nothing left to apply.
+    """Whether there are no tables, or those of an older version, although "migrate" has nothing left to apply.
 
-    A router has kept the tables out until now, or somebody has dropped them.
+    A router has kept the tables out until now, somebody has dropped them, or a migration was recorded with "--fake".
     """
-    return len(applied(connection)) >= schema.latest() and not tables(connection)
+    if len(applied(connection)) < schema.latest():
+        return False
+    # With tables, version 0 means that a flush has deleted the row: "migrate" restores it.
+    return not tables(connection) or 0 < schema_version(connection) < schema.latest()
 
 
 def applied(connection: BaseDatabaseWrapper) -> list[str]:

@@ -184,7 +184,7 @@ class DjangoStore:
     def upgrade(self) -> tuple[int, int]:
         """Run ``migrate tokenguard``, and return the schema versions before and after.
 
-        If that has nothing left to apply, and the tables are missing all the same, create them.
+        If that has nothing left to apply, and the tables are missing or older all the same, apply the steps they lack.
         Raises SchemaError for a database newer than this code, or one that the database routers keep migrations from.
         """
         connection = self._connection
@@ -198,7 +198,8 @@ class DjangoStore:
 
     def _check(self, connection: BaseDatabaseWrapper) -> int:
         version = schema_version(connection)
-        check_version(version, migrate_command(connection.alias) if version else set_up_command(connection))
+        older = version < schema.latest()
+        check_version(version, set_up_command(connection) if older else migrate_command(connection.alias))
         return version
 
     @property

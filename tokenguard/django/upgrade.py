@@ -41,7 +41,7 @@ def _apply(number: int) -> Callable[[Any, BaseDatabaseSchemaEditor], None]:
 
 
 def make_tables(connection: BaseDatabaseWrapper) -> None:
-    """Create the tables if all migrations are recorded, and have created none."""
+    """Apply the steps that the tables lack although all migrations are recorded."""
     with connection.schema_editor() as schema_editor:
         _apply(schema.latest())(None, schema_editor)
 
