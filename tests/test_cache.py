@@ -436,7 +436,9 @@ def test_another_history_is_logged_once(
     assert caplog.messages == lines
 
 
-def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(fleet: Fleet) -> None:
+def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
     """A backup is restored before the feed has reported the events that came after it."""
     fleet.here.why_not(fleet.issue())
     before = fleet.store._data
@@ -445,6 +447,7 @@ def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(f
     fleet.store._data = before
     fleet.here.seconds.now += 1.001
     assert fleet.here.why_not(issued) == "unknown"
+    assert LINE.format(2) in caplog.messages
 
 
 def test_a_gap_in_the_numbers_clears_everything(fleet: Fleet) -> None:
@@ -472,6 +475,65 @@ def test_whoever_is_too_far_behind_forgets_everything(fleet: Fleet) -> None:
     fleet.revoke(issued)
     fleet.here.seconds.now += 1.001
     assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_nor_does_whoever_is_behind_take_it_for_another_history(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    with fleet.store.transaction() as tx:
+        for _ in range(FEED_LIMIT + 1):
+            tx.note(Change(EventKind.PRUNED, 1, "tests"))
+    for _ in range(3):  # the first of which does not get as far as the newest event
+        fleet.here.seconds.now += 1.001
+        assert fleet.here.why_not(issued) == ""
+    assert caplog.messages == []
+
+
+def test_nor_does_it_go_on_from_an_event_that_it_does_not_know(fleet: Fleet) -> None:
+    issued = fleet.issue()
+    fleet.here.cache.catch_up()
+    fleet.here.seconds.now += 1.001
+    with fleet.store.transaction() as tx:
+        for _ in range(FEED_LIMIT + 1):
+            tx.note(Change(EventKind.PRUNED, 1, "tests"))
+    fleet.here.cache.catch_up()
+    assert fleet.here.why_not(issued) == ""
+    # In another history, which is longer by now, it has been revoked for as long as anybody knows.
+    token = replace(issued.token, revoked_at=1)
+    fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
+    other_history(fleet.store)
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == "revoked"
+
+
+def test_nor_is_it_one_if_pruning_has_left_a_later_event_first(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    fleet.here.seconds.now += 0.6
+    fleet.here.why_not(issued)
+    fleet.issue()
+    with fleet.store.transaction() as tx:
+        tx.delete_events(fleet.there.clock() + SECOND, 100)
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == ""
+    assert caplog.messages == []
+
+
+def test_nor_if_a_token_was_read_that_is_newer_than_what_is_just_being_read(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+
+    def issue_and_use() -> None:
+        """Another thread's request, while this one has its answer already."""
+        fleet.here.store.after_feed = int
+        fleet.here.why_not(fleet.issue())
+
+    fleet.here.store.after_feed = issue_and_use
+    fleet.here.seconds.now += 0.6
+    assert fleet.here.why_not(issued) == ""
+    assert caplog.messages == []
 
 
 def test_pruning_takes_nothing_from_those_who_have_read_what_it_removes(fleet: Fleet) -> None:
@@ -548,6 +610,40 @@ def test_a_restored_backup_refuses_nobody_for_longer_than_until_the_feed_is_read
     assert fleet.here.why_not(issued).startswith("store: ")
     fleet.here.seconds.now += 0.501
     assert fleet.here.why_not(issued) == ""
+    fleet.here.seconds.now += 0.501
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.seconds.now += 0.501
+    assert fleet.here.queries(issued) == (0, 1)
+
+
+def test_nor_if_what_this_process_has_done_itself_is_gone() -> None:
+    store = MemoryStore()
+    here, world = Process(store), World(store)
+    issued = world.issue()
+    backup = as_it_is_now(store)
+    world.issue(client=issued.token.client_id)
+    here.store.store = backup
+    assert here.why_not(issued).startswith("store: ")
+    here.seconds.now += 0.501
+    assert here.why_not(issued) == ""
+
+
+def test_what_this_process_does_while_it_reads_the_feed_is_not_forgotten_by_that() -> None:
+    store = MemoryStore()
+    here, world = Process(store), World(store)
+    issued = world.issue()
+    here.cache.catch_up()
+
+    def meanwhile() -> None:
+        here.seconds.now += 0.001
+        world.issuer.revoke(issued.token.id, actor="tests")
+
+    before = as_it_is_now(store)
+    here.store.after_feed = meanwhile
+    here.seconds.now += 0.6
+    here.cache.catch_up()
+    here.store.store = before  # a request that read the token before it was revoked
+    assert here.why_not(issued).startswith("store: ")
 
 
 def test_what_happens_all_the_time_refuses_nobody() -> None:
