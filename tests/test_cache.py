@@ -1141,6 +1141,23 @@ def test_a_replica_may_only_say_yes(fleet: Fleet) -> None:
     assert fleet.here.why_not(issued) == ""
 
 
+def test_a_replica_that_is_ahead_of_the_primary_is_no_other_history(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The primary shows a change only when another replica has confirmed it."""
+    issued = fleet.issue()
+    fleet.here.why_not(issued)
+    before = fleet.store._data
+    fleet.revoke(fleet.issue())
+    lagging(fleet, issued)
+    fleet.store._data = before
+    fleet.here.cache.evict(issued.token.id, fleet.client.id)
+    assert fleet.here.why_not(issued) == ""
+    fleet.here.seconds.now += 1.001
+    assert fleet.here.why_not(issued) == ""
+    assert [line for line in caplog.messages if "another history" in line] == []
+
+
 def test_without_a_replica_a_no_is_asked_for_once(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.revoke(issued)

@@ -205,8 +205,8 @@ class TokenCache:
         feed: Feed = self.feed_breaker.call(self.store.feed, since)
         stands_still = self.stands_still()
         with self._lock:
-            known, is_another = max(self._seen, self._heard), self._is_another(feed, sent)
-            if not is_another and self._continues(feed):
+            lost = self._lost(feed, sent)
+            if self._continues(feed, sent):
                 new = feed.events[1:] if self._seen else feed.events
                 self._forget([(event.token_id, event.client_id) for event in new])
             else:
@@ -223,18 +223,24 @@ class TokenCache:
             self._read_at = sent
             # Set last: whoever reads it finds everything evicted that has to be.
             self.good_until = sent + self.staleness / 2
-        if is_another:
-            self._complain(f"event {known} was known, now {feed.revision} is the last; a revocation may have been lost")
+        if lost:
+            self._complain(f"event {lost} was known, now {feed.revision} is the last; a revocation may have been lost")
 
-    def _is_another(self, feed: Feed, sent: float) -> bool:
-        """Whether these events are of another history than those that were read before."""
-        if feed.revision < self._seen or (feed.revision < self._heard and sent > self._heard_at):
-            return True  # also if only a token was read at a later revision
-        # Other than the one with the same number that was read; one that is missing may only have been pruned.
-        return any(event.number == self._seen and event.id != self._seen_id != "" for event in feed.events[:1])
+    def _lost(self, feed: Feed, sent: float) -> int | None:
+        """Return the number of an event that was known and is not in the history of these; None if there is none."""
+        # A replica may show a change before its primary does, which waits for another replica to confirm it.
+        heard_before = self._heard if sent > self._heard_at and not self.store.replicated else 0
+        known = max(self._seen, heard_before)
+        if feed.revision < known:
+            return known
+        # Another event has the number that was read; one that is missing may only have been pruned.
+        replaced = any(event.number == self._seen and event.id != self._seen_id != "" for event in feed.events[:1])
+        return self._seen if replaced else None
 
-    def _continues(self, feed: Feed) -> bool:
-        """Whether these events follow those that were read before, without a gap."""
+    def _continues(self, feed: Feed, sent: float) -> bool:
+        """Whether these events follow those that were read before: in the same history, without a gap."""
+        if feed.revision < self._heard and sent > self._heard_at:
+            return False  # a token was read at a later revision, so most likely in another history
         if self._seen and (not feed.events or feed.events[0].id != self._seen_id):
             return False
         return [event.number for event in feed.events] == list(range(max(self._seen, 1), feed.revision + 1))
