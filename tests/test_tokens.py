@@ -132,8 +132,8 @@ def test_keys_are_named_and_measured_in_bytes() -> None:
             ConfigurationError, match=r"^the signing key has white space around it.*; remove the white space$"
         ):
             SigningKeys(spaced)
-    for quoted in (f'"{KEY}"', f"'{KEY}'"):
-        with pytest.raises(ConfigurationError, match=r"^the signing key has quotation marks around it; remove them$"):
+    for quoted in (f'"{KEY}"', f"'{KEY}'", f'{KEY}"'):
+        with pytest.raises(ConfigurationError, match=r"^the signing key has a quotation mark at an end; remove it$"):
             SigningKeys(quoted)
     with pytest.raises(ConfigurationError, match=r"^old signing keys must be a list of strings, not one string$"):
         SigningKeys(KEY, old=OTHER_KEY)

@@ -28,7 +28,7 @@ _LETTERS_AND_DIGITS = bytes.maketrans(b"+/", b"01")
 #: What is wrong with a key that was read from a file without stripping it.
 _SPACED = "has white space around it, such as the end of a line"
 #: What is wrong with one from a file whose reader, unlike a shell, takes quotation marks for a part of the value.
-_QUOTED = "has quotation marks around it"
+_QUOTED = "has a quotation mark at an end"
 
 
 class SigningKeys:
@@ -73,7 +73,7 @@ def _check_key(key: str, kind: str) -> Secret:
     if wrong == _SPACED:
         advice = "remove the white space"
     elif wrong == _QUOTED:
-        advice = "remove them"
+        advice = "remove it"
     elif kind == "signing key":
         advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
     else:
@@ -86,7 +86,7 @@ def _wrong_with(key: str) -> str | None:
         return "is missing"
     if key != key.strip():
         return _SPACED
-    if key[0] == key[-1] and key[0] in "'\"":
+    if key != key.strip("'\""):
         return _QUOTED  # where a shell reads the same file, the key is another one
     try:
         length = len(key.encode())
