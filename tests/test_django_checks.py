@@ -550,6 +550,16 @@ def test_w008_the_tables_are_missing(alias: str) -> None:
     assert ids(**options(USING=alias), databases=[alias]) == []
 
 
+def test_w008_tables_of_another_version_can_be_read(alias: str) -> None:
+    DjangoStore(alias).upgrade()
+    with connections[alias].cursor() as cursor:
+        cursor.execute("UPDATE tokenguard_revision SET schema_version = 99")
+    (wrong,) = said(**options(USING=alias), databases=[alias])
+    assert wrong.msg.startswith("Tokens can be checked, but neither issued nor revoked: the database has schema")
+    assert wrong.hint is not None
+    assert "503" not in wrong.hint
+
+
 def test_w008_the_database_cannot_be_reached() -> None:
     assert ids(databases=["default"]) == ["W008"]
 

@@ -21,7 +21,7 @@ from django.urls import get_resolver
 
 from ..config import PREFIX, WORDS
 from ..databases import CLOCKS
-from ..errors import ConfigurationError, StoreError
+from ..errors import ConfigurationError, SchemaError, StoreError
 from ..scopes import ScopeCatalog
 from . import conf
 from .checked_settings import (
@@ -40,6 +40,7 @@ from .connections import is_recorded_alone, translated
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, names_in_vain, names_nothing, patterns, scopes
+from .store import DjangoStore
 
 _INSTEAD_OF_URLS = (
     'Remove it, and name the database with TOKENGUARD["USING"] if it is not the default one, and its replica with '
@@ -267,9 +268,21 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
                 return []
         store.check()
     except StoreError as error:
-        hint = 'Until then every request with a token is answered with 503; "manage.py tokenguard doctor" shows more.'
-        return [checks.Warning(f"Tokens cannot be looked up: {error}.", hint=hint, id="tokenguard.W008")]
+        # While a fleet is upgraded, the tables are of another version but can be read.
+        read = isinstance(error, SchemaError) and _can_be_read(store)
+        what = "Tokens can be checked, but neither issued nor revoked" if read else "Tokens cannot be looked up"
+        until = "" if read else "Until then every request with a token is answered with 503; "
+        hint = f'{until}"manage.py tokenguard doctor" shows more.'
+        return [checks.Warning(f"{what}: {error}.", hint=hint, id="tokenguard.W008")]
     return []
+
+
+def _can_be_read(store: DjangoStore) -> bool:
+    try:
+        store.find("no token")
+    except StoreError:
+        return False
+    return True
 
 
 def _unknown_scope(view: str, name: str, catalog: ScopeCatalog) -> CheckMessage:
