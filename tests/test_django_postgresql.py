@@ -148,6 +148,24 @@ def test_a_table_of_uses_that_is_locked_is_not_waited_for(writer: Store, postgre
     assert writer.record_uses([use]) == set()
 
 
+def test_a_row_that_somebody_else_holds_is_not_waited_for_without_end(
+    store: DjangoStore, postgresql_url: str, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a transaction that was left open or prepared: meanwhile this one keeps all other writers waiting."""
+    monkeypatch.setattr("tokenguard.django.store.LOCK_TIMEOUT", 1)
+    world = World(store)
+    token_id = world.issue().token.id
+    with another(postgresql_url) as other, transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '5s'")  # nobody waits for ever, whatever happens
+        cursor.execute("SET LOCAL lock_timeout = '19s'")
+        other.execute("SELECT 1 FROM tokenguard_token FOR UPDATE")
+        with pytest.raises(StoreBusy, match="nothing was done"):
+            world.issuer.revoke(token_id, actor="tests")
+        assert _setting(alias, "lock_timeout") == "19s"
+        other.execute("SELECT 1 FROM tokenguard_revision FOR UPDATE NOWAIT")  # others need not wait any more
+    assert [event.kind for event in store.events(1)] == ["token.issued"]
+
+
 # Order
 
 

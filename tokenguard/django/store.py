@@ -168,7 +168,8 @@ class DjangoStore:
                     f"nothing would commit what is written to the database {connection.alias!r}: it must "
                     "be in autocommit mode, which is Django's default"
                 )
-        with writing(connection):
+        # For every lock: while this waits for a row that a transaction of somebody else holds, all other writers wait.
+        with writing(connection), lock_timeout(connection, f"{LOCK_TIMEOUT}s"):
             revision, version = _lock_counter(connection)
             check_version(version, migrate_command(connection.alias))
             draft = _Transaction(connection, revision, self._clock)
@@ -286,6 +287,5 @@ def _lock_counter(connection: BaseDatabaseWrapper) -> tuple[int, int]:
     """Take the lock that every writer takes first; return the counter and the schema's version."""
     counter = models.Revision._base_manager.using(connection.alias).filter(pk=1)
     first_to_write(connection)
-    with lock_timeout(connection, f"{LOCK_TIMEOUT}s"):
-        revision, version = first([*counter.select_for_update().values_list("revision", "schema_version")])
+    revision, version = first([*counter.select_for_update().values_list("revision", "schema_version")])
     return revision, version
