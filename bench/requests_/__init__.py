@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 
 from ..measure import TURN, Spread, fitting, shuffled, time_requests, undisturbed
 from ..report import Section, Target
-from .contestants import COUNTED, COUNTS, Arena, Contestant, Statements, gather
+from .contestants import COUNTED, COUNTS, Arena, Contestant, Statements, answer_one, gather
 
 METHOD = """\
 Each contestant guards the same small JSON view, called in this process through its WSGI callable, with a ready-made
@@ -88,6 +88,7 @@ def run(rounds: int) -> Section:
     folder = _folder()
     arenas = _arenas(folder, counting, left_out)
     with first_use.served(folder) as first:
+        _introduce(arenas)
         pairs = [_Pair(arena, contestant) for arena in arenas for contestant in arena.contestants]
         # All take turns together: between one framework's turns and another's, the machine may become twice as slow.
         for take_turns in shuffled([first.take_turns, *(pair.take_turns for pair in pairs)], rounds):
@@ -146,6 +147,18 @@ def _arenas(folder: Path, counting: Statements, left_out: list[str]) -> list[Are
         bare, contestants = make()
         arenas.append(Arena(framework, bare, [*contestants, *gather(makers, folder, left_out)]))
     return arenas
+
+
+def _introduce(arenas: Sequence[Arena]) -> None:
+    """Send one request to each contestant before any gets many.
+
+    Python lays out the objects of a class by the attributes of its first few: in a service, a request's object has
+    room for those that its guard sets, and here for those of all guards.
+    """
+    for arena in arenas:
+        for each in (arena.bare, *arena.contestants):
+            each.enter()
+            answer_one(each)
 
 
 class _Pair:

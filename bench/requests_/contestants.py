@@ -118,7 +118,7 @@ class Statements:
     def per_request(self, contestant: Contestant) -> float:
         """Return the contestant's statements for each request, except for those that are only sent now and then."""
         contestant.enter()
-        _answer_one(contestant)
+        answer_one(contestant)
         self._trace(self._counted)
         counts = [self._of_some(contestant) for _ in range(COUNTS)]
         self._trace(None)
@@ -127,7 +127,7 @@ class Statements:
     def _of_some(self, contestant: Contestant) -> int:
         self.count = 0
         for _ in range(COUNTED):
-            _answer_one(contestant)
+            answer_one(contestant)
         return self.count
 
     def _counted(self, statement: str) -> None:
@@ -138,7 +138,8 @@ class Statements:
             connection.set_trace_callback(callback)
 
 
-def _answer_one(contestant: Contestant) -> None:
+def answer_one(contestant: Contestant) -> None:
+    """Let the contestant answer its next request."""
     run_wsgi_app(contestant.app, next(contestant.environs).copy(), buffered=True)
 
 
