@@ -233,9 +233,11 @@ class TokenCache:
         known = max(self._seen, heard_before)
         if feed.revision < known:
             return known
-        # Another event has the number that was read; one that is missing may only have been pruned.
-        replaced = any(event.number == self._seen and event.id != self._seen_id != "" for event in feed.events[:1])
-        return self._seen if replaced else None
+        oldest = feed.events[0] if feed.events else None
+        # An event that is missing may only have been pruned, but no other one ever has its number.
+        if oldest is not None and oldest.number == self._seen and self._seen_id not in ("", oldest.id):
+            return self._seen
+        return None
 
     def _continues(self, feed: Feed, sent: float) -> bool:
         """Whether these events follow those that were read before: in the same history, without a gap."""
