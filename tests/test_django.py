@@ -1084,6 +1084,9 @@ def test_its_errors_name_an_option_as_it_is_set(
     with override_settings(TOKENGUARD={"USING": alias, "PREFIX": "tg"}):
         call_command("tokenguard", "doctor", "--json")
     assert r"set TOKENGUARD[\"SCOPES\"] to the service's catalogue" in capsys.readouterr().out
+    with override_settings(TOKENGUARD={"USING": alias, "PUSH_URL": "nonsense"}), pytest.raises(CommandError):
+        call_command("tokenguard", "doctor", "--json")
+    assert r"from here: TOKENGUARD[\"PUSH_URL\"]: the URL cannot be used" in capsys.readouterr().out
 
 
 def test_setting_up_needs_no_key(capsys: pytest.CaptureFixture[str], alias: str) -> None:

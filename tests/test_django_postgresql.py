@@ -309,6 +309,8 @@ def test_a_server_that_is_no_replica_is_not_asked_in_place_of_the_primary(
     assert store.standing(Read.of(issued.token)) is None
     assert caplog.messages == ["the read replica is not used for 10 s: it is not a replica, or is still empty"]
     assert store.standing(Read.of(issued.token), primary=True) is not None
+    with pytest.raises(StoreUnavailable, match="it is not a replica"):
+        store.check_replica()
 
 
 def test_the_feed_reads_no_more_than_it_gives_out(store: DjangoStore, postgresql_url: str) -> None:

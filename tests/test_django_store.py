@@ -781,6 +781,8 @@ def test_a_replica_that_is_not_there_is_no_obstacle_either(alias: str) -> None:
     store.upgrade()
     world = World(store)
     assert works(world, world.issue())
+    with pytest.raises(StoreUnavailable, match="the database 'gone' cannot be used"):
+        store.check_replica()
 
 
 # Migrations

@@ -25,6 +25,7 @@ from tokenguard.store import NewUse, Store
 from tokenguard.usage import end_if_idle
 
 from .conftest import KEY, OTHER_KEY, World
+from .redis_server import RedisServer, redis_running
 
 DAY_SECONDS = 86_400
 OLD_ENOUGH = 30 * DAY_SECONDS
@@ -386,3 +387,76 @@ def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: P
     (finding,) = json.loads(doctor("doctor", "--json").stdout)
     assert (finding["level"], finding["code"]) == ("error", "schema")
     assert "schema version 99, newer than this tokenguard supports" in finding["message"]
+
+
+# The servers beside the database
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_running(tmp_path_factory.mktemp("redis"), "doctor") as server:
+        yield server
+
+
+def about(doctor: Callable[..., Result], **options: str) -> dict[str, str]:
+    """Return what is said of these options, which always needs a hand."""
+    done = doctor("doctor", "--json", **options)
+    found = json.loads(done.stdout)
+    assert (done.exit_code, {finding["level"] for finding in found}) == ((1, {"warning"}) if found else (0, set()))
+    assert all(finding["needs_action"] for finding in found)
+    return {finding["code"]: finding["message"] for finding in found}
+
+
+def test_a_redis_that_answers_is_no_finding(doctor: Callable[..., Result], redis_server: RedisServer) -> None:
+    doctor("init")
+    assert about(doctor, PUSH_URL=redis_server.url, RATE_LIMIT_URL=redis_server.url) == {}
+    with redis_server.connect() as connection:
+        assert connection.keys() == []
+
+
+def test_a_redis_that_is_away_is_found_without_its_password(doctor: Callable[..., Result]) -> None:
+    doctor("init")
+    nowhere = "redis://:hunter2secret@127.0.0.1:1/0"
+    assert about(doctor, PUSH_URL=nowhere, RATE_LIMIT_URL=nowhere) == {
+        "push": "revocations cannot be published over Redis from here: ConnectionError",
+        "rate_limits": "requests with a rate cannot be counted from here: ConnectionError",
+    }
+    # Also beside a database that is not ready.
+    other = MemoryStore()
+    other.check = lambda: (_ for _ in ()).throw(StoreUnavailable("away"))  # type: ignore[method-assign]
+    options = Options.read({"SIGNING_KEY": KEY, "PUSH_URL": nowhere})
+    done = CliRunner().invoke(command_tree(lambda: (options, other)), ["doctor", "--json"])
+    assert [finding["code"] for finding in json.loads(done.stdout)] == ["store", "push"]
+    assert "hunter2secret" not in done.output
+
+
+def test_a_redis_that_lets_this_user_do_nothing_is_found(
+    doctor: Callable[..., Result], redis_server: RedisServer
+) -> None:
+    doctor("init")
+    with redis_server.connect() as connection:
+        connection.acl_setuser("mute", enabled=True, nopass=True, commands=["+ping", "+hello"])
+    url = redis_server.url.replace("redis+unix://", "redis+unix://mute:x@")
+    assert about(doctor, PUSH_URL=url, RATE_LIMIT_URL=url) == {
+        "push": "revocations cannot be published over Redis from here: NoPermissionError",
+        "rate_limits": "requests with a rate cannot be counted from here: NoPermissionError",
+    }
+
+
+def test_a_url_that_cannot_be_used_is_a_finding_and_no_end(doctor: Callable[..., Result]) -> None:
+    doctor("init")
+    found = about(doctor, PUSH_URL="nonsense", RATE_LIMIT_URL="nonsense")
+    assert found.keys() == {"push", "rate_limits"}
+    assert "TOKENGUARD_PUSH_URL: the URL cannot be used" in found["push"]
+    assert "TOKENGUARD_RATE_LIMIT_URL: the rate limit URL cannot be used" in found["rate_limits"]
+
+
+def test_a_replica_that_cannot_be_asked_is_found(postgresql_url: str) -> None:
+    SQLAlchemyStore(postgresql_url).upgrade()
+    elsewhere = make_url(postgresql_url).set(drivername="postgresql", host="127.0.0.1", port=1, query={})
+    for url, problem in [(postgresql_url, "it is not a replica"), (elsewhere, "Connection refused")]:
+        world = World(SQLAlchemyStore(postgresql_url, read_url=url))
+        finding = findings(world)["replica"]
+        world.store.close()  # type: ignore[attr-defined]
+        assert problem in finding.message
+        assert (finding.level, finding.needs_action) == (Level.WARNING, True)

@@ -429,6 +429,7 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(server: Pos
     wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
     world.issuer.revoke(issued.token.id, actor="tests")
 
+    store.check_replica()
     lagging, present = store.standing(Read.of(issued.token)), store.standing(Read.of(issued.token), primary=True)
     assert lagging is not None
     assert present is not None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cache import TokenCache
 from .clock import Clock, now
-from .conditions import Limiter
 from .config import PREFIX, Options, named
 from .errors import ConfigurationError
 from .memory import MemoryStore
 from .store import Store
+
+if TYPE_CHECKING:
+    from .push import Publisher
+    from .ratelimits import RateLimiter
 
 
 def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> Store:
@@ -36,14 +39,18 @@ def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> 
     return named("DATABASE_URL", SQLAlchemyStore, url, read_url=read_url)
 
 
-def publish(options: Options, store: Store) -> None:
+def publish(options: Options, store: Store) -> Publisher | None:
     """Publish what ``store`` commits to other processes over Redis, as long as it lives, if the options say so.
 
-    Set up only once, however often this is called. Raises ConfigurationError for a URL that cannot be used, or a
-    missing package.
+    Set up only once, however often this is called; returns what publishes, if anything does. Raises ConfigurationError
+    for a URL that cannot be used, or a missing package.
     """
-    if options.push_url is not None and options.push_url not in store.committed.kept:
-        store.committed.kept[options.push_url] = named("PUSH_URL", _push().Publisher, options.push_url, store)
+    if (url := options.push_url) is None:
+        return None
+    if url not in store.committed.kept:
+        store.committed.kept[url] = named("PUSH_URL", _push().Publisher, url, store)
+    publisher: Publisher = store.committed.kept[url]
+    return publisher
 
 
 def subscribe(options: Options, cache: TokenCache) -> None:
@@ -52,7 +59,7 @@ def subscribe(options: Options, cache: TokenCache) -> None:
         cache.on_reading = named("PUSH_URL", _push().Subscriber, options.push_url, cache).start
 
 
-def open_limiter(options: Options) -> Limiter | None:
+def open_limiter(options: Options) -> RateLimiter | None:
     """Return what counts requests that have a rate; None if the package for it is missing and no URL asks for it."""
     try:
         from .ratelimits import RateLimiter

@@ -1,13 +1,13 @@
-"""What is wrong, or could be better, with a service's configuration and database."""
+"""What is wrong, or could be better, with a service's configuration, its database and the servers beside that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .clock import DAY, SECOND, Clock, now
-from .errors import SchemaError, StoreBusy, StoreError
+from .errors import ConfigurationError, SchemaError, StoreBusy, StoreError
 from .events import Change, EventKind
 from .policy import Policy
 from .records import NewUse, Record, State
@@ -50,19 +50,33 @@ class Finding(NamedTuple):
     ids: tuple[str, ...] = ()
 
 
+class Server(Protocol):
+    """What a service uses beside its database."""
+
+    def check(self) -> None:
+        """Raise StoreUnavailable if it does not answer."""
+
+
+#: Returns the server, or None if there is none; raises ConfigurationError for one that is set up wrong.
+Opener = Callable[[], Server | None]
+
+
 def examine(
     store: Store,
     *,
     tokens: TokenFormat | None,
     catalog: ScopeCatalog,
     policy: Policy,
+    push: Opener | None = None,
+    limiter: Opener | None = None,
     clock: Clock = now,
 ) -> list[Finding]:
     """Return all findings, the worst first. Changes nothing, and raises nothing for a store that is not ready.
 
     Without findings all is well. Without ``tokens`` (no signing key here) it cannot check whether tokens were signed by
-    a key that is dropped.
+    a key that is dropped. ``push`` and ``limiter`` return what revocations are published over, and what counts rates.
     """
+    servers = [*_replica(store), *_push(push), *_limiter(limiter)]
     found = _Tokens(tokens, catalog)
     try:
         store.check()
@@ -72,11 +86,12 @@ def examine(
         history = list(_history(store))
         store.use_by_day("")  # so that every table is read
     except StoreError as error:
-        return [_not_ready(error)]
+        return [_not_ready(error), *servers]
     findings = [
         *(history or _changes(store)),  # which would fail for that reason
         *_uses(store, at),
         *_clocks(at, here),
+        *servers,
         *_keys(found.dropped, tokens),
         *_beyond(found.exceeded, catalog),
         *_endless(found.endless, policy),
@@ -135,6 +150,42 @@ def _not_ready(error: StoreError) -> Finding:
     if isinstance(error, SchemaError):
         return Finding(Level.ERROR, "schema", str(error), "nothing else can be checked before that is done", True)
     return Finding(Level.ERROR, "store", str(error), "check that the database exists and can be read", True)
+
+
+def _replica(store: Store) -> Iterator[Finding]:
+    if not store.replicated:
+        return
+    try:
+        store.check_replica()
+    except StoreError as error:
+        message = f"the read replica is not used: {error}"
+        yield Finding(Level.WARNING, "replica", message, "until it is, all tokens are looked up in the primary", True)
+
+
+def _push(opened: Opener | None) -> Iterator[Finding]:
+    if (problem := _problem(opened)) is not None:
+        message = f"revocations cannot be published over Redis from here: {problem}"
+        advice = "check TOKENGUARD_PUSH_URL; until then each process knows of them within TOKENGUARD_STALENESS"
+        yield Finding(Level.WARNING, "push", message, advice, True)
+
+
+def _limiter(opened: Opener | None) -> Iterator[Finding]:
+    if (problem := _problem(opened)) is not None:
+        message = f"requests with a rate cannot be counted from here: {problem}"
+        advice = (
+            "check TOKENGUARD_RATE_LIMIT_URL; until then they are let through, "
+            "or refused with 503 if TOKENGUARD_RATE_LIMIT_FAIL_OPEN is off"
+        )
+        yield Finding(Level.WARNING, "rate_limits", message, advice, True)
+
+
+def _problem(opened: Opener | None) -> str | None:
+    try:
+        if opened is not None and (server := opened()) is not None:
+            server.check()
+    except (ConfigurationError, StoreError) as error:
+        return str(error)
+    return None
 
 
 def _history(store: Store) -> Iterator[Finding]:

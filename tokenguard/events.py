@@ -108,7 +108,7 @@ class Committed:
     def __init__(self) -> None:
         self._listeners: list[WeakMethod[Callable[[Sequence[Event]], object]]] = []
         #: Keeps listeners alive that nothing else refers to, by what they are for.
-        self.kept: dict[str, object] = {}
+        self.kept: dict[str, Any] = {}
 
     def listen(self, callback: Callable[[Sequence[Event]], object]) -> None:
         """Call ``callback``, a bound method, with the events of each commit for as long as its object lives.

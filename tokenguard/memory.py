@@ -106,6 +106,9 @@ class MemoryStore:
     def check(self) -> None:
         """Always ready."""
 
+    def check_replica(self) -> None:
+        """There is none."""
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         # A write inside another transaction would be lost when that one puts its copy in place.

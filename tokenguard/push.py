@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .complaints import Complaint
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreUnavailable
 from .events import Event, EventKind
 from .store import Store
 
@@ -78,6 +78,14 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not look like a change that failed
             self._silent_until = time.monotonic() + PAUSE
             self._complain(type(error).__name__)
+
+    def check(self) -> None:
+        """Raise StoreUnavailable if nothing can be published."""
+        try:
+            self._redis.publish(self._channel, "[]")  # a message that names no token
+        except Exception as error:
+            # Without its message, which may quote the URL.
+            raise StoreUnavailable(type(error).__name__) from error
 
 
 class Subscriber:

@@ -86,6 +86,17 @@ class RateLimiter:
             self._complain(str(error))
             return None
 
+    def check(self) -> None:
+        """Raise StoreUnavailable if nothing can be counted, which is tried, and undone."""
+        if self._in_memory:
+            return
+        probe = RateLimitItemPerSecond(1, namespace="tokenguard")
+        try:
+            self._limiter.hit(probe, "check")
+            self._limiter.clear(probe, "check")
+        except Exception as error:
+            raise StoreUnavailable(_kind(error)) from error
+
     def _start(self) -> None:
         # Called in a forked child too: whatever waits for an answer, or holds a lock, is a thread of its parent.
         self._breaker.forget()
@@ -100,9 +111,7 @@ class RateLimiter:
                 return self._hit(rates)
         except Exception as error:
             # Not every error is a StorageError: in memory a thread is started, and there may be too many.
-            cause = error.storage_error if isinstance(error, StorageError) else error
-            # Without its message, which may quote the URL.
-            raise StoreUnavailable(type(cause).__name__) from error
+            raise StoreUnavailable(_kind(error)) from error
 
     @property
     def _limiter(self) -> FixedWindowRateLimiter:
@@ -124,6 +133,11 @@ class RateLimiter:
 
     def _reset(self, item: RateLimitItem, keys: tuple[str, str]) -> int:
         return max(1, math.ceil(self._limiter.get_window_stats(item, *keys).reset_time - time.time()))
+
+
+def _kind(error: Exception) -> str:
+    """Return what kind of error it is: without its message, which may quote the URL."""
+    return type(error.storage_error if isinstance(error, StorageError) else error).__name__
 
 
 def _check_parameters(storage: Any) -> None:

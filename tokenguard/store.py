@@ -183,6 +183,9 @@ class Store(Protocol):
     def check(self) -> None:
         """Raise SchemaError or StoreUnavailable if the store is not ready for this version of tokenguard."""
 
+    def check_replica(self) -> None:
+        """Raise StoreError if there is a replica, and :meth:`standing` cannot be answered by it."""
+
 
 def walk(store: Store, client_id: str | None = None) -> Iterator[Record]:
     """Iterate over all tokens, or those of the client with this id, oldest first, however many there are.

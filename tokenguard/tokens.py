@@ -102,6 +102,10 @@ class Read(NamedTuple):
         return cls(token.id, token.digest)
 
 
+#: What no text is read as.
+NO_TOKEN = Read("", "")
+
+
 class TokenFormat:
     """Mints and reads the texts of one service's tokens, with its prefix and its signing keys."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
+from ..backends import open_limiter, publish
 from ..clock import parse_duration
 from ..details import event_fields
 from ..doctor import examine
@@ -119,14 +120,22 @@ def prune(backend: Backend, age: str) -> None:
 @as_json
 @pass_backend
 def doctor(backend: Backend, as_json: bool) -> None:
-    """Check configuration and database.
+    """Check configuration, database, replica and Redis.
 
     Exit status 1 means that a finding needs action.
     """
     options = backend.options
     tokens = options.token_format() if options.signing_keys else None
-    found = examine(backend.unchecked_store, tokens=tokens, catalog=options.catalog, policy=options.policy)
-    findings = [finding._replace(advice=backend.name_options(finding.advice)) for finding in found]
+    found = examine(
+        backend.unchecked_store,
+        tokens=tokens,
+        catalog=options.catalog,
+        policy=options.policy,
+        push=lambda: publish(options, backend.unchecked_store),
+        limiter=lambda: open_limiter(options),
+    )
+    name = backend.name_options
+    findings = [each._replace(message=name(each.message), advice=name(each.advice)) for each in found]
     rows = [finding._asdict() | {"ids": list(finding.ids)} for finding in findings]
     if as_json:
         print_json(rows)

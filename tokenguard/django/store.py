@@ -23,7 +23,7 @@ from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica
 from ..rows import dump, first
 from ..store import Transaction
-from ..tokens import Client, Read, Token
+from ..tokens import NO_TOKEN, Client, Read, Token
 from ..writing import EventedTransaction
 from . import models
 from .connections import (
@@ -156,6 +156,10 @@ class DjangoStore:
     def check(self) -> None:
         with translated(self._alias):
             self._check(self._connection)
+
+    def check_replica(self) -> None:
+        if self.read_using is not None:
+            find_standing_by(_connection(self.read_using), NO_TOKEN)
 
     # Writing
 

@@ -17,7 +17,7 @@ from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica, replicated
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..store import Transaction
-from ..tokens import Client, Read, Token
+from ..tokens import NO_TOKEN, Client, Read, Token
 from ..writing import EventedTransaction
 from .engine import (
     SET_UP,
@@ -156,6 +156,10 @@ class SQLAlchemyStore:
     def check(self) -> None:
         with self._connection() as connection:
             check_version(schema_version(connection), SET_UP)
+
+    def check_replica(self) -> None:
+        if self._stand_by is not None:
+            load_standing(replicated(self._stand_by.rows(*NO_TOKEN)))
 
     # Writing
 
