@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -1238,7 +1237,7 @@ def test_threads_that_verify_issue_and_revoke_together_leave_nothing_wrong() -> 
     assert len(here.cache) == len(here.cache._keys) == 0
 
 
-def test_nothing_that_is_remembered_holds_a_tokens_text(fleet: Fleet, tmp_path: Path) -> None:
+def test_nothing_that_is_remembered_holds_a_tokens_text(fleet: Fleet) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)
     (key,), (verified,) = fleet.here.cache.entries.keys(), fleet.here.cache.entries.values()

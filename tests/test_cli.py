@@ -777,7 +777,7 @@ def test_events_are_chosen(ready: Run) -> None:
     assert numbers("--token", "nowhere") == []
 
 
-def test_events_are_followed_until_ctrl_c(ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_followed_until_ctrl_c(ready: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter([["disable", "billing"], ["enable", "billing"]])
 
     def wait() -> None:

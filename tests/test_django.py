@@ -358,9 +358,7 @@ class LateHandlers(View):
 
 @pytest.mark.parametrize("kind", [OwnWay, LateHandlers])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
-def test_a_view_with_a_dispatch_or_a_setup_of_its_own_asks_for_no_less(
-    http: Client, kind: type[View], method: str
-) -> None:
+def test_a_view_with_a_dispatch_or_a_setup_of_its_own_asks_for_no_less(kind: type[View], method: str) -> None:
     guarded: Any = type("Guarded", (ScopesRequiredMixin, kind), {"required_scopes": "users:manage"})
     assert _status(guarded.as_view(), method, "users:read") == 403
     assert _status(guarded.as_view(), method, "users:manage") == 200
@@ -737,7 +735,7 @@ def test_a_request_with_a_token_that_is_known_is_no_query(http: Client, alias: s
     assert len(queries) <= 2
 
 
-def test_a_use_is_written_once_a_minute_outside_of_the_request(http: Client, alias: str) -> None:
+def test_a_use_is_written_once_a_minute_outside_of_the_request(http: Client) -> None:
     text = issue()
     for _ in range(3):
         http.get("/read", headers=bearer(text))
@@ -781,7 +779,7 @@ def test_a_refused_request_is_no_use(http: Client) -> None:
     assert record.use is None
 
 
-def test_a_database_that_is_away_is_503(http: Client, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_is_503(http: Client, alias: str) -> None:
     token = bearer(issue())
     with connections[alias].cursor() as cursor:
         cursor.execute("ALTER TABLE tokenguard_token RENAME TO elsewhere")
@@ -845,7 +843,7 @@ def test_also_on_an_async_server(caplog: pytest.LogCaptureFixture) -> None:
     assert "request.identity was set already, to a object" in caplog.text
 
 
-def test_a_guarded_view_sees_the_caller_whatever_another_middleware_set(http: Client) -> None:
+def test_a_guarded_view_sees_the_caller_whatever_another_middleware_set() -> None:
     def meddling(get_response: Any) -> Any:
         def respond(request: HttpRequest) -> HttpResponse:
             request.identity = Identity("evil", "evil", "evil", None)  # type: ignore[arg-type, attr-defined]
@@ -1057,7 +1055,7 @@ def test_async_views_under_the_whole_async_stack(alias: str) -> None:
 # The command line
 
 
-def test_the_command_tree_is_the_one(capsys: pytest.CaptureFixture[str], alias: str) -> None:
+def test_the_command_tree_is_the_one(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("tokenguard", "client", "list", "--json")
     assert '"name": "billing"' in capsys.readouterr().out
     with pytest.raises(CommandError, match="no token has the id 'nosuch'"):

@@ -1175,7 +1175,7 @@ class TestTrouble:
         for url in (TOKENS, CLIENTS):
             assert browser.get(f"{url}anything/delete/").status_code == 403
 
-    def test_a_locked_database(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_locked_database(self, site: Site) -> None:
         import sqlite3
 
         browser = site.browser("all")

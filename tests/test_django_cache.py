@@ -213,7 +213,7 @@ def test_whether_there_is_a_transaction_is_told_without_a_connection(alias: str)
 # Settings
 
 
-def test_with_other_settings_nothing_of_the_former_is_remembered(tmp_path: Path) -> None:
+def test_with_other_settings_nothing_of_the_former_is_remembered() -> None:
     text = issue()
     assert ask(text) == 200
     for changed in (

@@ -357,7 +357,7 @@ def test_nor_does_one_that_a_project_has_begun_by_turning_autocommit_off(
 
 
 def test_a_refusal_of_the_database_is_not_asked_again(
-    store: DjangoStore, issued: Issued, alias: str, postgresql_server: str, monkeypatch: pytest.MonkeyPatch
+    store: DjangoStore, issued: Issued, alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     ask = fast_queries.FastQuery._run

@@ -552,7 +552,7 @@ def test_an_administrator_or_a_token(path_: str, admin: User, refusals: list[str
         assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (status, challenge)
 
 
-def test_combinations(admin: User) -> None:
+def test_combinations() -> None:
     reads, groups, both = caller("users:read"), caller("groups:read"), caller("users:read groups:read")
     expected = {
         "/either": [200, 200, 200, 401, 401],

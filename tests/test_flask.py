@@ -988,7 +988,7 @@ def test_the_granting_side_knows_its_application_without_a_context() -> None:
     ]
 
 
-def test_hooks_are_plain_callables(app: Flask) -> None:
+def test_hooks_are_plain_callables() -> None:
     guard, heard = TokenGuard(), []
     guard.hooks.refused.append(lambda error, environ: heard.append(error.code))
     guarded = make_app(guard)

@@ -116,7 +116,7 @@ def test_a_forged_token_never_reaches_the_store(world: World, store: CountingSto
     assert store.asked == 0
 
 
-def test_the_signing_key_alone_makes_no_token(world: World, store: CountingStore) -> None:
+def test_the_signing_key_alone_makes_no_token(world: World) -> None:
     real = world.issue()
     unknown = world.tokens.mint()
     assert refusal(world, unknown.text) == "unknown"

@@ -512,9 +512,7 @@ class TestIssuing:
         told = [cause["errorSummary"].partition(":")[0] for cause in refused.json["errorCauses"]]
         assert told == ["scopes", "network", "expiresAt", "tokenWindow"]
 
-    def test_the_policy_holds_and_what_it_refuses_is_on_record(
-        self, api: Api, framework: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_policy_holds_and_what_it_refuses_is_on_record(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tokenguard.issuer.Policy.check", Policy(require_name=True).check)
         refused = api.send("POST", TOKENS, api.issue(name="caller"), {"scopes": READ})
         fails_with(refused, 400, "E0000001", "require_name: a token must have a name here")

@@ -39,7 +39,7 @@ def stop_time(cache: TokenCache, seconds: list[float]) -> None:
     cache.monotonic = cache.breaker._monotonic = cache.feed_breaker._monotonic = lambda: seconds[0]
 
 
-def test_what_can_wait_is_not_written_while_the_store_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_wait_is_not_written_while_the_store_is_in_doubt() -> None:
     store = Hanging()
     world = World(store)
     requests, seconds = RequestGuard(world.guard, AuthScheme()), [1000.0]

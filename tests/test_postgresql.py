@@ -141,7 +141,7 @@ def test_a_change_that_takes_too_long_is_given_up(store: SQLAlchemyStore) -> Non
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_hangs_is_given_up(server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_given_up(server: PostgreSQL) -> None:
     """The server's own time limits do not help: it holds its connections, and sends nothing."""
     store = SQLAlchemyStore(server.url)
     store.upgrade()

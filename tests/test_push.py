@@ -261,9 +261,7 @@ def test_a_redis_that_hangs_holds_nobody_up(server: RedisServer, cache: Forgotte
     assert (None, "left alone") not in [(None, client) for _, client in cache.told]
 
 
-def test_a_listener_finds_redis_again(
-    server: RedisServer, cache: Forgotten, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_listener_finds_redis_again(server: RedisServer, cache: Forgotten, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         server.kill()
         until(lambda: "changes are not published over Redis" in caplog.text)

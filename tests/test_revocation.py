@@ -194,7 +194,7 @@ def test_the_longest_body_is_as_long_as_the_refusal_says(
         assert works(world, issued) is (status != 200)
 
 
-def test_flask_where_something_has_read_the_form_already(world: World) -> None:
+def test_flask_where_something_has_read_the_form_already() -> None:
     app = Flask("app")
     app.config |= {"TOKENGUARD_SIGNING_KEY": KEY, "TOKENGUARD_DATABASE_URL": "memory://"}
     TokenGuard(app)

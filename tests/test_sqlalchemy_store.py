@@ -313,7 +313,7 @@ def test_an_older_database_is_upgraded_and_keeps_every_row(
 
 
 def test_a_database_newer_than_the_code_is_read_but_not_written(
-    database_url: str, newer_code: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    database_url: str, newer_code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SQLAlchemyStore(database_url)
     store.upgrade()
@@ -436,7 +436,7 @@ def test_a_read_only_database_is_read_and_not_written(
     store.close()
 
 
-def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore, database_url: str) -> None:
+def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore) -> None:
     issued = World(database_store).issue()
     for damage, message in [
         ("UPDATE tokenguard_token SET scopes = '{}'", "a row of tokenguard_token is damaged"),
@@ -1013,7 +1013,7 @@ def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemy
         assert list(record.use.scopes) == ["s0", "s1", "s2"]
 
 
-def test_a_database_of_the_first_version_keeps_every_row(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_of_the_first_version_keeps_every_row(database_url: str) -> None:
     """Rows from before conditions, idle timeouts and rotations keep their meaning."""
     store = SQLAlchemyStore(database_url)
     engine.create_file(store.url)
