@@ -330,7 +330,7 @@ def test_what_was_read_again_since_something_else_had_happened_is_remembered() -
 
     def meanwhile() -> None:
         here.store.after_find = int
-        world.issue(client=issued.token.client_id)
+        world.issue()
 
     here.store.after_find = meanwhile
     assert here.why_not(issued) == ""
@@ -620,7 +620,7 @@ def test_nor_if_what_this_process_has_done_itself_is_gone() -> None:
     here, world = Process(store), World(store)
     issued = world.issue()
     backup = as_it_is_now(store)
-    world.issue(client=issued.token.client_id)
+    world.issue()
     here.store.store = backup
     assert here.why_not(issued).startswith("store: ")
     here.seconds.now += 0.501
@@ -649,7 +649,7 @@ def test_what_happens_all_the_time_refuses_nobody() -> None:
     store = MemoryStore()
     here, world = Process(store), World(store)
     issued = world.issue()
-    here.store.after_find = lambda: world.issue(client=issued.token.client_id)
+    here.store.after_find = world.issue
     assert here.why_not(issued) == ""
     assert here.store.finds == [True, True]
     assert len(here.cache) == 0

@@ -82,8 +82,7 @@ def another(url: str) -> Iterator[psycopg.Connection[Any]]:
 
 def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgresql_url: str, writer: Store) -> None:
     world = World(store)
-    client = world.client()
-    held, free = (world.issue(client=client.id).token.id for _ in range(2))
+    held, free = (world.issue().token.id for _ in range(2))
     uses = [new_use(500, d7=1)._replace(token_id=token_id) for token_id in (held, free)]
     assert writer.record_uses(uses) == set()
     with psycopg.connect(postgresql_url) as other:

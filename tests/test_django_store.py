@@ -611,10 +611,9 @@ def test_a_forked_child_does_not_undo_what_its_parent_is_writing(sqlite_url: str
         store = DjangoStore(alias)
         store.upgrade()
         world = World(store)
-        client = world.client()
         connections[alias].cursor().execute("PRAGMA cache_size = 1")  # pages go to the file before the commit
         with transaction.atomic(using=alias):
-            issued = [world.issue(client=client.id).token.id for _ in range(50)]
+            issued = [world.issue().token.id for _ in range(50)]
             child = os.fork()
             if child == 0:
                 gc.collect()

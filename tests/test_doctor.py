@@ -61,14 +61,14 @@ def used(world: World, token_id: str, *scopes: str) -> None:
 
 
 def test_nothing_is_found_where_nothing_is_wrong(world: World) -> None:
-    issued = world.issue(client="billing", expires_in=400 * DAY_SECONDS)
+    issued = world.issue(expires_in=400 * DAY_SECONDS)
     used(world, issued.token.id, "users:read")
     world.clock.move(OLD_ENOUGH)
     assert findings(world) == {}
 
 
 def test_a_key_that_is_dropped_while_tokens_of_it_are_in_use(world: World) -> None:
-    tokens = [world.issue(client="billing", expires_in=DAY_SECONDS).token.id for _ in range(5)]
+    tokens = [world.issue(expires_in=DAY_SECONDS).token.id for _ in range(5)]
     world.issuer.revoke(tokens.pop(), actor="tests")
     found = findings(world, tokens=TokenFormat(SigningKeys(OTHER_KEY)))
     assert found.keys() == {"key_dropped"}
@@ -93,20 +93,20 @@ def test_without_a_key_it_says_that_keys_cannot_be_checked(world: World) -> None
 def test_tokens_without_expiry_need_a_hand_only_if_the_policy_forbids_them(
     world: World, policy: Policy, urgent: bool
 ) -> None:
-    token_id = world.issue(client="billing").token.id
+    token_id = world.issue().token.id
     finding = findings(world, policy=policy)["no_expiry"]
     assert (finding.level, finding.needs_action, finding.ids) == (Level.WARNING, urgent, (token_id,))
     assert f"1 token is without expiry{', against the policy' * urgent}: {token_id}" == finding.message
 
 
 def test_a_token_in_overlap_has_an_end(world: World) -> None:
-    token_id = world.issue(client="billing").token.id
+    token_id = world.issue().token.id
     successor = world.issuer.rotate(token_id, actor="tests").token.id
     assert findings(world)["no_expiry"].ids == (successor,)
 
 
 def test_idle_tokens_until_that_is_recorded(world: World) -> None:
-    token_id = world.issue(client="billing", expires_in=DAY_SECONDS, idle_timeout=3600).token.id
+    token_id = world.issue(expires_in=DAY_SECONDS, idle_timeout=3600).token.id
     world.clock.move(3659)
     assert findings(world) == {}
     world.clock.move(1)
@@ -117,7 +117,7 @@ def test_idle_tokens_until_that_is_recorded(world: World) -> None:
 
 
 def test_scopes_that_nobody_uses_are_told_after_thirty_days(world: World) -> None:
-    token_id = world.issue("users:manage groups:read", client="billing", expires_in=400 * DAY_SECONDS).token.id
+    token_id = world.issue("users:manage groups:read", expires_in=400 * DAY_SECONDS).token.id
     used(world, token_id, "users:manage")
     world.clock.move(OLD_ENOUGH - 1)
     assert findings(world) == {}
@@ -140,7 +140,7 @@ def test_scopes_that_nobody_uses_are_told_after_thirty_days(world: World) -> Non
 )
 def test_unused_scopes_by_the_catalogue(world: World, granted: str, asked: list[str], unused: list[str]) -> None:
     world.issuer.set_scopes("billing", "users:* groups:*", actor="tests")
-    token_id = world.issue(granted, client="billing").token.id
+    token_id = world.issue(granted).token.id
     if asked:
         used(world, token_id, *asked)
     record = world.store.find(token_id)
@@ -153,7 +153,7 @@ def test_unused_scopes_by_the_catalogue(world: World, granted: str, asked: list[
 def test_unused_scopes_as_written_without_a_catalogue() -> None:
     world = World(MemoryStore(), catalog=ScopeCatalog())
     world.client(scopes="*")
-    token_id = world.issue("a.* b c.*", client="billing").token.id
+    token_id = world.issue("a.* b c.*").token.id
     used(world, token_id, "a.read", "b")
     record = world.store.find(token_id)
     assert record is not None
@@ -161,8 +161,8 @@ def test_unused_scopes_as_written_without_a_catalogue() -> None:
 
 
 def test_a_client_whose_tokens_exceed_what_it_may_have_now(world: World) -> None:
-    world.issue("users:read", client="billing", expires_in=DAY_SECONDS)
-    gone = world.issue("groups:read", client="billing", expires_in=DAY_SECONDS)
+    world.issue("users:read", expires_in=DAY_SECONDS)
+    gone = world.issue("groups:read", expires_in=DAY_SECONDS)
     world.issuer.set_scopes("billing", "users:manage", actor="tests")
     finding = findings(world)["beyond_client"]
     client = world.store.clients()[0]
@@ -173,7 +173,7 @@ def test_a_client_whose_tokens_exceed_what_it_may_have_now(world: World) -> None
 
 
 def test_without_a_catalogue_nobody_knows_what_a_scope_implies(world: World) -> None:
-    world.issue("users:read", client="billing", expires_in=DAY_SECONDS)
+    world.issue("users:read", expires_in=DAY_SECONDS)
     world.issuer.set_scopes("billing", "users:manage", actor="tests")
     assert findings(world) == {}
     finding = findings(world, catalog=ScopeCatalog())["beyond_client"]
@@ -196,14 +196,14 @@ def test_no_catalogue(world: World) -> None:
 
 
 def test_the_worst_comes_first(world: World) -> None:
-    world.issue("groups:read", client="billing")
+    world.issue("groups:read")
     world.issuer.set_scopes("billing", "", actor="tests")
     found = findings(world, tokens=TokenFormat(SigningKeys(OTHER_KEY)))
     assert list(found) == ["key_dropped", "beyond_client", "no_expiry"]
 
 
 def test_it_changes_nothing(world: World) -> None:
-    world.issue(client="billing", idle_timeout=3600)
+    world.issue(idle_timeout=3600)
     world.clock.move(OLD_ENOUGH)
     before = world.store.feed(0), world.store.records()
     assert findings(world)
@@ -286,13 +286,13 @@ def test_that_uses_cannot_be_written_is_told_unless_somebody_else_is_writing(
 
 
 def test_tokens_of_a_disabled_client_are_not_active(world: World) -> None:
-    world.issue(client="billing")
+    world.issue()
     world.issuer.disable("billing", actor="tests")
     assert findings(world) == {}
 
 
 def test_what_needs_a_hand_comes_first(world: World) -> None:
-    world.issue(client="billing")
+    world.issue()
     policy = Policy(require_expiry=True)
     found = examine(world.store, tokens=None, catalog=world.catalog, policy=policy, clock=world.clock)
     assert [finding.code for finding in found] == ["no_expiry", "keys_not_checked"]

@@ -117,7 +117,7 @@ def test_a_use_that_is_not_written_yet_is_known_to_the_process_that_saw_it(world
 
 
 def test_a_disabled_client_and_a_revoked_token_are_inactive_at_once(world: World) -> None:
-    one, other = world.issue(), world.issue(client="billing")
+    one, other = world.issue(), world.issue()
     for issued in (one, other):
         assert told(world, issued.text.reveal())["active"] is True
     world.issuer.revoke(one.token.id, actor="tests")
@@ -139,7 +139,7 @@ def test_scopes_are_those_that_hold_now_and_no_wildcard_is_left_to_others(world:
 def test_without_a_catalogue_scopes_are_told_as_they_were_given() -> None:
     world = World(CountingStore(), catalog=ScopeCatalog())
     world.client(scopes="*")
-    assert told(world, world.issue("a.* b", client="billing").text.reveal())["scope"] == "a.* b"
+    assert told(world, world.issue("a.* b").text.reveal())["scope"] == "a.* b"
 
 
 def test_the_networks_of_a_client_hold_as_well(world: World) -> None:

@@ -138,9 +138,8 @@ def test_the_end_of_an_idle_token_is_recorded_by_the_stores_clock(world: World) 
 
 
 def test_a_clock_that_steps_back_revives_nothing_in_this_process(world: World) -> None:
-    client = world.client()
-    expired = world.issue(client=client.id, expires_in=10)
-    rotated = world.issue(client=client.id)
+    expired = world.issue(expires_in=10)
+    rotated = world.issue()
     world.rotate(rotated.token.id, 10)
     world.clock.move(10)
     before = [why_not(world, issued) for issued in (expired, rotated)]
@@ -149,8 +148,7 @@ def test_a_clock_that_steps_back_revives_nothing_in_this_process(world: World) -
 
 
 def test_what_is_recorded_is_not_revived_by_a_restart_with_an_earlier_clock(world: World) -> None:
-    client = world.client()
-    idle, revoked = world.issue(client=client.id, idle_timeout=3600), world.issue(client=client.id)
+    idle, revoked = world.issue(idle_timeout=3600), world.issue()
     world.clock.move(10_000)
     assert why_not(world, idle) == "idle"
     world.issuer.revoke(revoked.token.id, actor="tests")
@@ -440,8 +438,7 @@ def test_an_end_that_the_store_does_not_agree_to_is_not_asked_for_at_every_reque
 
 def test_rotating_again_and_again_does_not_collect_working_tokens(clock: StoppedClock) -> None:
     world = World(MemoryStore(clock), clock, policy=Policy(max_active_tokens=1, idle_timeout=3600))
-    client = world.client()
-    first = world.issue(client=client.id)
+    first = world.issue()
     second = world.issuer.rotate(first.token.id, overlap=10**6, actor="tests")
     with pytest.raises(PolicyViolation, match="max_active_tokens"):
         world.issuer.rotate(second.token.id, overlap=10**6, actor="tests")

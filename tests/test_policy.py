@@ -26,7 +26,7 @@ def world_with(**rules: Any) -> World:
 def refused(world: World, rule: str, **kwargs: Any) -> str:
     before = [record.token for record in world.store.records()]
     with pytest.raises(PolicyViolation) as violation:
-        world.issue(client="billing", **kwargs)
+        world.issue(**kwargs)
     assert violation.value.rule == rule
     assert str(violation.value).startswith(f"{rule}: ")
     assert [record.token for record in world.store.records()] == before
@@ -36,19 +36,19 @@ def refused(world: World, rule: str, **kwargs: Any) -> str:
 def test_without_rules_anything_goes() -> None:
     world = world_with()
     for _ in range(3):
-        token = world.issue(client="billing").token
+        token = world.issue().token
         assert (token.name, token.expires_at, token.idle_timeout) == ("", None, None)
 
 
 def test_an_expiry_may_be_asked_for() -> None:
     world = world_with(require_expiry=True)
     assert refused(world, "require_expiry") == "require_expiry: a token must have an expiry here"
-    world.issue(client="billing", expires_in=1)
+    world.issue(expires_in=1)
 
 
 def test_the_longest_lifetime_to_the_second() -> None:
     world = world_with(max_lifetime=90 * DAY)
-    world.issue(client="billing", expires_in=90 * DAY)
+    world.issue(expires_in=90 * DAY)
     message = refused(world, "max_lifetime", expires_in=90 * DAY + 1)
     assert message == "max_lifetime: a token may live for at most 90d here, but this one would live for 7776001s"
     # A token without an end lives longer than any limit.
@@ -58,28 +58,28 @@ def test_the_longest_lifetime_to_the_second() -> None:
 def test_a_name_may_be_asked_for() -> None:
     world = world_with(require_name=True)
     assert refused(world, "require_name") == "require_name: a token must have a name here"
-    world.issue(client="billing", name="nightly")
+    world.issue(name="nightly")
 
 
 def test_the_most_active_tokens_of_a_client() -> None:
     world = world_with(max_active_tokens=2)
-    first = world.issue(client="billing", expires_in=10)
-    world.issue(client="billing")
+    first = world.issue(expires_in=10)
+    world.issue()
     message = refused(world, "max_active_tokens")
     assert message == "max_active_tokens: the limit of active tokens for each client is 2 here, and this one has 2"
     world.client("reports")
     world.issue(client="reports")  # another client's tokens are counted separately
     world.issuer.revoke(first.token.id, actor="tests")
-    world.issue(client="billing", expires_in=10)
+    world.issue(expires_in=10)
     refused(world, "max_active_tokens")
     world.clock.move(10)  # expired tokens no longer count
-    world.issue(client="billing")
+    world.issue()
     refused(world, "max_active_tokens")
 
 
 def test_a_rotation_takes_the_place_of_its_token() -> None:
     world = world_with(max_active_tokens=1)
-    issued = world.issue(client="billing")
+    issued = world.issue()
     for _ in range(3):
         issued = world.rotate(issued.token.id, overlap=0)
     refused(world, "max_active_tokens")
@@ -87,16 +87,16 @@ def test_a_rotation_takes_the_place_of_its_token() -> None:
 
 def test_what_was_rotated_away_leaves_room_for_another_while_it_still_works() -> None:
     world = world_with(max_active_tokens=2)
-    old = world.issue(client="billing")
+    old = world.issue()
     world.rotate(old.token.id, overlap=DAY)
-    world.issue(client="billing")
+    world.issue()
     world.scopes_of(old)
     refused(world, "max_active_tokens")
 
 
 def test_a_client_at_its_limit_rotates_each_of_its_tokens_once_until_the_overlap_is_over() -> None:
     world = world_with(max_active_tokens=2)
-    first, second = world.issue(client="billing"), world.issue(client="billing")
+    first, second = world.issue(), world.issue()
     successors = [world.rotate(issued.token.id, overlap=DAY) for issued in (first, second)]
     for successor in successors:
         with pytest.raises(PolicyViolation, match=r"^max_active_tokens: .* this one has 2$"):
@@ -110,7 +110,7 @@ def test_a_client_at_its_limit_rotates_each_of_its_tokens_once_until_the_overlap
 
 def test_a_client_below_its_limit_does_not_get_beyond_it_by_rotating_again_and_again() -> None:
     world = world_with(max_active_tokens=3)
-    issued = world.issue(client="billing")
+    issued = world.issue()
     for _ in range(3):
         issued = world.rotate(issued.token.id, overlap=DAY)
     with pytest.raises(PolicyViolation, match=r"^max_active_tokens: "):
@@ -119,7 +119,7 @@ def test_a_client_below_its_limit_does_not_get_beyond_it_by_rotating_again_and_a
 
 def test_damaged_rows_that_succeed_each_other_are_counted_once() -> None:
     world = world_with(max_active_tokens=1)
-    old = world.issue(client="billing")
+    old = world.issue()
     new = world.rotate(old.token.id, overlap=DAY)
     with world.store.transaction() as tx:
         damaged = replace(new.token, successor_id=old.token.id, overlap_ends_at=world.clock() + DAY * 1_000_000)
@@ -131,7 +131,7 @@ def test_damaged_rows_that_succeed_each_other_are_counted_once() -> None:
 
 def test_rules_that_became_stricter_hold_for_a_rotation() -> None:
     world = world_with()
-    issued = world.issue(client="billing")
+    issued = world.issue()
     stricter = World(world.store, world.clock, policy=Policy(require_expiry=True))
     with pytest.raises(PolicyViolation, match=r"^require_expiry: "):
         stricter.rotate(issued.token.id)
@@ -141,8 +141,8 @@ def test_rules_that_became_stricter_hold_for_a_rotation() -> None:
 
 def test_the_default_idle_timeout() -> None:
     world = world_with(idle_timeout=30 * DAY)
-    assert world.issue(client="billing").token.idle_timeout == 30 * DAY * 1_000_000
-    assert world.issue(client="billing", idle_timeout=DAY).token.idle_timeout == DAY * 1_000_000
+    assert world.issue().token.idle_timeout == 30 * DAY * 1_000_000
+    assert world.issue(idle_timeout=DAY).token.idle_timeout == DAY * 1_000_000
 
 
 def test_a_refusal_is_recorded_and_nothing_else_is() -> None:
@@ -157,9 +157,8 @@ def test_a_refusal_is_recorded_and_nothing_else_is() -> None:
 
 @pytest.mark.parametrize("seconds", [1, 60, 0, -1, True, 90.0, "90d", 10**12])
 def test_an_idle_timeout_that_uses_are_too_rarely_written_for(world: World, seconds: Any) -> None:
-    client = world.client()
     with pytest.raises(InvalidValue, match=r"idle timeout|duration"):
-        world.issue(client=client.id, idle_timeout=seconds)
+        world.issue(idle_timeout=seconds)
     with pytest.raises(ConfigurationError, match=r"idle timeout|duration"):
         Policy(idle_timeout=seconds)
     assert world.store.records() == []

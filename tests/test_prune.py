@@ -47,8 +47,8 @@ def used(world: World, token_id: str) -> None:
 
 @pytest.mark.parametrize("age", [AGE, DAY_SECONDS])
 def test_every_way_to_end_for_good_counts_from_its_own_moment(world: World, age: int) -> None:
-    revoked, rotated, idle = (world.issue(client="billing", idle_timeout=3600).token.id for _ in range(3))
-    expired = world.issue(client="billing", expires_in=7200).token.id
+    revoked, rotated, idle = (world.issue(idle_timeout=3600).token.id for _ in range(3))
+    expired = world.issue(expires_in=7200).token.id
     world.clock.move(1)
     successor = world.issuer.rotate(rotated, actor="tests", overlap=7199).token.id
     world.clock.move(7199)
@@ -68,12 +68,12 @@ def test_every_way_to_end_for_good_counts_from_its_own_moment(world: World, age:
 def test_what_is_alive_or_may_live_again_is_never_touched(world: World) -> None:
     world.client("disabled")
     kept = [
-        world.issue(client="billing"),
-        world.issue(client="billing", expires_in=400 * DAY_SECONDS),
+        world.issue(),
+        world.issue(expires_in=400 * DAY_SECONDS),
         world.issue(client="disabled"),
-        world.issue(client="billing", idle_timeout=3600),  # idle, but no idle end is recorded
+        world.issue(idle_timeout=3600),  # idle, but no idle end is recorded
     ]
-    rotated = world.issue(client="billing")
+    rotated = world.issue()
     world.issuer.rotate(rotated.token.id, actor="tests", overlap=400 * DAY_SECONDS)
     world.issuer.disable("disabled", actor="tests")
     before = ids(world)
@@ -86,7 +86,7 @@ def test_what_is_alive_or_may_live_again_is_never_touched(world: World) -> None:
 
 
 def test_counts_and_events_go_by_age_and_the_newest_event_stays(world: World) -> None:
-    token_id = world.issue(client="billing").token.id
+    token_id = world.issue().token.id
     used(world, token_id)
     world.clock.move(AGE)
     assert prune(world.store, AGE, actor="tests") == Pruned()  # the day is not that old to its end
@@ -114,10 +114,10 @@ def test_nothing_to_remove_leaves_no_event(world: World) -> None:
 
 
 def test_many_go_in_transactions_of_a_thousand_rows(world: World) -> None:
-    tokens = [world.issue(client="billing").token.id for _ in range(BATCH + 1)]
+    tokens = [world.issue().token.id for _ in range(BATCH + 1)]
     world.issuer.revoke(*tokens, actor="tests")
     world.clock.move(AGE)
-    world.issue(client="billing")
+    world.issue()
     steps: list[int] = []
     # After each transaction, other writers have their turn.
     removed = prune(world.store, AGE, actor="tests", progress=steps.append, pause=lambda: steps.append(0))
@@ -138,7 +138,7 @@ def test_however_many_there_are_none_waits_for_all_of_them(
     world = World(SQLAlchemyStore(sqlite_url, clock=clock), clock=clock)
     world.store.upgrade()
     world.client()
-    tokens = {world.issue(client="billing").token.id for _ in range(5)}
+    tokens = {world.issue().token.id for _ in range(5)}
     world.issuer.revoke(*[*tokens][:3], actor="tests")
 
     def refuse(client_id: str | None = None) -> list[Record]:
@@ -192,7 +192,7 @@ def test_another_may_have_removed_meanwhile_what_is_to_be_removed(
     world, read = World(any_store, clock=clock), any_store.page
     end = clock() + DAY
     world.client()
-    world.issue(client="billing", expires_in=DAY_SECONDS)
+    world.issue(expires_in=DAY_SECONDS)
     revoke_token(world.issuer, "https://idp.example.com", "app", "its own", actor="tests", expires_at=end)
 
     def page(*asked: Any, **more: Any) -> list[Record]:
@@ -209,7 +209,7 @@ def test_another_may_have_removed_meanwhile_what_is_to_be_removed(
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, BrokenPipeError])
 def test_what_is_gone_is_recorded_though_the_rest_failed(world: World, kind: type[BaseException]) -> None:
-    world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
+    world.issuer.revoke(world.issue().token.id, actor="tests")
     world.clock.move(AGE)
 
     def interrupt(rows: int) -> None:
@@ -224,7 +224,7 @@ def test_where_the_store_fails_on_the_way_what_is_gone_is_told_and_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another writer may hold the lock from then on, so nothing more can be recorded either."""
-    world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
+    world.issuer.revoke(world.issue().token.id, actor="tests")
     world.clock.move(AGE + 1)
 
     def busy() -> None:
@@ -253,7 +253,7 @@ def test_where_it_fails_before_anything_is_gone_that_alone_is_told(
 
 
 def test_a_guard_that_remembers_tokens_goes_on(world: World) -> None:
-    kept, gone = world.issue(client="billing"), world.issue(client="billing")
+    kept, gone = world.issue(), world.issue()
     assert world.scopes_of(kept)
     world.issuer.revoke(gone.token.id, actor="tests")
     world.clock.move(AGE + 1)
@@ -265,7 +265,7 @@ def test_a_guard_that_remembers_tokens_goes_on(world: World) -> None:
 
 @pytest.mark.parametrize(("age", "actor"), [(DAY_SECONDS - 1, "tests"), (0, "tests"), (AGE, "x" * 256)])
 def test_bad_input_removes_nothing(world: World, age: int, actor: str) -> None:
-    world.issuer.revoke(world.issue(client="billing").token.id, actor="tests")
+    world.issuer.revoke(world.issue().token.id, actor="tests")
     world.clock.move(10 * AGE)
     with pytest.raises(InvalidValue):
         prune(world.store, age, actor=actor)
@@ -280,9 +280,9 @@ def long_ago(url: str) -> None:
     store.upgrade()
     world = World(store, clock=clock, tokens=TokenFormat(SigningKeys(KEY)))
     world.client()
-    token_id = world.issue(client="billing").token.id
+    token_id = world.issue().token.id
     used(world, token_id)
-    used(world, world.issue(client="billing").token.id)
+    used(world, world.issue().token.id)
     world.issuer.revoke(token_id, actor="tests")
     store.close()
 

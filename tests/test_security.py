@@ -83,7 +83,7 @@ def test_a_copy_of_the_database_holds_nothing_that_lets_anybody_in(store: SQLAlc
 def test_who_writes_the_database_cannot_give_one_token_the_place_of_another(store: SQLAlchemyStore) -> None:
     """The row of a signed text is found by the id that is signed, and by the digest of the whole text."""
     world = World(store)
-    mine, theirs = world.issue("users:read"), world.issue("groups:read", client="billing")
+    mine, theirs = world.issue("users:read"), world.issue("groups:read")
     with store.transaction() as tx:
         swapped = replace(theirs.token, digest=mine.token.digest)
         tx.put_token(swapped, Change(EventKind.TOKEN_ISSUED, 0, "intruder"))

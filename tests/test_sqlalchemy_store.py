@@ -609,11 +609,11 @@ def test_tables_are_not_set_up_from_an_archive(sqlite_url: str, monkeypatch: pyt
 
 def test_digests_stay_out_of_database_errors(database_store: SQLAlchemyStore) -> None:
     world = World(database_store)
-    issued = world.issue()
+    world.issue()
     with database_store._writing.begin() as connection:
         connection.execute(text("DROP TABLE tokenguard_event"))
     try:
-        world.issue(client=issued.token.client_id)
+        world.issue()
     except SchemaError:
         shown = traceback.format_exc()
     assert "tokenguard_event" in shown
@@ -884,13 +884,13 @@ def test_a_database_that_hangs_is_given_up(postgresql_url: str, monkeypatch: pyt
 def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: str) -> None:
     store = SQLAlchemyStore(postgresql_url + "&options=-c%20default_transaction_isolation%3Dserializable")
     store.upgrade()
-    client = World(store).client()
+    World(store).client()
     failed: list[Exception] = []
 
     def issue() -> None:
         for _ in range(5):
             try:
-                World(store).issue(client=client.id)
+                World(store).issue()
             except StoreError as error:
                 failed.append(error)
 

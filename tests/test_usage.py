@@ -130,8 +130,7 @@ def test_the_minute_to_the_microsecond(world: World, store: RecordingStore, afte
 
 
 def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: RecordingStore) -> None:
-    client = world.client()
-    quiet, busy = world.issue(client=client.id), world.issue(client=client.id)
+    quiet, busy = world.issue(), world.issue()
     for _ in range(2):
         world.use(quiet)
         world.use(busy)
@@ -143,8 +142,7 @@ def test_a_write_takes_along_what_has_waited_for_a_minute(world: World, store: R
 
 
 def test_tokens_that_are_always_in_use_are_soon_written_together(world: World, store: RecordingStore) -> None:
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(20)]
+    many = [world.issue() for _ in range(20)]
     for _ in range(5 * 60):
         for issued in many:
             world.use(issued)
@@ -352,8 +350,7 @@ def test_a_clock_that_leaps_and_steps_back_keeps_its_own_process_from_writing_fo
 def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_time(
     world: World, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = world.client()
-    issued, other = world.issue(client=client.id), world.issue(client=client.id)
+    issued, other = world.issue(), world.issue()
     store.down = True
     for _ in range(180):
         world.use(issued, "users:read")
@@ -473,8 +470,7 @@ def test_the_use_of_a_token_with_a_rate_is_written_no_more_often(world: World, s
 
 def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: World, store: RecordingStore) -> None:
     """Other processes count a token as idle from a minute after its recorded use on."""
-    client = world.client()
-    token, other = world.issue(client=client.id), world.issue(client=client.id)
+    token, other = world.issue(), world.issue()
     world.use(token)
     world.use(other)
     world.clock.move(10)
@@ -490,8 +486,7 @@ def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: Wor
 
 def test_no_more_than_so_many_wait(world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(3)]
+    many = [world.issue() for _ in range(3)]
     for issued in many * 3:
         world.use(issued)
     assert [requests(store, issued) for issued in many] == [3, 3, 3]
@@ -501,8 +496,7 @@ def test_no_more_than_so_many_are_written_at_once(
     world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
-    client = world.client()
-    busy, *many = (world.issue(client=client.id) for _ in range(5))
+    busy, *many = (world.issue() for _ in range(5))
     for issued in [busy, *many] * 2:
         world.use(issued)
     for number in range(4):
@@ -516,8 +510,7 @@ def test_no_more_than_so_many_are_written_at_once(
 
 def test_nor_where_all_is_written(world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(5)]
+    many = [world.issue() for _ in range(5)]
     for issued in many:
         world.use(issued, write=False)
     world.usage.write(everything=True)
@@ -528,8 +521,7 @@ def test_nor_where_all_is_written(world: World, store: RecordingStore, monkeypat
 def test_one_damaged_row_keeps_no_other_token_from_its_own(
     world: World, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(9)]
+    many = [world.issue() for _ in range(9)]
     for issued in many * 2:
         world.use(issued)
     bad, *good = many
@@ -542,7 +534,7 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
     world.clock.move(30)
     world.use(bad)
     assert len(store.writes) == attempts  # a damaged row is tried again once a minute
-    other = world.issue(client=client.id)
+    other = world.issue()
     world.use(other)
     assert requests(store, other) == 1
     store.damaged = set()
@@ -554,8 +546,7 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
 def test_a_store_that_goes_away_while_a_damaged_row_is_looked_for_is_not_asked_on(
     world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = world.client()
-    one, other = (world.issue(client=client.id) for _ in range(2))
+    one, other = (world.issue() for _ in range(2))
     for issued in [one, other] * 2:
         world.use(issued)
     faults = iter([StoreError("a row is damaged"), StoreBusy("another writer held the database for too long"), None])
@@ -570,8 +561,7 @@ def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
     world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(5)]
+    many = [world.issue() for _ in range(5)]
     store.down = True
     for _ in range(4):
         for issued in many:
@@ -587,8 +577,7 @@ def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
 def test_what_was_being_written_when_the_process_was_told_to_end_is_written_at_exit(
     world: World, store: RecordingStore
 ) -> None:
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(4)]
+    many = [world.issue() for _ in range(4)]
     for issued in many * 2:
         world.use(issued)
     world.clock.move(60)
@@ -709,8 +698,7 @@ def test_also_for_one_of_several(
     is_damaged: bool,
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", everything_at_once)
-    client = world.client()
-    held, other = (world.issue(client=client.id) for _ in range(2))
+    held, other = (world.issue() for _ in range(2))
     for issued in [held, other] * 2:
         world.use(issued)
     store.busy.add(held.token.id)
@@ -726,8 +714,7 @@ def test_also_where_one_holds_what_the_other_needs(
     world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch, everything_at_once: int
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", everything_at_once)
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(3)]
+    many = [world.issue() for _ in range(3)]
     for issued in many * 2:
         world.use(issued)
     pauses: list[float] = []
@@ -762,8 +749,7 @@ def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(
     world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
-    client = world.client()
-    for issued in [world.issue(client=client.id) for _ in range(3)] * 2:
+    for issued in [world.issue() for _ in range(3)] * 2:
         world.use(issued)
     store.down = True
     world.usage.write_rest()
@@ -826,8 +812,7 @@ def test_what_could_not_be_written_is_tried_again_by_whichever_request_ends_late
     world: World, store: RecordingStore, follows: str, fault: str, pause: int
 ) -> None:
     """The token might not be used in this process again, and must not be found idle in another."""
-    client = world.client()
-    issued, other = world.issue(client=client.id), world.issue(client=client.id)
+    issued, other = world.issue(), world.issue()
     world.use(other)
     guarded = TokenGuardMiddleware(lambda environ, start_response: [b"x"], world.guard, "users:read")
 
@@ -856,8 +841,7 @@ def test_so_is_what_was_to_be_written_after_it(
     world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch, fault: StoreError
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
-    client = world.client()
-    many = [world.issue(client=client.id) for _ in range(3)]
+    many = [world.issue() for _ in range(3)]
     for issued in many:
         world.use(issued, write=False)
     guard = RequestGuard(world.guard, AuthScheme())
