@@ -84,9 +84,10 @@ def world(store: RecordingStore, clock: StoppedClock) -> World:
     return World(store, clock)
 
 
-def last_use(store: Store, issued: Issued) -> Use | None:
+def last_use(store: Store, issued: Issued) -> Use:
     record = store.find(issued.token.id)
     assert record is not None
+    assert record.use is not None
     return record.use
 
 
@@ -94,9 +95,13 @@ def requests(store: Store, issued: Issued) -> int:
     return sum(store.use_by_day(issued.token.id).values())
 
 
+def environ(issued: Issued, address: str = "192.0.2.1") -> dict[str, Any]:
+    return create_environ() | {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": address}
+
+
 def test_the_first_use_is_written_at_once(world: World, store: RecordingStore) -> None:
     issued = world.issue()
-    assert last_use(store, issued) is None
+    assert requests(store, issued) == 0
     world.use(issued, "users:read", address="2001:db8::1")
     assert last_use(store, issued) == Use(issued.token.id, world.clock(), "2001:db8::1", Scopes(["users:read"]))
 
@@ -115,9 +120,7 @@ def test_at_most_one_write_a_minute_and_none_is_lost(world: World, store: Record
         world.clock.move(1)
     assert len(store.writes) == 11
     assert requests(store, issued) == 601
-    use = last_use(store, issued)
-    assert use is not None
-    assert use.last_used_at == world.clock() - SECOND
+    assert last_use(store, issued).last_used_at == world.clock() - SECOND
 
 
 @pytest.mark.parametrize(("after", "writes"), [(59.999999, 1), (60, 2)])
@@ -182,9 +185,7 @@ def test_nor_where_it_may_do_something_else_from_then_on(world: World, store: Re
     world.issuer.set_scopes(client.id, "users:read groups:read", actor="tests")
     world.use(issued)
     assert len(store.writes) == 2
-    use = last_use(store, issued)
-    assert use is not None
-    assert list(use.scopes) == ["groups:read", "users:read"]
+    assert list(last_use(store, issued).scopes) == ["groups:read", "users:read"]
     world.usage.write(everything=True)
     assert store.use_by_day(issued.token.id) == {day: 6, day + 1: 2}
 
@@ -225,7 +226,6 @@ def test_what_a_token_was_asked_for_adds_up(world: World, store: RecordingStore)
     world.use(issued, address="192.0.2.3")
     world.usage.write(everything=True)
     use = last_use(store, issued)
-    assert use is not None
     assert (use.scopes, use.address) == (Scopes(["groups:read", "users:read"]), "192.0.2.3")
 
 
@@ -238,9 +238,7 @@ def test_also_where_it_was_asked_for_more_than_is_remembered(
     for name in names * 3:
         world.use(issued, name)
     world.usage.write(everything=True)
-    use = last_use(store, issued)
-    assert use is not None
-    assert list(use.scopes) == names
+    assert list(last_use(store, issued).scopes) == names
     assert requests(store, issued) == 9
 
 
@@ -286,10 +284,9 @@ def test_a_clock_that_steps_back_turns_no_use_back(store: RecordingStore) -> Non
 def test_a_clock_that_has_stepped_back_keeps_no_use_from_being_due_within_a_minute(world: World) -> None:
     """Although for the guard the clock stands still until it is back where it was."""
     requests, issued = RequestGuard(world.guard, AuthScheme()), world.issue()
-    environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
 
     def use() -> bool:
-        assert requests.identify(environ.copy()) is not None
+        assert requests.identify(environ(issued)) is not None
         return bool(world.usage.due)
 
     assert use()
@@ -327,9 +324,9 @@ def test_a_clock_that_leaps_and_steps_back_keeps_its_own_process_from_writing_fo
 
     def use(times: int = 1) -> None:
         for _ in range(times):
-            environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
-            if not is_short or way.wave_through(environ, ANY_TOKEN) is None:
-                way.admit(environ, ANY_TOKEN)
+            asked = environ(issued)
+            if not is_short or way.wave_through(asked, ANY_TOKEN) is None:
+                way.admit(asked, ANY_TOKEN)
             way.after_response()
 
     use(2)
@@ -363,7 +360,6 @@ def test_while_the_store_is_down_nothing_is_lost_and_it_is_not_asked_all_the_tim
     world.use(issued)
     assert (requests(store, issued), requests(store, other)) == (181, 180)
     use = last_use(store, issued)
-    assert use is not None
     assert (use.last_used_at, list(use.scopes)) == (world.clock(), ["users:read"])
 
 
@@ -399,7 +395,7 @@ def test_nor_is_one_lost_with_the_same_token_read_again(world: World, store: Rec
     world.usage.write(everything=True)
     scopes = Scopes(["groups:read", "users:read"])
     assert last_use(store, issued) == Use(issued.token.id, world.clock(), "192.0.2.3", scopes)
-    assert sum(store.use_by_day(issued.token.id).values()) == 4
+    assert requests(store, issued) == 4
     assert store.use_by_day(issued.token.id).keys() == {first_day, first_day + 1}
 
 
@@ -429,9 +425,7 @@ def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world
     world.clock.move(1)
     world.use(issued, "groups:read", write=False)
     world.usage.write(everything=True)
-    use = last_use(store, issued)
-    assert use is not None
-    assert list(use.scopes) == ["groups:read", "users:read"]
+    assert list(last_use(store, issued).scopes) == ["groups:read", "users:read"]
 
 
 @pytest.mark.parametrize("kind", [ValueError, StoreUnavailable])
@@ -479,9 +473,7 @@ def test_a_use_that_was_written_with_others_does_not_put_off_the_next(world: Wor
     world.use(other)  # which also writes the first token's use of 50 seconds ago
     world.clock.move(59)
     world.use(token)
-    use = last_use(store, token)
-    assert use is not None
-    assert use.last_used_at == world.clock()
+    assert last_use(store, token).last_used_at == world.clock()
 
 
 def test_no_more_than_so_many_wait(world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -601,9 +593,7 @@ def test_many_threads_count_exactly(world: World, store: RecordingStore) -> None
     run_together([partial(use, number) for number in range(8)])
     world.usage.write(everything=True)
     assert requests(store, issued) == 1600
-    use_ = last_use(store, issued)
-    assert use_ is not None
-    assert len(use_.scopes) == 8
+    assert len(last_use(store, issued).scopes) == 8
 
 
 def test_a_forked_child_starts_empty(world: World, store: RecordingStore) -> None:
@@ -767,11 +757,6 @@ def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:
 # In a request
 
 
-def environ(issued: Issued, address: str = "192.0.2.1", **values: str) -> dict[str, Any]:
-    credential = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": address}
-    return create_environ() | credential | values
-
-
 def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: RecordingStore) -> None:
     issued = world.issue("users:manage")
 
@@ -785,7 +770,6 @@ def test_a_request_counts_once_it_is_let_in_and_answered(world: World, store: Re
     list(answer)
     answer.close()  # type: ignore[attr-defined]
     use = last_use(store, issued)
-    assert use is not None
     # Of the required scopes, only those that let it in.
     assert (list(use.scopes), use.address) == (["users:read"], "192.0.2.9")
     assert requests(store, issued) == 1
@@ -866,9 +850,7 @@ def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
         assert requests_guard.authenticate(asked) is not None
         assert requests_guard.wave_through(asked, ANY_TOKEN) or requests_guard.admit(asked, ANY_TOKEN)
         requests_guard.after_response()
-        use = last_use(store, issued)
-        assert use is not None
-        assert use.last_used_at == world.clock()
+        assert last_use(store, issued).last_used_at == world.clock()
     assert requests(store, issued) == 3
 
 
