@@ -6,6 +6,7 @@ import ast
 import base64
 import hmac
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,13 +17,28 @@ from django.test import Client as DjangoClient
 from django.test import override_settings
 from flask import Flask
 
-from tokenguard import InvalidToken, Requirement, Scopes, Secret, SigningKeys, TokenFormat
+from tokenguard import (
+    AuthError,
+    AuthScheme,
+    Guard,
+    InvalidToken,
+    MemoryStore,
+    RequestGuard,
+    Requirement,
+    Scopes,
+    Secret,
+    SigningKeys,
+    TokenFormat,
+)
 from tokenguard.flask import TokenGuard, require_token
+from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.resource import WELL_KNOWN
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import Change, EventKind
 
-from .conftest import KEY, OTHER_KEY, CountingStore, World
+from .conftest import KEY, OTHER_KEY, CountingStore, StoppedClock, World
+from .idp import AUDIENCE, Idp
+from .services.common import CATALOG
 
 TESTS = Path(__file__).parent
 PAGES = [TESTS.parent / "docs" / "security.md", TESTS.parent / "SECURITY.md"]
@@ -161,3 +177,34 @@ def test_no_spelling_of_a_path_goes_round_a_guard(path: str) -> None:
         statuses.append(DjangoClient().get("/", PATH_INFO=path).status_code)
     assert set(statuses) <= {301, 308, 401, 404}
     assert path != "/read" or statuses == [401, 401]
+
+
+@pytest.mark.parametrize(
+    ("claims", "environ"),
+    [
+        ({}, {"REMOTE_ADDR": "192.0.2.1\nforged"}),
+        ({}, {"HTTP_X_FORWARDED_FOR": "\x1b[2Jforged"}),
+        ({}, {"HTTP_X_FORWARDED_FOR": "forged\u2028"}),
+        ({"jti": "forged\nline"}, {}),
+        ({"cid": "forged\r\nline"}, {}),
+        ({"sub": "forged\x85line"}, {}),
+        ({"scp": ["forged\nline"]}, {}),
+        ({"iss": "https://org.okta.com\nforged"}, {}),
+    ],
+    ids=range(8),
+)
+def test_nobody_adds_a_line_to_the_log_or_moves_its_cursor(
+    claims: dict[str, object], environ: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither by the request nor by what an issuer has signed for them."""
+    caplog.set_level(logging.DEBUG, "tokenguard")
+    idp = Idp("https://org.okta.com")
+    source = JWTSource([TrustedIssuer(idp.issuer, AUDIENCE)], fetch=idp.fetch)
+    tokens = TokenFormat(SigningKeys(KEY))
+    guard = Guard(MemoryStore(), tokens, catalog=CATALOG, clock=StoppedClock(), sources=[source])
+    requests = RequestGuard(guard, AuthScheme(proxies=int("HTTP_X_FORWARDED_FOR" in environ)))
+    sent = {"HTTP_AUTHORIZATION": f"Bearer {idp.token(**claims)}", "REMOTE_ADDR": "192.0.2.1"} | environ
+    with pytest.raises(AuthError):
+        requests.admit(sent, Requirement(("users:manage",)))
+    assert caplog.messages
+    assert all(line.isprintable() for line in caplog.messages)
