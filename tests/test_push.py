@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,22 @@ def world(server: RedisServer) -> World:
 def send(server: RedisServer, data: str | bytes) -> None:
     with server.connect() as connection:
         connection.publish(CHANNEL, data)
+
+
+def test_the_rights_on_the_page_are_enough_and_open_nothing_else(server: RedisServer) -> None:
+    acl = re.findall(r"^ACL SETUSER tokenguard .*PASSWORD.*$", (ROOT / "docs/production.md").read_text(), re.MULTILINE)
+    with server.connect() as connection:
+        connection.execute_command(*acl[0].split())
+    url = server.url.replace("://", "://tokenguard:PASSWORD@")
+    cache = Forgotten()
+    Subscriber(url, cache).start()
+    until(lambda: listeners(server) == 1)
+    Publisher(url, MemoryStore()).tell([event()])
+    until(lambda: cache.told)
+    with redis.Redis.from_url(f"unix://tokenguard:PASSWORD@{server.socket}") as limited:
+        for command in (["GET", "x"], ["SET", "x", "1"], ["PUBLISH", "another", "x"], ["CONFIG", "GET", "*"]):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                limited.execute_command(*command)
 
 
 # What is told
