@@ -87,6 +87,7 @@ def same_refusal(answer: Answer, status: int, code: str) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Vary"].removeprefix("Accept, ") == "Authorization, X-API-Key"
+    assert "Set-Cookie" not in answer.headers
     problem = answer.json
     assert (problem["status"], problem["code"], problem["type"]) == (status, code, "about:blank")
     assert problem["title"]
@@ -186,6 +187,7 @@ class FrameworkContract:
         assert (answer.status, answer.json) == (200, {"client": "billing"})
         assert answer.headers["Cache-Control"] == "private"
         assert answer.headers["Vary"] == "Authorization, X-API-Key"
+        assert "Set-Cookie" not in answer.headers
 
     @pytest.mark.parametrize(
         "form",
