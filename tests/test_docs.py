@@ -254,6 +254,16 @@ def test_what_is_quoted_of_the_benchmark_is_of_its_last_run() -> None:
     assert f"{size / 1000:.1f} kB for each token that is remembered and was just used, {all_of_them:.0f} MiB" in page
 
 
+def test_the_lines_to_watch_in_the_log_are_those_that_it_has() -> None:
+    """Alerts are set on them: each beginning on the page is that of a text in the code."""
+    section = (DOCS / "production.md").read_text().partition("## What to watch")[2].partition("\n## ")[0]
+    watched = re.findall(r"`([a-z][^`]* [^`]*)`", section)
+    code = "".join(path.read_text() for path in Path(tokenguard.__file__).parent.rglob("*.py"))
+    assert len(watched) == 15
+    for line in watched:
+        assert re.search('"' + ".{1,30}".join(map(re.escape, re.split("…|401|403", line))), code), line
+
+
 PUBLIC = ["", ".django", ".django.admin", ".django.rest_framework", ".flask", ".sqlalchemy"]
 
 
