@@ -25,6 +25,7 @@ from tokenguard import (
     Secret,
     SigningKeys,
     Store,
+    StoreError,
     StoreUnavailable,
     TemporarilyUnavailable,
     TokenCache,
@@ -143,10 +144,31 @@ class Fleet:
     def revoke(self, issued: Issued) -> None:
         self.there.issuer.revoke(issued.token.id, actor="tests")
 
+    def settle(self, issued: Issued) -> None:
+        """Let the process under test know this token, and the newest event."""
+        self.here.why_not(issued)
+        self.here.seconds.now += 0.6
+        self.here.why_not(issued)
+
+    def fall_behind(self) -> None:
+        """Add more events than are read at once."""
+        with self.store.transaction() as tx:
+            for _ in range(FEED_LIMIT + 1):
+                tx.note(Change(EventKind.PRUNED, 1, "tests"))
+
+    def rewrite(self, issued: Issued) -> None:
+        """Replace the tokens by this one, revoked, as in another history of the database: no event tells of it."""
+        token = replace(issued.token, revoked_at=1)
+        self.store._data = replace(self.store._data, tokens={token.id: token})
+
 
 @pytest.fixture
 def fleet() -> Fleet:
     return Fleet()
+
+
+def environ(issued: Issued) -> dict[str, str]:
+    return {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
 
 
 # The cost
@@ -164,8 +186,7 @@ def test_what_the_short_way_has_found_out_is_remembered(fleet: Fleet) -> None:
     requests = RequestGuard(fleet.here.guard, AuthScheme())
     issued = fleet.issue()
     for _ in range(3):
-        environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
-        assert requests.wave_through(environ, None) is not None
+        assert requests.wave_through(environ(issued), None) is not None
     assert len(fleet.here.store.finds) == 1
 
 
@@ -179,7 +200,7 @@ def test_the_feed_is_asked_for_twice_a_second_at_most(fleet: Fleet) -> None:
     assert len(fleet.here.store.feeds) - before <= 20
 
 
-def test_half_a_second_to_the_microsecond(fleet: Fleet) -> None:
+def test_the_feed_is_asked_for_once_half_the_bound_is_over_to_the_microsecond(fleet: Fleet) -> None:
     known, unknown = fleet.issue(), fleet.issue()
     key = fleet.here.guard.key(known.text.reveal())
     fleet.here.why_not(known)
@@ -227,11 +248,10 @@ def test_it_is_known_early_as_a_rule(fleet: Fleet) -> None:
 
 def test_the_short_way_lets_nobody_in_by_what_may_have_changed(fleet: Fleet) -> None:
     requests, issued = RequestGuard(fleet.here.guard, AuthScheme()), fleet.issue()
-    environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
-    assert requests.wave_through(environ.copy(), None) is not None
+    assert requests.wave_through(environ(issued), None) is not None
     fleet.revoke(issued)
     fleet.here.seconds.now += 1.001
-    assert requests.wave_through(environ.copy(), None) is None
+    assert requests.wave_through(environ(issued), None) is None
 
 
 def test_a_change_of_the_client_concerns_all_its_tokens(fleet: Fleet) -> None:
@@ -393,12 +413,9 @@ def other_history(store: MemoryStore) -> None:
 )
 def test_another_history_clears_everything(fleet: Fleet, happen: Callable[[MemoryStore], None]) -> None:
     issued = fleet.issue()
-    fleet.here.why_not(issued)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)  # now the newest event is known
+    fleet.settle(issued)
     # In the other history the token is revoked, and none of the events still to be read says so.
-    token = replace(issued.token, revoked_at=1)
-    fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
+    fleet.rewrite(issued)
     happen(fleet.store)
     fleet.here.seconds.now += 1.001
     assert fleet.here.why_not(issued) == "revoked"
@@ -424,9 +441,7 @@ def test_another_history_is_logged_once(
 ) -> None:
     fleet.issue()
     issued = fleet.issue()
-    fleet.here.why_not(issued)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)
+    fleet.settle(issued)
     happen(fleet.store)
     caplog.clear()
     for _ in range(2):
@@ -451,9 +466,7 @@ def test_a_history_that_ends_before_what_was_read_of_a_token_clears_everything(
 
 def test_a_gap_in_the_numbers_clears_everything(fleet: Fleet) -> None:
     issued = fleet.issue()
-    fleet.here.why_not(issued)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)
+    fleet.settle(issued)
     fleet.revoke(issued)
     for _ in range(3):
         fleet.issue()
@@ -465,12 +478,8 @@ def test_a_gap_in_the_numbers_clears_everything(fleet: Fleet) -> None:
 
 def test_whoever_is_too_far_behind_forgets_everything(fleet: Fleet) -> None:
     issued = fleet.issue()
-    fleet.here.why_not(issued)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)
-    with fleet.store.transaction() as tx:
-        for _ in range(FEED_LIMIT + 1):
-            tx.note(Change(EventKind.PRUNED, 1, "tests"))
+    fleet.settle(issued)
+    fleet.fall_behind()
     fleet.revoke(issued)
     fleet.here.seconds.now += 1.001
     assert fleet.here.why_not(issued) == "revoked"
@@ -479,9 +488,7 @@ def test_whoever_is_too_far_behind_forgets_everything(fleet: Fleet) -> None:
 def test_nor_does_whoever_is_behind_take_it_for_another_history(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)
-    with fleet.store.transaction() as tx:
-        for _ in range(FEED_LIMIT + 1):
-            tx.note(Change(EventKind.PRUNED, 1, "tests"))
+    fleet.fall_behind()
     for _ in range(3):  # the first of which does not get as far as the newest event
         fleet.here.seconds.now += 1.001
         assert fleet.here.why_not(issued) == ""
@@ -492,14 +499,11 @@ def test_nor_does_it_go_on_from_an_event_that_it_does_not_know(fleet: Fleet) -> 
     issued = fleet.issue()
     fleet.here.cache.catch_up()
     fleet.here.seconds.now += 1.001
-    with fleet.store.transaction() as tx:
-        for _ in range(FEED_LIMIT + 1):
-            tx.note(Change(EventKind.PRUNED, 1, "tests"))
+    fleet.fall_behind()
     fleet.here.cache.catch_up()
     assert fleet.here.why_not(issued) == ""
     # In another history, which is longer by now, it has been revoked for as long as anybody knows.
-    token = replace(issued.token, revoked_at=1)
-    fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
+    fleet.rewrite(issued)
     other_history(fleet.store)
     fleet.here.seconds.now += 1.001
     assert fleet.here.why_not(issued) == "revoked"
@@ -507,9 +511,7 @@ def test_nor_does_it_go_on_from_an_event_that_it_does_not_know(fleet: Fleet) -> 
 
 def test_nor_is_it_one_if_pruning_has_left_a_later_event_first(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     issued = fleet.issue()
-    fleet.here.why_not(issued)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)
+    fleet.settle(issued)
     fleet.issue()
     with fleet.store.transaction() as tx:
         tx.delete_events(fleet.there.clock() + SECOND, 100)
@@ -537,9 +539,7 @@ def test_nor_if_a_token_was_read_that_is_newer_than_what_is_just_being_read(
 
 def test_pruning_takes_nothing_from_those_who_have_read_what_it_removes(fleet: Fleet) -> None:
     issued = fleet.issue()
-    fleet.here.why_not(issued)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(issued)
+    fleet.settle(issued)
     with fleet.store.transaction() as tx:
         tx.delete_events(fleet.there.clock() + SECOND, 100)
     fleet.here.seconds.now += 1.001
@@ -549,17 +549,14 @@ def test_pruning_takes_nothing_from_those_who_have_read_what_it_removes(fleet: F
 @pytest.mark.parametrize("known", [False, True])
 def test_after_a_restored_backup_what_was_read_before_it_is_not_remembered(fleet: Fleet, known: bool) -> None:
     first, other = fleet.issue(), fleet.issue()
-    fleet.here.why_not(first)
-    fleet.here.seconds.now += 0.6
-    fleet.here.why_not(first)
+    fleet.settle(first)
     issued = first if known else other
     if known:
         fleet.here.cache.evict(issued.token.id, fleet.client.id)
 
     def meanwhile() -> None:
         fleet.here.store.after_find = int
-        token = replace(issued.token, revoked_at=1)
-        fleet.store._data = replace(fleet.store._data, tokens={token.id: token})
+        fleet.rewrite(issued)
         forget_events(fleet.store, revision=1, keep=1)
         fleet.here.seconds.now += 0.6
         fleet.here.cache.catch_up()
@@ -841,8 +838,7 @@ def test_nor_does_the_systems_own_on_the_short_way(fleet: Fleet, monkeypatch: py
         at = (issued.token.created_at + seconds * SECOND) * 1000
         for clock in ("time.time_ns", "tokenguard.shortcut.time_ns"):
             monkeypatch.setattr(clock, lambda: at)
-        environ = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}", "REMOTE_ADDR": "192.0.2.1"}
-        return requests.wave_through(environ, None) is not None
+        return requests.wave_through(environ(issued), None) is not None
 
     assert [is_let_in_after(seconds) for seconds in (0, 3600, 0)] == [True, False, False]
 
@@ -860,7 +856,9 @@ def test_a_wall_clock_that_is_stepped_does_not_move_the_bound(fleet: Fleet) -> N
 # Outages
 
 
-def test_the_bound_to_the_microsecond(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_known_may_be_used_until_the_bound_to_the_microsecond(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     issued = fleet.issue()
     fleet.here.why_not(issued)
     monkeypatch.setattr(cache_module, "PATIENCE", 0)
@@ -1048,8 +1046,6 @@ def test_who_needs_what_another_is_asking_for_waits_for_that(fleet: Fleet, monke
 
 
 def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
-    from tokenguard import StoreError
-
     seconds = Seconds()
     breaker = Breaker(seconds)
 
@@ -1121,8 +1117,7 @@ def test_what_a_lagging_replica_says_is_not_believed(fleet: Fleet) -> None:
 
 def test_who_only_asks_about_a_token_is_told_by_the_primary(fleet: Fleet) -> None:
     issued = fleet.issue()
-    fleet.here.store.replicated = True
-    fleet.here.store.replica = fleet.store.standing(Read.of(issued.token))
+    lagging(fleet, issued)
     fleet.revoke(issued)
     with pytest.raises(InvalidToken, match="revoked"):
         fleet.here.guard.introspect(issued.text)
