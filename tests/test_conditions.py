@@ -128,6 +128,26 @@ def test_any_text_is_an_address_or_none(text: str) -> None:
     assert len(str(address)) <= 64
 
 
+@pytest.mark.parametrize(
+    ("own", "wider", "within"),
+    [
+        ({}, {}, True),
+        ({"allow": ["10.0.0.0/8"]}, {}, True),
+        ({}, {"allow": ["10.0.0.0/8"]}, False),
+        ({"allow": ["10.1.0.0/16"]}, {"allow": ["10.0.0.0/8", "::/0"]}, True),
+        ({"allow": ["10.0.0.0/7"]}, {"allow": ["10.0.0.0/8", "11.0.0.0/8"]}, False),
+        ({"allow": ["2001:db8::/32"]}, {"allow": ["0.0.0.0/0"]}, False),
+        ({"allow": ["10.1.0.0/16"]}, {"deny": ["10.2.0.0/16"]}, True),
+        ({"allow": ["10.0.0.0/8"]}, {"deny": ["10.2.0.0/16"]}, False),
+        ({"allow": ["10.2.1.0/24"]}, {"deny": ["10.2.0.0/16"]}, False),
+        ({"allow": ["10.0.0.0/8"], "deny": ["10.2.0.0/15"]}, {"deny": ["10.2.0.0/16"]}, True),
+        ({}, {"deny": ["10.2.0.0/16"]}, False),
+    ],
+)
+def test_what_lies_within_which_networks(own: Any, wider: Any, within: bool) -> None:
+    assert Conditions.parse(**own).networks_within(Conditions.parse(**wider)) is within
+
+
 # Rates
 
 
@@ -209,6 +229,20 @@ def test_a_rate_that_is_none_is_refused(count: Any, period: str) -> None:
 def test_damaged_conditions_are_an_error_not_no_conditions(stored: str) -> None:
     with pytest.raises(ValueError, match=r"not|list"):
         load_conditions(stored)
+
+
+@pytest.mark.parametrize(
+    ("own", "wider", "within"),
+    [
+        ("5/minute", "5/minute", True),
+        ("5/hour", "5/minute", True),
+        ("1/day", "1/second", True),
+        ("5/second", "5/minute", False),
+        ("6/hour", "5/minute", False),
+    ],
+)
+def test_what_lies_within_which_rate(own: str, wider: str, within: bool) -> None:
+    assert Rate.parse(own).within(Rate.parse(wider)) is within
 
 
 # Where a request comes from
