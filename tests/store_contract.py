@@ -8,7 +8,17 @@ from functools import partial
 
 import pytest
 
-from tokenguard import Client, Conditions, Scopes, Store, StoreUnavailable, Token, Use
+from tokenguard import (
+    Client,
+    Conditions,
+    Scopes,
+    Store,
+    StoreUnavailable,
+    Token,
+    UnknownClient,
+    UnknownToken,
+    Use,
+)
 from tokenguard.clock import DAY, SECOND, now
 from tokenguard.store import (
     FEED_LIMIT,
@@ -25,7 +35,7 @@ from tokenguard.store import (
 )
 from tokenguard.tokens import Read
 
-from .conftest import run_together
+from .conftest import World, run_together
 
 CLIENT = Client("client-1", "billing", Scopes(["users:*", "a.b"]), enabled=True, created_at=1_900_000_000_123_456)
 TOKEN = Token(
@@ -59,6 +69,16 @@ def write_until_done(store: Store, uses: Sequence[NewUse]) -> None:
         except StoreUnavailable:
             continue  # it waits for another writer's very first use, but not for long
     raise AssertionError("it cannot be written at all")
+
+
+def put_tokens(store: Store, count: int) -> list[Token]:
+    """Put the client and that many tokens of it."""
+    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(count)]
+    with store.transaction() as tx:
+        tx.put_client(CLIENT, change())
+        for token in tokens:
+            tx.put_token(token, change())
+    return tokens
 
 
 class Listener:
@@ -131,6 +151,15 @@ class StoreContract:
     )
     def test_only_the_very_id_is_found(self, filled: Store, near: str) -> None:
         assert filled.find(near) is filled.standing(Read(near, TOKEN.digest)) is None
+
+    @pytest.mark.parametrize("ref", ["\ud800", "a\x00b", "\n", "a\nb", "x" * 100_000])
+    def test_what_no_database_could_be_asked_for_is_unknown(self, filled: Store, ref: str) -> None:
+        assert filled.find(ref) is filled.client(ref) is None
+        issuer = World(filled).issuer
+        with pytest.raises(UnknownToken):
+            issuer.revoke(ref, actor="tests")
+        with pytest.raises(UnknownClient):
+            issuer.disable(ref, actor="tests")
 
     @pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 63 + "1", "0" * 64 + " ", "0" * 63 + "%"])
     def test_a_token_stands_only_for_its_very_text(self, filled: Store, digest: str) -> None:
@@ -405,11 +434,11 @@ class StoreContract:
         assert seen == [record.token for record in records]
         assert [*walk(filled)] == []
 
-    def test_its_clock_is_told_without_writing(self, filled: Store) -> None:
+    def test_it_has_a_clock_that_is_told_without_writing(self, filled: Store) -> None:
         before = filled.feed(0)
         with filled.transaction() as tx:
-            at = tx.now()
-        assert abs(filled.now() - at) <= 5 * SECOND
+            assert abs(tx.now() - now()) < 5 * SECOND
+        assert abs(filled.now() - now()) < 5 * SECOND
         assert filled.feed(0) == before
 
     def test_its_clock_goes_on_in_a_transaction(self, filled: Store) -> None:
@@ -488,9 +517,7 @@ class StoreContract:
         assert filled.use_by_day(TOKEN.id) == {7: 1}
 
     def test_uses_of_many_tokens_are_written_together(self, filled: Store) -> None:
-        with filled.transaction() as tx:
-            for number in range(300):
-                tx.put_token(replace(TOKEN, id=f"{number:016}"), change())
+        put_tokens(filled, 300)
         for known in (200, 300):  # first some of the tokens, then the same and more
             uses = [new_use(500 + known, d7=number, d8=1) for number in range(known)]
             uses = [use._replace(token_id=f"{number:016}") for number, use in enumerate(uses)]
@@ -636,7 +663,3 @@ class StoreContract:
         with pytest.raises(RuntimeError, match="half way"):
             fail()
         assert (filled.records(), filled.use_by_day(TOKEN.id), filled.events(10)) == before
-
-    def test_the_store_has_a_clock(self, store: Store) -> None:
-        with store.transaction() as tx:
-            assert abs(tx.now() - now()) < 5 * SECOND

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,6 @@ from tokenguard import (
     TemporarilyUnavailable,
     Token,
     TokenFormat,
-    UnknownClient,
-    UnknownToken,
     schema,
 )
 from tokenguard.cli.output import event_line
@@ -48,7 +47,16 @@ from tokenguard.store import NewUse, Place
 from tokenguard.tokens import Read
 
 from .conftest import KEY, World, run_together
-from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
+from .sqlalchemy_tables import set_up
+from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use, put_tokens
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[SQLAlchemyStore]:
+    store = SQLAlchemyStore(sqlite_url)
+    set_up(store)
+    yield store
+    store.close()
 
 
 class TestSQLAlchemyStore(StoreContract):
@@ -60,6 +68,27 @@ class TestSQLAlchemyStore(StoreContract):
     def hurried(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(engine, "LOCK_TIMEOUT", 0.1)
         monkeypatch.setattr("tokenguard.sqlalchemy.store.STATEMENT_TIMEOUT", 0.5)
+
+
+def run_at_once(program: str, count: int, *arguments: str) -> None:
+    """Run the program in that many processes, each with its number behind the arguments, and wait for their end.
+
+    Each says that it is ready, and reads a line before it goes on: all are started before one of them does anything.
+    """
+    command = [sys.executable, "-c", program, *arguments]
+    running = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(count)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        process.stdin.write("go\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    for process in running:
+        process.communicate()
+        assert process.returncode == 0
 
 
 WRITER = """
@@ -80,24 +109,7 @@ def test_processes_that_write_at_once_keep_revisions_gap_free_in_commit_order(
     database_store: SQLAlchemyStore, database_url: str
 ) -> None:
     World(database_store).client()
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, database_url, KEY, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        writer.stdin.write("go\n")  # type: ignore[union-attr]
-        writer.stdin.flush()  # type: ignore[union-attr]
-    for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
+    run_at_once(WRITER, 4, database_url, KEY)
     feed = database_store.feed(0)
     assert feed.revision == 1 + 4 * 50
     assert [event.number for event in feed.events] == list(range(1, 202))
@@ -151,23 +163,19 @@ def test_there_is_no_second_counter(database_store: SQLAlchemyStore) -> None:
         connection.execute(text("INSERT INTO tokenguard_revision VALUES (2, 0, 2)"))
 
 
-def test_on_sqlite_who_is_just_reading_keeps_nobody_from_writing(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
+def test_on_sqlite_who_is_just_reading_keeps_nobody_from_writing(
+    sqlite_store: SQLAlchemyStore, sqlite_url: str
+) -> None:
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM tokenguard_client").fetchall()
-        World(store).client()
-    store.close()
+        World(sqlite_store).client()
 
 
-def test_on_sqlite_a_read_waits_two_seconds_for_the_lock_and_a_change_five(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    for opened, seconds in ((store._reading, 2), (store._writing, 5)):
+def test_on_sqlite_a_read_waits_two_seconds_for_the_lock_and_a_change_five(sqlite_store: SQLAlchemyStore) -> None:
+    for opened, seconds in ((sqlite_store._reading, 2), (sqlite_store._writing, 5)):
         with opened.connect() as connection:
             assert connection.execute(text("PRAGMA busy_timeout")).scalar() == seconds * 1000
-    store.close()
 
 
 def test_a_hosts_autogenerate_does_not_see_the_tables(database_store: SQLAlchemyStore, database_url: str) -> None:
@@ -340,6 +348,95 @@ def test_tables_that_somebody_else_made_are_recognised(database_url: str) -> Non
     store.close()
 
 
+def test_a_database_of_the_first_version_keeps_every_row(database_url: str) -> None:
+    """Rows from before conditions, idle timeouts and rotations keep their meaning."""
+    store = SQLAlchemyStore(database_url)
+    engine.create_file(store.url)
+    with store._writing.begin() as connection:
+        upgrade.apply_step(connection, 1)
+        connection.execute(
+            text("INSERT INTO tokenguard_client VALUES ('client-1', 'billing', :scopes, true, :at)"),
+            {"scopes": '["a.b","users:*"]', "at": CLIENT.created_at},
+        )
+        connection.execute(
+            text("INSERT INTO tokenguard_token VALUES (:id, 'client-1', '', '[]', 'd', 'f', 1, NULL, NULL)"),
+            {"id": TOKEN.id},
+        )
+    assert store.upgrade() == (1, schema.latest())
+    assert store.find(TOKEN.id) == (Token(TOKEN.id, "client-1", "", Scopes(), "d", "f", 1), CLIENT, 0, None)
+    store.close()
+
+
+@pytest.mark.parametrize("version", range(schema.latest() + 1))
+def test_every_version_becomes_what_a_new_database_is(database_url: str, version: int) -> None:
+    store = SQLAlchemyStore(database_url)
+    engine.create_file(store.url)
+    with store._writing.begin() as connection:
+        for step in range(1, version + 1):
+            upgrade.apply_step(connection, step)
+    assert store.upgrade() == (version, schema.latest())
+    store.check()
+    with store._reading.connect() as connection:
+        for table in metadata.sorted_tables:
+            inspected = inspect(connection)
+            assert {column["name"] for column in inspected.get_columns(table.name)} == set(table.c.keys())
+            assert {found["name"] for found in inspected.get_indexes(table.name)} >= {i.name for i in table.indexes}
+    World(store).issue()
+    store.close()
+
+
+def test_tables_that_were_dropped_are_made_again(database_store: SQLAlchemyStore) -> None:
+    """Alembic's table says that there is nothing to do; the schema itself says otherwise."""
+    with database_store._writing.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(text(f"DROP TABLE {table.name}"))
+    assert database_store.upgrade() == (0, schema.latest())
+    database_store.check()
+
+
+def test_databases_are_set_up_at_once_each_by_a_thread(tmp_path: Path) -> None:
+    stores = [SQLAlchemyStore(f"sqlite:///{tmp_path / str(number)}.db") for number in range(8)]
+    results: list[object] = []
+    run_together([lambda store=store: results.append(store.upgrade()) for store in stores])  # type: ignore[misc]
+    assert results == [(0, schema.latest())] * 8
+    for store in stores:
+        store.check()
+        store.close()
+
+
+def test_a_hosts_migration_may_set_the_tables_up(tmp_path: Path) -> None:
+    """Within an Alembic run of the host's own, whose environment is one for the whole process."""
+    from alembic import command
+    from alembic.config import Config
+
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "script.py.mako").touch()
+    (tmp_path / "env.py").write_text(
+        "from alembic import context\nfrom sqlalchemy import create_engine\n"
+        f"engine = create_engine('sqlite:///{tmp_path}/host.db')\n"
+        "with engine.connect() as connection:\n"
+        "    context.configure(connection=connection)\n"
+        "    with context.begin_transaction():\n"
+        "        context.run_migrations()\n"
+        "engine.dispose()\n"
+    )
+    (tmp_path / "versions" / "1_host.py").write_text(
+        "from alembic import op\nfrom tokenguard.sqlalchemy import SQLAlchemyStore\n"
+        "revision, down_revision = '1', None\n"
+        "def upgrade():\n"
+        f"    store = SQLAlchemyStore('sqlite:///{tmp_path}/tokens.db')\n"
+        "    store.upgrade()\n    store.close()\n"
+        "    op.execute('CREATE TABLE host (id INTEGER)')\n"
+    )
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/tokens.db")
+    store.check()
+    store.close()
+
+
 def test_an_upgrade_that_fails_leaves_nothing_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "STEPS", ((*schema.STEPS[0], "CREATE NONSENSE"),))
     store = SQLAlchemyStore(database_url)
@@ -397,7 +494,7 @@ def test_a_file_in_a_folder_that_this_user_may_not_search(sqlite_url: str, monke
 
     store = SQLAlchemyStore(sqlite_url)
     monkeypatch.setattr(Path, "stat", refuse)
-    for attempt in (store.upgrade, store.check):
+    for attempt in (store.upgrade, store.check, lambda: store.find(TOKEN.id)):
         with pytest.raises(StoreUnavailable, match=r"tokens\.db cannot be read by this user$"):
             attempt()
 
@@ -452,26 +549,20 @@ def test_a_damaged_row_is_an_error_not_a_no(database_store: SQLAlchemyStore) -> 
             database_store.standing(Read.of(issued.token))
 
 
-def test_a_version_that_is_no_number_is_damage(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    with store._writing.begin() as connection:
+def test_a_version_that_is_no_number_is_damage(sqlite_store: SQLAlchemyStore) -> None:
+    with sqlite_store._writing.begin() as connection:
         connection.execute(text("UPDATE tokenguard_revision SET schema_version = 'two'"))
-    for attempt in (store.check, store.upgrade, lambda: World(store).client()):
+    for attempt in (sqlite_store.check, sqlite_store.upgrade, lambda: World(sqlite_store).client()):
         with pytest.raises(SchemaError, match="the row of tokenguard_revision is damaged"):
             attempt()
-    store.close()
 
 
-def test_a_version_that_is_gone_is_no_database_to_be_set_up(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    with store._writing.begin() as connection:
+def test_a_version_that_is_gone_is_no_database_to_be_set_up(sqlite_store: SQLAlchemyStore) -> None:
+    with sqlite_store._writing.begin() as connection:
         connection.execute(text("DELETE FROM tokenguard_revision"))
-    for attempt in (store.check, store.upgrade):
+    for attempt in (sqlite_store.check, sqlite_store.upgrade):
         with pytest.raises(SchemaError, match=r"tokenguard_revision is missing: restore the database from a backup"):
             attempt()
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -490,59 +581,47 @@ def test_a_version_that_is_gone_is_no_database_to_be_set_up(sqlite_url: str) -> 
         '{"conditions": [[], {}]}',
     ],
 )
-def test_damaged_details_of_an_event(sqlite_url: str, data: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    World(store).client()
-    with store._writing.begin() as connection:
+def test_damaged_details_of_an_event(sqlite_store: SQLAlchemyStore, data: str) -> None:
+    World(sqlite_store).client()
+    with sqlite_store._writing.begin() as connection:
         connection.execute(text("UPDATE tokenguard_event SET data = :data"), {"data": data})
-    for attempt in (lambda: store.events(1), lambda: store.feed(0)):
+    for attempt in (lambda: sqlite_store.events(1), lambda: sqlite_store.feed(0)):
         with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
             attempt()
-    store.close()
 
 
-def test_details_that_a_later_version_records_are_told(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    World(store).client()
+def test_details_that_a_later_version_records_are_told(sqlite_store: SQLAlchemyStore) -> None:
+    World(sqlite_store).client()
     data = '{"audience": [null, {"a": 1}], "levels": [[1, 2], [3]], "seen_at": [null, 0]}'
-    with store._writing.begin() as connection:
+    with sqlite_store._writing.begin() as connection:
         connection.execute(text("UPDATE tokenguard_event SET data = :data"), {"data": data})
-    (event,) = store.events(1)
+    (event,) = sqlite_store.events(1)
     assert event_line(event).endswith('audience {"a": 1}; levels 1 2 → 3; seen at 1970-01-01T00:00:00Z')
-    store.close()
 
 
-def test_a_time_that_is_no_number_is_not_pruned_by(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    world = World(store)
+def test_a_time_that_is_no_number_is_not_pruned_by(sqlite_store: SQLAlchemyStore) -> None:
+    world = World(sqlite_store)
     world.client(), world.client("other")
-    with store._writing.begin() as connection:
+    with sqlite_store._writing.begin() as connection:
         connection.execute(text("UPDATE tokenguard_event SET at = 'x' WHERE number = 1"))
     with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
-        prune(store, 86_400, actor="tests")
-    store.close()
+        prune(sqlite_store, 86_400, actor="tests")
 
 
-def test_a_page_of_all_tokens_is_read_in_the_order_of_an_index(sqlite_url: str) -> None:
+def test_a_page_of_all_tokens_is_read_in_the_order_of_an_index(sqlite_store: SQLAlchemyStore) -> None:
     """However many tokens there are, the next page costs as much as the first one."""
-    store, statements = SQLAlchemyStore(sqlite_url), []
-    store.upgrade()
+    store, statements = sqlite_store, []
     listening.listen(store._reading, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
     store.page(3, 5, after=Place(1, "A" * 16))
     ((query, parameters),) = statements
     plan = plan_of(store, query, parameters)
     assert "tokenguard_token_created" in plan
     assert "TEMP B-TREE" not in plan
-    store.close()
 
 
-def test_old_days_are_found_and_deleted_without_reading_all_others(sqlite_url: str) -> None:
+def test_old_days_are_found_and_deleted_without_reading_all_others(sqlite_store: SQLAlchemyStore) -> None:
     """Every writer waits meanwhile."""
-    store, statements = SQLAlchemyStore(sqlite_url), []
-    store.upgrade()
+    store, statements = sqlite_store, []
     issued = World(store).issue()
     store.record_uses([NewUse(issued.token.id, 5, "127.0.0.1", frozenset(), {1: 1, 2: 1})])
     listening.listen(store._writing, "before_cursor_execute", lambda *asked: statements.append(asked[2:4]))
@@ -551,7 +630,6 @@ def test_old_days_are_found_and_deleted_without_reading_all_others(sqlite_url: s
     finding, deleting = [each for each in statements if "tokenguard_use_day" in each[0]]
     assert "tokenguard_use_day_day (day<?)" in plan_of(store, *finding)
     assert "(token_id=? AND day=?)" in plan_of(store, deleting[0], deleting[1][0])
-    store.close()
 
 
 def plan_of(store: SQLAlchemyStore, query: str, parameters: Any) -> str:
@@ -620,21 +698,18 @@ def test_digests_stay_out_of_database_errors(database_store: SQLAlchemyStore) ->
     assert not re.search(r"[0-9a-f]{64}", shown)
 
 
-def test_nor_are_they_in_the_traceback_of_an_insert_that_is_refused(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
+def test_nor_are_they_in_the_traceback_of_an_insert_that_is_refused(sqlite_store: SQLAlchemyStore) -> None:
     digest = "".join(f"{number:02x}" for number in range(32))  # computed, as the source of this test is quoted too
-    with store._writing.begin() as connection:
+    with sqlite_store._writing.begin() as connection:
         refuse = "CREATE TRIGGER refuse BEFORE INSERT ON tokenguard_token BEGIN SELECT RAISE(ABORT, 'refused'); END"
         connection.execute(text(refuse))
-    with store.transaction() as tx:
+    with sqlite_store.transaction() as tx:
         tx.put_client(CLIENT, change(EventKind.CLIENT_REGISTERED))
-    with pytest.raises(StoreError) as refused, store.transaction() as tx:
+    with pytest.raises(StoreError) as refused, sqlite_store.transaction() as tx:
         tx.put_token(replace(TOKEN, digest=digest), change())
     shown = "".join(traceback.format_exception(refused.value))
     assert "INSERT INTO tokenguard_token" in shown
     assert digest not in shown
-    store.close()
 
 
 def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemyStore) -> None:
@@ -692,15 +767,12 @@ def test_a_forked_worker_leaves_the_sessions_of_its_parent_alone(postgresql_url:
     store.close()
 
 
-def test_no_more_connections_are_kept_at_hand_than_others_can_spare(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    (reserve,) = store._reserves
+def test_no_more_connections_are_kept_at_hand_than_others_can_spare(sqlite_store: SQLAlchemyStore) -> None:
+    (reserve,) = sqlite_store._reserves
     taken = [reserve.take() for _ in range(KEPT + 3)]
     for connection in taken:
         reserve.give_back(connection)
-    assert store._reading.pool.checkedout() == KEPT  # type: ignore[attr-defined]
-    store.close()
+    assert sqlite_store._reading.pool.checkedout() == KEPT  # type: ignore[attr-defined]
 
 
 class _Contested(list[Any]):
@@ -769,36 +841,17 @@ def test_a_key_is_told_by_its_fingerprint(database_store: SQLAlchemyStore) -> No
         "DELETE FROM tokenguard_client",
     ],
 )
-def test_what_sqlite_lets_stand_in_a_row_is_not_taken_on_trust(sqlite_url: str, damage: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    issued = World(store).issue()
-    World(store).guard.authenticate(issued.text)  # so that a sound row of these types has been read before
+def test_what_sqlite_lets_stand_in_a_row_is_not_taken_on_trust(
+    sqlite_store: SQLAlchemyStore, sqlite_url: str, damage: str
+) -> None:
+    issued = World(sqlite_store).issue()
+    World(sqlite_store).guard.authenticate(issued.text)  # so that a sound row of these types has been read before
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
         connection.execute(damage)
     connection.close()
     for _ in range(2):  # and not trusted the second time either
         with pytest.raises(TemporarilyUnavailable):
-            World(store).guard.authenticate(issued.text)
-    store.close()
-
-
-def test_a_folder_that_may_not_be_searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "stat", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError(13, "denied")))
-    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'x.db'}")
-    with pytest.raises(StoreError):
-        store.find("A" * 16)
-
-
-@pytest.mark.parametrize("ref", ["\ud800", "a\x00b", "\n", "x" * 100_000])
-def test_what_no_database_could_be_asked_for_is_unknown(database_store: SQLAlchemyStore, ref: str) -> None:
-    world = World(database_store)
-    assert database_store.find(ref) is None
-    assert database_store.client(ref) is None
-    with pytest.raises(UnknownToken):
-        world.issuer.revoke(ref, actor="tests")
-    with pytest.raises(UnknownClient):
-        world.issuer.disable(ref, actor="tests")
+            World(sqlite_store).guard.authenticate(issued.text)
 
 
 @pytest.mark.parametrize(
@@ -813,58 +866,6 @@ def test_what_no_database_could_be_asked_for_is_unknown(database_store: SQLAlche
 def test_options_of_a_url_that_cannot_be_used(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"option after its|use a file"):
         SQLAlchemyStore(url)
-
-
-def test_tables_that_were_dropped_are_made_again(database_store: SQLAlchemyStore) -> None:
-    """Alembic's table says that there is nothing to do; the schema itself says otherwise."""
-    with database_store._writing.begin() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(text(f"DROP TABLE {table.name}"))
-    assert database_store.upgrade() == (0, schema.latest())
-    database_store.check()
-
-
-def test_databases_are_set_up_at_once_each_by_a_thread(tmp_path: Path) -> None:
-    stores = [SQLAlchemyStore(f"sqlite:///{tmp_path / str(number)}.db") for number in range(8)]
-    results: list[object] = []
-    run_together([lambda store=store: results.append(store.upgrade()) for store in stores])  # type: ignore[misc]
-    assert results == [(0, schema.latest())] * 8
-    for store in stores:
-        store.check()
-        store.close()
-
-
-def test_a_hosts_migration_may_set_the_tables_up(tmp_path: Path) -> None:
-    """Within an Alembic run of the host's own, whose environment is one for the whole process."""
-    from alembic import command
-    from alembic.config import Config
-
-    (tmp_path / "versions").mkdir()
-    (tmp_path / "script.py.mako").touch()
-    (tmp_path / "env.py").write_text(
-        "from alembic import context\nfrom sqlalchemy import create_engine\n"
-        f"engine = create_engine('sqlite:///{tmp_path}/host.db')\n"
-        "with engine.connect() as connection:\n"
-        "    context.configure(connection=connection)\n"
-        "    with context.begin_transaction():\n"
-        "        context.run_migrations()\n"
-        "engine.dispose()\n"
-    )
-    (tmp_path / "versions" / "1_host.py").write_text(
-        "from alembic import op\nfrom tokenguard.sqlalchemy import SQLAlchemyStore\n"
-        "revision, down_revision = '1', None\n"
-        "def upgrade():\n"
-        f"    store = SQLAlchemyStore('sqlite:///{tmp_path}/tokens.db')\n"
-        "    store.upgrade()\n    store.close()\n"
-        "    op.execute('CREATE TABLE host (id INTEGER)')\n"
-    )
-    config = Config()
-    config.set_main_option("script_location", str(tmp_path))
-    config.set_main_option("path_separator", "os")
-    command.upgrade(config, "head")
-    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/tokens.db")
-    store.check()
-    store.close()
 
 
 def test_a_database_that_hangs_is_given_up(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -906,21 +907,49 @@ def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: st
 def test_a_use_that_another_is_writing_is_not_waited_for_and_not_lost(postgresql_url: str) -> None:
     store = SQLAlchemyStore(postgresql_url)
     store.upgrade()
-    other = replace(TOKEN, id="B" * 16)
-    with store.transaction() as tx:
-        tx.put_client(CLIENT, change())
-        tx.put_token(TOKEN, change())
-        tx.put_token(other, change())
-    uses = [new_use(500, d7=1), new_use(500, d7=1)._replace(token_id=other.id)]
+    held, other = put_tokens(store, 2)
+    uses = [new_use(500, d7=1)._replace(token_id=token.id) for token in (held, other)]
     assert store.record_uses(uses) == set()
     with store._writing.begin() as connection:
-        connection.execute(text("SELECT * FROM tokenguard_use WHERE token_id = :id FOR UPDATE"), {"id": TOKEN.id})
+        connection.execute(text("SELECT * FROM tokenguard_use WHERE token_id = :id FOR UPDATE"), {"id": held.id})
         connection.execute(text("SET LOCAL lock_timeout = '1ms'"))
-        assert store.record_uses(uses) == {TOKEN.id}
-        assert (store.use_by_day(TOKEN.id), store.use_by_day(other.id)) == ({7: 1}, {7: 2})
+        assert store.record_uses(uses) == {held.id}
+        assert (store.use_by_day(held.id), store.use_by_day(other.id)) == ({7: 1}, {7: 2})
     assert store.record_uses(uses[:1]) == set()
-    assert store.use_by_day(TOKEN.id) == {7: 2}
+    assert store.use_by_day(held.id) == {7: 2}
     store.close()
+
+
+def test_uses_of_many_tokens_take_as_many_statements_as_those_of_one(database_store: SQLAlchemyStore) -> None:
+    tokens = put_tokens(database_store, 100)
+    asked: list[str] = []
+    listening.listen(
+        database_store._writing,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, parameters, context, many: asked.append(context.execute_style.name),
+    )
+    counts = []
+    for some in (tokens[:1], tokens, tokens[:1], tokens):  # the first uses of one token and of all, then further ones
+        asked.clear()
+        assert database_store.record_uses([new_use(500, d7=1)._replace(token_id=token.id) for token in some]) == set()
+        counts.append(len(asked))
+        assert "EXECUTEMANY" not in asked  # EXECUTEMANY would send a statement for each row
+    assert max(counts) <= min(counts) + 1
+
+
+def test_first_uses_are_added_in_one_order_whoever_writes_them(database_store: SQLAlchemyStore) -> None:
+    """So that two processes that write the same tokens cannot deadlock."""
+    tokens = put_tokens(database_store, 20)
+    added: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        if statement.startswith("INSERT INTO tokenguard_use "):
+            values = parameters.values() if isinstance(parameters, dict) else parameters
+            added.extend(value for value in values if re.fullmatch(r"\d{16}", str(value)))
+
+    listening.listen(database_store._writing, "before_cursor_execute", note)
+    database_store.record_uses([new_use(500)._replace(token_id=token.id) for token in reversed(tokens)])
+    assert added == [token.id for token in tokens]
 
 
 USER = """
@@ -945,91 +974,15 @@ store.close()
 """
 
 
-def test_uses_of_many_tokens_take_as_many_statements_as_those_of_one(database_store: SQLAlchemyStore) -> None:
-    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(100)]
-    with database_store.transaction() as tx:
-        tx.put_client(CLIENT, change())
-        for token in tokens:
-            tx.put_token(token, change())
-    asked: list[str] = []
-    listening.listen(
-        database_store._writing,
-        "before_cursor_execute",
-        lambda connection, cursor, statement, parameters, context, many: asked.append(context.execute_style.name),
-    )
-    counts = []
-    for some in (tokens[:1], tokens, tokens[:1], tokens):  # the first uses of one token and of all, then further ones
-        asked.clear()
-        assert database_store.record_uses([new_use(500, d7=1)._replace(token_id=token.id) for token in some]) == set()
-        counts.append(len(asked))
-        assert "EXECUTEMANY" not in asked  # EXECUTEMANY would send a statement for each row
-    assert max(counts) <= min(counts) + 1
-
-
-def test_first_uses_are_added_in_one_order_whoever_writes_them(database_store: SQLAlchemyStore) -> None:
-    """So that two processes that write the same tokens cannot deadlock."""
-    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
-    with database_store.transaction() as tx:
-        tx.put_client(CLIENT, change())
-        for token in tokens:
-            tx.put_token(token, change())
-    added: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
-        if statement.startswith("INSERT INTO tokenguard_use "):
-            values = parameters.values() if isinstance(parameters, dict) else parameters
-            added.extend(value for value in values if re.fullmatch(r"\d{16}", str(value)))
-
-    listening.listen(database_store._writing, "before_cursor_execute", note)
-    database_store.record_uses([new_use(500)._replace(token_id=token.id) for token in reversed(tokens)])
-    assert added == [token.id for token in tokens]
-
-
 @pytest.mark.usefixtures("children_not_measured")
 def test_processes_that_write_the_same_uses_lose_none(database_store: SQLAlchemyStore, database_url: str) -> None:
     """From the very first use on, with many tokens in one batch: the processes must not deadlock."""
-    tokens = [replace(TOKEN, id=f"{number:016}") for number in range(20)]
-    with database_store.transaction() as tx:
-        tx.put_client(CLIENT, change())
-        for token in tokens:
-            tx.put_token(token, change())
-    command = [sys.executable, "-c", USER, database_url]
-    users = [
-        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for number in range(3)
-    ]
-    for user in users:
-        assert user.stdout is not None
-        assert user.stdout.readline() == "ready\n"
-    for user in users:
-        user.stdin.write("go\n")  # type: ignore[union-attr]
-        user.stdin.flush()  # type: ignore[union-attr]
-    for user in users:
-        user.communicate()
-        assert user.returncode == 0
+    tokens = put_tokens(database_store, 20)
+    run_at_once(USER, 3, database_url)
     assert [database_store.use_by_day(token.id) for token in tokens] == [{7: 60}] * 20
     for record in database_store.records():
         assert record.use is not None
         assert list(record.use.scopes) == ["s0", "s1", "s2"]
-
-
-def test_a_database_of_the_first_version_keeps_every_row(database_url: str) -> None:
-    """Rows from before conditions, idle timeouts and rotations keep their meaning."""
-    store = SQLAlchemyStore(database_url)
-    engine.create_file(store.url)
-    with store._writing.begin() as connection:
-        upgrade.apply_step(connection, 1)
-        connection.execute(
-            text("INSERT INTO tokenguard_client VALUES ('client-1', 'billing', :scopes, true, :at)"),
-            {"scopes": '["a.b","users:*"]', "at": CLIENT.created_at},
-        )
-        connection.execute(
-            text("INSERT INTO tokenguard_token VALUES (:id, 'client-1', '', '[]', 'd', 'f', 1, NULL, NULL)"),
-            {"id": TOKEN.id},
-        )
-    assert store.upgrade() == (1, schema.latest())
-    assert store.find(TOKEN.id) == (Token(TOKEN.id, "client-1", "", Scopes(), "d", "f", 1), CLIENT, 0, None)
-    store.close()
 
 
 # What ends in the middle
@@ -1092,22 +1045,4 @@ def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) ->
     store.close()
     write()
     assert store.feed(1).revision == 102
-    store.close()
-
-
-@pytest.mark.parametrize("version", range(schema.latest() + 1))
-def test_every_version_becomes_what_a_new_database_is(database_url: str, version: int) -> None:
-    store = SQLAlchemyStore(database_url)
-    engine.create_file(store.url)
-    with store._writing.begin() as connection:
-        for step in range(1, version + 1):
-            upgrade.apply_step(connection, step)
-    assert store.upgrade() == (version, schema.latest())
-    store.check()
-    with store._reading.connect() as connection:
-        for table in metadata.sorted_tables:
-            inspected = inspect(connection)
-            assert {column["name"] for column in inspected.get_columns(table.name)} == set(table.c.keys())
-            assert {found["name"] for found in inspected.get_indexes(table.name)} >= {i.name for i in table.indexes}
-    World(store).issue()
     store.close()
