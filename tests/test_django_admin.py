@@ -33,7 +33,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext, instrumented_test_render
 from django.urls import path
 
-from tokenguard import Conditions, Issued, Issuer
+from tokenguard import Conditions, Issued, Issuer, Secret
 from tokenguard.clock import DAY, SECOND, now
 from tokenguard.django import conf, models
 from tokenguard.django.admin import ClientAdmin, TokenAdmin
@@ -118,6 +118,10 @@ class Site:
 
     def issue(self, client: str | None = None, scopes: str = "users:read", **more: Any) -> Issued:
         return self.issuer.issue(client or self.client(), scopes, actor="tests", **more)
+
+    @property
+    def first_client(self) -> str:
+        return conf.get_store().clients()[0].id
 
     def record(self, token_id: str) -> Record:
         record = conf.get_store().find(token_id)
@@ -374,7 +378,7 @@ class TestIssue:
         (text,) = text_of(answer.content.decode())
         (record,) = site.tokens()
         token = record.token
-        assert conf.service().options.token_format().read(issued_secret(text)).digest == token.digest
+        assert conf.service().options.token_format().read(Secret(text)).digest == token.digest
         assert (token.client_id, token.name, str(token.scopes)) == (client, "nightly", "users:read")
         assert token.expires_at == token.created_at + 12 * 3600 * SECOND
         assert token.idle_timeout == 7200 * SECOND
@@ -572,12 +576,6 @@ class TestIssue:
         assert len(text_of(browser.post(f"{TOKENS}add/", data).content.decode())) == 1
 
 
-def issued_secret(text: str) -> Any:
-    from tokenguard.secret import Secret
-
-    return Secret(text)
-
-
 def issue(site: Site, browser: Browser, **changes: Any) -> Any:
     data = filled(browser, f"{TOKENS}add/?client={site.client()}", **{"scopes": ["users:read"], **changes})
     return browser.post(f"{TOKENS}add/", data)
@@ -650,9 +648,7 @@ class TestList:
         numbers = []
         for round_ in range(2):
             for number in range(1 + 48 * round_):
-                token = site.issue(
-                    site.client(f"client {round_} {number % 10}") if number < 10 else None or first(site)
-                )
+                token = site.issue(site.client(f"client {round_} {number}") if number < 10 else site.first_client)
                 site.use(token.token.id)
             browser.get(url)
             with CaptureQueriesContext(connections["default"]) as queries:
@@ -667,10 +663,6 @@ class TestList:
         ids = [site.client(f"client {number:02}") for number in range(21)]
         assert "client 07" not in browser.get(TOKENS).content.decode()
         assert "client 07" in browser.get(f"{TOKENS}?client={ids[7]}").content.decode()
-
-
-def first(site: Site) -> str:
-    return conf.get_store().clients()[0].id
 
 
 def off(site: Site) -> str:
@@ -928,7 +920,7 @@ class TestPermissions:
 
     def test_who_may_look_sees_no_buttons(self, site: Site, token_id: str) -> None:
         browser = site.browser("view_token", "view_client")
-        client = first(site)
+        client = site.first_client
         for url in (TOKENS, CLIENTS, f"{TOKENS}{token_id}/change/", f"{CLIENTS}{client}/change/"):
             answer = browser.get(url)
             assert answer.status_code == 200
@@ -942,7 +934,7 @@ class TestPermissions:
     def test_who_may_look_changes_nothing(self, site: Site, token_id: str, permissions: tuple[str, ...]) -> None:
         browser = site.browser(*permissions)
         before = everything_kept()
-        client = first(site)
+        client = site.first_client
         posts: list[tuple[str, dict[str, Any]]] = [
             (f"{TOKENS}add/", {"client": client, "scopes": ["users:read"], "form_id": "1"}),
             (f"{TOKENS}{token_id}/rotate/", {"confirmed": "yes", "overlap": "0", "form_id": "1"}),
@@ -965,7 +957,7 @@ class TestPermissions:
 
     def test_nobody_deletes(self, site: Site, token_id: str) -> None:
         browser = site.browser("all")
-        for url in (f"{TOKENS}{token_id}/delete/", f"{CLIENTS}{first(site)}/delete/"):
+        for url in (f"{TOKENS}{token_id}/delete/", f"{CLIENTS}{site.first_client}/delete/"):
             assert browser.post(url, {"post": "yes"}).status_code == 403
         data = {"action": "delete_selected", "_selected_action": [token_id], "post": "yes"}
         assert browser.post(TOKENS, data).status_code == 403
@@ -1006,7 +998,7 @@ class TestPermissions:
             f"{TOKENS}{token_id}/rotate/",
             f"{TOKENS}{token_id}/revoke/",
             f"{TOKENS}{token_id}/change/",
-            f"{CLIENTS}{first(site)}/change/",
+            f"{CLIENTS}{site.first_client}/change/",
         ):
             data = {"confirmed": "yes", "action": "revoke_selected", "_selected_action": [token_id]}
             assert browser.post(url, data).status_code == 403
@@ -1323,7 +1315,7 @@ class TestDatabases:
         (text,) = text_of(issue(site, browser).content.decode())
         assert site.state(text.split("_")[1]) == State.ACTIVE
         with override_settings(TOKENGUARD=SETTINGS | {"REQUIRE_NAME": True}):
-            data = filled(browser, f"{TOKENS}add/?client={first(site)}", scopes=["users:read"])
+            data = filled(browser, f"{TOKENS}add/?client={site.first_client}", scopes=["users:read"])
             assert browser.post(f"{TOKENS}add/", data).status_code == 200
         assert conf.get_store().events(1)[0].kind == "policy.refused"
         assert len(site.tokens()) == 1
@@ -1415,10 +1407,3 @@ def test_it_can_be_unregistered(site: Site) -> None:
     finally:
         admin.site.register(models.Token, TokenAdmin)
     assert isinstance(admin.site._registry[models.Client], ClientAdmin)
-
-
-def test_an_hour_is_an_hour() -> None:
-    from tokenguard.clock import duration_text
-
-    for seconds, text in ((90 * 86_400, "90d"), (3600, "1h"), (90, "90s"), (120, "2m")):
-        assert duration_text(seconds) == text

@@ -21,7 +21,7 @@ from tokenguard import (
     UnknownClient,
     UnknownToken,
 )
-from tokenguard.clock import LONGEST, SECOND, parse_duration
+from tokenguard.clock import LONGEST, SECOND, duration_text, parse_duration
 
 from .canaries import raised, shown
 from .conftest import World, works
@@ -113,6 +113,11 @@ def test_durations(text: str, seconds: int) -> None:
 def test_malformed_durations(text: str) -> None:
     with pytest.raises(InvalidValue):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["90d", "1h", "36h", "90s", "2m"])
+def test_a_duration_is_shown_in_the_largest_unit_that_it_is_a_multiple_of(text: str) -> None:
+    assert duration_text(parse_duration(text)) == text
 
 
 def test_unknown_and_disabled_clients(world: World) -> None:
