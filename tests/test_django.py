@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -565,6 +565,16 @@ def test_headers_are_the_same_where_django_keeps_them_in_another_way(
     assert answers() == known
 
 
+@pytest.mark.parametrize("url", ["/read", "/read-async", "/class"])
+def test_a_refusal_that_is_changed_below_the_middleware_still_says_what_it_must(http: Client, url: str) -> None:
+    unchanged = http.get(url)
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "tests.test_django.cacheable"]):
+        refused = Client().get(url)
+    assert refused.status_code == 401
+    assert dict(refused.headers) == dict(unchanged.headers) | {"Vary": "Accept, Authorization"}
+    assert refused["Cache-Control"] == "no-store"
+
+
 # Sessions
 
 
@@ -576,16 +586,6 @@ def test_guarded_views_ask_for_no_login(http: Client) -> None:
             assert http.get(url, headers=bearer(issue())).status_code == 200
             assert http.get(url).status_code == 401
         assert http.get("/public").status_code == 302
-
-
-@pytest.mark.parametrize("url", ["/read", "/read-async", "/class"])
-def test_a_refusal_that_is_changed_below_the_middleware_still_says_what_it_must(http: Client, url: str) -> None:
-    unchanged = http.get(url)
-    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "tests.test_django.cacheable"]):
-        refused = Client().get(url)
-    assert refused.status_code == 401
-    assert dict(refused.headers) == dict(unchanged.headers) | {"Vary": "Accept, Authorization"}
-    assert refused["Cache-Control"] == "no-store"
 
 
 # Networks
@@ -683,13 +683,14 @@ def test_they_are_in_production_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"DATABASE_URL": "sqlite:///x.db"}, r'TOKENGUARD\["DATABASE_URL"\] is not used with Django'),
         ({1: 2}, "the setting TOKENGUARD must be a dictionary"),
+        (["SCOPES"], "the setting TOKENGUARD must be a dictionary"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named_when_the_server_starts(given: Any, said: str) -> None:
-    with override_settings(TOKENGUARD=SETTINGS | given), pytest.raises(ImproperlyConfigured, match=said):
+    options = SETTINGS | given if isinstance(given, dict) else given
+    with override_settings(TOKENGUARD=options), pytest.raises(ImproperlyConfigured, match=said) as refused:
         TokenGuardMiddleware(seen)
-    with override_settings(TOKENGUARD=["SCOPES"]), pytest.raises(ConfigurationError, match="must be a dictionary"):
-        TokenGuardMiddleware(seen)
+    assert isinstance(refused.value, ConfigurationError)
 
 
 def test_a_key_is_asked_for_unless_it_is_for_development(caplog: pytest.LogCaptureFixture) -> None:
@@ -869,12 +870,11 @@ def test_signals_tell_what_happens(http: Client) -> None:
         "rotated": token_rotated,
         "revoked": token_revoked,
     }
-    receivers = {
-        name: lambda signal, sender, name=name, **arguments: heard.append((name, arguments)) for name in signals
-    }
-    for name, signal in signals.items():
-        signal.connect(receivers[name])
-    try:
+    with ExitStack() as receiving:
+        for name, signal in signals.items():
+            receiving.enter_context(
+                _receiving(signal, lambda sender, signal, name=name, **arguments: heard.append((name, arguments)))
+            )
         text = issue()
         http.get("/read", headers=bearer(text))
         http.get("/open", headers=bearer(text))
@@ -883,9 +883,6 @@ def test_signals_tell_what_happens(http: Client) -> None:
         http.get("/read", headers=bearer("x"))
         issued = get_issuer().rotate(text.split("_")[1], actor="tests")
         get_issuer().revoke(issued.token.id, actor="tests")
-    finally:
-        for name, signal in signals.items():
-            signal.disconnect(receivers[name])
     assert [name for name, _ in heard] == [
         *["issued", "authenticated", "authenticated", "refused", "refused", "rotated", "revoked"]
     ]
@@ -900,11 +897,8 @@ def test_a_receiver_that_fails_breaks_nothing(http: Client, caplog: pytest.LogCa
     def failing(sender: Any, identity: Identity, environ: Any, **kwargs: Any) -> None:
         raise RuntimeError(f"quoting {environ['HTTP_AUTHORIZATION']}")
 
-    token_authenticated.connect(failing)
-    try:
+    with _receiving(token_authenticated, failing):
         assert http.get("/read", headers=bearer(text)).status_code == 200
-    finally:
-        token_authenticated.disconnect(failing)
     assert "a receiver failed" in caplog.text
     assert text[-40:] not in caplog.text
 

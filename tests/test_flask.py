@@ -89,17 +89,6 @@ def app() -> Flask:
     return make_app()
 
 
-def test_a_refusal_is_the_same_where_werkzeug_keeps_headers_in_another_way(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app.add_url_rule("/", view_func=require_token(lambda: "in"))
-    monkeypatch.setattr("tokenguard.wsgi._HEADERS_ARE_A_LIST", True)
-    known = app.test_client().get("/")
-    assert known.status_code == 401
-    monkeypatch.setattr("tokenguard.wsgi._HEADERS_ARE_A_LIST", False)
-    assert [*app.test_client().get("/").headers] == [*known.headers]
-
-
 # Views
 
 
@@ -344,6 +333,17 @@ def test_what_a_handler_says_to_others_stays_beside_the_challenge(
     assert refused.headers.getlist("Cache-Control") == ["no-store"]
 
 
+def test_a_refusal_is_the_same_where_werkzeug_keeps_headers_in_another_way(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    monkeypatch.setattr("tokenguard.wsgi._HEADERS_ARE_A_LIST", True)
+    known = app.test_client().get("/")
+    assert known.status_code == 401
+    monkeypatch.setattr("tokenguard.wsgi._HEADERS_ARE_A_LIST", False)
+    assert [*app.test_client().get("/").headers] == [*known.headers]
+
+
 def test_what_is_added_to_a_refusal_stays(app: Flask) -> None:
     """As Flask-CORS does it."""
     app.add_url_rule("/", view_func=require_token(lambda: "in"))
@@ -508,6 +508,12 @@ def test_a_real_key_goes_before_the_secret_key(caplog: pytest.LogCaptureFixture)
     assert caplog.records == []
 
 
+def test_fallbacks_are_a_list_and_a_secret_key_is_text() -> None:
+    for config in ({"SECRET_KEY": "dev", "SECRET_KEY_FALLBACKS": "older"}, {"SECRET_KEY": 5}):
+        with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+            make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, **config)
+
+
 def test_setting_up_twice_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="already has a TokenGuard"):
         TokenGuard(make_app())
@@ -605,6 +611,9 @@ def test_the_store_and_the_clock_are_arguments() -> None:
 def test_errors_have_one_root() -> None:
     for error in (ConfigurationError, InvalidValue):
         assert issubclass(error, TokenGuardError)
+
+
+# What only looks guarded, and what is guarded in an unusual way
 
 
 def test_a_mounted_middleware_does_not_stand_in_for_the_extension(app: Flask) -> None:
@@ -890,12 +899,6 @@ def test_a_batch_view_makes_requests_with_credentials_of_their_own(app: Flask) -
     assert "WWW-Authenticate" not in answer.headers
 
 
-def test_fallbacks_are_a_list_and_a_secret_key_is_text() -> None:
-    for config in ({"SECRET_KEY": "dev", "SECRET_KEY_FALLBACKS": "older"}, {"SECRET_KEY": 5}):
-        with pytest.raises(ConfigurationError, match="SECRET_KEY"):
-            make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, **config)
-
-
 def test_another_application_at_hand_is_not_whose_request_it_is(app: Flask) -> None:
     other = make_app(TOKENGUARD_HEADERS=["X-Other"])
 
@@ -1081,6 +1084,9 @@ def test_a_token_that_was_not_asked_for_is_used_all_the_same(app: Flask) -> None
     (record,) = store.records()
     assert list(record.use.scopes) == []
     assert sum(store.use_by_day(record.token.id).values()) == 1
+
+
+# What stands around the application
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
