@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import psycopg
@@ -325,6 +325,19 @@ def test_a_dead_connection_is_replaced_and_asked_once_more(
     for read in (lambda: store.find(issued.token.id), lambda: store.feed(0)):
         _terminate(alias, postgresql_server)
         assert read()
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_a_change_needs_a_connection_that_django_has_tested(
+    store: DjangoStore, alias: str, postgresql_server: str, tested: bool
+) -> None:
+    world, connection = World(store), connections[alias]
+    connection.close()
+    connection.settings_dict |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": tested}
+    _terminate(alias, postgresql_server)
+    connection.close_if_unusable_or_obsolete()  # as Django does when a request begins
+    with nullcontext() if tested else pytest.raises(StoreUnavailable):
+        world.client()
 
 
 def test_a_transaction_does_not_go_on_with_another_connection(
