@@ -1045,6 +1045,23 @@ def test_who_needs_what_another_is_asking_for_waits_for_that(fleet: Fleet, monke
     assert outcomes == ["", ""]
 
 
+def test_who_waits_in_vain_for_a_turn_uses_what_another_has_read_meanwhile(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a start with many callers, who all wait, and of whom each has a turn only to see that it needs none."""
+    monkeypatch.setattr(cache_module, "PATIENCE", 0.001)
+    cache, issued = fleet.here.cache, fleet.issue()
+    lock = cache._reading
+
+    def read() -> None:
+        cache._reading = lock
+        cache.catch_up()
+
+    cache._reading = busy = Announced(threading.Lock(), read)  # type: ignore[assignment]
+    with busy.lock:
+        assert fleet.here.why_not(issued) == ""
+
+
 def test_what_is_wrong_with_one_row_keeps_nobody_else_from_theirs() -> None:
     seconds = Seconds()
     breaker = Breaker(seconds)

@@ -188,10 +188,11 @@ class TokenCache:
             # A single call, as some job queues raise their time limit in a thread as soon as the call that it waits in
             # has returned. A lock taken by a thread that does not know it would never be released.
             turn.extend(map(self._reading.acquire, (True,), (longest,)))
+            if self._is_fresh(begun):
+                return  # another thread has read it, also where so many waited that the turn did not come in time
             if not turn[0]:
                 raise NotAsked("other requests have been waiting for the store for too long")
-            if not self._is_fresh(begun):
-                self._read_feed()
+            self._read_feed()
         finally:
             if True in turn:
                 self._reading.release()
