@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from tokenguard import (
     Client,
     Conditions,
+    InvalidValue,
     Scopes,
     Store,
     StoreUnavailable,
@@ -181,6 +183,29 @@ class StoreContract:
         assert filled.find(TOKEN.id) == (revoked, disabled, 4, None)
         assert filled.standing(Read.of(TOKEN)) == Record(revoked, disabled, 4).standing
         assert len(filled.records()) == len(filled.clients()) == 1
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"expires_at": 4e15 + 0.5},
+            {"expires_at": "90d"},
+            {"conditions": None},
+            {"conditions": "100/minute"},
+            {"conditions": {"rate": "100/minute"}},
+            {"scopes": ["users:read"]},
+            {"name": None},
+        ],
+        ids=str,
+    )
+    def test_what_could_not_be_read_back_is_not_written(self, filled: Store, damage: dict[str, Any]) -> None:
+        """One such event in the feed, and no process could let anybody in any more."""
+        before = filled.records(), filled.feed(0)
+        (name,) = damage
+        with pytest.raises(InvalidValue, match=f"{name} in tokenguard_token cannot be "), filled.transaction() as tx:
+            tx.put_token(replace(TOKEN, **damage), change())
+        with pytest.raises(InvalidValue, match="at in tokenguard_event cannot be 1"), filled.transaction() as tx:
+            tx.put_client(CLIENT, replace(change(), at=1.0))  # type: ignore[arg-type]
+        assert (filled.records(), filled.feed(0)) == before
 
     def test_a_text_that_is_replaced_stands_for_nothing(self, filled: Store) -> None:
         other = replace(TOKEN, digest="1" * 64)

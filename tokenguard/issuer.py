@@ -106,7 +106,10 @@ class Issuer:
         return self._change_client(client, EventKind.CLIENT_SCOPES_CHANGED, actor, scopes=ceiling)
 
     def set_conditions(self, client: str, conditions: Conditions, *, actor: str) -> Client:
-        """Change from where, and how often, all tokens of the client together may be used. Raises UnknownClient."""
+        """Change from where, and how often, all tokens of the client together may be used.
+
+        Without any restriction these are ``Conditions()``. Raises UnknownClient, and InvalidValue for anything else.
+        """
         return self._change_client(client, EventKind.CLIENT_CONDITIONS_CHANGED, actor, conditions=conditions)
 
     def issue(

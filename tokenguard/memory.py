@@ -12,6 +12,7 @@ from .clock import Clock, now
 from .errors import StoreBusy
 from .events import ALL_EVENTS, FEED_LIMIT, Committed, Event, EventFilter, Feed, run_of_old
 from .records import ALIVE, ForeignRecord, NewUse, Place, Record, Standing, merge_use
+from .rows import dump
 from .store import Transaction
 from .tokens import Client, Read, Token, Use
 from .writing import EventedTransaction
@@ -202,6 +203,7 @@ class _MemoryTransaction(EventedTransaction):
             self.data.texts.discard(Read.of(token))
 
     def _put(self, item: Client | Token) -> None:
+        dump(item)  # raises for what no other store could keep
         if isinstance(item, Client):
             self.data.clients[item.id] = item
             return
@@ -210,5 +212,6 @@ class _MemoryTransaction(EventedTransaction):
         self.data.texts.add(Read.of(item))
 
     def _append(self, event: Event) -> None:
+        dump(event)
         self.data.events.append(event)
         self.data.revision = event.number

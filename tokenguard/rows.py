@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from .conditions import Conditions
-from .errors import SchemaError, StoreError
+from .errors import InvalidValue, SchemaError, StoreError
 from .events import Event
 from .records import ForeignRecord, Record, Standing
 from .scopes import Scopes
@@ -119,9 +119,12 @@ def load_foreign(row: Sequence[Any]) -> ForeignRecord:
 
 
 def dump(item: Client | Token | Use | Event) -> dict[str, Any]:
-    """Return the row that keeps ``item``, by column."""
-    values = {name: getattr(item, name) for name in columns(type(item))}
-    return {name: _plain(value) for name, value in values.items()}
+    """Return the row that keeps ``item``, by column; raises InvalidValue for a value of another type than it has."""
+    kind = type(item)
+    return {
+        name: _written(kind, name, getattr(item, name), read)
+        for name, read in zip(columns(kind), _READERS[kind], strict=True)
+    }
 
 
 def dump_json(value: Any) -> str:
@@ -157,6 +160,19 @@ def first(rows: Sequence[Any]) -> Any:
     if not isinstance(rows[0][0], int):
         raise SchemaError("the row of tokenguard_revision is damaged: restore the database from a backup")
     return rows[0]
+
+
+def _written(kind: type[Any], name: str, value: Any, read: Callable[[Any], Any]) -> Any:
+    # What could not be read back must not be written: one such event, and no process could read the feed any more.
+    try:
+        plain = _plain(value)
+        if type(read(plain)) is type(value):
+            return plain
+    except _DAMAGE:
+        pass
+    raise InvalidValue(
+        f"{name} in tokenguard_{kind.__name__.lower()} cannot be {value!r:.100}, which is a {type(value).__name__}"
+    )
 
 
 def _plain(value: Any) -> Any:
