@@ -155,8 +155,8 @@ ALLOWANCE = Allowance(Rate(10, "minute"), -1, 42)
             [("WWW-Authenticate", f'{CHALLENGE}, error="invalid_request"')],
             (
                 '"title": "Bad Request", "status": 400, "detail": "The credential of this request is malformed '
-                '(empty, or with quotes, spaces or invisible characters), or there is more than one.", '
-                '"code": "invalid_request"'
+                "(empty, or with a character that no token has, such as a quote, a space or a $), or there is more "
+                'than one.", "code": "invalid_request"'
             ),
         ),
         (

@@ -154,8 +154,8 @@ class InvalidRequest(AuthError):
     status = 400
     code = bearer_error = "invalid_request"
     detail = (
-        "The credential of this request is malformed (empty, or with quotes, spaces or invisible characters), "
-        "or there is more than one."
+        "The credential of this request is malformed (empty, or with a character that no token has, such as a quote, "
+        "a space or a $), or there is more than one."
     )
 
 
