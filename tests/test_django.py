@@ -255,8 +255,10 @@ def test_neither_user_nor_session_nor_cookie_is_touched(http: Client) -> None:
 
 
 def test_a_class_cannot_be_decorated_by_mistake() -> None:
-    with pytest.raises(TypeError, match="method_decorator"):
+    with pytest.raises(TypeError, match=r"@method_decorator\(require_token, .*TokenRequiredMixin"):
         require_token(ByMethod)
+    with pytest.raises(TypeError, match=r"@method_decorator\(require_scopes\(…\), .*ScopesRequiredMixin"):
+        require_scopes("users:read")(ByMethod)
 
 
 def test_a_mixin_that_would_not_be_asked_is_a_mistake_that_shows_at_once() -> None:

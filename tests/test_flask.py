@@ -135,8 +135,9 @@ def test_async_methods_and_names_are_kept(app: Flask) -> None:
 
 
 def test_a_class_cannot_be_decorated_by_mistake() -> None:
-    with pytest.raises(TypeError, match=r"decorators = \[require_scopes"):
-        require_scopes("users:read")(type("Users", (MethodView,), {}))
+    for decorator, text in ((require_scopes("users:read"), r"require_scopes\(…\)"), (require_token, "require_token")):
+        with pytest.raises(TypeError, match=rf"guard the class Users with decorators = \[{text}\]"):
+            decorator(type("Users", (MethodView,), {}))
 
 
 def test_a_streamed_answer_is_authorised_before_its_first_byte(app: Flask) -> None:

@@ -235,9 +235,11 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
         if not callable(view):
             raise TypeError(f"expected a view, not {view!r}: to require scopes, write @require_scopes(…)")
         if inspect.isclass(view):
+            is_token = requirements == (ANY_TOKEN,)
+            decorator, kind = ("require_token", "Token") if is_token else ("require_scopes(…)", "Scopes")
             raise TypeError(
-                f'guard the class {view.__name__} with @method_decorator(require_scopes(…), name="dispatch"), '
-                "or with ScopesRequiredMixin among its bases"
+                f'guard the class {view.__name__} with @method_decorator({decorator}, name="dispatch"), '
+                f"or with {kind}RequiredMixin among its bases"
             )
 
         always: Choice = (requirements[0] if choose is None else ANY_TOKEN), view

@@ -239,7 +239,8 @@ def _guarding(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P
         if not callable(view):
             raise TypeError(f"expected a view, not {view!r}: to require scopes, write @require_scopes(…)")
         if inspect.isclass(view):
-            raise TypeError(f"guard the class {view.__name__} with decorators = [require_scopes(…)] in its body")
+            decorator = "require_token" if requirement is ANY_TOKEN else "require_scopes(…)"
+            raise TypeError(f"guard the class {view.__name__} with decorators = [{decorator}] in its body")
 
         is_async = inspect.iscoroutinefunction(view)
 
