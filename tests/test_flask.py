@@ -445,6 +445,7 @@ def test_in_tests_it_is_needed_too_without_a_secret_key_or_beside_old_keys(
         ({"TOKENGUARD_OLD_SIGNING_KEYS": 7}, "TOKENGUARD_OLD_SIGNING_KEYS must be a list of strings"),
         ({"TOKENGUARD_SIGING_KEY": KEY}, "unknown option TOKENGUARD_SIGING_KEY; did you mean TOKENGUARD_SIGNING_KEY"),
         ({"TOKENGUARD_XYZ": 1}, "unknown option TOKENGUARD_XYZ; the options are DATABASE_URL, READ_URL"),
+        ({"TOKENGUARD": {"SCOPES": {}}}, "in app.config each option is a key of its own, such as TOKENGUARD_SCOPES"),
         ({"TOKENGUARD_SCOPES": ["users:read"]}, "TOKENGUARD_SCOPES must map each scope to its description"),
         ({"TOKENGUARD_SCOPES": "users:read"}, "TOKENGUARD_SCOPES is not valid JSON"),
         ({"TOKENGUARD_SCOPES": {"a b": ""}}, "TOKENGUARD_SCOPES: in the scope catalogue: 'a b' is not a scope"),

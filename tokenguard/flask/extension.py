@@ -149,6 +149,11 @@ def _as_set(app: Flask) -> dict[str, Any]:
 
 
 def _given(app: Flask) -> dict[str, Any]:
+    if isinstance(app.config.get("TOKENGUARD"), dict):
+        raise ConfigurationError(
+            "TOKENGUARD is how Django's settings are written: in app.config each option is a key of its own, such as "
+            f"{PREFIX}SCOPES"
+        )
     given = _as_set(app)
     if not given.keys() & {"SIGNING_KEY", "OLD_SIGNING_KEYS"} and (app.debug or app.testing) and app.secret_key:
         given |= development_keys(app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or [])
