@@ -101,6 +101,8 @@ def test_a_wrong_option_is_named(given: dict[str, Any], message: str) -> None:
 def test_what_would_be_misread_is_refused_in_code_too() -> None:
     with pytest.raises(ConfigurationError, match=r"a list of URLs: write \['https://a.example'\]"):
         ProtectedResource(TENANT, authorization_servers="https://a.example")
+    with pytest.raises(ConfigurationError, match=r"a list: write \['users:read', 'users:manage'\]"):
+        ProtectedResource(TENANT, scopes="users:read users:manage")
     with pytest.raises(ConfigurationError, match="must be a ProtectedResource"):
         AuthScheme(resource=TENANT)  # type: ignore[arg-type]
 

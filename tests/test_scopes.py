@@ -224,9 +224,11 @@ def test_what_was_needed_of_a_callers_scopes_is_known() -> None:
         ({"a.*": "all"}, "wildcard 'a.*' cannot be declared"),
         ({"a": {"implies": 3}}, "in the scope catalogue"),
         ({5: "five"}, "not 5"),
+        (["a", "b"], "a catalogue must map each scope to its description, not be a list"),
+        ("a b", "a catalogue must map each scope to its description, not be a str"),
     ],
 )
-def test_a_wrong_catalogue_is_refused_by_name(catalog: dict[str, object], message: str) -> None:
+def test_a_wrong_catalogue_is_refused_by_name(catalog: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ScopeCatalog(catalog)
 

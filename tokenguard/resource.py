@@ -42,6 +42,8 @@ class ProtectedResource:
     ) -> None:
         if isinstance(authorization_servers, str):
             raise ConfigurationError(f"authorization servers must be a list of URLs: write [{authorization_servers!r}]")
+        if isinstance(scopes, str):
+            raise ConfigurationError(f"the scopes must be a list: write {scopes.split()!r}")
         if documentation and not (isinstance(documentation, str) and _PAGE.fullmatch(documentation)):
             raise ConfigurationError(f"the documentation must be the URL of a page, not {documentation!r}")
         self.identifier = checked_url("the resource", identifier)

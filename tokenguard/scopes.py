@@ -201,6 +201,10 @@ class ScopeCatalog:
         #: The marks of the requirements that have passed :meth:`check`.
         self.checked: set[object] = set()
         self._implied: dict[str, Scopes] = {}
+        if not isinstance(scopes, Mapping | None):
+            raise ConfigurationError(
+                f"a catalogue must map each scope to its description, not be a {type(scopes).__name__}"
+            )
         for name, entry in (scopes or {}).items():
             self._declare(name, entry)
         for name, implied in self._implied.items():
@@ -212,13 +216,7 @@ class ScopeCatalog:
     @classmethod
     def of(cls, given: ScopeCatalog | Mapping[str, Any] | None) -> ScopeCatalog:
         """Return ``given``, or a catalogue of the mapping; raises ConfigurationError for anything else."""
-        if isinstance(given, ScopeCatalog):
-            return given
-        if not isinstance(given, Mapping | None):
-            raise ConfigurationError(
-                f"a catalogue must map each scope to its description, not be a {type(given).__name__}"
-            )
-        return cls(given)
+        return given if isinstance(given, ScopeCatalog) else cls(given)
 
     def _declare(self, name: str, entry: Any) -> None:
         fields = {"description": entry} if isinstance(entry, str) else entry
