@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from .clock import DAY, SECOND, check_duration, duration_text
 from .errors import InvalidValue, StoreError
-from .events import MAX_ACTOR_LENGTH, Change, EventKind
+from .events import Change, EventKind
+from .issuer import check_actor
 from .store import Store, Transaction, walk
-from .tokens import check_label
 
 #: The most rows that one transaction removes: other writers wait for no more than that.
 BATCH = 1000
@@ -57,7 +57,7 @@ def prune(
     each transaction adds one that records what it removed. Raises InvalidValue for an age below a day, and
     PruningStopped if the store fails on the way.
     """
-    check_label("an actor", actor, max_length=MAX_ACTOR_LENGTH)
+    check_actor(actor)
     if check_duration(older_than) < MIN_AGE:
         raise InvalidValue(f"the age must be at least 1 day; this is {duration_text(older_than)}")
     with store.transaction() as tx:
