@@ -222,6 +222,19 @@ def test_who_mistypes_an_issuer_is_told_that_nothing_of_it_is_taken(idp: Idp) ->
             assert (done.exit_code, f"{issuer} is not one of TOKENGUARD_ISSUERS" in done.stderr) == (0, told)
 
 
+@pytest.mark.parametrize(
+    "issuer", ["idp.example", "https://Idp.example", "http://idp.example", "https://idp.example?a"]
+)
+def test_what_cannot_be_an_issuer_is_refused_where_none_is_known(issuer: str) -> None:
+    """Otherwise a token would be called revoked, and go on working."""
+    store = MemoryStore()
+    tree = command_tree(lambda: (Options(), store))
+    for command in (["client", "add", "nightly", "--scopes", "users:read"], ["revoke", "AT.0mP4"]):
+        done = CliRunner().invoke(tree, [*command, "--issuer", issuer, "--client-id", "0oa1nightly"])
+        assert (done.exit_code, "an issuer must be a" in done.stderr) == (2, True)
+    assert store.clients() == []
+
+
 def test_what_was_revoked_is_pruned_once_it_has_ended(any_store: Store, clock: StoppedClock) -> None:
     issuer, theirs = Issuer(any_store, None, clock=clock), ("https://org.okta.com/oauth2/default", "0oa1nightly")
     ends = clock() + 30 * DAY

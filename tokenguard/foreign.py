@@ -11,10 +11,11 @@ from dataclasses import replace
 from functools import partial
 
 from .conditions import Conditions
-from .errors import InvalidValue
+from .errors import ConfigurationError, InvalidValue
 from .events import EventKind, recorded
 from .hooks import call
 from .issuer import MAX_REASON_LENGTH, Issuer, check_actor
+from .resource import checked_url
 from .scopes import Scopes
 from .sources import local_client_id, local_token_id
 from .store import Transaction
@@ -61,7 +62,7 @@ def revoke_token(
 
     Its client is registered if it is not yet, which does not limit it. When the token ends (``expires_at``, in epoch
     microseconds) it may be forgotten; without that it never is. For a token that is already revoked, the later end
-    counts. Raises InvalidValue for malformed ids.
+    counts. Raises InvalidValue for malformed ids, and for an issuer that is not a URL.
     """
     check_actor(actor)
     check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
@@ -108,7 +109,12 @@ def _name(issuer: str, client_id: str) -> str:
     return f"{client_id} of {issuer}"[:MAX_NAME_LENGTH].rstrip()
 
 
-def _check_ids(*ids: str) -> None:
-    for given in ids:
+def _check_ids(issuer: str, *ids: str) -> None:
+    for given in (issuer, *ids):
         if not check_label("what an issuer calls something", given, max_length=MAX_ID_LENGTH):
             raise InvalidValue("the id is required: it must not be empty")
+    try:
+        # No other can be in TOKENGUARD_ISSUERS: what is mistyped would be revoked here, and go on working.
+        checked_url("an issuer", issuer)
+    except ConfigurationError as error:
+        raise InvalidValue(str(error)) from None
