@@ -71,7 +71,7 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
         return refusal._replace(headers=[*refusal.headers, ("Allow", "POST")])
     try:
         if request.mimetype != FORM:
-            return error_answer(400, "invalid_request", f"The body is a form: {FORM}.")
+            return error_answer(400, "invalid_request", f"The body must be a form: {FORM}.")
         if len(body := request.get_data()) > MAX_BODY:
             raise RequestEntityTooLarge
         # If the form has been read before, there is no body left.
@@ -82,7 +82,7 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
     except HTTPException:  # the client has gone away in the middle of it
         given = []
     if len(given) != 1 or not given[0]:
-        return error_answer(400, "invalid_request", "The form has the text of one token, as token.")
+        return error_answer(400, "invalid_request", "The form must have the text of one token, as token.")
     # The text of a file ends with a line break, and nobody would be told that the token was not taken because of it.
     return Secret(given.pop().strip(), "credential")
 
