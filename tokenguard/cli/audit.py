@@ -33,7 +33,7 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 @click.option("--client", callback=given, metavar="CLIENT", help="Only events of this client (its id or name).")
 @click.option("--token", "token_id", callback=given, metavar="ID", help="Only events of this token.")
 @click.option("--kind", metavar="KIND", help="Only events of this kind, such as token.issued.")
-@click.option("--since", metavar="TIME", help="Only events since 2026-01-31, 2026-01-31T12:00:00Z, or 24h ago.")
+@click.option("--since", metavar="TIME", help="Only events since 2026-01-31, 2026-01-31T12:00:00Z, or 24h (ago).")
 @click.option("--after", type=click.IntRange(0, MAX_NUMBER), metavar="NUMBER", help="Only events with a higher number.")
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="The maximum number of events."
@@ -108,7 +108,7 @@ def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> 
 def prune(backend: Backend, age: str) -> None:
     """Remove what ended long ago.
 
-    That is tokens that ended for good before that time, and counts of requests and events of that age.
+    That is tokens that ended for good longer ago than --older-than, and counts of requests and events of that age.
     """
     seconds = parse_duration(age)
     with progress_bar("Removing") as progress:
