@@ -117,6 +117,11 @@ def test_a_key_that_is_none_is_refused_with_a_fresh_one_and_never_quoted(key: st
         assert str(key) not in str(refused.value)
 
 
+def test_who_lacks_the_key_is_asked_for_the_old_one_before_a_fresh_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"missing; set the one that .* already; for a new service, run"):
+        SigningKeys("")
+
+
 def test_keys_are_named_and_measured_in_bytes() -> None:
     SigningKeys("ü" * 16)
     advice = "write one that was the signing key before, or leave it out$"

@@ -75,7 +75,9 @@ def _check_key(key: str, kind: str) -> Secret:
     elif wrong == _QUOTED:
         advice = "remove it"
     elif kind == "signing key":
-        advice = f'run "tokenguard genkey", or take this fresh one: {generate_key()}'
+        # In another terminal, say: with a fresh key, all tokens of a service that has one already would be refused.
+        first = "" if key else "set the one that the service has already; for a new service, "
+        advice = f'{first}run "tokenguard genkey", or take this fresh one: {generate_key()}'
     else:
         advice = "write one that was the signing key before, or leave it out"
     raise ConfigurationError(f"the {kind} {wrong}; {advice}")
