@@ -346,6 +346,11 @@ class TestOwnAndOthers:
         fails_with(refused, 400, "E0000001")
         assert "may not have 'users.read'" in refused.json["errorCauses"][0]["errorSummary"]
 
+    def test_ones_own_client_may_be_named(self, api: Api) -> None:
+        caller = api.issue()
+        made = api.send("POST", TOKENS, caller, {"scopes": READ, "clientId": caller.token.client_id})
+        assert (made.status, made.json["clientId"]) == (201, caller.token.client_id)
+
     def test_another_client_is_none_for_who_may_not_meet_it(self, api: Api) -> None:
         other = api.issue(client="reports").token.client_id
         unknown = "clientId: No client has this id"
@@ -522,7 +527,7 @@ class TestIssuing:
         assert api.send("POST", TOKENS, caller, wanted).status == 201
         assert api.send("POST", f"{TOKENS}/{other.id}/rotate", caller).status == 201
 
-    def test_everything_that_is_too_much_is_told(self, api: Api) -> None:
+    def test_everything_that_is_too_much_is_told(self, api: Api, caplog: pytest.LogCaptureFixture) -> None:
         caller = api.issue(MANAGE, expires_in=DAY, idle_timeout=DAY, conditions=Conditions.parse(["127.0.0.1"]))
         wanted = {
             "scopes": ["users.read"],
@@ -532,8 +537,9 @@ class TestIssuing:
         }
         refused = api.send("POST", TOKENS, caller, wanted)
         fails_with(refused, 403, "E0000006")
-        told = [cause["errorSummary"].partition(":")[0] for cause in refused.json["errorCauses"]]
-        assert told == ["scopes", "network", "expiresAt", "tokenWindow"]
+        causes = [cause["errorSummary"] for cause in refused.json["errorCauses"]]
+        assert [cause.partition(":")[0] for cause in causes] == ["scopes", "network", "expiresAt", "tokenWindow"]
+        assert caplog.messages[-1] == f"issue_token refused to token {caller.token.id}: {'; '.join(causes)}"
 
     def test_the_policy_holds_and_what_it_refuses_is_on_record(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tokenguard.issuer.Policy.check", Policy(require_name=True).check)
@@ -794,11 +800,19 @@ class TestHostileInput:
         assert len(refused.body) < 2_000
         assert len(api.world.store.records()) == 1
 
+    def test_a_body_with_as_many_networks_as_a_token_may_have(self, api: Api) -> None:
+        include, exclude = ([f"10.{number}.0.{host}" for host in range(100)] for number in (1, 2))
+        network = {"connection": "ZONE", "include": include, "exclude": exclude}
+        assert api.send("POST", TOKENS, api.issue(), {"scopes": READ, "network": network}).status == 201
+
     def test_bodies_of_other_calls(self, api: Api) -> None:
         caller = api.issue()
         one = f"{TOKENS}/{caller.token.id}"
-        for body in (b"{", b"[]", b'{"network": 1}', b'{"network": {"connection": "ZONE"}}', b"x" * 17_000):
+        for body in (b"{", b"[]", b"x" * 17_000):
             assert api.send("PUT", one, caller, body=body).status in (400, 413)
+        for body in (b'{"network": 1}', b'{"network": null}', b'{"network": {"connection": "ZONE"}}'):
+            refused = api.send("PUT", one, caller, body=body)
+            assert refused.json["errorCauses"][0]["errorSummary"].startswith("network: ")
         for body in (b"{", b"[]", b'{"overlap": 1}', b'{"overlap": "P999999999W"}', b'{"lap": 1}', b"x" * 17_000):
             assert api.send("POST", f"{one}/rotate", caller, body=body).status in (400, 413)
         assert len(api.world.store.records()) == 1
@@ -1044,12 +1058,16 @@ def test_the_longest_names_of_another_issuers_keep_nobody_from_revoking(world: W
 
 
 def before_the_next_write(world: World, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Let ``happens`` run between what a call reads and what it writes."""
+    """Let ``happens`` run between what a call reads and what it writes; a replica has not heard of it then."""
     begin = world.store.transaction
 
     def second() -> Any:
         monkeypatch.setattr(world.store, "transaction", begin)
+        before = {record.token.id: record for record in world.store.records()}
+        clients = {client.id: client for client in world.store.clients()}
         happens()
+        monkeypatch.setattr(world.store, "find", before.get)
+        monkeypatch.setattr(world.store, "client", clients.get)
         return begin()
 
     monkeypatch.setattr(world.store, "transaction", second)
