@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from typing import Any
 from urllib.parse import quote
 
@@ -237,6 +237,8 @@ class TestShape:
         }
         assert api.send("GET", TOKENS, caller).json[1] == got.json
         assert got.headers["Cache-Control"] == "private"
+        assert got.headers["Content-Type"] == "application/json"
+        assert got.headers["Content-Length"] == str(len(got.body))
 
     def test_a_token_without_limits(self, api: Api) -> None:
         caller = api.issue(READ)
@@ -353,6 +355,9 @@ class TestOwnAndOthers:
 
     def test_another_client_is_none_for_who_may_not_meet_it(self, api: Api) -> None:
         other = api.issue(client="reports").token.client_id
+        # The reason why nothing could be handed on to it would tell that it is there.
+        api.issue()
+        api.world.issuer.set_conditions("billing", Conditions.parse(rate="100/minute"), actor="tests")
         unknown = "clientId: No client has this id"
         for caller in (api.issue(), api.issue(f"{EVERYTHING} {ALL}")):
             for client in ("reports", "nobody", "\ud800", other if ALL not in caller.token.scopes else "x"):
@@ -601,6 +606,7 @@ class TestRotating:
             ("users.manage", local),
             ("users.read", local | {"conditions": Conditions()}),
             ("users.read", local | {"idle_timeout": 2 * DAY}),
+            ("users.read", local | {"idle_timeout": None}),
         ):
             stronger = api.issue(scopes, **more)
             refused = api.send("POST", f"{TOKENS}/{stronger.token.id}/rotate", caller)
@@ -613,9 +619,10 @@ class TestChanging:
     def test_its_networks(self, api: Api) -> None:
         caller, token = api.issue(), api.issue("users.read", conditions=Conditions.parse(rate="5/minute"))
         assert api.works(token.text.reveal())
-        network = {"connection": "ZONE", "include": ["10.0.0.0/8"]}
-        changed = api.send("PUT", f"{TOKENS}/{token.token.id}", caller, {"network": network})
-        assert (changed.status, changed.json["network"], changed.json["rate"]) == (200, network, "5/minute")
+        for member in ("exclude", "include"):
+            network = {"connection": "ZONE", member: ["10.0.0.0/8"]}
+            changed = api.send("PUT", f"{TOKENS}/{token.token.id}", caller, {"network": network})
+            assert (changed.status, changed.json["network"], changed.json["rate"]) == (200, network, "5/minute")
         fails_with(api.send("DELETE", f"{TOKENS}/current", token), 403, "E0000006")
         *_, event = api.world.store.events(10)
         assert (event.kind, event.actor) == ("token.conditions_changed", f"token:{caller.token.id}")
@@ -651,6 +658,16 @@ class TestChanging:
             "network: This member is required",
         )
         fails_with(api.send("PUT", f"{TOKENS}/{caller.token.id}", caller, {**here, "x": 1}), 400, "E0000001")
+
+    def test_who_may_not_hand_something_on_keeps_no_writer_waiting(self, api: Api) -> None:
+        caller, stronger = api.issue(f"users.read {MANAGE}"), api.issue("users.manage", conditions=INSIDE).token
+        api.world.store.fails = True  # type: ignore[attr-defined]
+        for method, below, sent in (
+            ("POST", "", {"scopes": "users.manage"}),
+            ("POST", f"/{stronger.id}/rotate", {}),
+            ("PUT", f"/{stronger.id}", {"network": {"connection": "ANYWHERE"}}),
+        ):
+            fails_with(api.send(method, f"{TOKENS}{below}", caller, sent), 403, "E0000006")
 
     def test_nobody_widens_what_they_could_not_issue(self, api: Api) -> None:
         inside = Conditions.parse(["127.0.0.0/8"])
@@ -756,6 +773,7 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"scopes": "users.read", "id": "x"}', 400, "E0000001"),
     (b'{"scopes": "users.read", "userId": "x"}', 400, "E0000001"),
     (b'{"scopes": "users.read", "\\ud800": "x"}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "' + b"x " * 5_000 + b'": 1}', 400, "E0000001"),
     (b'{"scopes": "users.read", "name": 7}', 400, "E0000001"),
     (b'{"scopes": "users.read", "name": "a\\nb"}', 400, "E0000001"),
     (b'{"scopes": "users.read", "name": "\\ud800"}', 400, "E0000001"),
@@ -775,6 +793,8 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"scopes": "users.read", "network": {"connection": "ZONE"}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ANYWHERE", "include": ["10.0.0.0/8"]}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": "10.0.0.0/8"}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": {"10.0.0.0/8": 1}}}', 400, "E0000001"),
+    (b'{"scopes": "users.read", "network": {"connection": "ZONE", "exclude": 7}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": ["10.0.0.1/8"]}}', 400, "E0000001"),
     (b'{"scopes": "users.read", "network": {"connection": "ZONE", "include": [{}]}}', 400, "E0000001"),
     (
@@ -838,10 +858,28 @@ class TestHostileInput:
         assert len(api.world.store.records()) == 2
         assert api.works(old.text.reveal())
 
+    def test_a_body_may_come_in_pieces_and_its_sender_may_go_away(self, api: Api) -> None:
+        class Pieces(RawIOBase):
+            def readinto(self, buffer: Any) -> int:
+                buffer[0] = next(left)
+                return 1
+
+        class Gone(RawIOBase):
+            def readinto(self, buffer: Any) -> int:
+                raise OSError("reset by peer")
+
+        caller, old, body = api.issue(), api.issue("users.read"), b'{"overlap": "PT0S"}'
+        left, url, length = iter(body), f"{TOKENS}/{old.token.id}/rotate", {"CONTENT_LENGTH": str(len(body))}
+        fails_with(api.send("POST", url, caller, environ=length | {"wsgi.input": Gone()}), 400, "E0000003")
+        assert api.works(old.text.reveal())
+        assert api.send("POST", url, caller, environ=length | {"wsgi.input": Pieces()}).status == 201
+        assert not api.works(old.text.reveal())
+
     def test_every_fault_is_told(self, api: Api) -> None:
-        refused = api.send("POST", TOKENS, api.issue(), {"name": 1, "rate": "x", "expiresAt": "y"})
-        told = [cause["errorSummary"].partition(":")[0] for cause in refused.json["errorCauses"]]
-        assert told == ["scopes", "name", "rate", "expiresAt"]
+        refused = api.send("POST", TOKENS, api.issue(), {"name": 1, "rate": "x", "clientId": 7, "expiresAt": "y"})
+        told = [cause["errorSummary"] for cause in refused.json["errorCauses"]]
+        assert [cause.partition(":")[0] for cause in told] == ["scopes", "name", "rate", "clientId", "expiresAt"]
+        assert (told[1], told[3]) == ("name: this must be a string", "clientId: this must be a string")
 
 
 class TestOutage:
@@ -959,7 +997,12 @@ class TestMounting:
             with pytest.raises(ConfigurationError, match=r"call TokenGuard\(app\)"):
                 Flask(__name__).register_blueprint(management_blueprint())
             return
-        with override_settings(MIDDLEWARE=[]), pytest.raises(ImproperlyConfigured, match="to MIDDLEWARE") as refused:
+        # Middleware may be a class or a function.
+        others = ["django.middleware.common.CommonMiddleware", "django.views.decorators.gzip.gzip_page"]
+        with (
+            override_settings(MIDDLEWARE=others),
+            pytest.raises(ImproperlyConfigured, match="to MIDDLEWARE") as refused,
+        ):
             management_urls()
         assert isinstance(refused.value, ConfigurationError)
 
@@ -972,6 +1015,10 @@ class TestMounting:
         settings = {"SIGNING_KEY": KEY, "SCOPES": CATALOG}
         with override_settings(TOKENGUARD=settings), pytest.raises(ImproperlyConfigured, match=missing):
             management_urls(read_scope="tokens:see")
+
+    def test_in_django_other_settings_that_are_wrong_are_left_to_the_checks(self) -> None:
+        with override_settings(TOKENGUARD={"SIGNING_KEY": "short"}):
+            assert management_urls()[0]
 
     @pytest.mark.parametrize("wrong", ["", "a b", "tokens.*"])
     def test_nor_with_what_is_no_scope(self, wrong: str) -> None:
@@ -996,6 +1043,13 @@ def test_a_body_that_a_flask_application_has_looked_at_is_still_there(world: Wor
     caller, old = api.issue(), api.issue("users.read")
     assert api.send("POST", f"{TOKENS}/{old.token.id}/rotate", caller, {"overlap": "PT0S"}).status == 201
     assert not api.works(old.text.reveal())
+
+
+def test_a_flask_applications_own_limit_of_bodies_is_told_in_the_same_form(world: World) -> None:
+    app = flask_app(world, MAX_CONTENT_LENGTH=10)
+    app.register_blueprint(management_blueprint())
+    api = Api(world, flask_transport(app))
+    fails_with(api.send("POST", TOKENS, api.issue(), {"scopes": "users.read"}), 413, "E0000001")
 
 
 # A caller that the guard has let in already, whatever has happened since
@@ -1075,7 +1129,9 @@ def before_the_next_write(world: World, monkeypatch: pytest.MonkeyPatch, happens
 
 @pytest.mark.parametrize("end", ["revoke", "disable", "set_scopes"])
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token"])
-def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end: str) -> None:
+def test_who_has_just_been_stopped_hands_nothing_on(
+    world: World, name: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A process that has not heard of it yet lets the request in, but what the request creates would stay."""
     caller = let_in(world, f"users.read {MANAGE} {ALL}")
     match end:
@@ -1088,6 +1144,7 @@ def test_who_has_just_been_stopped_hands_nothing_on(world: World, name: str, end
     target = anothers(world)
     sent = {"scopes": "users.read", "clientId": target.client_id} if name == "issue_token" else None
     assert manage(world, caller, name, target.id, sent).status == (403 if end == "set_scopes" else 401)
+    assert caplog.messages[-1].startswith(f"{name} refused to token {caller.token_id}: ")
     assert {record.token.id for record in world.store.records()} == {caller.token_id, target.id}
 
 
@@ -1112,6 +1169,8 @@ def test_whose_rights_were_just_withdrawn_manages_nothing(
     sent = {"issue_token": {"scopes": "users.read", "clientId": target.client_id}, "update_token": {"network": network}}
     answer = manage(world, caller, name, target.id, sent.get(name))
     assert answer.status == (400 if (name, left) == ("issue_token", MANAGE) else status)
+    if status == 403:
+        assert f'scope="{MANAGE}"' in dict(answer.headers)["WWW-Authenticate"]
     assert [record.token for record in world.store.records()] == [record.token for record in before]
 
 
@@ -1182,21 +1241,27 @@ def test_nothing_is_handed_on_after_a_revocation_that_came_between(
     assert [record.token for record in world.store.records() if record.token.id != caller.token_id] == [target]
 
 
+@pytest.mark.parametrize("limited", [True, False], ids=["in networks", "in time"])
 @pytest.mark.parametrize("name", ["issue_token", "rotate_token", "update_token"])
 def test_who_was_limited_meanwhile_hands_on_no_more_than_is_left(
-    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+    world: World, name: str, limited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caller = let_in(world, f"users.read {MANAGE}")
     had = INSIDE if name == "update_token" else Conditions()
     target = world.issue("users.read", conditions=had).token
 
     def limit() -> None:
-        world.issuer.set_token_conditions(caller.token_id, INSIDE, actor="tests", instead_of=Conditions())
+        if limited:
+            world.issuer.set_token_conditions(caller.token_id, INSIDE, actor="tests", instead_of=Conditions())
+        else:
+            world.rotate(caller.token_id)
 
     before_the_next_write(world, monkeypatch, limit)
+    known = {record.token.id for record in world.store.records()}
     assert manage(world, caller, name, target.id).status == 403
-    held = {record.token.id: record.token.conditions for record in world.store.records()}
-    assert held == {caller.token_id: INSIDE, target.id: had}
+    held = {record.token.id: record.token for record in world.store.records()}
+    assert held.keys() - known == {held[caller.token_id].successor_id} - {None}
+    assert held[target.id] == target
 
 
 @pytest.mark.parametrize(
