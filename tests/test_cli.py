@@ -33,7 +33,7 @@ from tokenguard.secret import Secret
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Event, EventFilter, Feed, NewUse
 
-from .conftest import KEY, OTHER_KEY, World
+from .conftest import KEY, OTHER_KEY, World, works
 
 SCOPES = '{"users:read": "Read", "users:manage": {"description": "Change", "implies": ["users:read"]}}'
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -683,6 +683,9 @@ def test_a_rotation_at_once_and_one_that_cannot_be(ready: Run) -> None:
     assert [token["state"] for token in table(ready("list", "--json"))] == ["rotated", "active"]
     shown = ready("show", old).stdout
     assert "no, never" in shown
+    assert all(fact in shown for fact in ("rotated at", "overlap ends at", "successor id"))
+    issued = ready("show", ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]).stdout
+    assert not any(fact in issued for fact in ("rotated", "overlap", "successor", "replaces"))
     refused(ready("rotate", old, "--overlap", "0"), "is already rotated")
 
 
@@ -714,6 +717,29 @@ def test_what_is_known_of_a_tokens_use(ready: Run, tmp_path: Path) -> None:
     assert listed["last_used_at"] == isoformat(at)
     assert isoformat(at) in ready("list").stdout
     assert f"{isoformat(at)[:10]}: 5" in ready("show", token_id).stdout
+
+
+def test_an_idle_tokens_end_is_shown_as_it_was_recorded(world: World) -> None:
+    issued = world.issue(idle_timeout=3600)
+    world.clock.move(2 * 3600)
+    assert not works(world, issued)
+    tree = command_tree(lambda: (Options(), world.store))
+    shown = json.loads(CliRunner().invoke(tree, ["show", issued.token.id, "--json"]).stdout)
+    assert (shown["state"], shown["idle_ends_at"]) == ("idle", isoformat(world.clock()))
+    made = CliRunner().invoke(tree, ["events", "--json", "--kind", "token.issued"]).stdout
+    assert json.loads(made)["data"]["idle_timeout"] == [None, "1h"]
+
+
+def test_the_time_of_a_rotation_is_that_of_this_token_and_of_nothing_later(world: World) -> None:
+    client = world.client()
+    first, second = (world.issue(client=client.id).token.id for _ in range(2))
+    world.rotate(first)
+    rotated_at = world.clock()
+    world.clock.move(1)
+    world.rotate(second)
+    world.issuer.revoke(first, actor="tests")
+    done = CliRunner().invoke(command_tree(lambda: (Options(), world.store)), ["show", first, "--json"])
+    assert json.loads(done.stdout)["rotated_at"] == isoformat(rotated_at)
 
 
 def test_which_key_signed_a_token(ready: Run) -> None:
