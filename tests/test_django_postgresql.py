@@ -84,11 +84,13 @@ def test_what_another_is_just_writing_is_passed_over(store: DjangoStore, postgre
     world = World(store)
     held, free = (world.issue().token.id for _ in range(2))
     uses = [new_use(500, d7=1)._replace(token_id=token_id) for token_id in (held, free)]
-    assert writer.record_uses(uses) == set()
-    with psycopg.connect(postgresql_url) as other:
+    assert writer.record_uses([use._replace(requests={6: 1, 7: 1}) for use in uses]) == set()
+    with another(postgresql_url) as other:
         other.execute("UPDATE tokenguard_use SET last_used_at = last_used_at + 1 WHERE token_id = %s", [held])
+        # Its days too, and an old one that is just being pruned.
+        other.execute("SELECT 1 FROM tokenguard_use_day WHERE token_id = %s OR day = 6 FOR UPDATE", [held])
         assert writer.record_uses(uses) == {held}
-    assert (writer.use_by_day(held), writer.use_by_day(free)) == ({7: 1}, {7: 2})
+    assert (writer.use_by_day(held), writer.use_by_day(free)) == ({6: 1, 7: 1}, {6: 1, 7: 2})
 
 
 @pytest.mark.parametrize("table", ["tokenguard_use", "tokenguard_use_day"])
