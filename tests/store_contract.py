@@ -397,6 +397,7 @@ class StoreContract:
             {"idle_timeout": now - TOKEN.created_at - USE_INTERVAL + 1},
             {"idle_timeout": idle},
             {"idle_timeout": idle},
+            {"expires_at": None, "idle_timeout": None},
         ]
         tokens = [replace(TOKEN, id=f"{number:016}", **life) for number, life in enumerate(lives)]
         with filled.transaction() as tx:
@@ -406,7 +407,7 @@ class StoreContract:
             at = now - idle - USE_INTERVAL + late
             filled.record_uses([new_use(at)._replace(token_id=tokens[number].id)])
         alive = [record for record in filled.records() if record.state(now) == State.ACTIVE]
-        assert [int(record.token.id) for record in alive[:-1]] == [0, 3, 5, 8, 10]
+        assert [int(record.token.id) for record in alive[:-1]] == [0, 3, 5, 8, 10, 11]
         assert filled.page(100, now) == filled.page(100, now, client_id=CLIENT.id) == alive
         counted = [record for record in filled.records() if record in alive or record.token.successor_id]
         with filled.transaction() as tx:
