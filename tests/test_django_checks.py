@@ -97,7 +97,7 @@ def test_e001_says_what_the_setting_is() -> None:
 
 def test_e002_the_database_is_not_given_by_a_url() -> None:
     assert ids(**options(DATABASE_URL="sqlite:///tokens.db")) == ["E002"]
-    assert ids(**options(READ_URL="sqlite:///tokens.db")) == ["E002"]
+    assert ids(**options(READ_URL="sqlite:///tokens.db")) == ids(**options(DATABASE_URL=7)) == ["E002"]
 
 
 def test_a_database_url_in_the_environment_may_be_meant_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +210,7 @@ def test_e009_a_replica_of_another_kind_or_without_a_driver() -> None:
 def test_e007_the_middleware_is_missing() -> None:
     assert ids(MIDDLEWARE=["django.middleware.security.SecurityMiddleware"]) == ["E007"]
     assert ids(MIDDLEWARE=["no.such.Middleware", "os.path.join"]) == ["E007"]
+    assert ids(MIDDLEWARE=["no.such.Middleware", OURS]) == []
 
 
 class OwnMiddleware(TokenGuardMiddleware):
@@ -230,6 +231,7 @@ def test_e012_tables_in_the_schema_of_each_tenant(name: str) -> None:
         assert ids(**settings, TENANT_DB_ALIAS="of_tenants") == []
     assert ids(SHARED_APPS=[name], TENANT_APPS=["shop"]) == []
     assert ids(TENANT_TYPES={"public": shared, "shops": {"APPS": ["shop"]}}) == []
+    assert ids(TENANT_TYPES={"common": shared}, PUBLIC_SCHEMA_NAME="common") == []
     assert ids(TENANT_TYPES=["small", "large"]) == ids(TENANT_TYPES={"small": {}}) == []
     assert ids(TENANT_APPS=None) == ids(TENANT_APPS=[7]) == ids(TENANT_TYPES={"small": {"APPS": [None]}}) == []
 
