@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from django import conf
 from django.core.checks import ERROR, CheckMessage, Tags, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.middleware.cache import UpdateCacheMiddleware
@@ -128,6 +130,17 @@ def test_e003_tells_where_the_wrong_value_is_from(monkeypatch: pytest.MonkeyPatc
     assert wrong.hint == "It is the environment variable TOKENGUARD_PROXIES."
     assert said(**options(PROXIES="few"))[0].hint == "It is in the setting TOKENGUARD."
     assert said(**options(PROXIES=1)) == []
+
+
+def test_e003_where_all_options_are_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENGUARD_PROXIES", "many")
+    with override_settings():
+        del conf.settings.TOKENGUARD
+        (wrong,) = [message for message in run_checks(tags=[Tags.security]) if message.id == "tokenguard.E003"]
+        with pytest.raises(ImproperlyConfigured, match=wrong.msg):
+            TokenGuardMiddleware(view)
+    assert wrong.msg == "TOKENGUARD_PROXIES must be an integer, not 'many'"
+    assert wrong.hint == "It is the environment variable TOKENGUARD_PROXIES."
 
 
 def test_e003_a_short_key_is_not_quoted() -> None:
