@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
+from tokenguard.django.conf import SettingError, load, load_options, service
 from tokenguard.frames import clear_frames
 
 from .canaries import shown
+from .keys import KEY
 
 SECRET = "tg_a-secret"
 #: A function of some module that fails while a variable holds the secret.
@@ -85,3 +88,11 @@ def test_what_the_services_own_frames_hold_stays_to_be_seen() -> None:
     error = caught("tokenguards_user.views")
     clear_frames(error)
     assert SECRET in shown(error)
+
+
+@pytest.mark.parametrize("read", [load, load_options, service])
+def test_an_error_in_djangos_settings_does_not_show_the_signing_key(read: Callable[[], object]) -> None:
+    with override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "PROXIES": "many"}):
+        with pytest.raises(SettingError, match="PROXIES") as failed:
+            read()
+        assert KEY not in shown(failed.value)
