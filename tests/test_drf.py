@@ -691,7 +691,8 @@ def test_the_scheme_is_described(version: str, capsys: pytest.CaptureFixture[str
 def test_a_schema_is_made_without_a_key_and_without_a_line_in_the_log_for_each_operation(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with override_settings(DEBUG=True, SECRET_KEY="of this test alone", TOKENGUARD={"SCOPES": CATALOG, "USING": None}):
+    options = {"SCOPES": CATALOG, "USING": "default", "READ_USING": "default"}
+    with override_settings(DEBUG=True, SECRET_KEY="of this test alone", TOKENGUARD=options):
         assert "`users:read`" in str(generated("3.1.0", capsys)["components"])
     assert "SECRET_KEY" not in caplog.text
 
