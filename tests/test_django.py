@@ -51,7 +51,7 @@ from tokenguard.django import (
 from tokenguard.django.conf import service
 from tokenguard.django.revocation import revoke_token
 
-from .conftest import KEY, OTHER_KEY
+from .conftest import KEY, OTHER_KEY, run_together
 from .django_tables import migrate
 from .services.common import CATALOG
 
@@ -640,6 +640,26 @@ def test_settings_are_read_live(http: Client) -> None:
     assert http.get("/read")["WWW-Authenticate"] == 'Bearer realm="directory"'
     assert http.get("/read", headers=token).status_code == 200
     assert service() is service()
+
+
+def test_threads_that_ask_at_once_get_the_same_service() -> None:
+    """Two would keep two caches and two logs of uses."""
+    together, found = threading.Barrier(8), []
+
+    def ask() -> None:
+        together.wait()
+        found.append(service())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for realm in ("one", "two", "three"):
+            with override_settings(TOKENGUARD=SETTINGS | {"REALM": realm}):
+                run_together([ask] * 8)
+                assert {id(each) for each in found} == {id(service())}
+            found.clear()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_they_are_in_production_too(monkeypatch: pytest.MonkeyPatch) -> None:
