@@ -894,7 +894,7 @@ class TestOutage:
             ("DELETE", f"{TOKENS}/current", None),
         ):
             away = api.send(method, url, caller, sent)
-            fails_with(away, 503, "E0000009")
+            fails_with(away, 503, "E0000009", "API tokens cannot be managed at the moment. Try again shortly.")
             assert away.headers["Retry-After"] == "5"
         assert caplog.messages.count("the token store failed: away") == 4
         api.world.store.fails = False  # type: ignore[attr-defined]

@@ -44,6 +44,12 @@ log = logging.getLogger("tokenguard")
 _AGAIN = ": look at it again"
 
 
+class _Unmanageable(TemporarilyUnavailable):
+    """The store failed after the caller's own token was verified."""
+
+    detail = "API tokens cannot be managed at the moment. Try again shortly."
+
+
 class Management:
     """Answers the calls, for one service."""
 
@@ -68,7 +74,7 @@ class Management:
             return self.scheme.refusal(error)
         except StoreError as error:
             log.error("the token store failed: %s", error)
-            return self.scheme.refusal(TemporarilyUnavailable(f"store: {error}"))
+            return self.scheme.refusal(_Unmanageable(f"store: {error}"))
 
     def list_tokens(self, call: Call) -> Answer:
         """List the tokens that have not ended, oldest first, page by page."""
