@@ -53,7 +53,7 @@ from .keys import OTHER_KEY as OTHER_KEY
 from .postgresql import PostgreSQL
 from .services.common import CATALOG
 from .services.django_settings import database
-from .sqlalchemy_tables import set_up
+from .sqlalchemy_tables import store_at
 
 if TYPE_CHECKING:
     from .idp import Idp
@@ -347,10 +347,8 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database_store(database_url: str) -> Iterator[SQLAlchemyStore]:
-    store = SQLAlchemyStore(database_url)
-    set_up(store)
-    yield store
-    store.close()
+    with store_at(database_url) as store:
+        yield store
 
 
 @pytest.fixture
@@ -398,10 +396,8 @@ def any_store(request: pytest.FixtureRequest, clock: StoppedClock) -> Iterator[S
             migrate(alias)
             yield of_django
         return
-    store = SQLAlchemyStore(request.getfixturevalue(f"{request.param}_url"), clock=clock)
-    set_up(store)
-    yield store
-    store.close()
+    with store_at(request.getfixturevalue(f"{request.param}_url"), clock) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

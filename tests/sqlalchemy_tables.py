@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from sqlalchemy import event
 
+from tokenguard.clock import Clock
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.sqlalchemy.engine import create_file, use_wal
 
@@ -14,7 +17,15 @@ _NOTED: dict[str, list[tuple[str, Any]]] = {}
 _WRITES = ("ALTER", "CREATE", "INSERT", "UPDATE")
 
 
-def set_up(store: SQLAlchemyStore) -> None:
+@contextmanager
+def store_at(url: str, clock: Clock | None = None) -> Iterator[SQLAlchemyStore]:
+    """A store that is set up in the empty database at ``url``, and closed after the block."""
+    with closing(SQLAlchemyStore(url, clock=clock)) as store:
+        _set_up(store)
+        yield store
+
+
+def _set_up(store: SQLAlchemyStore) -> None:
     """Create the tables in an empty database, as ``store.upgrade()`` does.
 
     Most of its time goes into working out what to run, so that is done once, and later the same statements are run.

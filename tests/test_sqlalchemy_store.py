@@ -47,16 +47,14 @@ from tokenguard.store import NewUse, Place
 from tokenguard.tokens import Read
 
 from .conftest import KEY, World, run_together
-from .sqlalchemy_tables import set_up
+from .sqlalchemy_tables import store_at
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use, put_tokens
 
 
 @pytest.fixture
 def sqlite_store(sqlite_url: str) -> Iterator[SQLAlchemyStore]:
-    store = SQLAlchemyStore(sqlite_url)
-    set_up(store)
-    yield store
-    store.close()
+    with store_at(sqlite_url) as store:
+        yield store
 
 
 class TestSQLAlchemyStore(StoreContract):
