@@ -15,11 +15,11 @@ from .errors import ConfigurationError, InvalidValue
 from .events import EventKind, recorded
 from .hooks import call
 from .issuer import MAX_REASON_LENGTH, Issuer, check_actor
-from .resource import checked_url
 from .scopes import Scopes
 from .sources import local_client_id, local_token_id
 from .store import Transaction
 from .tokens import MAX_NAME_LENGTH, Client, Token, check_label
+from .urls import checked_url
 
 #: The scopes of a client for which no others are given: whatever its tokens say.
 ANYTHING = Scopes(["*"])

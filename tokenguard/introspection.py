@@ -20,8 +20,8 @@ from .http import Answer, AuthScheme, basic_to_bearer
 from .posted import error_answer, form_app, json_answer, posted_token, unavailable_answer
 from .records import Standing
 from .request import RequestGuard
-from .resource import checked_url
 from .scopes import ScopeCatalog, Scopes
+from .urls import checked_url
 from .wsgi import TokenGuardMiddleware
 
 if TYPE_CHECKING:

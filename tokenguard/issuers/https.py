@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
-from ..resource import checked_url, shown_url
+from ..urls import checked_url, shown_url
 
 _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 

@@ -8,8 +8,8 @@ from inspect import Parameter, signature
 from typing import Any, Self
 
 from ..errors import ConfigurationError, InvalidValue
-from ..resource import checked_url
 from ..scopes import ScopeCatalog, Scopes
+from ..urls import checked_url
 
 #: The most characters of an issuer that are stored.
 MAX_ISSUER_LENGTH = 255
