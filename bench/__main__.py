@@ -11,7 +11,7 @@ from types import ModuleType
 from .report import Section, page
 
 #: Those that take turns, and how often; and those that do not.
-PARTS = {"requests": 500, "throughput": 150, "growth": 200, "memory": None, "feed": None, "revocation": 300}
+PARTS = {"requests": 500, "throughput": 30, "growth": 200, "memory": None, "feed": None, "revocation": 300}
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 

@@ -28,9 +28,9 @@ that a guard adds."""
 #: What must be reached: requests with a guard ÷ without.
 RATIO = 0.97
 CONNECTIONS = 8
-#: How long one turn lasts, in seconds: some hundred requests, so that it matters little that the first few answers
-#: belong to the turn before.
-TURN = 0.2
+#: How long one turn lasts, in seconds. A guarded one begins with a reading of the feed, as the last was in an earlier
+#: turn: in a second there are two of them, as in any second of a service.
+TURN = 1
 PATHS = ("/bare", "/floor", "/guarded")
 KINDS = ("sync", "gthread")
 APPS = {"Flask": "bench.services:flask_app()", "Django": "bench.services:django_app()"}

@@ -1,4 +1,4 @@
--- For wrk: loads several paths by turns of a fraction of a second, in random order in every round, and prints how many
+-- For wrk: loads several paths by turns, in random order in every round, and prints how many
 -- requests were sent in each. Given the seconds of a turn, and the paths.
 
 local ffi = require("ffi")
