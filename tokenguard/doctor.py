@@ -162,15 +162,15 @@ def _replica(store: Store) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "replica", message, "until it is, all tokens are looked up in the primary", True)
 
 
-def _push(opened: Opener | None) -> Iterator[Finding]:
-    if (problem := _problem(opened)) is not None:
+def _push(opener: Opener | None) -> Iterator[Finding]:
+    if (problem := _problem(opener)) is not None:
         message = f"revocations cannot be published over Redis from here: {problem}"
         advice = "check TOKENGUARD_PUSH_URL; until then each process knows of them within TOKENGUARD_STALENESS"
         yield Finding(Level.WARNING, "push", message, advice, True)
 
 
-def _limiter(opened: Opener | None) -> Iterator[Finding]:
-    if (problem := _problem(opened)) is not None:
+def _limiter(opener: Opener | None) -> Iterator[Finding]:
+    if (problem := _problem(opener)) is not None:
         message = f"requests with a rate cannot be counted from here: {problem}"
         advice = (
             "check TOKENGUARD_RATE_LIMIT_URL; until then they are let through, "
@@ -179,9 +179,9 @@ def _limiter(opened: Opener | None) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "rate_limits", message, advice, True)
 
 
-def _problem(opened: Opener | None) -> str | None:
+def _problem(opener: Opener | None) -> str | None:
     try:
-        if opened is not None and (server := opened()) is not None:
+        if opener is not None and (server := opener()) is not None:
             server.check()
     except (ConfigurationError, StoreError) as error:
         return str(error)

@@ -232,16 +232,7 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
     """
 
     def decorate(view: V) -> V:
-        if not callable(view):
-            raise TypeError(f"expected a view, not {view!r}: to require scopes, write @require_scopes(…)")
-        if inspect.isclass(view):
-            is_token = requirements == (ANY_TOKEN,)
-            decorator, kind = ("require_token", "Token") if is_token else ("require_scopes(…)", "Scopes")
-            raise TypeError(
-                f'guard the class {view.__name__} with @method_decorator({decorator}, name="dispatch"), '
-                f"or with {kind}RequiredMixin among its bases"
-            )
-
+        _check_is_view(view, requirements)
         always: Choice = (requirements[0] if choose is None else ANY_TOKEN), view
 
         @wraps(view)
@@ -267,6 +258,19 @@ def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice
         return found
 
     return decorate
+
+
+def _check_is_view(view: object, requirements: tuple[Requirement, ...]) -> None:
+    """Raise TypeError for what no decorator can guard, naming what to write instead."""
+    if not callable(view):
+        raise TypeError(f"expected a view, not {view!r}: to require scopes, write @require_scopes(…)")
+    if inspect.isclass(view):
+        is_token = requirements == (ANY_TOKEN,)
+        decorator, kind = ("require_token", "Token") if is_token else ("require_scopes(…)", "Scopes")
+        raise TypeError(
+            f'guard the class {view.__name__} with @method_decorator({decorator}, name="dispatch"), '
+            f"or with {kind}RequiredMixin among its bases"
+        )
 
 
 def _is_async(view: Callable[..., Any]) -> bool:
