@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from tokenguard.clock import SECOND, isoformat
 from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
 from tokenguard.tokens import Read
 
+from .child import in_child
 from .conftest import KEY, StoppedClock, World, mistyped, run_together
 
 
@@ -1219,10 +1219,7 @@ def test_a_forked_child_starts_empty_whatever_its_parent_was_doing(fleet: Fleet)
     fleet.here.why_not(issued)
     cache = fleet.here.cache
     with cache._lock, cache._reading:  # as if held by another thread, which does not exist in the child
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if len(cache) == 0 and fleet.here.queries(issued) == (1, 2) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        assert in_child(lambda: (len(cache), fleet.here.queries(issued))) == (0, (1, 2))
     assert len(cache) == 1
 
 

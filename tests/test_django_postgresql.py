@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Change
 from tokenguard.tokens import Read
 
+from .child import Child, in_child
 from .conftest import World, django_alias, run_together
 from .django_tables import migrate
 from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, wait_until
@@ -431,7 +431,6 @@ def _terminate(alias: str, server: str) -> None:
 # Forks
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_worker_opens_a_connection_of_its_own(store: DjangoStore, alias: str, issued: Issued) -> None:
     """gunicorn --preload forks after the project was loaded, perhaps after it has asked the database."""
 
@@ -440,41 +439,36 @@ def test_a_forked_worker_opens_a_connection_of_its_own(store: DjangoStore, alias
             cursor.execute("SELECT pg_backend_pid()")
             return cursor.fetchone()[0]
 
+    def found() -> set[str]:
+        records = [store.find(issued.token.id) for _ in range(20)]
+        return {"nothing" if record is None else record.token.id for record in records}
+
     parents = process()
-    child = os.fork()
-    if child == 0:
-        try:
-            found = [store.find(issued.token.id) for _ in range(20)]
-            os._exit(int(None in found or process() == parents))
-        finally:
-            os._exit(1)
-    assert all(store.find(issued.token.id) is not None for _ in range(20))
-    _, status = os.waitpid(child, 0)
-    assert (status, process()) == (0, parents)
+    child = Child(lambda: (found(), process()))
+    assert found() == {issued.token.id}
+    in_child, childs = child.result()
+    assert (in_child, process()) == ({issued.token.id}, parents)
+    assert childs != parents
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_what_is_forked_in_a_block_has_transactions_of_its_own(store: DjangoStore, alias: str) -> None:
     told: list[str] = []
+
+    def write() -> list[str]:
+        World(store).client("of the child")
+        with suppress(ValueError), transaction.atomic(using=alias):
+            connections[alias].cursor().execute("UPDATE tokenguard_client SET name = 'undone'")
+            raise ValueError
+        return told
+
     with transaction.atomic(using=alias):
         transaction.on_commit(lambda: told.append("the parent's end"), using=alias)
         store.clients()
-        child = os.fork()
-        if child == 0:
-            try:
-                World(store).client("of the child")
-                with suppress(ValueError), transaction.atomic(using=alias):
-                    connections[alias].cursor().execute("UPDATE tokenguard_client SET name = 'undone'")
-                    raise ValueError
-                os._exit(len(told))
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-    assert (status, told) == (0, ["the parent's end"])
+        assert in_child(write) == []
+    assert told == ["the parent's end"]
     assert [client.name for client in store.clients()] == ["of the child"]
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_nor_does_it_call_what_waits_for_its_parents_commit_when_it_leaves_the_block(
     store: DjangoStore, alias: str
 ) -> None:
@@ -482,26 +476,15 @@ def test_nor_does_it_call_what_waits_for_its_parents_commit_when_it_leaves_the_b
     with ExitStack() as block:
         block.enter_context(transaction.atomic(using=alias))
         transaction.on_commit(lambda: told.append("the parent's end"), using=alias)
-        child = os.fork()
-        if child == 0:
-            try:
-                block.close()
-                os._exit(len(told))
-            finally:
-                os._exit(99)
-        _, status = os.waitpid(child, 0)
-    assert (status, told) == (0, ["the parent's end"])
+        assert in_child(lambda: (block.close(), told)) == (None, [])
+    assert told == ["the parent's end"]
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_worker_makes_a_pool_of_its_own(
     store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Django keeps the pools of its option of that name in this dictionary."""
     pools = connections[alias]._connection_pools
     monkeypatch.setitem(pools, alias, "the parent's")
-    child = os.fork()
-    if child == 0:
-        os._exit(alias in pools)
-    _, status = os.waitpid(child, 0)
-    assert (status, pools[alias]) == (0, "the parent's")
+    assert in_child(lambda: alias in pools) is False
+    assert pools[alias] == "the parent's"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import re
 import shutil
 import sqlite3
@@ -35,6 +34,7 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 from tokenguard.tokens import Read
 
+from .child import in_child
 from .conftest import KEY, StoppedClock, World, django_alias, run_together, why_not, works
 from .django_tables import migrate
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use, put_tokens
@@ -585,23 +585,15 @@ def test_a_database_that_a_router_keeps_from_migrations_is_not_ready(sqlite_url:
             del connections["other"], connections.databases["other"]
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_does_not_use_its_parents_connection(store: DjangoStore, alias: str) -> None:
     """Nor one to a file: SQLite forbids it."""
     assert store.clients() == []
     parents = connections[alias].connection
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(int(store.clients() != [] or connections[alias].connection is parents))
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(lambda: (store.clients(), connections[alias].connection is parents)) == ([], False)
     assert store.clients() == []
     assert connections[alias].connection is parents
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_does_not_undo_what_its_parent_is_writing(sqlite_url: str) -> None:
     """It would by closing the parent's connection: SQLite then puts the old pages back into the file."""
     with django_alias(sqlite_url) as alias:
@@ -611,29 +603,18 @@ def test_a_forked_child_does_not_undo_what_its_parent_is_writing(sqlite_url: str
         connections[alias].cursor().execute("PRAGMA cache_size = 1")  # pages go to the file before the commit
         with transaction.atomic(using=alias):
             issued = [world.issue().token.id for _ in range(50)]
-            child = os.fork()
-            if child == 0:
-                gc.collect()
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
+            in_child(gc.collect)
         connections[alias].close()
         assert sorted(record.token.id for record in store.records()) == sorted(issued)
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_keeps_a_database_in_memory() -> None:
     """As the processes of Django's test runner with ``--parallel`` do."""
     with django_alias("sqlite:///:memory:") as alias:
         store = DjangoStore(alias)
         store.upgrade()
         World(store).client()
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(int([client.name for client in store.clients()] != ["billing"]))
-            finally:
-                os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert in_child(lambda: [client.name for client in store.clients()]) == ["billing"]
         connections[alias].connection.close()  # Django never closes such a database
 
 

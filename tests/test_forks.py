@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +11,8 @@ import pytest
 
 from tokenguard import forks
 from tokenguard.forks import in_children
+
+from .child import in_child
 
 
 class Worker:
@@ -64,11 +65,9 @@ def test_one_that_cannot_start_keeps_no_other_from_it(
 
     told: list[str] = []
     workers = [Worker(told, "first"), Failing(told, ""), Worker(told, "second")]
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if told == ["first", "second"] and "of this one" in caplog.text else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert told == []
+    told_in_child, log = in_child(lambda: (told, caplog.text))
+    assert (told_in_child, told) == (["first", "second"], [])
+    assert "of this one" in log
     workers.clear()
 
 

@@ -43,6 +43,7 @@ from tokenguard.revocation import revocation_app
 from tokenguard.store import EventFilter
 
 from .canaries import our_frames, raised, shown
+from .child import in_child
 from .conftest import KEY, StoppedClock, mistyped, run_together
 from .services.common import CATALOG
 
@@ -700,17 +701,10 @@ def test_who_waits_for_anothers_question_does_so_for_a_bounded_time(service: Ser
 
 
 def test_a_forked_child_starts_empty(service: Service) -> None:
-    import os
-
     service.who()
     asking = service.source._endpoints[0]._asking
-    asking._lock.acquire()
-    child = os.fork()
-    if child == 0:
-        free = asking._lock.acquire(blocking=False) and not asking._kept and not asking._asked
-        os._exit(0 if free else 1)
-    asking._lock.release()
-    assert os.waitpid(child, 0)[1] == 0
+    with asking._lock:
+        assert in_child(lambda: (asking._lock.locked(), len(asking._kept), len(asking._asked))) == (False, 0, 0)
 
 
 # In a request

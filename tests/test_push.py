@@ -39,6 +39,7 @@ from tokenguard.push import MAX_BYTES, Publisher, Subscriber
 from tokenguard.service import Service
 from tokenguard.store import Change, EventKind
 
+from .child import Child
 from .conftest import KEY, World, works
 from .redis_server import RedisServer, redis_running
 from .services.common import CATALOG
@@ -407,21 +408,15 @@ def test_a_cache_that_is_gone_takes_its_listener_with_it(server: RedisServer, ca
 
 
 def test_a_forked_child_listens_for_itself(server: RedisServer, cache: Forgotten) -> None:
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            cache.subscriber.start()
-            until(lambda: cache.told)
-            os.write(theirs, repr(cache.told).encode())
-        finally:
-            os._exit(0)
+    def listen() -> object:
+        cache.subscriber.start()
+        until(lambda: cache.told)
+        return cache.told
+
+    child = Child(listen)
     until(lambda: listeners(server) == 2)
     send(server, '[[null, "both"]]')
-    os.waitpid(child, 0)
-    os.close(theirs)
-    with os.fdopen(ours) as pipe:
-        assert pipe.read() == repr([(None, "both")])
+    assert child.result() == [(None, "both")]
     until(lambda: cache.told)
     send(server, '[[null, "ours"]]')  # the child's end did not close this process's connection
     until(lambda: len(cache.told) == 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
 import sys
@@ -41,6 +40,7 @@ from tokenguard.config import Options
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 
+from .child import in_child
 from .conftest import World, run_together
 from .redis_server import RedisServer, redis_running
 
@@ -147,7 +147,6 @@ def test_threads_at_once_get_no_more_and_no_less_through() -> None:
     assert let_in == Counter(dict.fromkeys(range(rounds), 5))
 
 
-@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("where", ["memory", "redis"])
 def test_a_forked_child_does_not_wait_for_its_parents_threads(where: str, request: pytest.FixtureRequest) -> None:
     url = "memory://" if where == "memory" else request.getfixturevalue("redis_server").url
@@ -167,16 +166,11 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(where: str, reques
     assert asked.wait(30)
     limiter._hit = hit  # type: ignore[method-assign]
     limiter._breaker._monotonic = lambda: at + 60
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)  # or the child may wait forever
-        try:
-            os._exit(0 if [left(limiter, TOKEN_RATE) for _ in range(4)] == [2, 1, 0, -1] else 1)
-        finally:
-            os._exit(2)
-    answered.set()
-    waiting.join(30)
-    assert os.waitpid(child, 0)[1] == 0
+    try:
+        assert in_child(lambda: [left(limiter, TOKEN_RATE) for _ in range(4)]) == [2, 1, 0, -1]
+    finally:
+        answered.set()
+        waiting.join(30)
 
 
 # In a request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import NoReturn
 
@@ -11,6 +10,7 @@ import pytest
 from tokenguard import SchemaError, StoreUnavailable
 from tokenguard.replica import REPLICA_PATIENCE, REPLICA_PAUSE, Replica
 
+from .child import in_child
 from .conftest import run_together
 from .test_cache import Seconds
 
@@ -48,16 +48,13 @@ def test_a_forked_child_does_not_take_it_for_hanging_because_its_parent_was_wait
     seconds = Seconds()
     replica = Replica(seconds)
 
-    def fork() -> int:
+    def fork() -> object:
         seconds.now += REPLICA_PATIENCE + 0.1
         assert replica.ask(int) is None
         with replica.breaker._lock:  # as another thread may, which the child does not have
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if not replica.breaker._lock.locked() and replica.ask(int) == 0 else 1)
-        return os.waitpid(child, 0)[1]
+            return in_child(lambda: (replica.breaker._lock.locked(), replica.ask(int)))
 
-    assert replica.ask(fork) == 0
+    assert replica.ask(fork) == (False, 0)
 
 
 def test_one_without_the_tables_is_not_said_to_need_them_made_there(caplog: pytest.LogCaptureFixture) -> None:

@@ -46,6 +46,7 @@ from tokenguard.sqlalchemy.fast_queries import KEPT
 from tokenguard.store import NewUse, Place
 from tokenguard.tokens import Read
 
+from .child import Child, in_child
 from .conftest import KEY, World, run_together
 from .sqlalchemy_tables import store_at
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use, put_tokens
@@ -714,23 +715,19 @@ def test_a_forked_worker_opens_connections_of_its_own(database_store: SQLAlchemy
     """gunicorn --preload forks after the application was loaded, perhaps after it has used the database."""
     world = World(database_store)
     issued = world.issue()
-    world.guard.authenticate(issued.text)
+
+    def ask() -> None:
+        for _ in range(20):
+            world.guard.authenticate(issued.text)
+
+    ask()
     (reserve,) = database_store._reserves
     parents = reserve.take()
     reserve.give_back(parents)
     with database_store._reading.connect():  # checked out while forking
-        child = os.fork()
-        if child == 0:
-            try:
-                for _ in range(20):
-                    world.guard.authenticate(issued.text)
-                os._exit(int(reserve.take().dbapi_connection is parents.dbapi_connection))
-            finally:
-                os._exit(1)
-        for _ in range(20):
-            world.guard.authenticate(issued.text)
-        _, status = os.waitpid(child, 0)
-    assert status == 0
+        child = Child(lambda: (ask(), reserve.take().dbapi_connection is parents.dbapi_connection))
+        ask()
+        assert child.result() == (None, False)
 
 
 def _sessions(store: SQLAlchemyStore) -> list[int]:
@@ -753,14 +750,7 @@ def test_a_forked_worker_leaves_the_sessions_of_its_parent_alone(postgresql_url:
     store.upgrade()
     before = _sessions(store)
     assert _sessions(store) == before
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(len(set(_sessions(store)).intersection(before)))
-        finally:
-            os._exit(99)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert set(before).isdisjoint(in_child(lambda: _sessions(store)))
     assert _sessions(store) == before
     store.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
-import os
 import subprocess
 import sys
 import weakref
@@ -43,6 +42,7 @@ from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import NewUse
 
+from .child import in_child
 from .conftest import KEY, StoppedClock, World, run_together
 
 YEAR = 365 * 86_400
@@ -601,15 +601,13 @@ def test_a_forked_child_starts_empty(world: World, store: RecordingStore) -> Non
     issued = world.issue()
     world.use(issued)
     world.use(issued)
+
+    def write() -> int:
+        world.usage.write(everything=True)
+        return len(store.writes)
+
     with world.usage._lock:  # as another thread may, which the child does not have
-        child = os.fork()
-        if child == 0:
-            if not world.usage._lock.locked():
-                world.usage.write(everything=True)
-                os._exit(len(store.writes))
-            os._exit(99)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 1
+        assert in_child(write) == 1
     world.usage.write(everything=True)
     assert requests(store, issued) == 2
 
