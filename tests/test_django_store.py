@@ -23,21 +23,21 @@ from django.db.models import CASCADE, ForeignKey, Model
 from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLUpdateCompiler
 from django.test.utils import CaptureQueriesContext, override_settings
 
-from tokenguard import Guard, SchemaError, Scopes, StoreBusy, StoreError, StoreUnavailable, schema
+from tokenguard import Guard, SchemaError, Scopes, StoreBusy, StoreUnavailable, schema
 from tokenguard.django import get_store, models
 from tokenguard.django.connections import schema_version, tables
 from tokenguard.django.store import DjangoStore
 from tokenguard.django.upgrade import restore_counter
 from tokenguard.hooks import Hooks
-from tokenguard.prune import prune
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 from tokenguard.tokens import Read
 
 from .child import in_child
 from .conftest import KEY, StoppedClock, World, django_alias, run_together, why_not, works
+from .database_contract import DatabaseContract, reads
 from .django_tables import migrate
-from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use, put_tokens
+from .store_contract import CLIENT, TOKEN, change, new_use, put_tokens
 
 
 class ThreadsStore(DjangoStore):
@@ -79,7 +79,13 @@ def other_side(store: DjangoStore, database_url: str) -> Iterator[SQLAlchemyStor
     other.close()
 
 
-class TestDjangoStore(StoreContract):
+class TestDjangoStore(DatabaseContract):
+    set_up = "manage.py migrate tokenguard --database of_this_test"
+
+    @pytest.fixture
+    def empty(self, alias: str) -> DjangoStore:
+        return DjangoStore(alias)
+
     @pytest.fixture
     def store(self, alias: str) -> DjangoStore:
         migrate(alias)
@@ -942,84 +948,6 @@ def test_after_a_flush_it_begins_again(store: DjangoStore, alias: str) -> None:
 
 
 # What goes wrong
-
-
-def reads(store: DjangoStore) -> list[Callable[[], object]]:
-    """All the reads of a store."""
-    return [
-        lambda: store.standing(Read.of(TOKEN)),
-        lambda: store.find(TOKEN.id),
-        lambda: store.find_foreign(TOKEN.id, CLIENT.id),
-        lambda: store.feed(0),
-        lambda: store.use_by_day(TOKEN.id),
-        lambda: store.client(CLIENT.id),
-        store.clients,
-        store.records,
-        lambda: store.page(1, 0),
-        lambda: store.events(1),
-        store.check,
-    ]
-
-
-def test_no_tables(alias: str) -> None:
-    store = DjangoStore(alias)
-    for attempt in (*reads(store), lambda: World(store).client(), lambda: store.record_uses([new_use(1)])):
-        with pytest.raises(SchemaError, match=f'run "manage.py migrate tokenguard --database {alias}"$'):
-            attempt()
-
-
-@pytest.mark.parametrize(
-    ("version", "message"),
-    [
-        (schema.latest() + 1, "newer than this tokenguard supports"),
-        (schema.latest() - 1, "but this tokenguard needs"),
-    ],
-)
-def test_a_database_of_another_version_is_read_but_not_written(
-    store: DjangoStore, alias: str, version: int, message: str
-) -> None:
-    """While a fleet is upgraded, its older workers go on."""
-    issued = World(store).issue()
-    with connections[alias].cursor() as cursor:
-        cursor.execute("UPDATE tokenguard_revision SET schema_version = %s", [version])
-    assert works(World(store), issued)
-    for attempt in (store.check, lambda: World(store).issuer.revoke(issued.token.id, actor="tests")):
-        with pytest.raises(SchemaError, match=f"schema version {version}, {message}"):
-            attempt()
-    assert store.feed(3) == (2, ())
-
-
-def test_a_counter_that_is_gone_is_an_error_not_a_no(store: DjangoStore, alias: str) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute("DELETE FROM tokenguard_revision")
-    for attempt in (lambda: store.find("A" * 16), lambda: store.feed(0), lambda: World(store).client()):
-        with pytest.raises(SchemaError, match="tokenguard_revision is missing"):
-            attempt()
-
-
-def test_a_damaged_row_is_an_error_not_a_no(store: DjangoStore, alias: str) -> None:
-    issued = World(store).issue()
-    with connections[alias].cursor() as cursor:
-        cursor.execute("UPDATE tokenguard_token SET scopes = 'users:read'")
-    with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
-        store.find(issued.token.id)
-    with pytest.raises(StoreError, match="a row of tokenguard_token is damaged"):
-        store.standing(Read.of(issued.token))
-
-
-def test_a_version_or_a_time_that_is_no_number_is_damage(sqlite_url: str) -> None:
-    with django_alias(sqlite_url) as alias:
-        store = DjangoStore(alias)
-        store.upgrade()
-        World(store).client(), World(store).client("other")
-        with connections[alias].cursor() as cursor:
-            cursor.execute("UPDATE tokenguard_event SET at = 'x' WHERE number = 1")
-            with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
-                prune(store, 86_400, actor="tests")
-            cursor.execute("UPDATE tokenguard_revision SET schema_version = 'x'")
-        for attempt in (store.check, store.upgrade):
-            with pytest.raises(SchemaError, match="the row of tokenguard_revision is damaged"):
-                attempt()
 
 
 def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
