@@ -220,6 +220,25 @@ def test_what_is_gone_is_recorded_though_the_rest_failed(world: World, kind: typ
     assert world.store.events(1)[0].data == {"tokens": [None, 1]}
 
 
+def test_ctrl_c_tells_what_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*asked: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    def pruned() -> tuple[int, str]:
+        tree = command_tree(lambda: (Options.read({}), world.store))
+        done = CliRunner().invoke(tree, ["prune", "--older-than", "90d"])
+        return done.exit_code, done.stderr
+
+    world.issuer.revoke(world.issue().token.id, world.issue().token.id, actor="tests")
+    world.clock.move(AGE)
+    monkeypatch.setattr("tokenguard.prune.BATCH", 1)
+    monkeypatch.setattr("tokenguard.cli.audit.time.sleep", interrupt)
+    gone = "removed so far: 1 token, 0 counts of a day's requests, 0 events"
+    assert pruned() == (1, f"Error: {gone}; stopped by Ctrl-C\n")
+    monkeypatch.setattr(world.store, "page", interrupt)
+    assert pruned() == (1, "\nAborted!\n")  # as of any other command
+
+
 def test_where_the_store_fails_on_the_way_what_is_gone_is_told_and_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,14 @@ class PruningStopped(StoreError):
         self.removed = removed
 
 
+class PruningInterrupted(KeyboardInterrupt):
+    """Ctrl-C after a part was ``removed``, for good and with its events."""
+
+    def __init__(self, removed: Pruned) -> None:
+        super().__init__(f"removed so far: {removed}; stopped by Ctrl-C")
+        self.removed = removed
+
+
 def prune(
     store: Store,
     older_than: int,
@@ -54,8 +62,8 @@ def prune(
 
     Ages go by the store's own clock. Rows are removed in short transactions; after each, ``progress`` is called with
     the number of rows that it removed, and ``pause`` lets other writers have their turn. The newest event stays, and
-    each transaction adds one that records what it removed. Raises InvalidValue for an age below a day, and
-    PruningStopped if the store fails on the way.
+    each transaction adds one that records what it removed. Raises InvalidValue for an age below a day, PruningStopped
+    if the store fails on the way, and PruningInterrupted for a KeyboardInterrupt there.
     """
     check_actor(actor)
     if check_duration(older_than) < MIN_AGE:
@@ -71,6 +79,10 @@ def prune(
     except StoreError as error:
         if any(removed):
             raise PruningStopped(removed, error) from error
+        raise
+    except KeyboardInterrupt:
+        if any(removed):
+            raise PruningInterrupted(removed) from None
         raise
     return removed
 

@@ -14,6 +14,7 @@ from ..details import event_fields
 from ..doctor import examine
 from ..errors import InvalidValue, StoreUnavailable, UnknownToken
 from ..events import FEED_LIMIT, Event, EventFilter, EventKind
+from ..prune import PruningInterrupted
 from ..prune import prune as remove
 from ..store import Store
 from .arguments import as_json, given, moment
@@ -111,8 +112,11 @@ def prune(backend: Backend, age: str) -> None:
     That is tokens that ended for good longer ago than --older-than, and counts of requests and events of that age.
     """
     seconds = parse_duration(age)
-    with progress_bar("Removing") as progress:
-        removed = remove(backend.store, seconds, actor=actor(), progress=progress, pause=lambda: time.sleep(PAUSE))
+    try:
+        with progress_bar("Removing") as progress:
+            removed = remove(backend.store, seconds, actor=actor(), progress=progress, pause=lambda: time.sleep(PAUSE))
+    except PruningInterrupted as error:
+        raise Failure(str(error)) from None
     say(f"Removed: {removed}.")
 
 
