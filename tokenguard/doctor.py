@@ -253,8 +253,11 @@ def _keys(dropped: list[str], tokens: TokenFormat | None) -> Iterator[Finding]:
         advice = "set TOKENGUARD_SIGNING_KEY to the service's key, and run this again"
         yield Finding(Level.WARNING, "keys_not_checked", message, advice, False)
         return
-    message = "signed by a key that is no longer configured, and refused"
-    advice = "add the key to TOKENGUARD_OLD_SIGNING_KEYS, or issue new tokens in their place"
+    message = "signed by a key that is not configured here, and refused"
+    advice = (
+        "check that TOKENGUARD_SIGNING_KEY is the service's; if it was changed, add the former key to "
+        "TOKENGUARD_OLD_SIGNING_KEYS, or issue new tokens in their place"
+    )
     yield from _about_tokens(Level.ERROR, "key_dropped", dropped, message, advice, True)
 
 
