@@ -12,9 +12,11 @@ from werkzeug.test import create_environ
 from tokenguard import (
     AuthScheme,
     Conditions,
+    ConfigurationError,
     Hooks,
     InvalidToken,
     InvalidValue,
+    Issuer,
     Policy,
     PolicyViolation,
     RequestGuard,
@@ -195,3 +197,38 @@ def test_a_receiver_that_fails_breaks_nothing_and_gives_nothing_away(
     for each in (issued, successor):
         assert each.text.reveal()[-75:] not in caplog.text
         assert each.token.digest not in caplog.text
+
+
+def test_a_receiver_that_is_async_is_logged_and_not_left_waiting(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hear(**told: Any) -> None:
+        """Never begins."""
+
+    World(world.store, world.clock, hooks=Hooks(issued=[hear])).issue()  # a warning that it was not awaited would fail
+    assert "hear" in caplog.text
+    assert "it is async" in caplog.text
+
+
+def test_a_receiver_that_removes_itself_keeps_no_other_from_being_called(world: World) -> None:
+    hooks, calls = Hooks(), []
+
+    def once(**told: Any) -> None:
+        hooks.issued.remove(once)
+        calls.append("once")
+
+    hooks.issued.extend([once, lambda **told: calls.append("always")])
+    hearing = World(world.store, world.clock, hooks=hooks)
+    hearing.issue()
+    hearing.issue()
+    assert calls == ["once", "always", "always"]
+
+
+def test_hooks_that_could_not_be_called_are_refused_before_anything_is_issued(world: World) -> None:
+    with pytest.raises(ConfigurationError, match="issued must be a list of callables, not function"):
+        Hooks(issued=lambda token, client: None)  # type: ignore[arg-type]
+    given: Any = [print]
+    with pytest.raises(ConfigurationError, match=r"must be given as Hooks\(…\), not list"):
+        Issuer(world.store, world.tokens, hooks=given)
+    with pytest.raises(ConfigurationError, match=r"must be given as Hooks\(…\), not list"):
+        RequestGuard(world.guard, AuthScheme(), hooks=given)

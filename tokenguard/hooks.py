@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from inspect import iscoroutine
 from typing import Any, Protocol
 
-from .errors import redact
+from .errors import ConfigurationError, redact
 
 log = logging.getLogger("tokenguard")
 Receiver = Callable[..., object]
@@ -23,7 +24,8 @@ class Hooks:
       was, and a set ``error.issuer`` that the id is that issuer's.
     * ``issued(token, client)``, ``rotated(token, successor)``, ``revoked(token)``: after the commit.
 
-    The failure of a receiver is logged and breaks nothing.
+    Receivers are plain functions, not async ones. The failure of a receiver is logged and breaks nothing. Raises
+    ConfigurationError for anything but lists.
     """
 
     authenticated: list[Receiver] = field(default_factory=list)
@@ -31,6 +33,19 @@ class Hooks:
     issued: list[Receiver] = field(default_factory=list)
     rotated: list[Receiver] = field(default_factory=list)
     revoked: list[Receiver] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Otherwise it would show after a commit, when an error loses the text of a new token.
+        for kind in fields(self):
+            if not isinstance(given := getattr(self, kind.name), list):
+                raise ConfigurationError(f"{kind.name} must be a list of callables, not {type(given).__name__}")
+
+    @classmethod
+    def of(cls, given: Hooks | None) -> Hooks:
+        """Return ``given``, or hooks without receivers; raises ConfigurationError for anything else."""
+        if given is not None and not isinstance(given, Hooks):
+            raise ConfigurationError(f"the hooks must be given as Hooks(…), not {type(given).__name__}")
+        return cls() if given is None else given
 
 
 class Signal(Protocol):
@@ -54,9 +69,12 @@ class Heard(list[Receiver]):
 
 def call(receivers: list[Receiver], **arguments: Any) -> None:
     """Call every one of ``receivers`` with these arguments."""
-    for receiver in receivers:
+    # A copy: a receiver may remove itself, and other threads may add or remove one.
+    for receiver in tuple(receivers):
         try:
-            receiver(**arguments)
+            if iscoroutine(begun := receiver(**arguments)):
+                begun.close()
+                raise TypeError("it is async: nothing would run it, so give a plain function")
         except Exception as error:  # noqa: BLE001 - whatever it is, it breaks nothing
             log_failure(receiver, error)
 

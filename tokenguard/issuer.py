@@ -63,7 +63,7 @@ class Issuer:
         self.tokens = tokens
         self.catalog = ScopeCatalog.of(catalog)
         self.policy = policy or Policy()
-        self.hooks = hooks or Hooks()
+        self.hooks = Hooks.of(hooks)
         self.clock = clock
 
     def register(

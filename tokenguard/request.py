@@ -37,7 +37,7 @@ class RequestGuard:
     def __init__(self, guard: Guard, scheme: AuthScheme, *, hooks: Hooks | None = None) -> None:
         self.guard = guard
         self.scheme = scheme
-        self.hooks = hooks or Hooks()
+        self.hooks = Hooks.of(hooks)
         #: The fast path, to try before :meth:`admit` and :meth:`authenticate`: it lets in only whom they would.
         self.wave_through = shortcut(self, guard, scheme, self.hooks)
         #: When due writes were first left to the end of an answer; None once an answer has ended since.
