@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from tokenguard import (
     AuthScheme,
+    ConfigurationError,
     Guard,
     InvalidToken,
     Issued,
@@ -1244,6 +1246,23 @@ def test_threads_that_verify_issue_and_revoke_together_leave_nothing_wrong() -> 
     assert wrong == []
     assert all(here.why_not(issued) == "revoked" for issued in revoked)
     assert len(here.cache) == len(here.cache._keys) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"staleness": float("nan")}, "the staleness must be a number of seconds, 0 or more, not nan"),
+        ({"staleness": float("inf")}, "the staleness must .*, not inf"),
+        ({"staleness": -1}, "the staleness must .*, not -1"),
+        ({"staleness": None}, "the staleness must .*, not None"),
+        ({"stale_grace": float("nan")}, "the stale grace must .*, not nan"),
+        ({"size": 0.5}, "the size of a cache must be a number of tokens, 0 or more, not 0.5"),
+        ({"size": -1}, "the size .*, not -1"),
+    ],
+)
+def test_a_cache_that_could_miss_a_revocation_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        TokenCache(MemoryStore(), **wrong)
 
 
 def test_nothing_that_is_remembered_holds_a_tokens_text(fleet: Fleet) -> None:

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import inf
 
 from .breaker import PATIENCE, Breaker, NotAsked
 from .clock import monotonic
 from .complaints import Complaint
-from .errors import StoreError
+from .errors import ConfigurationError, StoreError
 from .events import Event, Feed
 from .forks import in_children
 from .identity import OWN_ISSUER
@@ -42,7 +43,7 @@ class TokenCache:
 
     ``staleness`` and ``stale_grace`` are in seconds. Within the first, a revocation made elsewhere is known. For the
     second, entries may be used beyond that if the feed cannot be read. ``size`` is in tokens. With a ``staleness``
-    of 0 the feed is read for every request.
+    of 0 the feed is read for every request. Raises ConfigurationError for a number that cannot be used.
     """
 
     _read_at: float
@@ -61,6 +62,12 @@ class TokenCache:
         size: int = CACHE_SIZE,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
+        for what, seconds in (("staleness", staleness), ("stale grace", stale_grace)):
+            # No time is later than NaN or infinity: what is revoked elsewhere would never be known.
+            if not isinstance(seconds, (int, float)) or not 0 <= seconds < inf:
+                raise ConfigurationError(f"the {what} must be a number of seconds, 0 or more, not {seconds!r}")
+        if not isinstance(size, int) or size < 0:
+            raise ConfigurationError(f"the size of a cache must be a number of tokens, 0 or more, not {size!r}")
         self.store = store
         self.staleness = staleness
         self.stale_grace = stale_grace
