@@ -144,6 +144,11 @@ def test_keys_are_named_and_measured_in_bytes() -> None:
         SigningKeys(KEY, old=OTHER_KEY)
 
 
+def test_a_key_that_is_not_given_as_signing_keys_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match=r"^the signing keys must be given as SigningKeys\(…\), not str$"):
+        TokenFormat(KEY)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("prefix", ["", "TG", "a_b", "a-b", "ü", "x" * 17, "a\n", None])
 def test_a_prefix_that_would_break_the_text_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="prefix"):

@@ -110,7 +110,9 @@ class TokenFormat:
     """Mints and reads the texts of one service's tokens, with its prefix and its signing keys."""
 
     def __init__(self, keys: SigningKeys, prefix: str = "tg") -> None:
-        """Raises ConfigurationError for a prefix that is not 1 to 16 lower-case letters and digits."""
+        """Raises ConfigurationError for a prefix that is not 1 to 16 lower-case letters and digits, or a bare key."""
+        if not isinstance(keys, SigningKeys):
+            raise ConfigurationError(f"the signing keys must be given as SigningKeys(…), not {type(keys).__name__}")
         self.prefix = check_prefix(prefix)
         #: Every text of the service begins with this, and no text of another issuer does.
         self.beginning = f"{prefix}_"
