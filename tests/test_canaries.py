@@ -423,6 +423,7 @@ def test_errors_of_options_keys_and_issuing(canaries: Canaries) -> None:
     misplaced: dict[str, Callable[[], object]] = {
         "a client": lambda: issuer.issue(text, "a", actor="tests"),
         "a client's name": lambda: issuer.register(text, "a", actor="tests"),
+        "a client's id": lambda: issuer.register("x", "a", actor="tests", client_id=text),
         "a name": lambda: issuer.issue("billing", "a", name=text, actor="tests"),
         "a scope": lambda: issuer.register("x", [text], actor="tests"),
         "an id": lambda: issuer.revoke(text, actor="tests"),

@@ -44,6 +44,14 @@ def test_a_name_that_would_break_a_line_is_refused(world: World, name: str) -> N
     assert kinds(world) == []
 
 
+@pytest.mark.parametrize("client_id", ["", " x", "a\nb", "a\0b", "\ud800", "x" * 256, 5])
+def test_an_id_that_no_store_or_line_could_hold_is_refused(world: World, client_id: str) -> None:
+    with pytest.raises(InvalidValue, match=r"the id of a client|a client's id"):
+        world.issuer.register("billing", "users:read", actor="me", client_id=client_id)
+    assert kinds(world) == []
+    assert world.issuer.register("billing", "users:read", actor="me", client_id="x" * 255).id == "x" * 255
+
+
 def test_a_name_is_taken_only_once_nor_may_it_be_an_id(world: World) -> None:
     client = world.client()
     for taken in ("billing", client.id):

@@ -31,6 +31,8 @@ from .tokens import Client, Minted, Token, TokenFormat, check_label, random_id
 #: Seconds for which a rotated token goes on working by default.
 DEFAULT_OVERLAP = 24 * 3600
 MAX_REASON_LENGTH = 255
+#: As the tables have it.
+MAX_CLIENT_ID_LENGTH = 255
 #: Called with the transaction that is to make a change; raises an error to forbid it.
 Provided = Callable[[Transaction], object]
 
@@ -77,12 +79,14 @@ class Issuer:
     ) -> Client:
         """Register a client whose tokens may have ``scopes`` at most. Its id is random unless ``client_id`` is given.
 
-        Raises InvalidValue for a malformed name or scope, IssuanceError if the name is taken or the catalogue does
-        not know a scope.
+        Raises InvalidValue for a malformed name, id or scope, IssuanceError if the name or the id is taken or the
+        catalogue does not know a scope.
         """
         check_actor(actor)
         if not check_label("a client's name", name):
             raise InvalidValue("the name of a client is required")
+        if client_id is not None and not check_label("a client's id", client_id, max_length=MAX_CLIENT_ID_LENGTH):
+            raise InvalidValue("the id of a client must not be empty: leave it out for a random one")
         ceiling = self._checked_scopes(scopes)
         with self.store.transaction() as tx:
             for taken in filter(None, (name, client_id)):
