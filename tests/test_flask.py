@@ -953,6 +953,30 @@ def test_signals_tell_what_happens_and_a_failing_receiver_breaks_nothing(
     assert "a receiver failed" in caplog.text
 
 
+def test_a_receiver_that_fails_keeps_no_other_from_being_told(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    async def wait(sender: Flask, **told: Any) -> None:
+        """Never begins."""
+
+    def fail_first(sender: Flask, **told: Any) -> None:
+        raise RuntimeError("whatever")
+
+    def fail_too(sender: Flask, **told: Any) -> None:
+        raise RuntimeError("whatever")
+
+    receivers = (wait, fail_first, fail_too)  # called in any order
+    for receiver in receivers:
+        token_refused.connect(receiver, app)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    assert app.test_client().get("/").status_code == 401
+    failures = [record.getMessage() for record in caplog.records if "a receiver failed" in record.getMessage()]
+    assert len(failures) == 3
+    assert all(any(receiver.__name__ in each for each in failures) for receiver in receivers)
+    caplog.clear()
+    with token_refused.muted():
+        app.test_client().get("/")
+    assert "a receiver failed" not in caplog.text
+
+
 def test_signals_of_the_granting_side(app: Flask) -> None:
     heard: list[tuple[str, str]] = []
 

@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
+from functools import partial
 from inspect import iscoroutine
 from typing import Any, Protocol
 
@@ -86,5 +87,6 @@ def log_failure(receiver: Receiver, error: Exception) -> None:
 
 
 def _name(receiver: Receiver) -> str:
+    receiver = receiver.func if isinstance(receiver, partial) else receiver
     # Not the receiver's repr, which is somebody else's code too.
     return str(getattr(receiver, "__qualname__", type(receiver).__qualname__))

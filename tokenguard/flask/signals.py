@@ -57,5 +57,6 @@ def _sender(signal: NamedSignal) -> Receiver:
 
 
 def _send(signal: NamedSignal, app: Flask | None, /, **arguments: Any) -> None:
-    if signal.receivers:
-        signal.send(app, **arguments)
+    if signal.receivers and not signal.is_muted:
+        # Not by the signal's own ``send``, which ends with the first receiver that fails.
+        call([partial(receiver, app) for receiver in signal.receivers_for(app)], **arguments)
