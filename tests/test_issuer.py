@@ -22,6 +22,7 @@ from tokenguard import (
     UnknownToken,
 )
 from tokenguard.clock import LONGEST, SECOND, duration_text, parse_duration
+from tokenguard.store import Transaction
 
 from .canaries import raised, shown
 from .conftest import World, works
@@ -254,6 +255,22 @@ def test_the_actor_is_checked_even_where_nothing_changes(world: World) -> None:
     world.client()
     with pytest.raises(InvalidValue, match="actor"):
         world.issuer.enable("billing", actor="")
+
+
+def test_a_condition_that_is_async_lets_nothing_be_done(world: World) -> None:
+    async def forbid(tx: Transaction) -> None:
+        raise IssuanceError("not now")
+
+    token_id = world.issue().token.id
+    for attempt in (
+        lambda: world.issuer.issue("billing", "users:read", actor="me", provided=forbid),
+        lambda: world.issuer.rotate(token_id, actor="me", provided=forbid),
+        lambda: world.issuer.revoke(token_id, actor="me", provided=forbid),
+        lambda: world.issuer.set_token_conditions(token_id, Conditions(), actor="me", provided=forbid),
+    ):
+        with pytest.raises(ConfigurationError, match="provided must be a plain function"):
+            attempt()
+    assert kinds(world) == ["client.registered", "token.issued"]
 
 
 def test_many_scopes_cost_little() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import iscoroutine
 from typing import Any, NamedTuple
 
 from .clock import LONGEST, SECOND, Clock, check_duration, earliest, isoformat, now
@@ -133,9 +134,9 @@ class Issuer:
 
         ``expires_in`` and ``idle_timeout`` are in seconds. Without the first the token has no end, without the second
         it has the policy's idle timeout. It ends by ``not_after`` (epoch microseconds) in any case. ``provided`` is
-        called in the same transaction, before the end of which nobody else changes anything; if it raises, nothing is
-        done. Raises InvalidValue for malformed values, UnknownClient, IssuanceError naming a scope that is unknown or
-        beyond the client's, or for an end that is past, and PolicyViolation naming the rule.
+        called with the :class:`~tokenguard.store.Transaction`, before the end of which nobody else changes anything;
+        if it raises, nothing is done. Raises InvalidValue for malformed values, UnknownClient, IssuanceError naming a
+        scope that is unknown or beyond the client's, or for an end that is past, and PolicyViolation naming the rule.
         """
         check_actor(actor)
         granted = self._checked_scopes(scopes)
@@ -282,8 +283,9 @@ class Issuer:
         """Open a transaction; a refusal by the policy is recorded in one of its own, as this one is undone."""
         try:
             with self.store.transaction() as tx:
-                if provided is not None:
-                    provided(tx)
+                if provided is not None and iscoroutine(unrun := provided(tx)):
+                    unrun.close()
+                    raise ConfigurationError("provided must be a plain function: an async one never runs")
                 yield tx
         except PolicyViolation as violation:
             self.record_refusal(violation, actor=actor)

@@ -44,7 +44,8 @@ class Policy:
     def check(self, token: Token, others: Sequence[Record], now: int, *, replaces: str | None = None) -> None:
         """Raise PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``.
 
-        ``replaces`` is the id of the token whose successor it is, if it is one.
+        ``others`` may be empty without a limit of active tokens, as nothing else looks at them. ``replaces`` is the id
+        of the token whose successor it is, if it is one.
         """
         for rule, broken in (
             ("require_expiry", self._lacks_expiry(token)),
