@@ -273,6 +273,22 @@ def test_a_condition_that_is_async_lets_nothing_be_done(world: World) -> None:
     assert kinds(world) == ["client.registered", "token.issued"]
 
 
+def test_what_is_given_in_place_of_an_id_is_named(world: World) -> None:
+    issued: Any = world.issue()
+    client: Any = world.store.clients()[0]
+    for attempt, kind in (
+        (lambda: world.issuer.issue(client, "users:read", actor="me"), "Client"),
+        (lambda: world.issuer.disable(client, actor="me"), "Client"),
+        (lambda: world.issuer.rotate(issued.text, actor="me"), "Secret"),
+        (lambda: world.issuer.revoke([issued.token.id], actor="me"), "list"),  # type: ignore[arg-type]
+        (lambda: world.issuer.revoke(issued.token.id, issued.token, actor="me"), "Token"),
+        (lambda: world.issuer.set_token_conditions(issued, Conditions(), actor="me"), "Issued"),
+    ):
+        with pytest.raises(InvalidValue, match=f"must be a string, not {kind}$"):
+            attempt()
+    assert kinds(world) == ["client.registered", "token.issued"]
+
+
 def test_many_scopes_cost_little() -> None:
     """Every scope is held and implies another: what follows from them was worked out when the catalogue was made."""
     names = [f"s{number}" for number in range(400)]

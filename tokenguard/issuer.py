@@ -184,6 +184,7 @@ class Issuer:
         check_actor(actor)
         if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
             check_duration(overlap)
+        _check_id(token_id)
         minted = self._mint()
         with self._audited(actor, provided) as tx:
             record = tx.record(token_id)
@@ -207,6 +208,8 @@ class Issuer:
         """
         check_actor(actor)
         check_label("a reason", reason, max_length=MAX_REASON_LENGTH)
+        for token_id in token_ids:
+            _check_id(token_id)
         with self._audited(actor, provided) as tx:
             found = {token_id: tx.record(token_id) for token_id in token_ids}
             if unknown := [token_id for token_id, record in found.items() if record is None]:
@@ -235,6 +238,7 @@ class Issuer:
         Raises UnknownToken, and Conflict if the token has ended or no longer has the conditions ``instead_of``.
         """
         check_actor(actor)
+        _check_id(token_id)
         with self._audited(actor, provided) as tx:
             record = tx.record(token_id)
             if record is None:
@@ -328,7 +332,14 @@ def check_actor(actor: str) -> None:
         raise InvalidValue("the actor is required: it must not be empty")
 
 
+def _check_id(given: str, kind: str = "a token's id") -> None:
+    """Raise InvalidValue for whatever was given in place of an id, such as a list of them or the token itself."""
+    if not isinstance(given, str):
+        raise InvalidValue(f"{kind} must be a string, not {type(given).__name__}")
+
+
 def _existing(tx: Transaction, ref: str) -> Client:
+    _check_id(ref, "a client's id or name")
     client = tx.client(ref)
     if client is None:
         raise UnknownClient(ref)
