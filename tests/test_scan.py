@@ -21,6 +21,7 @@ from flask.cli import FlaskGroup
 from tokenguard import Client, MemoryStore, SigningKeys, StoreError, StoreUnavailable, TokenFormat, UnknownToken
 from tokenguard.cli import command_tree
 from tokenguard.cli.base import actor
+from tokenguard.cli.leaks import _opened
 from tokenguard.clock import now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer
@@ -396,6 +397,25 @@ def test_a_pipe_that_is_named_is_read(one: Service) -> None:
     os.close(begin)
     assert one.scan(f"/dev/fd/{end}").stdout.count(token_id) == 1
     os.close(end)
+
+
+def test_a_stream_that_does_not_end_is_searched_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    minted = TOKENS.mint()
+    waiting = [minted.text.reveal().encode()]
+
+    class Stream(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            assert waiting, "it waits for more"
+            line = waiting.pop()
+            buffer[: len(line)] = line
+            return len(line)
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Stream())))
+    with _opened("-") as file:
+        assert next(find_tokens(file, TOKENS)).read.id == minted.id
 
 
 def test_names_of_files_are_shown_safely(one: Service) -> None:

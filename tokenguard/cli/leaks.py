@@ -151,13 +151,14 @@ class _Scan:
 
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
+    # Unbuffered: a buffer waits for a whole chunk, so a token in a stream that does not end would be found much later.
     if name != "-":
-        with open(name, "rb") as file:
+        with open(name, "rb", buffering=0) as file:
             yield file
     elif sys.stdin is None:
         raise Failure("there is no standard input to read")
     else:
-        yield sys.stdin.buffer
+        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
 
 
 def _fields(found: Found, record: Record | None) -> dict[str, Any]:
