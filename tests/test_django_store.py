@@ -507,6 +507,16 @@ def test_writers_under_a_stricter_isolation_are_told_to_try_again(postgresql_url
         other_side.close()
 
 
+@pytest.mark.parametrize("table", ["client", "token", "event", "use", "use_day"])
+def test_a_table_that_is_missing_is_not_called_set_up(sqlite_url: str, table: str) -> None:
+    with django_alias(sqlite_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        connections[alias].cursor().execute(f"DROP TABLE tokenguard_{table}")
+        with pytest.raises(SchemaError, match=f"the table tokenguard_{table} is missing: restore the database"):
+            store.upgrade()
+
+
 # Where it is kept
 
 

@@ -373,9 +373,23 @@ def test_a_table_that_is_missing(doctor: Callable[..., Result], tmp_path: Path, 
     done = doctor("doctor", "--json")
     (finding,) = json.loads(done.stdout)
     assert (finding["level"], finding["code"], done.exit_code) == ("error", "schema", 1)
+    assert finding["advice"].endswith("if it changes nothing, restore a backup")
     if table != "revision":  # without that one it looks as if there were no tables
         done = doctor("init")
         assert f"the table tokenguard_{table} is missing: restore the database from a backup" in done.stderr
+
+
+def test_a_row_that_is_damaged(doctor: Callable[..., Result], tmp_path: Path) -> None:
+    doctor("init")
+    doctor("client", "add", "billing", "--scopes", "users:read")
+    doctor("issue", "billing", "--scopes", "users:read")
+    with sqlite3.connect(tmp_path / "tokens.db") as connection:
+        connection.execute("UPDATE tokenguard_token SET scopes = 'none'")
+    connection.close()
+    (finding,) = json.loads(doctor("doctor", "--json").stdout)
+    assert (finding["level"], finding["code"]) == ("error", "store")
+    assert finding["message"].startswith("a row of tokenguard_token is damaged")
+    assert finding["advice"].startswith("restore that from a backup")
 
 
 def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:

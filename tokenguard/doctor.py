@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from .clock import DAY, SECOND, Clock, now
-from .errors import ConfigurationError, SchemaError, StoreBusy, StoreError
+from .errors import ConfigurationError, SchemaError, StoreBusy, StoreError, StoreUnavailable
 from .events import Change, EventKind
 from .policy import Policy
 from .records import NewUse, Record, State
@@ -148,8 +148,14 @@ def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
 
 def _not_ready(error: StoreError) -> Finding:
     if isinstance(error, SchemaError):
-        return Finding(Level.ERROR, "schema", str(error), "nothing else can be checked before that is done", True)
-    return Finding(Level.ERROR, "store", str(error), "check that the database exists and can be read", True)
+        # A table may be missing although the version is right.
+        advice = "nothing else can be checked before that is done; if it changes nothing, restore a backup"
+        return Finding(Level.ERROR, "schema", str(error), advice, True)
+    if isinstance(error, StoreUnavailable):
+        advice = "check that the database exists and can be read, and restore a backup if it is damaged"
+        return Finding(Level.ERROR, "store", str(error), advice, True)
+    advice = "restore that from a backup: nothing else can be checked before that is done"
+    return Finding(Level.ERROR, "store", str(error), advice, True)
 
 
 def _replica(store: Store) -> Iterator[Finding]:

@@ -60,7 +60,12 @@ def tables(connection: BaseDatabaseWrapper) -> set[str]:
     """Return the names of our tables that exist in this database."""
     with connection.cursor() as cursor:
         there = connection.introspection.table_names(cursor)
-    return {model._meta.db_table for model in apps.get_app_config(_LABEL).get_models()}.intersection(there)
+    return table_names().intersection(there)
+
+
+def table_names() -> set[str]:
+    """Return the names of all our tables."""
+    return {model._meta.db_table for model in apps.get_app_config(_LABEL).get_models()}
 
 
 @contextmanager

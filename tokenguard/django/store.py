@@ -36,6 +36,8 @@ from .connections import (
     migrate_command,
     schema_version,
     set_up_command,
+    table_names,
+    tables,
     takes_migrations,
     translated,
     up_to_date,
@@ -190,7 +192,8 @@ class DjangoStore:
         """Run ``migrate tokenguard``, and return the schema versions before and after.
 
         If that has nothing left to apply, and the tables are missing or older all the same, apply the steps they lack.
-        Raises SchemaError for a database newer than this code, or one that the database routers keep migrations from.
+        Raises SchemaError for a database newer than this code or without some table, or one that the database routers
+        keep migrations from.
         """
         connection = self._connection
         with translated(self._alias):
@@ -199,7 +202,11 @@ class DjangoStore:
                 call_command("migrate", "tokenguard", database=connection.alias, interactive=False, verbosity=0)
                 if is_recorded_alone(connection) and takes_migrations(connection):
                     make_tables(connection)
-            return before, self._check(connection)
+            after, there = self._check(connection), tables(connection)
+            # With django-tenants none may be there, as queries also find those of the shared schema.
+            if there and (missing := sorted(table_names() - there)):
+                raise SchemaError(f"the table {missing[0]} is missing: restore the database from a backup")
+            return before, after
 
     def _check(self, connection: BaseDatabaseWrapper) -> int:
         version = schema_version(connection)
