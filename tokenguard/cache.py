@@ -232,7 +232,8 @@ class TokenCache:
             # Set last: whoever reads it finds everything evicted that has to be.
             self.good_until = sent + self.staleness / 2
         if lost:
-            self._complain(f"event {lost} was known, now {feed.revision} is the last; a revocation may have been lost")
+            outcome = f"now {feed.revision} is the last" if feed.revision < lost else "and is another one now"
+            self._complain(f"event {lost} was known, {outcome}; a revocation may have been lost")
 
     def _lost(self, feed: Feed, sent: float) -> int | None:
         """Return the number of an event that was known and is not in the history of these; None if there is none."""
