@@ -12,19 +12,21 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from django.db import connections
 from sqlalchemy.engine import make_url
 
 from tokenguard import MemoryStore, Policy, ScopeCatalog, Scopes, SigningKeys, StoreUnavailable, TokenFormat
 from tokenguard.cli import command_tree
 from tokenguard.clock import DAY, SECOND
 from tokenguard.config import Options
+from tokenguard.django.store import DjangoStore
 from tokenguard.doctor import Finding, Level, examine, unused_scopes
 from tokenguard.errors import StoreBusy
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Store
 from tokenguard.usage import end_if_idle
 
-from .conftest import KEY, OTHER_KEY, World
+from .conftest import KEY, OTHER_KEY, World, django_alias
 from .redis_server import RedisServer, redis_running
 
 DAY_SECONDS = 86_400
@@ -377,6 +379,30 @@ def test_a_table_that_is_missing(doctor: Callable[..., Result], tmp_path: Path, 
     if table != "revision":  # without that one it looks as if there were no tables
         done = doctor("init")
         assert f"the table tokenguard_{table} is missing: restore the database from a backup" in done.stderr
+
+
+def test_a_file_whose_readers_wait_for_writers(doctor: Callable[..., Result], tmp_path: Path) -> None:
+    """As a copy by VACUUM INTO is."""
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'tokens.db'}")
+    store.upgrade()
+    store.close()
+    with sqlite3.connect(tmp_path / "tokens.db") as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+    done = doctor("doctor", "--json")
+    (finding,) = json.loads(done.stdout)
+    assert (finding["level"], finding["code"], done.exit_code) == ("warning", "not_write_ahead", 0)
+    doctor("init")
+    assert json.loads(doctor("doctor", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_the_same_in_django(sqlite_url: str, mode: str) -> None:
+    with django_alias(sqlite_url) as alias:
+        store = DjangoStore(alias)
+        store.upgrade()
+        connections[alias].cursor().execute(f"PRAGMA journal_mode = {mode}")
+        assert ("not_write_ahead" in findings(World(store))) == (mode == "DELETE")
 
 
 def test_a_row_that_is_damaged(doctor: Callable[..., Result], tmp_path: Path) -> None:

@@ -85,12 +85,14 @@ def examine(
             found.look_at(record, at)
         history = list(_history(store))
         store.use_by_day("")  # so that every table is read
+        readers_wait = store.readers_wait()
     except StoreError as error:
         return [_not_ready(error), *servers]
     findings = [
         *(history or _changes(store)),  # which would fail for that reason
         *_uses(store, at),
         *_clocks(at, here),
+        *_readers(readers_wait),
         *servers,
         *_keys(found.dropped, tokens),
         *_beyond(found.exceeded, catalog),
@@ -251,6 +253,16 @@ def _clocks(at: int, here: int) -> Iterator[Finding]:
         yield Finding(
             Level.ERROR, "clocks", message, "synchronise both with a time server: expiry depends on them", True
         )
+
+
+def _readers(wait: bool) -> Iterator[Finding]:
+    if wait:
+        message = (
+            "the SQLite file is not in write-ahead mode: requests wait for everybody who writes, and those that wait "
+            "for too long get 503"
+        )
+        advice = 'run "PRAGMA journal_mode = WAL" on the file once'
+        yield Finding(Level.WARNING, "not_write_ahead", message, advice, False)
 
 
 def _keys(dropped: list[str], tokens: TokenFormat | None) -> Iterator[Finding]:

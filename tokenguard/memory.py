@@ -110,6 +110,9 @@ class MemoryStore:
     def check_replica(self) -> None:
         """There is none."""
 
+    def readers_wait(self) -> bool:
+        return False
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         # A write inside another transaction would be lost when that one puts its copy in place.

@@ -186,6 +186,9 @@ class Store(Protocol):
     def check_replica(self) -> None:
         """Raise StoreError if there is a replica, and :meth:`standing` cannot be answered by it."""
 
+    def readers_wait(self) -> bool:
+        """Whether who reads waits for who writes, as in an SQLite file that is not in write-ahead mode."""
+
 
 def walk(store: Store, client_id: str | None = None) -> Iterator[Record]:
     """Iterate over all tokens, or those of the client with this id, oldest first, however many there are.

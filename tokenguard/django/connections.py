@@ -126,6 +126,15 @@ def _is_file(connection: BaseDatabaseWrapper) -> bool:
     return connection.vendor == "sqlite" and not connection.is_in_memory_db()  # type: ignore[attr-defined]
 
 
+def readers_wait(connection: BaseDatabaseWrapper) -> bool:
+    """Whether readers of this database wait for its writers."""
+    if not _is_file(connection):
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        return bool(cursor.fetchone() != ("wal",))
+
+
 def leave_to_parent(alias: str) -> None:
     """Make a forked child open a connection of its own: answers on its parent's connection are not for it.
 

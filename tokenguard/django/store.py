@@ -34,6 +34,7 @@ from .connections import (
     leave_to_parent,
     lock_timeout,
     migrate_command,
+    readers_wait,
     schema_version,
     set_up_command,
     table_names,
@@ -162,6 +163,10 @@ class DjangoStore:
     def check_replica(self) -> None:
         if self.read_using is not None:
             find_standing_by(_connection(self.read_using), NO_TOKEN)
+
+    def readers_wait(self) -> bool:
+        with translated(self._alias):
+            return readers_wait(self._connection)
 
     # Writing
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, text, update
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
@@ -160,6 +160,10 @@ class SQLAlchemyStore:
     def check_replica(self) -> None:
         if self._stand_by is not None:
             load_standing(replicated(self._stand_by.rows(*NO_TOKEN)))
+
+    def readers_wait(self) -> bool:
+        with self._connection() as connection:
+            return self.url.get_backend_name() == "sqlite" and connection.scalar(text("PRAGMA journal_mode")) != "wal"
 
     # Writing
 
