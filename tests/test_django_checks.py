@@ -387,6 +387,51 @@ def test_w010_a_view_that_asks_for_nothing_that_can_be(named: dict[str, Any]) ->
     assert ids(**views(Later.as_view())) == []
 
 
+def test_w011_an_action_that_a_mapping_leaves_out() -> None:
+    from rest_framework.permissions import IsAdminUser
+    from rest_framework.routers import SimpleRouter
+    from rest_framework.views import APIView
+    from rest_framework.viewsets import ModelViewSet
+
+    from tokenguard.django import rest_framework as ours
+
+    def answer(self: Any, request: Any) -> None: ...
+
+    class Own(ours.HasScopes):  # type: ignore[name-defined, misc]
+        required_scopes: ClassVar = {"get": "users:read", "options": "users:read"}
+
+    def view(**members: Any) -> Any:
+        given = {"permission_classes": (ours.HasScopes | IsAdminUser,), "get": answer, "post": answer, **members}
+        return type("Mixed", (APIView,), given).as_view()  # type: ignore[attr-defined]
+
+    scope, some = "users:read", {"get": "users:read"}
+    for left in (
+        view(required_scopes=some),
+        view(permission_classes=(Own,)),
+        view(required_scopes={**some, "post": ()}),
+    ):
+        (wrong,) = said(**views(left))
+        assert wrong.id == "tokenguard.W011"
+        assert wrong.msg == f"No token will do for post of the view {__name__}.Mixed: no mapping names scopes for that."
+    for right in (
+        view(required_scopes=some, http_method_names=["get", "head", "options"]),
+        view(required_scopes=some, required_any_of={"post": scope}),
+        view(required_scopes=some, get_permissions=lambda self: []),
+        view(required_scopes=some, permission_classes=(IsAdminUser,), initial=answer),
+        view(required_scopes=scope, required_any_of={}),
+    ):
+        assert ids(**views(right)) == []
+
+    class Users(ModelViewSet):  # type: ignore[misc]
+        permission_classes = (ours.HasScopes,)
+        required_scopes: ClassVar = {"list": scope, "create": scope, "retrieve": scope}
+
+    router = SimpleRouter()
+    router.register("users", Users, basename="user")
+    (wrong,) = said(ROOT_URLCONF=tuple(router.urls))
+    assert wrong.msg.startswith("No token will do for update, partial_update, destroy of the view ")
+
+
 def test_e010_scopes_that_nothing_asks_for() -> None:
     from rest_framework.permissions import AllowAny
     from rest_framework.views import APIView

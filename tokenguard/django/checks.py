@@ -39,7 +39,7 @@ from .checked_settings import (
 from .connections import is_recorded_alone, translated
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
-from .requirements import checked_for_csrf, names_in_vain, names_nothing, patterns, scopes
+from .requirements import checked_for_csrf, left_out, names_in_vain, names_nothing, patterns, scopes
 from .store import DjangoStore
 
 _INSTEAD_OF_URLS = (
@@ -184,7 +184,7 @@ def check_catalog(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E008, E010, W003, W010: what the views of the URLconf ask for."""
+    """E008, E010, W003, W010, W011: what the views of the URLconf ask for."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     options, csrf = sound_options(), any(issubclass(kind, CsrfViewMiddleware) for kind in middleware_classes())
@@ -198,6 +198,8 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
             found[view, "required_scopes"] = _names_nothing(view)
         if names_in_vain(pattern.callback):
             found[view, "required_scopes"] = _names_in_vain(view, pattern.callback)
+        if unnamed := left_out(pattern.callback):
+            found[view, ", ".join(unnamed)] = _left_out(view, unnamed)
         if csrf and (methods := checked_for_csrf(pattern.callback)):
             found[view, ""] = _half_guarded(view, methods)
     return list(found.values())
@@ -295,6 +297,12 @@ def _names_nothing(view: str) -> CheckMessage:
     message = f"The class of the view {view} has HasScopes among its permissions but names no scope: that gives 500."
     hint = "Set required_scopes or required_any_of; where any valid token will do, HasToken is the permission."
     return checks.Warning(message, hint=hint, id="tokenguard.W010")
+
+
+def _left_out(view: str, names: list[str]) -> CheckMessage:
+    message = f"No token will do for {', '.join(names)} of the view {view}: no mapping names scopes for that."
+    hint = "Name them in required_scopes or required_any_of, or take from the view what nobody is to call."
+    return checks.Warning(message, hint=hint, id="tokenguard.W011")
 
 
 def _names_in_vain(view: str, callback: Any) -> CheckMessage:

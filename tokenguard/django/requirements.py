@@ -64,11 +64,36 @@ def names_nothing(view: Any) -> bool:
     False if the view or the permission decides at run time which permissions or scopes to ask for.
     """
     return any(
-        not any(named)
-        and _is_inherited(view.cls, ("get_permissions", "initial", "setup"))
-        and _is_inherited(permission, ("get_requirement", "has_permission"))
-        for permission, named in _asked_of_rest_framework(view)
+        not any(named) and _asks_as_named(view, permission) for permission, named in _asked_of_rest_framework(view)
     )
+
+
+def left_out(view: Any) -> list[str]:
+    """Return the actions or methods of a view of Django REST framework that HasScopes refuses, whatever the token.
+
+    These are those that a mapping leaves out; none if the view or the permission decides at run time.
+    """
+    found: list[str] = []
+    for permission, named in _asked_of_rest_framework(view):
+        mappings = [given for given in named if given and isinstance(given, Mapping)]
+        if mappings and _asks_as_named(view, permission):
+            found += [name for name in _handled(view) if not any(given.get(name) for given in mappings)]
+    return list(dict.fromkeys(found))
+
+
+def _asks_as_named(view: Any, permission: type) -> bool:
+    return _is_inherited(view.cls, ("get_permissions", "initial", "setup")) and _is_inherited(
+        permission, ("get_requirement", "has_permission")
+    )
+
+
+def _handled(view: Any) -> list[str]:
+    """Return the names by which a mapping may list the handlers of a view of Django REST framework."""
+    methods, actions = view.cls.http_method_names, getattr(view, "actions", None)
+    if actions:
+        return [name for method, name in actions.items() if method in methods]
+    # HEAD is asked for what GET is; the answer to OPTIONS is the framework's own.
+    return [method for method in methods if method not in {"head", "options"} and hasattr(view.cls, method)]
 
 
 def names_in_vain(view: Any) -> bool:
