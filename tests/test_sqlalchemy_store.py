@@ -592,7 +592,7 @@ def test_a_server_that_is_not_there() -> None:
         ("oracel://u:hunter2secret@h/x", "SQLite and PostgreSQL, not oracel"),
         ("mysql://u:hunter2secret@h/x", "SQLite and PostgreSQL, not mysql"),
         ("mysql+pymysql://u:hunter2secret@h/x", "SQLite and PostgreSQL, not mysql"),
-        ("sqlite://", "use a file"),
+        ("sqlite://", "use a file, or memory:// in tests"),
         ("sqlite:///:memory:", "use a file"),
         ("sqlite+aiosqlite:///x", "with Python's own sqlite3"),
         ("postgresql://u:a@hunter2secret@h/x", "with % and @ in the password as %25 and %40"),

@@ -47,7 +47,9 @@ def checked_url(url: str | URL) -> URL:
             raise ConfigurationError(_INVALID)
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif backend == "sqlite" and in_memory:
-        raise ConfigurationError("an in-memory SQLite database is separate for each connection; use a file")
+        raise ConfigurationError(
+            "an in-memory SQLite database is separate for each connection: use a file, or memory:// in tests"
+        )
     elif backend == "sqlite" and parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
         raise ConfigurationError(
             "tokenguard connects to SQLite with Python's own sqlite3: write the URL as sqlite:///…"
