@@ -32,13 +32,14 @@ from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, Is
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
-from rest_framework.test import APIClient, APIRequestFactory
+from rest_framework.test import APIClient, APIRequestFactory, force_authenticate
 from rest_framework.views import APIView, exception_handler
 from rest_framework.viewsets import GenericViewSet
 
 from tokenguard import Conditions, Identity, StoreUnavailable
 from tokenguard.django import (
     ScopesRequiredMixin,
+    TokenGuardMiddleware,
     get_issuer,
     get_store,
     require_token,
@@ -461,6 +462,15 @@ def test_without_the_middleware_nothing_works(given: dict[str, Any]) -> None:
         view(APIRequestFactory().get("/"))
     with pytest.raises(ImproperlyConfigured, match="to MIDDLEWARE"):
         with_permission(AllowAny, throttle_classes=(PerToken,), authentication_classes=())(APIRequestFactory().get("/"))
+
+
+def test_a_test_with_a_request_of_its_own_goes_through_the_middleware(admin: User) -> None:
+    request = APIRequestFactory().get("/")
+    force_authenticate(request, admin)
+    view = with_permission(HasToken | IsAdminUser)
+    with pytest.raises(ImproperlyConfigured, match=r"a test .* must write TokenGuardMiddleware\(view\)\(request\)"):
+        view(request)
+    assert TokenGuardMiddleware(view)(request).status_code == 200
 
 
 def test_the_user_is_anonymous_unless_a_subclass_knows_of_another() -> None:

@@ -106,7 +106,8 @@ def guard_of(request: HttpRequest) -> RequestGuard:
     found: RequestGuard | None = getattr(request, LOOKED_AT_WITH, None)
     if found is None:
         raise ImproperlyConfigured(
-            'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE'
+            'the request did not come through tokenguard: add "tokenguard.django.TokenGuardMiddleware" to MIDDLEWARE; '
+            "a test that calls a view with a request of its own must write TokenGuardMiddleware(view)(request)"
         )
     return found
 
