@@ -49,8 +49,11 @@ class EventedTransaction(ABC):
 
     @abstractmethod
     def _put(self, item: Client | Token) -> None:
-        """Insert or replace ``item``."""
+        """Insert or replace ``item``; raise InvalidValue if a field of it has another type than is declared.
+
+        What cannot be read back would keep each process from reading the feed, and so from letting anybody in.
+        """
 
     @abstractmethod
     def _append(self, event: Event) -> None:
-        """Keep the event, and its number as the counter's value."""
+        """Keep the event, and its number as the counter's value. Raises as :meth:`_put` does."""
