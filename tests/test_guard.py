@@ -21,6 +21,7 @@ from tokenguard import (
     Secret,
     SigningKeys,
     TemporarilyUnavailable,
+    TokenCache,
     TokenFormat,
 )
 from tokenguard.signing import Tagger
@@ -54,6 +55,9 @@ def test_what_is_given_to_a_guard_is_looked_at_once_and_not_at_every_request() -
         ({"tokens": SigningKeys(KEY)}, r"^a guard requires TokenFormat\(SigningKeys\(…\)\), not SigningKeys$"),
         ({"tokens": KEY}, r"^a guard requires .*, not str$"),
         ({"limiter": "100/minute"}, "^a limiter must have a method hit"),
+        # Where both stores have had as many events, what is revoked in the guard's would never be known.
+        ({"cache": TokenCache(MemoryStore())}, "^a guard's cache must be a TokenCache of the guard's own store$"),
+        ({"cache": {}}, "^a guard's cache must be a TokenCache"),
         ({"catalog": ["users:read"]}, "^a catalogue must map each scope to its description"),
         ({"catalog": {"users:manage": {"implies": "users:read"}}}, "which is not in the catalogue$"),
     ]

@@ -74,6 +74,9 @@ class Guard:
             raise ConfigurationError(
                 f"a limiter must have a method hit, like RateLimiter: {type(limiter).__name__} has none"
             )
+        if cache is not None and getattr(cache, "store", None) is not store:
+            # By another store's events, what is revoked might never be known.
+            raise ConfigurationError("a guard's cache must be a TokenCache of the guard's own store")
         self.store = store
         self.tokens = tokens
         self.catalog = ScopeCatalog.of(catalog)
