@@ -107,6 +107,19 @@ def test_what_would_be_misread_is_refused_in_code_too() -> None:
         AuthScheme(resource=TENANT)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": None}, "^the name must be a string, not NoneType$"),
+        ({"name": b"directory"}, "^the name must be a string, not bytes$"),
+        ({"scopes": b"users:read"}, "^each of the scopes must be a string, not int$"),
+    ],
+)
+def test_what_no_document_could_say_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ProtectedResource(TENANT, **given)
+
+
 def test_the_options_make_the_document() -> None:
     given = {
         "SCOPES": CATALOG,

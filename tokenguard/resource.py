@@ -38,6 +38,11 @@ class ProtectedResource:
             raise ConfigurationError(f"authorization servers must be a list of URLs: write [{authorization_servers!r}]")
         if isinstance(scopes, str):
             raise ConfigurationError(f"the scopes must be a list: write {scopes.split()!r}")
+        named = list(scopes)
+        # What JSON cannot say would show with the first request for the document.
+        for what, given in (("the name", name), *[("each of the scopes", scope) for scope in named]):
+            if not isinstance(given, str):
+                raise ConfigurationError(f"{what} must be a string, not {type(given).__name__}")
         if documentation and not (isinstance(documentation, str) and _PAGE.fullmatch(documentation)):
             raise ConfigurationError(f"the documentation must be the URL of a page, not {documentation!r}")
         self.identifier = checked_url("the resource", identifier)
@@ -53,7 +58,7 @@ class ProtectedResource:
             "resource_name": name,
             "resource_documentation": documentation,
             "authorization_servers": [checked_url("an authorization server", url) for url in authorization_servers],
-            "scopes_supported": list(scopes),
+            "scopes_supported": named,
             "bearer_methods_supported": ["header"],
         }
         #: The members of the document (RFC 9728 section 2).
