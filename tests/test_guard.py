@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,9 @@ def test_what_is_given_to_a_guard_is_looked_at_once_and_not_at_every_request() -
         ({"limiter": "100/minute"}, "^a limiter must have a method hit"),
         # Where both stores have had as many events, what is revoked in the guard's would never be known.
         ({"cache": TokenCache(MemoryStore())}, "^a guard's cache must be a TokenCache of the guard's own store$"),
+        # By these, no token would expire.
+        ({"clock": time.time}, "^a clock must return whole microseconds since the epoch, as an int, not "),
+        ({"clock": lambda: int(time.time() * 1000)}, "^a clock must return whole microseconds"),
         ({"cache": {}}, "^a guard's cache must be a TokenCache"),
         ({"catalog": ["users:read"]}, "^a catalogue must map each scope to its description"),
         ({"catalog": {"users:manage": {"implies": "users:read"}}}, "which is not in the catalogue$"),

@@ -289,6 +289,11 @@ def test_what_is_given_in_place_of_an_id_is_named(world: World) -> None:
     assert kinds(world) == ["client.registered", "token.issued"]
 
 
+def test_a_clock_that_counts_seconds_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^a clock must return whole microseconds since the epoch"):
+        Issuer(MemoryStore(), None, clock=lambda: 1_900_000_000)
+
+
 def test_many_scopes_cost_little() -> None:
     """Every scope is held and implies another: what follows from them was worked out when the catalogue was made."""
     names = [f"s{number}" for number in range(400)]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from .errors import InvalidValue
+from .errors import ConfigurationError, InvalidValue
 
 log = logging.getLogger("tokenguard")
 #: Returns the present time in epoch microseconds. Guards, issuers and tests pass it in.
@@ -33,6 +33,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Years of four digits, and a day away from either end, so that any time zone can express them.
 _FIRST = (datetime(1000, 1, 2, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def checked_clock(clock: Clock) -> Clock:
+    """Return ``clock``; raises ConfigurationError for one that counts seconds, by which no token would ever expire."""
+    # Milliseconds since the epoch are fewer than this, too.
+    if clock is not now and (not isinstance(at := clock(), int) or at < 100 * DAY):
+        raise ConfigurationError(f"a clock must return whole microseconds since the epoch, as an int, not {at!r}")
+    return clock
 
 
 class NeverBack:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .breaker import NotAsked
 from .cache import NOT_KEPT, TokenCache
-from .clock import NEVER, Clock, NeverBack, now
+from .clock import NEVER, Clock, NeverBack, checked_clock, now
 from .conditions import UNCONDITIONAL, Allowance, Limiter, LimiterUnavailable, read_address
 from .errors import (
     AuthError,
@@ -64,8 +64,8 @@ class Guard:
         """``limiter`` counts requests where tokens or clients have a rate; ``usage`` records the use of tokens.
 
         ``cache`` remembers tokens, by default for as long as :class:`TokenCache` does. ``sources`` accept other
-        issuers' tokens, beside the service's own. Raises ConfigurationError for a source that grants what ``catalog``
-        lacks, and for an argument of the wrong kind.
+        issuers' tokens, beside the service's own. ``clock`` returns the time in epoch microseconds. Raises
+        ConfigurationError for a source that grants what ``catalog`` lacks, and for an argument of the wrong kind.
         """
         # Reported at the start, and not with every request.
         if not isinstance(tokens, TokenFormat):
@@ -80,7 +80,7 @@ class Guard:
         self.store = store
         self.tokens = tokens
         self.catalog = ScopeCatalog.of(catalog)
-        self.clock = NeverBack(clock)
+        self.clock = NeverBack(checked_clock(clock))
         self.limiter = limiter
         self.usage = usage
         self.cache = TokenCache(store) if cache is None else cache

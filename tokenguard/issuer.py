@@ -9,7 +9,7 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
-from .clock import LONGEST, SECOND, Clock, check_duration, earliest, isoformat, now
+from .clock import LONGEST, SECOND, Clock, check_duration, checked_clock, earliest, isoformat, now
 from .conditions import Conditions
 from .errors import (
     ConfigurationError,
@@ -61,13 +61,16 @@ class Issuer:
         hooks: Hooks | None = None,
         clock: Clock = now,
     ) -> None:
-        """``tokens`` may be None where nothing is issued: managing clients needs no signing key."""
+        """``tokens`` may be None where nothing is issued: managing clients needs no signing key.
+
+        ``clock`` returns the time, in epoch microseconds.
+        """
         self.store = store
         self.tokens = tokens
         self.catalog = ScopeCatalog.of(catalog)
         self.policy = policy or Policy()
         self.hooks = Hooks.of(hooks)
-        self.clock = clock
+        self.clock = checked_clock(clock)
 
     def register(
         self,
