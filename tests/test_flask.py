@@ -61,6 +61,7 @@ from tokenguard.flask import (
 )
 from tokenguard.testing import as_client
 
+from .canaries import told_of_ours
 from .conftest import KEY, OTHER_KEY, StoppedClock
 from .services.common import CATALOG
 
@@ -487,10 +488,11 @@ def test_the_environment_serves_where_the_configuration_is_silent(monkeypatch: p
 
 
 @pytest.mark.parametrize("mode", ["DEBUG", "TESTING"])
+@pytest.mark.parametrize("fallbacks", [None, ["older"]])
 def test_the_secret_key_serves_while_debugging_or_testing_and_says_so(
-    mode: str, caplog: pytest.LogCaptureFixture
+    mode: str, fallbacks: list[str] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = {"TOKENGUARD_SIGNING_KEY": None, "SECRET_KEY": "dev", mode: True, "SECRET_KEY_FALLBACKS": ["older"]}
+    config = {"TOKENGUARD_SIGNING_KEY": None, "SECRET_KEY": "dev", mode: True, "SECRET_KEY_FALLBACKS": fallbacks}
     with caplog.at_level(logging.WARNING, "tokenguard"):
         app = make_app(**config)
     (record,) = caplog.records
@@ -514,6 +516,19 @@ def test_fallbacks_are_a_list_and_a_secret_key_is_text() -> None:
     for config in ({"SECRET_KEY": "dev", "SECRET_KEY_FALLBACKS": "older"}, {"SECRET_KEY": 5}):
         with pytest.raises(ConfigurationError, match="SECRET_KEY"):
             make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, **config)
+
+
+def test_the_error_about_them_does_not_take_the_secret_key_along() -> None:
+    with pytest.raises(ConfigurationError, match="SECRET_KEY_FALLBACKS") as refused:
+        make_app(TOKENGUARD_SIGNING_KEY=None, TESTING=True, SECRET_KEY=OTHER_KEY, SECRET_KEY_FALLBACKS="older")
+    cause = refused.value.__context__
+    assert cause is not None
+    assert OTHER_KEY not in told_of_ours(refused.value) + told_of_ours(cause)
+
+
+def test_the_store_that_the_options_name_has_the_clock_too(clock: StoppedClock) -> None:
+    app = make_app(TokenGuard(clock=clock))
+    assert app.extensions["tokenguard"].store.now() == clock()
 
 
 def test_setting_up_twice_is_refused() -> None:
@@ -1268,6 +1283,18 @@ def test_an_answer_may_be_begun_when_flask_is_done_with_it() -> None:
     app.add_url_rule("/open", "open", lambda: str(bool(get_identity())))
     for path in ("/", "/open"):
         assert app.test_client().get(path, headers=bearer(app)).headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("around", [None, hand_on_copies])
+def test_a_use_is_written_once_the_answer_is_sent(around: Callable[[Flask], None] | None) -> None:
+    app = make_app(around=around)
+    app.add_url_rule("/", view_func=require_token(lambda: "in"))
+    answer = app.test_client().get("/", headers=bearer(app))
+    (record,) = app.extensions["tokenguard"].store.records()
+    assert record.use is None
+    answer.close()
+    (record,) = app.extensions["tokenguard"].store.records()
+    assert record.use is not None
 
 
 @pytest.mark.parametrize("around", [None, hand_on_copies])
