@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("without_environment")
         (TENANT, f"https://example.com{WELL_KNOWN}/tenant1"),
         ("https://example.com:8443/a/b~c/", f"https://example.com:8443{WELL_KNOWN}/a/b~c/"),
         ("http://localhost:5000", f"http://localhost:5000{WELL_KNOWN}"),
+        ("http://api.localhost:5000", f"http://api.localhost:5000{WELL_KNOWN}"),
         ("http://127.0.0.1:5000/api", f"http://127.0.0.1:5000{WELL_KNOWN}/api"),
         ("http://[::1]", f"http://[::1]{WELL_KNOWN}"),
     ],
@@ -66,6 +67,7 @@ BAD_URLS = [
     'https://example.com/"',
     "https://example.com/ü",
     "https://example.com:99999",
+    "https://example.com:0",
     "https://example.com/\n",
     None,
 ]
