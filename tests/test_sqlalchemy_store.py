@@ -47,7 +47,7 @@ from tokenguard.tokens import Read
 
 from .child import Child, in_child
 from .conftest import KEY, World, run_together
-from .database_contract import DatabaseContract
+from .database_contract import DatabaseContract, on_postgresql
 from .sqlalchemy_tables import store_at
 from .store_contract import CLIENT, TOKEN, change, new_use, put_tokens
 
@@ -129,21 +129,24 @@ def test_processes_that_write_at_once_keep_revisions_gap_free_in_commit_order(
         born.add(event.token_id)
 
 
+class Impatient(SQLAlchemyStore):
+    """On PostgreSQL, does not wait for another writer for long."""
+
+    def _begin(self, statements: float, locks: str = "100ms") -> Any:
+        return super()._begin(statements, locks)
+
+
 def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
     database_store: SQLAlchemyStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
-    monkeypatch.setattr("tokenguard.databases.LOCK_TIMEOUT", 1)
-    monkeypatch.setattr("tokenguard.sqlalchemy.store.LOCK_TIMEOUT", 1)
-    impatient = SQLAlchemyStore(database_url)
-    with ExitStack() as held:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 0.1)  # on SQLite
+    with closing(Impatient(database_url)) as impatient, ExitStack() as held:
         held.enter_context(database_store.transaction()).put_client(CLIENT, change())
         with pytest.raises(StoreBusy, match="another writer held the database for too long"):
             held.enter_context(impatient.transaction())
         assert database_store.find(TOKEN.id) is None  # readers do not wait for writers
         assert (database_store.clients(), database_store.records(), database_store.events(1)) == ([], [], [])
-    assert impatient.client("billing") == CLIENT
-    impatient.close()
+    assert database_store.client("billing") == CLIENT
 
 
 def test_the_tables_are_what_the_columns_say(database_store: SQLAlchemyStore, database_url: str) -> None:
@@ -724,18 +727,16 @@ def test_two_may_take_or_give_back_at_once_what_is_kept_at_hand(database_store: 
 
 def test_who_finds_all_connections_in_use_is_told_soon(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "READ_TIMEOUT", 0.1)
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
-    with ExitStack() as held:
-        for _ in range(15):
-            held.callback(store._reading.raw_connection().close)
-        begun = time.monotonic()
-        for ask in (lambda: store.find(TOKEN.id), store.clients):
-            with pytest.raises(StoreUnavailable, match="all connections to the database are in use"):
-                ask()
-        assert time.monotonic() - begun < 20
-    assert store.clients() == []
-    store.close()
+    with store_at(sqlite_url) as store:
+        with ExitStack() as held:
+            for _ in range(15):
+                held.callback(store._reading.raw_connection().close)
+            begun = time.monotonic()
+            for ask in (lambda: store.find(TOKEN.id), store.clients):
+                with pytest.raises(StoreUnavailable, match="all connections to the database are in use"):
+                    ask()
+            assert time.monotonic() - begun < 20
+        assert store.clients() == []
 
 
 def test_a_key_is_told_by_its_fingerprint(database_store: SQLAlchemyStore) -> None:
@@ -762,23 +763,17 @@ def test_options_of_a_url_that_cannot_be_used(url: str) -> None:
 
 
 def test_a_database_that_hangs_is_given_up(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
-    monkeypatch.setattr("tokenguard.databases.LOCK_TIMEOUT", 1)
-    store = SQLAlchemyStore(postgresql_url)
-    store.upgrade()
-    issued = World(store).issue()
-    with store._writing.begin() as connection:
-        connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
-        with pytest.raises(TemporarilyUnavailable):
-            World(store).guard.authenticate(issued.text)
-    World(store).guard.authenticate(issued.text)
-    store.close()
+    monkeypatch.setattr("tokenguard.sqlalchemy.postgresql.READ_TIMEOUT", 0.1)
+    with store_at(postgresql_url) as store:
+        issued = World(store).issue()
+        with store._writing.begin() as connection:
+            connection.execute(text("LOCK TABLE tokenguard_token IN ACCESS EXCLUSIVE MODE"))
+            with pytest.raises(TemporarilyUnavailable):
+                World(store).guard.authenticate(issued.text)
+        World(store).guard.authenticate(issued.text)
 
 
 def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: str) -> None:
-    store = SQLAlchemyStore(postgresql_url + "&options=-c%20default_transaction_isolation%3Dserializable")
-    store.upgrade()
-    World(store).client()
     failed: list[Exception] = []
 
     def issue() -> None:
@@ -788,18 +783,19 @@ def test_writers_do_not_depend_on_the_servers_isolation_level(postgresql_url: st
             except StoreError as error:
                 failed.append(error)
 
-    run_together([issue] * 6)
-    assert failed == []
-    assert store.feed(31).revision == 31
-    store.close()
+    with store_at(postgresql_url + "&options=-c%20default_transaction_isolation%3Dserializable") as store:
+        World(store).client()
+        run_together([issue] * 6)
+        assert failed == []
+        assert store.feed(31).revision == 31
 
 
 # Writing down uses
 
 
-def test_a_use_that_another_is_writing_is_not_waited_for_and_not_lost(postgresql_url: str) -> None:
-    store = SQLAlchemyStore(postgresql_url)
-    store.upgrade()
+@on_postgresql
+def test_a_use_that_another_is_writing_is_not_waited_for_and_not_lost(database_store: SQLAlchemyStore) -> None:
+    store = database_store
     held, other = put_tokens(store, 2)
     uses = [new_use(500, d7=1)._replace(token_id=token.id) for token in (held, other)]
     assert store.record_uses(uses) == set()
@@ -810,7 +806,6 @@ def test_a_use_that_another_is_writing_is_not_waited_for_and_not_lost(postgresql
         assert (store.use_by_day(held.id), store.use_by_day(other.id)) == ({7: 1}, {7: 2})
     assert store.record_uses(uses[:1]) == set()
     assert store.use_by_day(held.id) == {7: 2}
-    store.close()
 
 
 def test_uses_of_many_tokens_take_as_many_statements_as_those_of_one(database_store: SQLAlchemyStore) -> None:
@@ -912,9 +907,8 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_nothing_of_it(
     assert database_store.feed(0).revision == len(database_store.feed(0).events) == 1
 
 
-def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) -> None:
-    store = SQLAlchemyStore(sqlite_url)
-    store.upgrade()
+def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_store: SQLAlchemyStore) -> None:
+    store = sqlite_store
     issued = World(store).issue()
     before = store.feed(0)
     store.close()
@@ -938,4 +932,3 @@ def test_a_full_disk_is_told_and_what_is_there_is_still_read(sqlite_url: str) ->
     store.close()
     write()
     assert store.feed(1).revision == 102
-    store.close()
