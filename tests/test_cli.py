@@ -24,6 +24,7 @@ from flask.cli import FlaskGroup
 
 from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable, TokenFormat, __version__
 from tokenguard.cli import audit, command_tree, tokens
+from tokenguard.cli.arguments import moment
 from tokenguard.cli.output import EVENT_COLUMNS, print_list, print_rows
 from tokenguard.clock import DAY, isoformat, now
 from tokenguard.config import Options, from_environ
@@ -33,7 +34,7 @@ from tokenguard.secret import Secret
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import FEED_LIMIT, Event, EventFilter, Feed, NewUse
 
-from .conftest import KEY, OTHER_KEY, World, works
+from .conftest import KEY, OTHER_KEY, StoppedClock, World, works
 
 SCOPES = '{"users:read": "Read", "users:manage": {"description": "Change", "implies": ["users:read"]}}'
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -780,6 +781,25 @@ def test_conditions_are_set_whole_and_told(ready: Run) -> None:
 def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00Z"),
+        ("2026-01-31T12:00:00", "2026-01-31T12:00:00Z"),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+        ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00Z"),
+        ("90s", "2030-03-17T17:45:10Z"),
+        ("24h", "2030-03-16T17:46:40Z"),
+        ("2w", "2030-03-03T17:46:40Z"),
+    ],
+)
+def test_a_time_is_one_of_the_calendar_or_so_long_ago(
+    text: str, time: str, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenguard.cli.arguments.now", clock)
+    assert isoformat(moment(text)) == time
 
 
 def test_events_are_chosen(ready: Run) -> None:
