@@ -35,7 +35,7 @@ from tokenguard.tokens import Read
 
 from .child import in_child
 from .conftest import KEY, StoppedClock, World, django_alias, run_together, why_not, works
-from .database_contract import DatabaseContract, reads
+from .database_contract import DatabaseContract, on_postgresql, on_sqlite, reads
 from .django_tables import migrate
 from .store_contract import CLIENT, TOKEN, change, new_use, put_tokens
 
@@ -293,58 +293,53 @@ def _rows_not_read_to_the_end(alias: str) -> Iterator[object]:
     return rows
 
 
-def test_a_cursor_that_is_left_open_does_not_keep_the_feed_from_what_is_new(sqlite_url: str) -> None:
-    """In SQLite's write-ahead mode the connection sees an old state for as long as the cursor is open."""
-    with django_alias(sqlite_url) as alias:
-        store, other_side = DjangoStore(alias), SQLAlchemyStore(sqlite_url)
-        store.upgrade()
-        connections[alias].cursor().execute("PRAGMA journal_mode = WAL")
-        issued = World(store).issue()
-        World(store).client("another")
-        rows = _rows_not_read_to_the_end(alias)
-        World(other_side).issuer.revoke(issued.token.id, actor="tests")
-        assert models.Event.objects.using(alias).count() == 3  # the old state
-        feed = store.feed(4)
-        assert [(event.kind, event.token_id) for event in feed.events] == [("token.revoked", issued.token.id)]
-        assert len([*rows]) == 2
-        other_side.close()
-
-
-def test_the_feed_on_sqlite_is_one_query_of_the_project_that_leaves_nothing_open(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+@on_sqlite
+def test_a_cursor_that_is_left_open_does_not_keep_the_feed_from_what_is_new(
+    store: DjangoStore, alias: str, other_side: SQLAlchemyStore
 ) -> None:
-    with django_alias(sqlite_url) as alias:
-        store, connection = DjangoStore(alias), connections[alias]
-        store.upgrade()
-        opened: list[sqlite3.Connection] = []
-        connect = type(connection).get_new_connection
-
-        def noted(self: Any, parameters: Any) -> Any:
-            opened.append(connect(self, parameters))
-            return opened[-1]
-
-        monkeypatch.setattr(type(connection), "get_new_connection", noted)
-        heard: list[str] = []
-
-        def hear(execute: Any, sql: str, *rest: Any) -> Any:
-            heard.append(sql)
-            return execute(sql, *rest)
-
-        with CaptureQueriesContext(connection) as queries, connection.execute_wrapper(hear):
-            assert store.feed(0).revision == 0
-        assert (len(queries), len(heard)) == (1, 1)
-        (own,) = opened
-        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            own.execute("SELECT 1")
+    """In SQLite's write-ahead mode the connection sees an old state for as long as the cursor is open."""
+    connections[alias].cursor().execute("PRAGMA journal_mode = WAL")
+    issued = World(store).issue()
+    World(store).client("another")
+    rows = _rows_not_read_to_the_end(alias)
+    World(other_side).issuer.revoke(issued.token.id, actor="tests")
+    assert models.Event.objects.using(alias).count() == 3  # the old state
+    feed = store.feed(4)
+    assert [(event.kind, event.token_id) for event in feed.events] == [("token.revoked", issued.token.id)]
+    assert len([*rows]) == 2
 
 
-def test_in_a_transaction_the_feed_is_read_as_that_has_it(sqlite_url: str) -> None:
-    with django_alias(sqlite_url) as alias:
-        store = DjangoStore(alias)
-        store.upgrade()
-        with transaction.atomic(using=alias):
-            World(store).client()
-            assert store.feed(0).revision == 1
+@on_sqlite
+def test_the_feed_on_sqlite_is_one_query_of_the_project_that_leaves_nothing_open(
+    store: DjangoStore, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, opened = connections[alias], list[sqlite3.Connection]()
+    connect = type(connection).get_new_connection
+
+    def noted(self: Any, parameters: Any) -> Any:
+        opened.append(connect(self, parameters))
+        return opened[-1]
+
+    monkeypatch.setattr(type(connection), "get_new_connection", noted)
+    heard: list[str] = []
+
+    def hear(execute: Any, sql: str, *rest: Any) -> Any:
+        heard.append(sql)
+        return execute(sql, *rest)
+
+    with CaptureQueriesContext(connection) as queries, connection.execute_wrapper(hear):
+        assert store.feed(0).revision == 0
+    assert (len(queries), len(heard)) == (1, 1)
+    (own,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        own.execute("SELECT 1")
+
+
+@on_sqlite
+def test_in_a_transaction_the_feed_is_read_as_that_has_it(store: DjangoStore, alias: str) -> None:
+    with transaction.atomic(using=alias):
+        World(store).client()
+        assert store.feed(0).revision == 1
 
 
 def test_a_database_in_memory_has_no_other_connection() -> None:
@@ -427,16 +422,14 @@ def test_in_it_an_idle_token_is_refused_and_its_end_is_recorded_by_a_later_reque
     assert [event.kind for event in store.events(1)] == ["token.idle_ended"]
 
 
-def test_the_callers_lock_timeout_holds_again_after_a_write(postgresql_url: str) -> None:
-    with django_alias(postgresql_url) as alias:
-        store = DjangoStore(alias)
-        store.upgrade()
-        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '7s'")
-            World(store).client()
-            store.record_uses([new_use(1)])
-            cursor.execute("SHOW lock_timeout")
-            assert cursor.fetchone() == ("7s",)
+@on_postgresql
+def test_the_callers_lock_timeout_holds_again_after_a_write(store: DjangoStore, alias: str) -> None:
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '7s'")
+        World(store).client()
+        store.record_uses([new_use(1)])
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("7s",)
 
 
 def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
@@ -454,24 +447,23 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
     assert store.client("billing") == CLIENT
 
 
-def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(sqlite_url: str) -> None:
+@on_sqlite
+def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(store: DjangoStore, alias: str) -> None:
     """Also where the project has left them DEFERRED, and another writes between the reading and writing of this one."""
-    with django_alias(sqlite_url) as alias:
-        connections[alias].settings_dict["OPTIONS"] = {}
-        store = ThreadsStore(alias)
-        store.upgrade()
-        issued = World(store).issue()
-        uses = [new_use(500, d7=1)._replace(token_id=issued.token.id)]
+    connections[alias].close()
+    connections[alias].settings_dict["OPTIONS"] = {}
+    issued = World(store).issue()
+    uses = [new_use(500, d7=1)._replace(token_id=issued.token.id)]
 
-        def write() -> None:
-            for _ in range(8):
-                with store.transaction() as tx:
-                    tx.put_client(replace(CLIENT, name="another"), change())
-                assert store.record_uses(uses) == set()
+    def write() -> None:
+        for _ in range(8):
+            with store.transaction() as tx:
+                tx.put_client(replace(CLIENT, name="another"), change())
+            assert store.record_uses(uses) == set()
 
-        run_together([write] * 3)
-        assert store.use_by_day(issued.token.id) == {7: 24}
-        assert store.feed(27).revision == 26
+    run_together([write] * 3)
+    assert store.use_by_day(issued.token.id) == {7: 24}
+    assert store.feed(27).revision == 26
 
 
 def test_what_nobody_would_commit_is_not_written(store: DjangoStore, alias: str) -> None:
@@ -487,24 +479,21 @@ def test_what_nobody_would_commit_is_not_written(store: DjangoStore, alias: str)
     World(store).issuer.revoke(issued.token.id, actor="tests")
 
 
-def test_writers_under_a_stricter_isolation_are_told_to_try_again(postgresql_url: str) -> None:
-    with django_alias(postgresql_url) as alias:
-        store = DjangoStore(alias)
-        store.upgrade()
-        other_side = SQLAlchemyStore(postgresql_url)
+@on_postgresql
+def test_writers_under_a_stricter_isolation_are_told_to_try_again(
+    store: DjangoStore, alias: str, other_side: SQLAlchemyStore
+) -> None:
+    @transaction.atomic(using=alias)
+    def too_late() -> None:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT 1 FROM tokenguard_client")
+        World(other_side).client()
+        World(store).client("another")
 
-        @transaction.atomic(using=alias)
-        def too_late() -> None:
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                cursor.execute("SELECT 1 FROM tokenguard_client")
-            World(other_side).client()
-            World(store).client("another")
-
-        with pytest.raises(StoreBusy, match="another writer came first"):
-            too_late()
-        assert [client.name for client in store.clients()] == ["billing"]
-        other_side.close()
+    with pytest.raises(StoreBusy, match="another writer came first"):
+        too_late()
+    assert [client.name for client in store.clients()] == ["billing"]
 
 
 @pytest.mark.parametrize("table", ["client", "token", "event", "use", "use_day"])
@@ -610,18 +599,16 @@ def test_a_forked_child_does_not_use_its_parents_connection(store: DjangoStore, 
     assert connections[alias].connection is parents
 
 
-def test_a_forked_child_does_not_undo_what_its_parent_is_writing(sqlite_url: str) -> None:
+@on_sqlite
+def test_a_forked_child_does_not_undo_what_its_parent_is_writing(store: DjangoStore, alias: str) -> None:
     """It would by closing the parent's connection: SQLite then puts the old pages back into the file."""
-    with django_alias(sqlite_url) as alias:
-        store = DjangoStore(alias)
-        store.upgrade()
-        world = World(store)
-        connections[alias].cursor().execute("PRAGMA cache_size = 1")  # pages go to the file before the commit
-        with transaction.atomic(using=alias):
-            issued = [world.issue().token.id for _ in range(50)]
-            in_child(gc.collect)
-        connections[alias].close()
-        assert sorted(record.token.id for record in store.records()) == sorted(issued)
+    world = World(store)
+    connections[alias].cursor().execute("PRAGMA cache_size = 1")  # pages go to the file before the commit
+    with transaction.atomic(using=alias):
+        issued = [world.issue().token.id for _ in range(50)]
+        in_child(gc.collect)
+    connections[alias].close()
+    assert sorted(record.token.id for record in store.records()) == sorted(issued)
 
 
 def test_a_forked_child_keeps_a_database_in_memory() -> None:
