@@ -187,7 +187,7 @@ class Store(Protocol):
         """Raise StoreError if there is a replica, and :meth:`standing` cannot be answered by it."""
 
     def readers_wait(self) -> bool:
-        """Whether who reads waits for who writes, as in an SQLite file that is not in write-ahead mode."""
+        """Whether readers wait for writers, as in an SQLite file that is not in write-ahead mode. Raises StoreError."""
 
 
 def walk(store: Store, client_id: str | None = None) -> Iterator[Record]:
