@@ -67,13 +67,17 @@ def as_store_error(error: BaseException, set_up: str) -> StoreError:
     if any(sign in symptoms for sign in _CONFLICT):
         return StoreBusy(f"another writer came first ({said}): nothing was done, try again")
     if any(sign in symptoms for sign in _READ_ONLY):
-        # SQLite needs further files beside the database, even to read.
-        place = "the database, or the directory that it is in," if _SQLITE_READ_ONLY in said else "the database"
+        # SQLite needs these further files even to read. Another user may have made them.
+        place = "the database"
+        if _SQLITE_READ_ONLY in said:
+            place += ", its directory, or the file -wal or -shm beside it,"
         return StoreUnavailable(f"{place} is not writable ({said}): nothing was done")
     if any(sign in symptoms for sign in _FULL):
         return StoreUnavailable(f"there is no space left for the database ({said}): nothing was done")
     if _SQLITE_NO_FILE in said:
-        said += " (it must be a file, in a directory that this user may write to)"
+        said += (
+            " (it must be a file, in a directory that this user may write to, like the files -wal and -shm beside it)"
+        )
     return StoreUnavailable(f"the database cannot be used: {said}")
 
 
