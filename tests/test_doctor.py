@@ -418,6 +418,18 @@ def test_a_row_that_is_damaged(doctor: Callable[..., Result], tmp_path: Path) ->
     assert finding["advice"].startswith("restore that from a backup")
 
 
+def test_a_database_that_somebody_holds_is_not_called_damaged() -> None:
+    """As somebody does who has locked a table and gone home."""
+
+    class Held(MemoryStore):
+        def page(self, *asked: Any, **more: Any) -> Any:
+            raise StoreBusy("another writer held the database for too long")
+
+    finding = findings(World(Held()))["store"]
+    assert (finding.level, finding.needs_action) == (Level.ERROR, True)
+    assert finding.advice.startswith("find out who holds it")
+
+
 def test_a_database_that_is_not_ready(doctor: Callable[..., Result], tmp_path: Path) -> None:
     done = doctor()
     assert (done.exit_code, done.stderr) == (1, "Error: 1 of 1 findings needs action\n")

@@ -153,6 +153,9 @@ def _not_ready(error: StoreError) -> Finding:
         # A table may be missing although the version is right.
         advice = "nothing else can be checked before that is done; if it changes nothing, restore a backup"
         return Finding(Level.ERROR, "schema", str(error), advice, True)
+    if isinstance(error, StoreBusy):
+        advice = "find out who holds it and end that, in PostgreSQL with pg_locks and pg_stat_activity"
+        return Finding(Level.ERROR, "store", str(error), advice, True)
     if isinstance(error, StoreUnavailable):
         advice = "check that the database exists and can be read, and restore a backup if it is damaged"
         return Finding(Level.ERROR, "store", str(error), advice, True)
