@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -600,6 +601,21 @@ def test_what_is_neither_yes_nor_no_stays_that_whatever_the_permissions(
     assert [answer.status_code for answer in answers] == [429, 403, 400, 503]
     assert [answer.json()["code"] for answer in answers] == codes == refusals
     assert {answer.headers["Content-Type"] for answer in answers} == {"application/problem+json"}
+
+
+@pytest.mark.parametrize("url", ["/or-admin", "/signed-in"])
+def test_a_401_in_the_frameworks_words_is_a_refusal_too(
+    url: str, refusals: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = get_issuer().register(f"left at {url}", "users:read", actor="tests")
+    left = caller("users:read", client=client.id)
+    get_issuer().disable(client.id, actor="tests")
+    with caplog.at_level("INFO"):
+        answers = [api.get(url) for api in (left, wrong(), caller())]
+    assert [(answer.status_code, answer.headers["Cache-Control"]) for answer in answers] == [(401, "no-store")] * 3
+    assert refusals == ["invalid_token", "invalid_token", "missing_token"]
+    assert [record.name for record in caplog.records] == ["tokenguard"] * 3
+    assert re.search(f"client disabled .* client {client.id}", caplog.messages[0])
 
 
 @pytest.mark.parametrize("url", ["/by-user", "/by-auth"])

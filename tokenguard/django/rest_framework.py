@@ -72,9 +72,12 @@ class TokenAuthentication(BaseAuthentication):
         return anonymous() if anonymous else None
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the challenge that the framework's own refusals carry."""
+        """Return the challenge of the framework's own 401, which is why it is asked for: so this is a refusal."""
         requests = judge(ANY_TOKEN, request._request)
-        return requests.scheme.challenge(requests.objection(request.META, ANY_TOKEN) or MissingToken())
+        error = requests.objection(request.META, ANY_TOKEN)
+        if isinstance(error, _LEFT_TO_OTHERS):
+            requests.decide(request.META, ANY_TOKEN)
+        return requests.scheme.challenge(error or MissingToken())
 
 
 class Refused(APIException):
