@@ -498,3 +498,9 @@ def test_a_url_that_cannot_be_used_is_never_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^TOKENGUARD_RATE_LIMIT_URL: .*redis://host:6379") as refused:
         open_limiter(Options.read({"RATE_LIMIT_URL": url}))
     assert "hunter2secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("fail_open", ["false", "", 0, None])
+def test_what_could_be_taken_for_fail_open_is_refused(fail_open: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^fail_open must be True or False, not "):
+        RateLimiter(fail_open=fail_open)

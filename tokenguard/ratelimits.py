@@ -47,10 +47,13 @@ class RateLimiter:
     A Redis is ``redis://host:6379`` or ``unix:///path``.
 
     When the counts cannot be reached, requests are let through and the log says so once a minute; with
-    ``fail_open=False`` they are refused. Raises ConfigurationError for a URL that cannot be used.
+    ``fail_open=False`` they are refused. Raises ConfigurationError for a URL that cannot be used, and for a
+    ``fail_open`` that is neither True nor False.
     """
 
     def __init__(self, url: str = "memory://", *, fail_open: bool = True) -> None:
+        if not isinstance(fail_open, bool):  # "false", from the environment, would be true
+            raise ConfigurationError(f"fail_open must be True or False, not {fail_open!r}")
         url = f"redis+{url}" if url.startswith("unix://") else url
         self._in_memory = url.startswith("memory://")
         self._opened: FixedWindowRateLimiter | None = None
