@@ -234,7 +234,7 @@ class FrameworkContract:
     def test_a_token_in_the_query_or_the_body_is_never_read(self, running: Running) -> None:
         _, text = running.issue("users:manage")
         same_refusal(running.server.get(f"/read?access_token={text}"), 401, "missing_token")
-        form = [("Content-Type", "application/x-www-form-urlencoded")]
+        form = [("Content-Type", FORM)]
         answer = running.server.request("POST", "/manage", form, f"access_token={text}".encode())
         same_refusal(answer, 401, "missing_token")
 

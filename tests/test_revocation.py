@@ -27,7 +27,7 @@ from tokenguard.django import get_issuer
 from tokenguard.django.introspection import introspection_view
 from tokenguard.django.revocation import revoke_token
 from tokenguard.flask import TokenGuard, revocation_blueprint
-from tokenguard.posted import MAX_BODY, FormRequest
+from tokenguard.posted import FORM, MAX_BODY, FormRequest
 from tokenguard.revocation import respond, revocation_app
 from tokenguard.secret import Secret
 from tokenguard.signing import Tagger
@@ -60,9 +60,7 @@ def world() -> World:
 
 
 def post(world: World, form: str) -> int:
-    answer = WsgiClient(revocation_app(world.issuer, world.guard)).post(
-        "/", data=form, content_type="application/x-www-form-urlencoded"
-    )
+    answer = WsgiClient(revocation_app(world.issuer, world.guard)).post("/", data=form, content_type=FORM)
     assert "no-store" in answer.headers["Cache-Control"]
     return answer.status_code
 
@@ -78,10 +76,8 @@ def test_what_begins_as_our_own_tokens_is_shown_to_no_other_issuer(world: World)
 
     text = world.issue().text.reveal()
     world.guard.sources = (Curious(),)  # type: ignore[assignment]
-    app = revocation_app(world.issuer, world.guard)
     for posted in (text[:-1], f"{text[:-1]}-", "tg_x", "another"):
-        form = "application/x-www-form-urlencoded"
-        assert WsgiClient(app).post("/", data=f"token={posted}", content_type=form).status_code == 200
+        assert post(world, f"token={posted}") == 200
     assert shown == ["another"]
 
 
@@ -157,7 +153,7 @@ def test_a_store_that_is_down_is_503(world: World, caplog: pytest.LogCaptureFixt
 
 
 def test_a_client_that_goes_away_has_named_no_token(world: World) -> None:
-    environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
+    environ = EnvironBuilder(method="POST", content_type=FORM).get_environ()
     environ |= {"wsgi.input": io.BytesIO(b"token="), "CONTENT_LENGTH": "100"}
     assert respond(FormRequest(environ), world.issuer, world.guard).status == 400
 
@@ -166,7 +162,7 @@ def test_a_client_that_goes_away_has_named_no_token(world: World) -> None:
 def test_what_is_too_long_is_not_read_to_its_end(world: World, padding: int) -> None:
     issued = world.issue()
     body = io.BytesIO(f"token={issued.text.reveal()}&x={'x' * padding}".encode())
-    environ = EnvironBuilder(method="POST", content_type="application/x-www-form-urlencoded").get_environ()
+    environ = EnvironBuilder(method="POST", content_type=FORM).get_environ()
     environ |= {"wsgi.input": body, "wsgi.input_terminated": True}
     environ.pop("CONTENT_LENGTH", None)
     assert respond(FormRequest(environ), world.issuer, world.guard).status == 413
@@ -188,8 +184,7 @@ def test_the_longest_body_is_as_long_as_the_refusal_says(
     TokenGuard(flask, store=world.store)
     flask.register_blueprint(revocation_blueprint("/"))
     for app in (revocation_app(world.issuer, world.guard), flask):
-        kind = "application/x-www-form-urlencoded"
-        answer = WsgiClient(app).post("/", data=body, content_type=kind, environ_overrides=more)
+        answer = WsgiClient(app).post("/", data=body, content_type=FORM, environ_overrides=more)
         assert answer.status_code == status
         assert works(world, issued) is (status != 200)
 
@@ -245,7 +240,7 @@ def test_django_asks_for_no_csrf_token_and_no_login(
         browser = Browser(enforce_csrf_checks=True)
         answer = browser.post("/revoke", {"token": text.reveal()})  # as multipart, a form that is not accepted
         assert answer.status_code == 400
-        answer = browser.post("/revoke", f"token={text.reveal()}", content_type="application/x-www-form-urlencoded")
+        answer = browser.post("/revoke", f"token={text.reveal()}", content_type=FORM)
     assert (answer.status_code, answer.content) == (200, b"")
     record = get_issuer().store.find(token.id)
     assert record is not None
@@ -270,7 +265,7 @@ def test_an_error_report_of_django_does_not_show_the_token_that_was_posted(alias
         answer = Browser().post(
             url,
             f"token={text.reveal()}&token_type_hint=access_token",
-            content_type="application/x-www-form-urlencoded",
+            content_type=FORM,
             headers={"Authorization": f"Bearer {text.reveal()}"},
         )
     assert answer.status_code == 200
@@ -283,7 +278,5 @@ def test_django_and_a_client_that_goes_away(alias: str) -> None:
         def read(self, *arguments: Any) -> bytes:
             raise OSError("connection reset")
 
-    answer = Browser().generic(
-        "POST", "/revoke", "token=x", content_type="application/x-www-form-urlencoded", **{"wsgi.input": Broken()}
-    )
+    answer = Browser().generic("POST", "/revoke", "token=x", content_type=FORM, **{"wsgi.input": Broken()})
     assert answer.status_code == 400
