@@ -171,18 +171,25 @@ class _ServedApi:
         return self.server.request(method, path, list({**(headers or {}), **credential}.items()), body)
 
 
+@contextmanager
+def issuer_on(playground: Playground) -> Iterator[Issuer]:
+    """The granting side of either sample, in this process: the sample's command line takes a second each time."""
+    file = playground.settings.get("DJANGO_DATABASE")
+    url = f"sqlite:///{file}" if file else playground.settings["TOKENGUARD_DATABASE_URL"]
+    with closing(SQLAlchemyStore(url)) as store:
+        tokens = TokenFormat(SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"]))
+        yield Issuer(store, tokens, catalog=ScopeCatalog(SCOPES))
+
+
 class DjangoSample:
     """The Django sample under a real server."""
 
-    def __init__(self, playground: Playground, serving: Serving) -> None:
+    def __init__(self, playground: Playground, serving: Serving, issuer: Issuer) -> None:
         self.playground = playground
         self.root = serving.url
         self.server = Server(int(self.root.rpartition(":")[2]), serving.log)
         self._tokens = {"": ""}
-        # Tokens are issued here, not by the sample's command line, which takes a second each time.
-        self._store = SQLAlchemyStore(f"sqlite:///{playground.settings['DJANGO_DATABASE']}")
-        keys = SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"])
-        self._issuer = Issuer(self._store, TokenFormat(keys), catalog=ScopeCatalog(SCOPES))
+        self._issuer = issuer
         with self.database() as database:
             self._users = database.execute("SELECT * FROM directory_user").fetchall()
 
@@ -203,9 +210,6 @@ class DjangoSample:
     def log(self) -> str:
         self.client().get("/")  # the log arrives through a pipe: a request gives it a moment
         return "".join(self.server.log)
-
-    def close(self) -> None:
-        self._store.close()
 
     @contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:
@@ -234,8 +238,8 @@ def django_sample(folder: Path, server: str) -> Iterator[DjangoSample]:
     playground.settings["TOKENGUARD_STALENESS"] = "0"
     playground.run("migrate")
     with SERVERS[server](playground.environ) as serving:
-        with closing(DjangoSample(playground, serving)) as sample:
-            yield sample
+        with issuer_on(playground) as issuer:
+            yield DjangoSample(playground, serving, issuer)
         # Where Python cannot raise a warning, as for a file that was not closed, it still logs it.
         log = "".join(serving.log)
         assert "Warning:" not in log, log

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sample_flask import scopes
 from sample_flask.playground import SAMPLES, Playground, gunicorn
-from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
-from tokenguard.sqlalchemy import SQLAlchemyStore
+from tokenguard import Conditions, Issuer
+
+from .samples import issuer_on
 
 EVERYTHING = "okta.users.manage okta.groups.read okta.apiTokens.manage"
 NEW = {"firstName": "Wanda", "lastName": "Zimmer", "email": "wanda@example.com", "login": "wanda@example.com"}
@@ -64,14 +64,9 @@ def org(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     playground = Playground(tmp_path_factory.mktemp("org"), SAMPLES[request.param])
     playground.settings["TOKENGUARD_STALENESS"] = "0"
     playground.run(*playground.sample.tables)
-    of_django = playground.settings.get("DJANGO_DATABASE")
-    store = SQLAlchemyStore(f"sqlite:///{of_django}" if of_django else playground.settings["TOKENGUARD_DATABASE_URL"])
-    tokens = TokenFormat(SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"]))
-    issuer = Issuer(store, tokens, catalog=ScopeCatalog(scopes.SCOPES))
-    issuer.register("acme-sync", EVERYTHING, actor="tests")
-    with gunicorn(playground.sample.app, playground.environ, workers=1) as serving:
+    with issuer_on(playground) as issuer, gunicorn(playground.sample.app, playground.environ, workers=1) as serving:
+        issuer.register("acme-sync", EVERYTHING, actor="tests")
         yield Org(serving.url, issuer, serving.log)
-    store.close()
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import RSAKey
 
-from sample_flask import scopes
 from sample_flask.playground import SAMPLES, WORKERS, Playground, gunicorn
-from tokenguard import Issuer, ScopeCatalog, SigningKeys, TokenFormat
+from tokenguard import Issuer
 from tokenguard.foreign import revoke_token
-from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .conftest import run_together
 from .forgeries import FORGERIES, publish_more_keys
 from .idp import AUDIENCE, RSA_KEYS, Idp, https_idp
+from .samples import issuer_on
 from .server import Answer, Server
 from .test_sample_directory import ADA, GROUPS, USERS, assert_error
 
@@ -71,27 +70,21 @@ def sample(
         "PYTHONWARNINGS": "error",
     }
     playground.run(*playground.sample.tables)
-    issuer = issuer_on(playground)
-    issuer.register("billing", "okta.users.read", actor="tests")
-    own = issuer.issue("billing", "okta.users.read", actor="tests").text.reveal()
     ahead = playground.folder / "ahead"
     ahead.write_text("0")
     environ = playground.environ | {"CLOCK_AHEAD": str(ahead)}
-    with gunicorn(playground.sample.app, environ, options=["--config", CLOCK]) as serving:
+    with (
+        issuer_on(playground) as issuer,
+        gunicorn(playground.sample.app, environ, options=["--config", CLOCK]) as serving,
+    ):
+        issuer.register("billing", "okta.users.read", actor="tests")
+        own = issuer.issue("billing", "okta.users.read", actor="tests").text.reveal()
         server = Server(int(serving.url.rpartition(":")[2]), serving.log)
         yield Sample(server, issuer, idp, away, own, ahead)
         log = "".join(serving.log)
     assert "Warning:" not in log
     assert "Traceback" not in log
     assert not re.search(r"eyJ[\w-]+\.", log)  # what every JWT begins with, and perhaps a random id
-
-
-def issuer_on(playground: Playground) -> Issuer:
-    """Return the granting side of either sample, in this process."""
-    file = playground.settings.get("DJANGO_DATABASE")
-    store = SQLAlchemyStore(f"sqlite:///{file}" if file else playground.settings["TOKENGUARD_DATABASE_URL"])
-    tokens = TokenFormat(SigningKeys(playground.settings["TOKENGUARD_SIGNING_KEY"]))
-    return Issuer(store, tokens, catalog=ScopeCatalog(scopes.SCOPES))
 
 
 def refused(answer: Answer) -> None:
