@@ -62,6 +62,13 @@ def new_use(at: int, address: str = "192.0.2.1", *scopes: str, **days: int) -> N
     return NewUse(TOKEN.id, at, address, frozenset(scopes), {int(day[1:]): count for day, count in days.items()})
 
 
+def use_of(store: Store, token_id: str = TOKEN.id) -> Use | None:
+    """Return what the store has on record of the token's last use; the token must be there."""
+    record = store.find(token_id)
+    assert record is not None
+    return record.use
+
+
 def write_until_done(store: Store, uses: Sequence[NewUse]) -> None:
     """Write the uses as the usage log does: retry what could not be written yet."""
     for _ in range(10_000):
@@ -493,18 +500,14 @@ class StoreContract:
         filled.record_uses([new_use(500, "192.0.2.1", "users:read", d7=3)])
         filled.record_uses([new_use(600, "192.0.2.2", "a.b", d7=2, d8=1)])
         filled.record_uses([new_use(700, "192.0.2.3", d6=9)])
-        found = filled.find(TOKEN.id)
-        assert found is not None
-        assert found.use == Use(TOKEN.id, 700, "192.0.2.3", Scopes(["a.b", "users:read"]))
+        assert use_of(filled) == Use(TOKEN.id, 700, "192.0.2.3", Scopes(["a.b", "users:read"]))
         assert list(filled.use_by_day(TOKEN.id).items()) == [(6, 9), (7, 5), (8, 1)]
 
     @pytest.mark.parametrize("late", [599, 600])
     def test_a_use_that_arrives_late_counts_but_turns_nothing_back(self, filled: Store, late: int) -> None:
         filled.record_uses([new_use(600, "192.0.2.2", d7=1)])
         filled.record_uses([new_use(late, "192.0.2.1", "users:read", d7=1)])
-        found = filled.find(TOKEN.id)
-        assert found is not None
-        assert found.use == Use(TOKEN.id, 600, "192.0.2.2", Scopes(["users:read"]))
+        assert use_of(filled) == Use(TOKEN.id, 600, "192.0.2.2", Scopes(["users:read"]))
         assert filled.use_by_day(TOKEN.id) == {7: 2}
 
     @pytest.mark.parametrize("known", [False, True])
@@ -515,11 +518,10 @@ class StoreContract:
         if known:
             filled.record_uses([new_use(500, "192.0.2.1")])
         filled.record_uses([new_use(now() + 365 * DAY, "192.0.2.2", "users:read", d7=1)])
-        found = filled.find(TOKEN.id)
-        assert found is not None
-        assert found.use is not None
-        assert before <= found.use.last_used_at <= now()
-        assert (found.use.address, found.use.scopes) == ("192.0.2.2", Scopes(["users:read"]))
+        use = use_of(filled)
+        assert use is not None
+        assert before <= use.last_used_at <= now()
+        assert (use.address, use.scopes) == ("192.0.2.2", Scopes(["users:read"]))
         assert filled.use_by_day(TOKEN.id) == {7: 1}
 
     def test_a_last_use_that_lies_in_the_future_gives_way_to_the_next(
@@ -531,9 +533,7 @@ class StoreContract:
             filled.record_uses([new_use(at + 365 * DAY, "192.0.2.1", "users:read")])
         for use in (new_use(at, "192.0.2.2", "a.b"), new_use(at - 1, "192.0.2.3")):
             filled.record_uses([use])
-            found = filled.find(TOKEN.id)
-            assert found is not None
-            assert found.use == Use(TOKEN.id, at, "192.0.2.2", Scopes(["a.b", "users:read"]))
+            assert use_of(filled) == Use(TOKEN.id, at, "192.0.2.2", Scopes(["a.b", "users:read"]))
 
     def test_uses_of_unknown_tokens_are_passed_over(self, filled: Store) -> None:
         unknown = new_use(500, d7=1)._replace(token_id="B" * 16)
@@ -554,9 +554,7 @@ class StoreContract:
             {7: 200, 8: 1},
             {7: 299, 8: 1},
         ]
-        found = filled.find(f"{299:016}")
-        assert found is not None
-        assert found.last_used_at == 800
+        assert use_of(filled, f"{299:016}") == Use(f"{299:016}", 800, "192.0.2.1", Scopes())
 
     def test_threads_that_write_uses_at_once_lose_none(self, filled: Store) -> None:
         def write(number: int) -> None:
@@ -565,9 +563,7 @@ class StoreContract:
                 write_until_done(filled, uses)
 
         run_together([partial(write, number) for number in range(6)])
-        found = filled.find(TOKEN.id)
-        assert found is not None
-        assert found.use == Use(TOKEN.id, 9005, "192.0.2.5", Scopes([f"s{number}" for number in range(6)]))
+        assert use_of(filled) == Use(TOKEN.id, 9005, "192.0.2.5", Scopes([f"s{number}" for number in range(6)]))
         assert filled.use_by_day(TOKEN.id) == {7: 60, 8: 120}
 
     # The trail, and pruning it
@@ -661,9 +657,7 @@ class StoreContract:
             assert tx.delete_days(4, 10) == 1
             assert tx.delete_days(4, 10) == 0
         assert filled.use_by_day(TOKEN.id) == {4: 1}
-        found = filled.find(TOKEN.id)
-        assert found is not None
-        assert found.use is not None
+        assert use_of(filled) is not None
 
     def test_no_more_days_are_deleted_than_are_counted(self, filled: Store) -> None:
         ids = [TOKEN.id, "B" * 16]
