@@ -25,7 +25,7 @@ from flask.cli import FlaskGroup
 from tokenguard import Issuer, MemoryStore, SigningKeys, Store, StoreUnavailable, TokenFormat, __version__
 from tokenguard.cli import audit, command_tree, tokens
 from tokenguard.cli.arguments import moment
-from tokenguard.cli.output import EVENT_COLUMNS, print_list, print_rows
+from tokenguard.cli.output import EVENT_COLUMNS, print_fields, print_json, print_list, print_rows
 from tokenguard.clock import DAY, isoformat, now
 from tokenguard.config import Options, from_environ
 from tokenguard.errors import StoreError
@@ -177,6 +177,16 @@ def in_terminal(monkeypatch: pytest.MonkeyPatch, width: int, event: dict[str, An
         patch.setenv("TERM", "xterm")
         print_rows([event, event], EVENT_COLUMNS)
     return click.unstyle(terminal.getvalue()).splitlines()
+
+
+def test_json_holds_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "a\x7f\x1b\u202e"}, indent=None)
+    assert capsys.readouterr().out == '{"name": "a\\u007f\\u001b\\u202e"}\n'
+
+
+def test_where_there_are_no_scopes_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields({"scopes": []})
+    assert capsys.readouterr().out.split() == ["scopes", "none"]
 
 
 def test_ids_are_whole_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
