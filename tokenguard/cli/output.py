@@ -132,9 +132,7 @@ def _json_lines(value: Any, indent: int | None) -> list[str]:
 
 
 def _json_character(character: str) -> str:
-    if printable(character) == character:
-        return character
-    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # json.dumps leaves DEL as it is
+    return character if printable(character) == character else json.dumps(character)[1:-1]
 
 
 def _table(*headings: str, headed: bool, whole: Collection[str] = ()) -> Any:
