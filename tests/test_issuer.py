@@ -15,6 +15,7 @@ from tokenguard import (
     Issuer,
     MemoryStore,
     NetworkNotAllowed,
+    Policy,
     ScopeCatalog,
     Scopes,
     StoreUnavailable,
@@ -287,6 +288,15 @@ def test_what_is_given_in_place_of_an_id_is_named(world: World) -> None:
         with pytest.raises(InvalidValue, match=f"must be a string, not {kind}$"):
             attempt()
     assert kinds(world) == ["client.registered", "token.issued"]
+
+
+def test_a_policy_that_is_async_is_refused() -> None:
+    class Forbids(Policy):
+        async def check(self, *given: Any, **more: Any) -> None:  # type: ignore[override]
+            raise AssertionError("never begins")
+
+    with pytest.raises(ConfigurationError, match="an async one forbids nothing"):
+        Issuer(MemoryStore(), None, policy=Forbids())
 
 
 def test_a_clock_that_counts_seconds_is_refused() -> None:

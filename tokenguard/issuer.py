@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from inspect import iscoroutine
+from inspect import iscoroutine, iscoroutinefunction
 from typing import Any, NamedTuple
 
 from .clock import LONGEST, SECOND, Clock, check_duration, checked_clock, earliest, isoformat, now
@@ -63,12 +63,14 @@ class Issuer:
     ) -> None:
         """``tokens`` may be None where nothing is issued: managing clients needs no signing key.
 
-        ``clock`` returns the time, in epoch microseconds.
+        ``clock`` returns the time, in epoch microseconds. Raises ConfigurationError for an argument of the wrong kind.
         """
         self.store = store
         self.tokens = tokens
         self.catalog = ScopeCatalog.of(catalog)
         self.policy = policy or Policy()
+        if iscoroutinefunction(self.policy.check):
+            raise ConfigurationError("the check of a policy must be a plain function: an async one forbids nothing")
         self.hooks = Hooks.of(hooks)
         self.clock = checked_clock(clock)
 
