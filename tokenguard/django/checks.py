@@ -318,5 +318,8 @@ def _half_guarded(view: str, methods: list[str]) -> CheckMessage:
         f"The view {view} requires a token in {', '.join(methods)}, but is checked for CSRF as a whole: callers are "
         "refused there, whatever their token."
     )
-    hint = 'Guard the whole class as well: @method_decorator(require_token, name="dispatch").'
+    hint = (
+        'Guard the whole class as well: @method_decorator(require_token, name="dispatch"). If it has callers without a '
+        "token, too, put there the decorator of your own that lets both in."
+    )
     return checks.Warning(message, hint=hint, id="tokenguard.W003")
