@@ -24,6 +24,7 @@ from tokenguard import (
     TemporarilyUnavailable,
     TokenCache,
     TokenFormat,
+    UsageLog,
 )
 from tokenguard.signing import Tagger
 from tokenguard.store import Change, EventKind
@@ -62,6 +63,8 @@ def test_what_is_given_to_a_guard_is_looked_at_once_and_not_at_every_request() -
         ({"clock": time.time}, "^a clock must return whole microseconds since the epoch, as an int, not "),
         ({"clock": lambda: int(time.time() * 1000)}, "^a clock must return whole microseconds"),
         ({"cache": {}}, "^a guard's cache must be a TokenCache"),
+        # In the other store nobody would find the uses, and tokens in use would end as idle.
+        ({"usage": UsageLog(MemoryStore())}, "^a guard's usage log must be a UsageLog of the guard's own store$"),
         ({"catalog": ["users:read"]}, "^a catalogue must map each scope to its description"),
         ({"catalog": {"users:manage": {"implies": "users:read"}}}, "which is not in the catalogue$"),
     ]

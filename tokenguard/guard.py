@@ -77,6 +77,9 @@ class Guard:
         if cache is not None and getattr(cache, "store", None) is not store:
             # By another store's events, what is revoked might never be known.
             raise ConfigurationError("a guard's cache must be a TokenCache of the guard's own store")
+        if usage is not None and getattr(usage, "store", None) is not store:
+            # In another store, uses of tokens that are not there are passed over, and idle ones would end while in use.
+            raise ConfigurationError("a guard's usage log must be a UsageLog of the guard's own store")
         self.store = store
         self.tokens = tokens
         self.catalog = ScopeCatalog.of(catalog)

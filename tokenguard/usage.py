@@ -57,7 +57,7 @@ class UsageLog:
     _retry_at: int
 
     def __init__(self, store: Store, *, clock: Clock = now) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._start_empty()
         in_children(self._start_empty)
@@ -158,7 +158,7 @@ class UsageLog:
         uses = [use for _, use in taken]
         again, until = {use.token_id for use in uses}, at + RETRY_AFTER
         try:
-            again = self._store.record_uses(uses)
+            again = self.store.record_uses(uses)
             self._retry_at = 0
             return bool(again)
         except (StoreUnavailable, SchemaError) as error:
