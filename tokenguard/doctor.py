@@ -157,7 +157,7 @@ def _not_ready(error: StoreError) -> Finding:
         advice = "find out who holds it and end that, in PostgreSQL with pg_locks and pg_stat_activity"
         return Finding(Level.ERROR, "store", str(error), advice, True)
     if isinstance(error, StoreUnavailable):
-        advice = "check that the database exists and can be read, and restore a backup if it is damaged"
+        advice = "check that the database exists and this user may use it, and restore a backup if it is damaged"
         return Finding(Level.ERROR, "store", str(error), advice, True)
     advice = "restore that from a backup: nothing else can be checked before that is done"
     return Finding(Level.ERROR, "store", str(error), advice, True)
