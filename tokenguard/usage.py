@@ -99,9 +99,10 @@ class UsageLog:
                 self._waiting[using.token_id] = using
                 if older is not None:  # from an earlier entry of the token
                     _move(older, using)
-            if using.day != at // DAY:
-                _add_up(using)
-                using.day = at // DAY
+            if using.day != (day := at // DAY):
+                if using.day:  # otherwise nothing has been counted yet
+                    _add_up(using)
+                using.day = day
             verified.meets(requirement)
             # The use on record may come from a host whose clock was fast.
             using.due_at = min(using.due_at, at + USE_INTERVAL)
