@@ -149,18 +149,16 @@ def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
 
 
 def _not_ready(error: StoreError) -> Finding:
+    code, advice = "store", "restore that from a backup: nothing else can be checked before that is done"
     if isinstance(error, SchemaError):
         # A table may be missing although the version is right.
+        code = "schema"
         advice = "nothing else can be checked before that is done; if it changes nothing, restore a backup"
-        return Finding(Level.ERROR, "schema", str(error), advice, True)
-    if isinstance(error, StoreBusy):
+    elif isinstance(error, StoreBusy):
         advice = "find out who holds it and end that, in PostgreSQL with pg_locks and pg_stat_activity"
-        return Finding(Level.ERROR, "store", str(error), advice, True)
-    if isinstance(error, StoreUnavailable):
+    elif isinstance(error, StoreUnavailable):
         advice = "check that the database exists and this user may use it, and restore a backup if it is damaged"
-        return Finding(Level.ERROR, "store", str(error), advice, True)
-    advice = "restore that from a backup: nothing else can be checked before that is done"
-    return Finding(Level.ERROR, "store", str(error), advice, True)
+    return Finding(Level.ERROR, code, str(error), advice, True)
 
 
 def _replica(store: Store) -> Iterator[Finding]:
