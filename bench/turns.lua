@@ -1,5 +1,5 @@
--- For wrk: loads several paths by turns, in random order in every round, and prints how many
--- requests were sent in each. Given the seconds of a turn, and the paths.
+-- For wrk: loads several paths by turns, in random order in every round, and prints how many requests were sent in
+-- each. Given the seconds of a turn, and the paths.
 
 local ffi = require("ffi")
 ffi.cdef [[
