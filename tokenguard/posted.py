@@ -67,8 +67,7 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
     if is_preflight(request.environ):
         return Answer(204, [], b"")
     if request.method != "POST":
-        refusal = error_answer(405, "invalid_request", f"{what} with POST.")
-        return refusal._replace(headers=[*refusal.headers, ("Allow", "POST")])
+        return error_answer(405, "invalid_request", f"{what} with POST.", ("Allow", "POST"))
     try:
         if request.mimetype != FORM:
             return error_answer(400, "invalid_request", f"The body must be a form: {FORM}.")
@@ -89,18 +88,17 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
 
 def unavailable_answer(description: str) -> Answer:
     """Return a 503 that says when to try again."""
-    unavailable = error_answer(503, "temporarily_unavailable", description)
     retry_after = ("Retry-After", str(TemporarilyUnavailable.retry_after))
-    return unavailable._replace(headers=[*unavailable.headers, retry_after])
+    return error_answer(503, "temporarily_unavailable", description, retry_after)
 
 
-def error_answer(status: int, code: str, description: str) -> Answer:
+def error_answer(status: int, code: str, description: str, *headers: tuple[str, str]) -> Answer:
     """Return an error in the form of RFC 6749 section 5.2."""
-    return json_answer(status, {"error": code, "error_description": description})
+    return json_answer(status, {"error": code, "error_description": description}, *headers)
 
 
-def json_answer(status: int, members: dict[str, object]) -> Answer:
-    """Return a JSON object that must not be cached."""
+def json_answer(status: int, members: dict[str, object], *headers: tuple[str, str]) -> Answer:
+    """Return a JSON object that must not be cached, with further ``headers``."""
     body = json.dumps(members).encode("ascii")
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), NO_STORE]
-    return Answer(status, headers, body)
+    about = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), NO_STORE]
+    return Answer(status, [*about, *headers], body)
