@@ -90,7 +90,7 @@ class Standing(NamedTuple):
             return State.ROTATED
         if self.expires_at is not None and now >= self.expires_at:
             return State.EXPIRED
-        if self.idle_timeout is not None and _past(self.idle_end, now):
+        if (idle_end := self.idle_end) is not None and now >= idle_end:
             return State.IDLE
         return State.ACTIVE if self.enabled else State.CLIENT_DISABLED
 
@@ -147,10 +147,10 @@ class Record(NamedTuple):
     def ended_at(self, now: int) -> int | None:
         """When the token ended for good; None if it has not by ``now``. A disabled client's token may come back."""
         token = self.token
-        if not token.key_fingerprint:
-            # Another issuer's token, which lives until its expiry: what refuses it until then is this very record.
-            return token.expires_at if _past(token.expires_at, now) else None
-        ends = [token.revoked_at, token.idle_ended_at, token.overlap_ends_at, token.expires_at]
+        ends = [token.expires_at]
+        # Another issuer's token lives until its expiry, as what refuses it until then is this very record.
+        if token.key_fingerprint:
+            ends += [token.revoked_at, token.idle_ended_at, token.overlap_ends_at]
         return min((end for end in ends if end is not None and end <= now), default=None)
 
 
@@ -197,7 +197,3 @@ def merge_use(known: Use | None, new: NewUse, now: int) -> Use:
     if last_used_at <= known.last_used_at <= now:
         return replace(known, scopes=scopes)
     return Use(new.token_id, last_used_at, new.address, scopes)
-
-
-def _past(end: int | None, now: int) -> bool:
-    return end is not None and now >= end
