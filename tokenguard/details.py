@@ -68,12 +68,14 @@ def event_fields(event: Event) -> dict[str, Any]:
 
 def conditions_text(conditions: Conditions) -> str:
     """Say in words from where, and how often, something may be used."""
-    parts = [
-        conditions.allow and "only from " + ", ".join(map(str, conditions.allow)),
-        conditions.deny and "not from " + ", ".join(map(str, conditions.deny)),
-        conditions.rate and f"at most {conditions.rate}",
-    ]
-    return "; ".join(str(part) for part in parts if part) or "none"
+    parts = []
+    if conditions.allow:
+        parts.append("only from " + ", ".join(map(str, conditions.allow)))
+    if conditions.deny:
+        parts.append("not from " + ", ".join(map(str, conditions.deny)))
+    if conditions.rate:
+        parts.append(f"at most {conditions.rate}")
+    return "; ".join(parts) or "none"
 
 
 def token_details(store: Store, options: Options, record: Record, now: int) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def token_details(store: Store, options: Options, record: Record, now: int) -> d
         "key": _key(options, token),
         "requests_by_day": _requests_by_day(store, token.id, now),
         "replaces": store.predecessor(token),
-        "rotated_at": None if rotated_at is None else isoformat(rotated_at),
+        "rotated_at": _time(rotated_at),
         "used_since_rotation": None if rotated_at is None else (record.last_used_at or 0) > rotated_at,
     }
 
