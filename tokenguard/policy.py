@@ -50,7 +50,7 @@ class Policy:
         for rule, broken in (
             ("require_expiry", self._lacks_expiry(token)),
             ("max_lifetime", self._lives_too_long(token)),
-            ("require_name", self.require_name and not token.name and "a token must have a name here"),
+            ("require_name", "a token must have a name here" if self.require_name and not token.name else None),
             ("max_active_tokens", self._one_too_many(others, now, replaces)),
         ):
             if broken:
