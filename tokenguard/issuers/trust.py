@@ -80,10 +80,10 @@ def check_distinct(issuers: Iterable[Trust]) -> None:
 
 def checked_texts(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
     """Return one text or a list of them as a tuple; raises ConfigurationError for anything else, naming ``what``."""
-    found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
-    if not found or not all(isinstance(text, str) and text for text in found):
+    found = [given] if isinstance(given, str) else given
+    if not found or not isinstance(found, list | tuple) or not all(isinstance(text, str) and text for text in found):
         raise ConfigurationError(f"{what} must be a string or a list of strings, not {given!r}")
-    return found
+    return tuple(found)
 
 
 def checked_number(what: str, number: int, least: int, most: int, unit: str = "seconds") -> int:
