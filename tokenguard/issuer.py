@@ -187,7 +187,7 @@ class Issuer:
         would, and whatever :meth:`issue` raises.
         """
         check_actor(actor)
-        if isinstance(overlap, bool) or overlap != 0 or not isinstance(overlap, int):
+        if type(overlap) is not int or overlap != 0:
             check_duration(overlap)
         _check_id(token_id)
         minted = self._mint()
