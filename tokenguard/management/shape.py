@@ -76,7 +76,9 @@ def show_duration(seconds: int) -> str:
         count, rest = divmod(rest, _UNITS[unit])
         time += f"{count}{unit}" if count else ""
     day = f"{days}D" if days else ""
-    return f"P{day}T{time}" if time else f"P{day}" if day else "PT0S"
+    if time:
+        return f"P{day}T{time}"
+    return f"P{day}" if day else "PT0S"
 
 
 def read_duration(given: object) -> int:
