@@ -40,9 +40,9 @@ def foreign_fields(backend: Backend, token: ForeignToken) -> dict[str, Any]:
     """The token as JSON members: whose it is, and what it is worth here."""
     found = backend.store.find_foreign(token.local_token_id, token.local_client_id)
     client = found.client
-    state = State.REVOKED if found.revoked else State.ACTIVE
-    if state is State.ACTIVE and client is not None and not client.enabled:
-        state = State.CLIENT_DISABLED
+    state = State.ACTIVE if client is None or client.enabled else State.CLIENT_DISABLED
+    if found.revoked:
+        state = State.REVOKED
     effective = backend.options.catalog.effective(token.scopes, token.scopes if client is None else client.scopes)
     return {
         "issuer": token.issuer,
