@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tokenguard import MemoryStore, Store, StoreBusy
+from tokenguard.events import Committed
 from tokenguard.store import Transaction
 
 from .conftest import World
@@ -26,3 +27,14 @@ def test_a_revocation_inside_of_another_change_is_not_lost_unsaid(world: World) 
     assert len(world.store.records()) == 1
     world.issuer.revoke(issued.token.id, actor="tests")
     assert world.store.events(1)[0].kind == "token.revoked"
+
+
+def test_a_store_that_lacks_a_method_of_the_protocol_cannot_be_made() -> None:
+    class Unfinished(Store):
+        in_transaction = replicated = False
+
+        def __init__(self) -> None:
+            self.committed = Committed()
+
+    with pytest.raises(TypeError, match=r"^Can't instantiate abstract class Unfinished .*standing"):
+        Unfinished()  # type: ignore[abstract]
