@@ -59,18 +59,19 @@ class RedactTokens(logging.Filter):
 def _redact_message(record: logging.LogRecord) -> None:
     message = _message(record)
     record.msg, record.args = _redacted(record.msg), _redacted(record.args)
-    if message is not None:
-        # An argument that is not text, such as a request's headers, may turn into text with a token in it. And a
-        # collection's redacted copy lacks special behaviour, such as a dictionary's defaults for missing keys.
-        if (redacted := redact_tokens(message)) != _message(record):
-            if isinstance(record.msg, dict) and not record.args:  # structlog's formatter expects its dictionary
-                record.msg = {_shown(key): _shown(item) for key, item in list(record.msg.items())}
-            else:
-                record.msg, record.args = redacted, ()
-    else:
-        # The message cannot be made: the handler will report that, and print the arguments.
+    if message is None:
+        # It cannot be made: the handler will report that, and print the arguments.
         arguments = record.args if isinstance(record.args, tuple) else (record.args,)
         record.args = tuple(redact_tokens(reprlib.repr(argument)) for argument in arguments)
+        return
+    # An argument that is not text, such as a request's headers, may turn into text with a token in it. And a
+    # collection's redacted copy lacks special behaviour, such as a dictionary's defaults for missing keys.
+    if (redacted := redact_tokens(message)) == _message(record):
+        return
+    if isinstance(record.msg, dict) and not record.args:  # structlog's formatter expects its dictionary
+        record.msg = {_shown(key): _shown(item) for key, item in list(record.msg.items())}
+    else:
+        record.msg, record.args = redacted, ()
 
 
 def _message(record: logging.LogRecord) -> str | None:
