@@ -113,24 +113,25 @@ class _Scan:
     def _judge(self, found: Found, place: str) -> dict[str, Any] | None:
         """What is said of a token, where it is one; revokes it if that is asked for."""
         read = found.read
-        if (known := self._known.get(read)) is None:
-            try:
-                record = self._store.find(read.id)
-            except (StoreUnavailable, SchemaError):
-                raise  # the other tokens could not be looked up either
-            except StoreError as error:
-                # A token whose row is damaged is let in nowhere, and must not protect those that are.
-                self._unread += 1
-                say(f"Cannot look up token {read.id}, found in {place}: {error}")
-                return None
-            if record is not None and record.token.digest != read.digest:
-                record = None
-            if record is None and not found.signed:
-                self._strange += 1
-                return None
-            known = self._known[read] = _fields(found, record)
-            if self._revoke and known["state"] in ALIVE:
-                known["revoked"] = self._end(read.id, place)
+        if read in self._known:
+            return self._known[read]
+        try:
+            record = self._store.find(read.id)
+        except (StoreUnavailable, SchemaError):
+            raise  # the other tokens could not be looked up either
+        except StoreError as error:
+            # A token whose row is damaged is let in nowhere, and must not protect those that are.
+            self._unread += 1
+            say(f"Cannot look up token {read.id}, found in {place}: {error}")
+            return None
+        if record is not None and record.token.digest != read.digest:
+            record = None
+        if record is None and not found.signed:
+            self._strange += 1
+            return None
+        known = self._known[read] = _fields(found, record)
+        if self._revoke and known["state"] in ALIVE:
+            known["revoked"] = self._end(read.id, place)
         return known
 
     def _end(self, token_id: str, place: str) -> bool:
