@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -134,11 +134,7 @@ def _shown(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if key.endswith("_at"):
         return str(display_for_value(_local(datetime.fromisoformat(value)), NOTHING))
-    return " ".join(map(str, value)) if _is_list(value) else str(value)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str)
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _local(time: datetime) -> datetime:
