@@ -104,11 +104,8 @@ def read_feed(connection: BaseDatabaseWrapper, since: int) -> Feed:
 
 
 def find_records(connection: BaseDatabaseWrapper, client_id: str | None) -> list[Record]:
-    if client_id is None:
-        rows = _rows(connection, f"{_RECORDS} {_OLDEST_FIRST}")
-    else:
-        rows = _rows(connection, f"{_RECORDS} AND c.id = %s {_OLDEST_FIRST}", client_id)
-    return [load_record(row) for row in rows]
+    of_client, asked = ("", ()) if client_id is None else ("AND c.id = %s", (client_id,))
+    return [load_record(row) for row in _rows(connection, f"{_RECORDS} {of_client} {_OLDEST_FIRST}", *asked)]
 
 
 def find_page(
