@@ -16,12 +16,13 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .cache import TokenCache
 from .complaints import Complaint
 from .errors import ConfigurationError, StoreUnavailable
 from .events import Event, EventKind
@@ -43,13 +44,6 @@ MAX_BYTES = 65_536
 MAX_PAIRS = 1_000
 # These events change nothing that a process may have cached.
 _UNHEARD = {EventKind.CLIENT_REGISTERED, EventKind.TOKEN_ISSUED, EventKind.POLICY_REFUSED, EventKind.PRUNED}
-
-
-class Evictable(Protocol):
-    """A cache of tokens that can be told to forget them."""
-
-    def evict(self, token_id: str | None, client_id: str) -> None:
-        """Forget a token or, if its id is None, all of the client's tokens."""
 
 
 class Publisher:
@@ -95,7 +89,7 @@ class Subscriber:
     be used.
     """
 
-    def __init__(self, url: str, cache: Evictable) -> None:
+    def __init__(self, url: str, cache: TokenCache) -> None:
         self._redis, self._channel = _client(url, self)
         self._cache = weakref.ref(cache)
         self._thread: threading.Thread | None = None
