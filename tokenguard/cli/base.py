@@ -34,9 +34,9 @@ class Backend:
     def __init__(
         self,
         load: Callable[[], tuple[Options, Store]],
-        hooks: Hooks | None = None,
-        load_prefix: Callable[[], str] | None = None,
-        name_options: Callable[[str], str] = str,
+        hooks: Hooks | None,
+        load_prefix: Callable[[], str] | None,
+        name_options: Callable[[str], str],
     ) -> None:
         self._load = load
         self._hooks = hooks
