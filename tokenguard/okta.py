@@ -113,7 +113,7 @@ class WrongMethod(ApiError):
         self.headers = {"Allow": ", ".join(sorted(allowed))}
 
 
-def envelope(code: str, summary: str, causes: Iterable[str] = ()) -> dict[str, Any]:
+def envelope(code: str, summary: str, causes: Iterable[str]) -> dict[str, Any]:
     """Return the body of a refusal. Its ``errorId`` is new each time, for people to quote."""
     return {
         "errorCode": code,
