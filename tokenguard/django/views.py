@@ -53,8 +53,7 @@ def require_scopes(*scopes: str, any_of: Iterable[str] = ()) -> Callable[[V], V]
     InvalidValue at once if a scope is malformed, or if there is none at all. Guard a class whose methods ask for
     different scopes with :class:`ScopesRequiredMixin`.
     """
-    requirement = Requirement.scopes(*scopes, any_of=any_of)
-    return _guarding(requirement)
+    return _guarding(Requirement.scopes(*scopes, any_of=any_of))
 
 
 def require_token(view: V) -> V:

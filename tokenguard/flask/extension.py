@@ -95,8 +95,7 @@ class TokenGuard:
         registered. A view may require more with a decorator of its own.
         """
         requirement = Requirement.scopes_or_token(*scopes, any_of=any_of)
-        guarding = partial(refuse_unless, requirement)
-        blueprint.before_request(guarding)
+        blueprint.before_request(partial(refuse_unless, requirement))
         return blueprint
 
     @property
