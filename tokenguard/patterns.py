@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from .signing import TAG_LENGTH
-from .tokens import ID_LENGTH, SECRET_LENGTH
+from .errors import TOKEN_SHAPED
 
 _GITLEAKS = """\
 # For .gitleaks.toml
@@ -45,7 +44,7 @@ class TokenguardDetector(RegexBasedDetector):
 
 def token_pattern(prefix: str) -> str:
     """Return a regular expression for tokens with this prefix; it means the same to Python, Go's RE2 and PCRE."""
-    return rf"\b{prefix}_[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + TAG_LENGTH}}}\b"
+    return rf"\b{prefix}_{TOKEN_SHAPED.pattern}\b"
 
 
 def _filled(template: str, prefix: str) -> str:

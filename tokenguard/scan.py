@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
 
-from .signing import TAG_LENGTH
-from .tokens import ID_LENGTH, SECRET_LENGTH, Read, TokenFormat, digest
+from .errors import TOKEN_SHAPED
+from .tokens import Read, TokenFormat, digest
 
 #: Bytes that are read at a time: never more of a file is held than this and the length of a token.
 CHUNK = 1 << 20
@@ -31,9 +31,7 @@ class Found(NamedTuple):
 
 def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> Iterator[Found]:
     """Yield what looks like a token of this service in ``file``, in any content. Raises OSError as reading does."""
-    pattern = re.compile(
-        b"%s_[0-9A-Za-z]{%d}_[0-9A-Za-z]{%d}" % (tokens.prefix.encode(), ID_LENGTH, SECRET_LENGTH + TAG_LENGTH)
-    )
+    pattern = re.compile(f"{tokens.beginning}{TOKEN_SHAPED.pattern}".encode())
     line, held = 1, b""
     while read := file.read(chunk):
         # UTF-16, which some shells write, has a zero byte between the letters.
