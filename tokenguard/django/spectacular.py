@@ -58,8 +58,11 @@ def _ways(permission: Any, view: Any, method: str) -> Ways:
 
 
 def _all(each: Iterable[Ways]) -> Ways:
+    """Return the ways to meet all of these together."""
     found: Ways = []
     for ways in each:
-        both = [list(dict.fromkeys(one + other)) for one in found for other in ways]
-        found = both or found or ways
+        if found and ways:
+            found = [list(dict.fromkeys(one + other)) for one in found for other in ways]
+        else:
+            found = found or ways
     return found
