@@ -15,7 +15,7 @@ from .store import Store, Transaction, walk
 
 #: The most rows that one transaction removes: other writers wait for no more than that.
 BATCH = 1000
-#: The same of other issuers' tokens, each of which is read once more in the transaction.
+#: The same for other issuers' tokens, each of which is read once more in the transaction.
 FOREIGN_BATCH = 100
 #: The shortest age, in seconds. Below it, somebody may still be looking into how a token ended, and a host whose clock
 #: is slow could still take the token for alive.

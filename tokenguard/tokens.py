@@ -102,7 +102,7 @@ class Read(NamedTuple):
         return cls(token.id, token.digest)
 
 
-#: What no text is read as.
+#: Stands for a token that does not exist.
 NO_TOKEN = Read("", "")
 
 

@@ -20,10 +20,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 
 def given(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The option's value; raises BadParameter for an empty one, as of a script's variable that is not set.
-
-    What it was to limit would not be limited.
-    """
+    """Return the option's value; raises BadParameter if it is empty, as an unset variable is: it limits nothing."""
     if value is not None and not value.strip():
         raise click.BadParameter("must not be empty; leave the option out instead", ctx, param)
     return value
@@ -69,12 +66,12 @@ def read_scopes(text: str) -> Scopes:
 
 
 def duration(text: str | None) -> int | None:
-    """Seconds, of an option that may be missing; raises InvalidValue."""
+    """Return the seconds of a duration, None for an option that is missing; raises InvalidValue."""
     return None if text is None else parse_duration(text)
 
 
 def moment(text: str | None) -> int | None:
-    """Epoch microseconds of a date, of a time (UTC, unless it says otherwise), or of so long ago.
+    """Return the epoch microseconds of a date, of a time (by default in UTC), or of a duration ago.
 
     Raises InvalidValue.
     """

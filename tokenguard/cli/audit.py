@@ -74,10 +74,9 @@ def events(
 
 
 def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> Iterator[Event]:
-    """The events numbered above ``which.after`` that it takes, each as it comes; ``wait`` is called in between.
+    """Yield the events above ``which.after`` that the filter selects, as they come; calls ``wait`` between readings.
 
-    Goes on after an outage of the store, of which it tells. Ends only when ``wait`` raises, or the store for another
-    reason.
+    An outage of the store is reported, and waited out. Ends only by an error: of ``wait``, or another of the store.
     """
     seen, which = which.after, which._replace(after=0)
     away = False

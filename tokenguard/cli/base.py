@@ -79,7 +79,7 @@ class Backend:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """Those of other issuers' tokens."""
+        """The sources of other issuers' tokens."""
         return self.options.sources()
 
     @property

@@ -14,9 +14,9 @@ from .output import printable, say
 
 
 def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
-    """The token that this text is; None if it is none of the kind that a configured issuer has.
+    """Return the token with this text, None if its shape is not that of any configured issuer's tokens.
 
-    Raises InvalidToken for one that would be refused, and Failure where the issuer, or its keys, cannot be had.
+    Raises InvalidToken if it would be refused, and Failure if its issuer, or the issuer's keys, cannot be reached.
     """
     source = source_of(credential.reveal(), backend.sources, backend.reader.beginning)
     if source is None:

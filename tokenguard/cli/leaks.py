@@ -75,12 +75,12 @@ class _Scan:
     def look_into(self, path: str) -> Iterator[dict[str, Any]]:
         """The tokens in this file or directory, place by place, as JSON members."""
         for name in ["-"] if path == "-" else walk(path, self._complain):
+            shown = "<stdin>" if name == "-" else _printable(name)
             try:
                 with _opened(name) as file:
                     for found in find_tokens(file, self._tokens):
-                        place = {"path": "<stdin>" if name == "-" else _printable(name), "line": found.line}
-                        if (known := self._judge(found, f"{place['path']}:{found.line}")) is not None:
-                            yield place | known
+                        if (known := self._judge(found, f"{shown}:{found.line}")) is not None:
+                            yield {"path": shown, "line": found.line, **known}
             except OSError as error:
                 error.filename = error.filename or name
                 self._complain(error)
@@ -111,7 +111,7 @@ class _Scan:
         return f"{len(left)} of them could not be revoked" if left else "now revoked"
 
     def _judge(self, found: Found, place: str) -> dict[str, Any] | None:
-        """What is said of a token, where it is one; revokes it if that is asked for."""
+        """Return what is shown of a text, None if it is no token of this service. Revokes a live one if asked to."""
         read = found.read
         if read in self._known:
             return self._known[read]
@@ -135,7 +135,7 @@ class _Scan:
         return known
 
     def _end(self, token_id: str, place: str) -> bool:
-        """Whether it could be revoked; if not, others may be, and all are to be named."""
+        """Revoke a token and return whether that worked; the search goes on even if not."""
         # A file's name must not prevent the revocation because it is too long or looks like a token.
         reason = f"leaked: found in {redact(place)[-PLACE:]}"
         try:
