@@ -19,6 +19,8 @@ from .tokens import Client, Token, random_id
 MAX_ACTOR_LENGTH = 255
 #: A process that is more events behind than this clears its cache instead of catching up.
 FEED_LIMIT = 1000
+#: The largest number that the databases have.
+LARGEST = 2**63 - 1
 # An event has columns of its own for the token and client that it is about; a digest is nobody's business.
 _NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
 
@@ -98,6 +100,10 @@ class EventFilter(NamedTuple):
             and event.number > self.after
         )
 
+    def in_bounds(self) -> EventFilter:
+        """The filter with ``since`` and ``after`` cut to what a database can compare; it selects the same events."""
+        return self._replace(since=None if self.since is None else _cut(self.since), after=_cut(self.after))
+
 
 ALL_EVENTS = EventFilter()
 
@@ -153,6 +159,10 @@ def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:
             break
         count, last = count + 1, number
     return count, last
+
+
+def _cut(number: int) -> int:
+    return max(-LARGEST, min(number, LARGEST))
 
 
 def _fields_of(item: Client | Token | None) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def find_predecessor(connection: BaseDatabaseWrapper, token: Token) -> str | Non
 
 
 def find_events(connection: BaseDatabaseWrapper, limit: int, which: EventFilter) -> list[Event]:
+    which = which.in_bounds()
     query = f"SELECT {_names('e', Event)} FROM tokenguard_event e WHERE e.number > %s"  # noqa: S608
     asked: tuple[str | int, ...] = (which.after,)
     conditions = {

@@ -140,7 +140,7 @@ def find_client(connection: Connection, ref: str) -> Client | None:
 
 
 def events_query(which: EventFilter) -> Select[Any]:
-    events = event_table.c
+    events, which = event_table.c, which.in_bounds()
     query = select(event_table).where(events.number > which.after)
     for column, value in (
         (events.client_id, which.client_id),
