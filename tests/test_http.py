@@ -221,6 +221,10 @@ def test_what_cannot_be_done_for_another_reason_is_not_cached_either(
     assert (status, headers) == (error.status, [*kind, ("Cache-Control", "no-store"), *more])
 
 
+def test_a_last_second_to_wait_is_one() -> None:
+    assert RateLimited(ALLOWANCE._replace(reset=1)).detail.endswith("Try again in 1 second.")
+
+
 def test_one_refusal_is_not_taken_for_another_of_its_kind() -> None:
     scheme = AuthScheme()
     for names in (("a",), ("b", "c")):

@@ -614,7 +614,7 @@ def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
     service.endpoint.meanwhile = lambda: run_together([another])
     assert service.who()
     assert service.asked == 1
-    assert "1 requests are waiting for it already" in caplog.text
+    assert "no more than 1 request may wait for it" in caplog.text
     assert service.who(TEXT + "x")
 
 

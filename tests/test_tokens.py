@@ -127,6 +127,7 @@ def test_keys_are_named_and_measured_in_bytes() -> None:
     advice = "write one that was the signing key before, or leave it out$"
     for key, wrong in [
         ("x" * 31, "has 31 bytes and needs at least 32"),
+        ("x", "has 1 byte and needs at least 32"),
         (5, "is not a string"),
         ("\ud800" * 40, "is not valid Unicode"),
     ]:

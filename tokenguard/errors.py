@@ -25,6 +25,11 @@ def redact(text: str) -> str:
     return _SECRET.sub("(not shown)", text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``number`` with the noun, which is in the plural unless there is just one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class TokenGuardError(Exception):
     """Root of every error that tokenguard raises on purpose.
 
@@ -206,7 +211,8 @@ class RateLimited(AuthError):
         self.allowance = allowance
         #: Seconds after which the caller may try again.
         self.retry_after = allowance.reset
-        self.detail = f"Too many requests: the limit is {allowance.rate}. Try again in {allowance.reset} seconds."
+        wait = counted(allowance.reset, "second")
+        self.detail = f"Too many requests: the limit is {allowance.rate}. Try again in {wait}."
 
 
 class TemporarilyUnavailable(AuthError):

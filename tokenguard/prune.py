@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from .clock import DAY, SECOND, check_duration, duration_text
-from .errors import InvalidValue, StoreError
+from .errors import InvalidValue, StoreError, counted
 from .events import Change, EventKind
 from .issuer import check_actor
 from .store import Store, Transaction, walk
@@ -30,8 +30,8 @@ class Pruned(NamedTuple):
     events: int = 0
 
     def __str__(self) -> str:
-        tokens, days = _counted(self.tokens, "token"), _counted(self.days, "count")
-        return f"{tokens}, {days} of a day's requests, {_counted(self.events, 'event')}"
+        tokens, days = counted(self.tokens, "token"), counted(self.days, "count")
+        return f"{tokens}, {days} of a day's requests, {counted(self.events, 'event')}"
 
 
 class PruningStopped(StoreError):
@@ -128,7 +128,3 @@ def _step(store: Store, remove: Callable[[Transaction], Pruned], actor: str) -> 
             data = {key: [None, count] for key, count in step._asdict().items() if count}
             tx.note(Change(EventKind.PRUNED, tx.now(), actor, data))
     return step
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

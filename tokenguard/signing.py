@@ -11,7 +11,7 @@ from itsdangerous import Signer
 from itsdangerous.signer import HMACAlgorithm
 
 from .base62 import random_text
-from .errors import ConfigurationError
+from .errors import ConfigurationError, counted
 from .frames import clear_frames
 from .secret import Secret
 
@@ -94,7 +94,7 @@ def _wrong_with(key: str) -> str | None:
         length = len(key.encode())
     except UnicodeEncodeError:
         return "is not valid Unicode"
-    return None if length >= MIN_KEY_BYTES else f"has {length} bytes and needs at least {MIN_KEY_BYTES}"
+    return None if length >= MIN_KEY_BYTES else f"has {counted(length, 'byte')} and needs at least {MIN_KEY_BYTES}"
 
 
 class Tagger:

@@ -19,7 +19,7 @@ from itertools import islice
 
 from .clock import DAY, NEVER, SECOND, Clock, now
 from .conditions import read_address
-from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, redact
+from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, counted, redact
 from .events import Change, EventKind
 from .forks import in_children
 from .records import USE_INTERVAL, NewUse, State
@@ -163,7 +163,7 @@ class UsageLog:
             self._retry_at = 0
             return bool(again)
         except (StoreUnavailable, SchemaError) as error:
-            log.warning("the use of %d tokens could not be recorded yet: %s", len(uses), error)
+            log.warning("the use of %s could not be recorded yet: %s", counted(len(uses), "token"), error)
             self._retry_at = until
             return isinstance(error, StoreBusy)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break

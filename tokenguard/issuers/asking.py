@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..breaker import Breaker, NotAsked
 from ..clock import SECOND
 from ..complaints import Complaint
-from ..errors import TemporarilyUnavailable
+from ..errors import TemporarilyUnavailable, counted
 from ..forks import in_children
 from .https import Unreachable
 
@@ -89,7 +89,7 @@ class Asking:
                 # If answers must not be kept, a later request must not share the answer to an earlier one.
                 asked = self._asked.setdefault(key, mine) if self._max_age else mine
         if not admitted:
-            self._complain(f"{self._concurrency} requests are waiting for it already")
+            self._complain(f"no more than {counted(self._concurrency, 'request')} may wait for it")
             raise TemporarilyUnavailable("too many requests are waiting for its issuer to verify it")
         try:
             found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
