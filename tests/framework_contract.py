@@ -616,6 +616,14 @@ class FrameworkContract:
         for answer in running.server.send(f"{head}{form[:-20]}".encode()):  # none, if the server does not pass it on
             same_error(answer, 400, "invalid_request")
 
+    @pytest.mark.parametrize("path", ["/revoke", "/introspect"])
+    def test_a_body_in_broken_chunks_is_the_clients_error(self, running: Running, path: str) -> None:
+        _, caller = running.issue("users:manage")
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {caller}\r\n"
+        head += f"Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        # Of some servers the refusal is their own.
+        assert [answer.status for answer in running.server.send(f"{head}6\r\ntoken=\r\nzz\r\n".encode())] == [400]
+
     def test_a_body_that_does_not_tell_its_length_is_bounded_too(self, running: Running) -> None:
         _, text = running.issue()
         chunks = [f"token={text}&padding=".encode(), *[b"x" * 1000] * 20]

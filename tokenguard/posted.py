@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
 from .errors import TemporarilyUnavailable
@@ -71,19 +71,29 @@ def posted_token(request: Request, *, what: str) -> Secret | Answer:
     try:
         if request.mimetype != FORM:
             return error_answer(400, "invalid_request", f"The body must be a form: {FORM}.")
-        if len(body := request.get_data()) > MAX_BODY:
+        if len(body := _body_of(request)) > MAX_BODY:
             raise RequestEntityTooLarge
         # If the form has been read before, there is no body left.
         is_cut = bool(body) and not is_whole(request.environ, len(body))
         given = [] if is_cut else request.form.getlist("token")
     except RequestEntityTooLarge:
         return error_answer(413, "invalid_request", f"The body is longer than {MAX_BODY} bytes.")
-    except HTTPException:  # the client has gone away in the middle of it
+    except HTTPException:  # the body did not arrive
         given = []
     if len(given) != 1 or not given[0]:
         return error_answer(400, "invalid_request", "The form must have the text of one token, as token.")
     # The text of a file ends with a line break, and nobody would be told that the token was not taken because of it.
     return Secret(given.pop().strip(), "credential")
+
+
+def _body_of(request: Request) -> bytes:
+    """Return the body; raises RequestEntityTooLarge, and some other HTTPException if it does not arrive."""
+    try:
+        return request.get_data()
+    except HTTPException:
+        raise
+    except Exception:  # noqa: BLE001 - each server has its own errors for a body that is cut off, or broken
+        raise ClientDisconnected from None
 
 
 def unavailable_answer(description: str) -> Answer:

@@ -24,8 +24,11 @@ def form_request(request: HttpRequest) -> FormRequest:
 def read_body(request: HttpRequest, length: int) -> bytes:
     """Read at most ``length`` bytes of the body; raises UnreadablePostError."""
     body = b""
-    while len(body) < length and (part := request.read(length - len(body))):
-        body += part  # a server may hand over less than it is asked for
+    try:
+        while len(body) < length and (part := request.read(length - len(body))):
+            body += part  # a server may hand over less than it is asked for
+    except Exception:  # noqa: BLE001 - each server has its own errors for a body that is cut off, or broken
+        raise UnreadablePostError from None
     return body
 
 

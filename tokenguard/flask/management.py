@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, TooLarge, WrongMethod
@@ -87,5 +87,5 @@ def _read(length: int) -> bytes:
         return data or request.get_data()  # the application may have read the body before
     except RequestEntityTooLarge:
         raise TooLarge from None
-    except (ClientDisconnected, OSError):
+    except Exception:  # noqa: BLE001 - each server has its own errors for a body that is cut off, or broken
         raise NotWellFormed from None
