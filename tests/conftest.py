@@ -51,6 +51,7 @@ from .django_tables import migrate
 from .keys import KEY as KEY
 from .keys import OTHER_KEY as OTHER_KEY
 from .postgresql import PostgreSQL
+from .redis_server import RedisServer, redis_running
 from .services.common import CATALOG
 from .services.django_settings import database
 from .sqlalchemy_tables import store_at
@@ -331,6 +332,20 @@ def postgresql_url(postgresql_database: str) -> str:
     """The URL of that database, emptied of what earlier tests left: creating a new one takes three times as long."""
     postgresql.empty(postgresql_database)
     return postgresql_database
+
+
+@pytest.fixture(scope="session")
+def running_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_running(tmp_path_factory.mktemp("redis"), "tests") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(running_redis: RedisServer) -> RedisServer:
+    """A real Redis server, emptied. A test that kills it has to start it again."""
+    with running_redis.connect() as connection:
+        connection.flushall()
+    return running_redis
 
 
 @pytest.fixture

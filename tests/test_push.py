@@ -41,7 +41,7 @@ from tokenguard.store import Change, EventKind
 
 from .child import Child
 from .conftest import KEY, World, works
-from .redis_server import RedisServer, redis_running
+from .redis_server import RedisServer
 from .services.common import CATALOG
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -78,18 +78,12 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "tokenguard-push"]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_running(tmp_path_factory.mktemp("redis"), "push") as server:
-        yield server
-
-
 @pytest.fixture
-def server(running: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+def server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
     """A real Redis; after the test, no thread listens to it any more."""
     monkeypatch.setattr(push_module, "PAUSES", (0.05, 0.1))
     monkeypatch.setattr(push_module, "LOOK_UP", 0.05)
-    yield running
+    yield redis_server
     gc.collect()
     until(lambda: not threads())
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ from tokenguard.scopes import ANY_TOKEN
 
 from .child import in_child
 from .conftest import World, run_together
-from .redis_server import RedisServer, redis_running
+from .redis_server import RedisServer
 
 TOKEN_RATE = ("token", "A" * 16, Rate(3, "hour"))
 CLIENT_RATE = ("client", "B" * 16, Rate(5, "hour"))
@@ -337,21 +337,6 @@ def test_whatever_keeps_it_from_counting_is_no_error_of_the_services(
 
 
 # Redis
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis server, started for these tests."""
-    with redis_running(tmp_path_factory.mktemp("redis"), "rates") as server:
-        yield server
-
-
-@pytest.fixture
-def redis_server(server: RedisServer) -> RedisServer:
-    """The same server, emptied."""
-    with server.connect() as connection:
-        connection.flushall()
-    return server
 
 
 def test_a_fleet_shares_its_counts_in_redis(redis_server: RedisServer) -> None:
