@@ -35,6 +35,7 @@ from .conftest import KEY, OTHER_KEY, django_alias, mistyped
 from .django_tables import migrate
 
 TOKENS = TokenFormat(SigningKeys(KEY))
+NO_LIVE_TOKEN = "No live token with the prefix tg found; {} have ended or are unknown.\n"
 
 
 def found(content: bytes, **more: Any) -> list[Found]:
@@ -188,55 +189,46 @@ def test_json_has_a_line_for_each_place(one: Service) -> None:
     place = one.write("a", f"{text} {text}\n")
     done = one.scan("--json", place)
     assert done.returncode == 1
-    fields = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (
-        fields
-        == [
-            {
-                "path": str(place),
-                "line": 1,
-                "token_id": token_id,
-                "state": "active",
-                "client_id": one.client.id,
-                "client": "billing",
-                "name": "",
-                "key_configured": True,
-                "revoked": False,
-            }
-        ]
-        * 2
-    )
+    expected = {
+        "path": str(place),
+        "line": 1,
+        "token_id": token_id,
+        "state": "active",
+        "client_id": one.client.id,
+        "client": "billing",
+        "name": "",
+        "key_configured": True,
+        "revoked": False,
+    }
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected] * 2
 
 
 def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> None:
-    ids, lines = [], []
-    for name in ("revoked", "expired", "unknown", "another", "active"):
-        token_id, text = one.issue(**({"expires_in": 1} if name == "expired" else {}))
-        ids.append(token_id)
-        lines.append(text)
-    one.issuer.revoke(ids[0], actor="tests")
+    revoked_id, revoked = one.issue()
+    one.issuer.revoke(revoked_id, actor="tests")
     one.issuer.clock = lambda: now() - 10**12
-    ids[1], lines[1] = one.issue(expires_in=60)
+    _, expired = one.issue(expires_in=60)
     one.issuer.clock = now
-    lines[2] = TOKENS.mint().text.reveal()
+    unknown = TOKENS.mint().text.reveal()
+    token_id, active = one.issue()
     # The same id with another secret: signed, but not the token on record.
-    signed = f"tg_{ids[3]}_{'0' * 32}"
-    lines[3] = signed + Tagger(Secret(KEY)).tag(signed.encode()).decode()
-    one.texts += lines
-    states = ["revoked", "expired", "unknown", "unknown", "active"]
+    signed = f"tg_{token_id}_{'0' * 32}"
+    another = signed + Tagger(Secret(KEY)).tag(signed.encode()).decode()
+    one.texts += [unknown, another]
+    lines = [revoked, expired, unknown, another, active]
 
     done = one.scan("--json", "-", stdin="\n".join(lines))
-    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == states
-    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["<stdin>"] * 5
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["state"] for each in found] == ["revoked", "expired", "unknown", "unknown", "active"]
+    assert {each["path"] for each in found} == {"<stdin>"}
     assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, revoke them with --revoke\n")
     dead = one.scan("-", stdin="\n".join(lines[:4]))
-    assert (dead.returncode, dead.stderr) == (
-        0,
-        "No live token with the prefix tg found; 4 have ended or are unknown.\n",
-    )
+    assert (dead.returncode, dead.stderr) == (0, NO_LIVE_TOKEN.format(4))
     # The token works again as soon as its client is enabled.
     one.issuer.disable("billing", actor="tests")
-    assert one.scan("-", stdin=lines[4]).returncode == 1
+    assert one.scan("-", stdin=active).returncode == 1
+    assert one.scan("--revoke", "-", stdin=active).stdout.endswith(": client disabled, revoked now\n")
+    assert one.state(token_id) is State.REVOKED
 
 
 def test_a_token_on_record_is_found_without_the_key_that_signed_it(tmp_path: Path) -> None:
@@ -263,22 +255,19 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
     first, text = service.issue()
     ended, old = service.issue()
     service.issuer.revoke(ended, actor="tests")
-    disabled, asleep = service.issue()
-    path = service.write("b.log", f"\n\n{text}\n{old}\n{text}\n{asleep}")
+    second, other = service.issue()
+    path = service.write("b.log", f"\n\n{text}\n{old}\n{text}\n{other}")
     done = service.scan("--revoke", path)
     assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 2, now revoked\n")
     assert f"{path}:3: token {first} of client billing: active, revoked now\n" in done.stdout
     assert f"{path}:4: token {ended} of client billing: revoked\n" in done.stdout
-    assert {service.state(token_id) for token_id in (first, ended, disabled)} == {State.REVOKED}
-    for token_id, line in ((first, 3), (disabled, 6)):
+    assert {service.state(token_id) for token_id in (first, ended, second)} == {State.REVOKED}
+    for token_id, line in ((first, 3), (second, 6)):
         (event,) = service.issuer.store.events(9, EventFilter(token_id=token_id, kind=EventKind.TOKEN_REVOKED))
         assert event.actor == actor()
         assert event.data["reason"] == [None, f"leaked: found in {path}:{line}"]
     again = service.scan("--revoke", path)
-    assert (again.returncode, again.stderr) == (
-        0,
-        "No live token with the prefix tg found; 3 have ended or are unknown.\n",
-    )
+    assert (again.returncode, again.stderr) == (0, NO_LIVE_TOKEN.format(3))
 
 
 def test_a_token_whose_row_is_damaged_protects_no_other(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +410,7 @@ def test_a_stream_that_does_not_end_is_searched_as_it_comes(monkeypatch: pytest.
 def test_names_of_files_are_shown_safely(one: Service) -> None:
     token_id, text = one.issue()
     for name in (b"\xff\x1b[31m.txt", f"{text}.txt".encode()):
-        (one.folder).mkdir(exist_ok=True)
+        one.folder.mkdir(exist_ok=True)
         Path(os.fsdecode(os.fsencode(one.folder) + b"/" + name)).write_text(text)
     done = one.scan("--revoke", one.folder)
     assert "\x1b" not in done.stdout
@@ -441,18 +430,18 @@ def test_no_name_of_a_file_keeps_a_token_alive(one: Service, name: str) -> None:
     assert event.data["reason"][1].endswith(":1")
 
 
-def test_wrong_usage_and_a_store_that_is_away(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, text = one.issue()
+def test_a_token_that_is_given_in_place_of_a_path_is_not_shown(one: Service) -> None:
     assert one.scan().returncode == 2
-    missing = one.scan(text)
-    assert missing.returncode == 2
-    assert "(not shown)" in missing.stderr
+    done = one.scan(one.issue()[1])
+    assert (done.returncode, "(not shown)" in done.stderr) == (2, True)
 
+
+def test_where_the_store_is_away_the_scan_ends(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*arguments: Any, **more: Any) -> Any:
         raise StoreUnavailable("the database cannot be used: connection refused")
 
     monkeypatch.setattr(one.issuer.store, "find", away)
-    done = one.scan("-", stdin=text)
+    done = one.scan("-", stdin=one.issue()[1])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Error: the database cannot be used: connection refused\n"
 
