@@ -167,6 +167,12 @@ def test_a_mapping_that_does_not_fit_is_reported_without_a_token(
     assert TEXT[22:46] not in reported
 
 
+@pytest.mark.parametrize("cut", [0, 40])
+def test_of_tokens_with_nothing_between_them_no_secret_is_shown(cut: int) -> None:
+    shown = redact_tokens(f"sent {TEXT[: len(TEXT) - cut]}{TEXT}{TEXT} and more")
+    assert shown == f"sent {SHOWN} and more"
+
+
 def test_whatever_has_no_token_is_left_as_it_is(logged: Logged) -> None:
     nested = {"a": [1, "b"]}
     digest = "0123456789abcdef" * 4

@@ -14,8 +14,9 @@ from typing import Any
 from .tokens import ID_LENGTH
 
 # Any service's token, whatever its prefix. 24 characters of the secret suffice: a line may be cut short, and so much of
-# a secret is too much already.
-_TOKEN = re.compile(rf"([a-z0-9]{{1,16}}_[0-9A-Za-z]{{{ID_LENGTH}}}_)[0-9A-Za-z]{{24,}}")
+# a secret is too much already. Of a token that follows with nothing between, the prefix is taken for a part of it.
+_ID, _SECRET = rf"_[0-9A-Za-z]{{{ID_LENGTH}}}_", "[0-9A-Za-z]{24,}"
+_TOKEN = re.compile(rf"([a-z0-9]{{1,16}}{_ID}){_SECRET}(?:{_ID}{_SECRET})*")
 # Another issuer's token: two JSON objects in base64url, and a signature that may be cut off. An object's brace is
 # followed by a quotation mark or white space.
 _OBJECT = r"e(?:y[AJ]|w[0ko])[0-9A-Za-z_-]{8,}"
