@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -104,6 +105,17 @@ def test_what_is_wrong_with_a_scope_is_said_with_what_to_do() -> None:
 def test_who_misuses_the_decorator_is_shown_how_it_is_written(given: Any, message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
         Requirement.scopes(given)
+
+
+@pytest.mark.parametrize(
+    "kind", [StrEnum("Named", {"READ": "users:read"}), Enum("Mixed", {"READ": "users:read"}, type=str)]
+)
+def test_a_member_of_an_enumeration_is_the_scope_that_is_its_value(kind: Any) -> None:
+    catalog = ScopeCatalog({kind.READ: {"description": "List", "implies": [kind.READ]}})
+    requirements = Requirement.scopes(kind.READ), Requirement.scopes(any_of=[kind.READ])
+    held = Scopes([kind.READ])
+    assert "READ" not in repr([held, *requirements, *catalog])
+    assert all(requirement.met_by(held) for requirement in requirements)
 
 
 def test_one_text_is_not_taken_for_a_list_of_letters() -> None:

@@ -33,7 +33,10 @@ def covers(scope: str, name: str) -> bool:
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if it is a well-formed scope or wildcard; otherwise raise InvalidValue."""
+    """Return ``name`` if it is a well-formed scope or wildcard; otherwise raise InvalidValue.
+
+    The result is plain text, also of a member of an enumeration, which would be shown by its own name.
+    """
     if not isinstance(name, str):
         raise InvalidValue(f"a scope must be a string, not {name!r}")
     if not (_NAME.fullmatch(name) or _WILDCARD.fullmatch(name)):
@@ -45,7 +48,7 @@ def check_name(name: str) -> str:
         raise InvalidValue("a scope must not be the text of a token, which is stored nowhere")
     if len(name) > MAX_LENGTH:
         raise InvalidValue(f"a scope must have at most {MAX_LENGTH} characters; {name[:32]!r}… has {len(name)}")
-    return name
+    return str.__str__(name)
 
 
 class Scopes:
@@ -136,9 +139,10 @@ class Requirement:
     def __post_init__(self) -> None:
         if not (isinstance(self.all_of, tuple) and isinstance(self.any_of, tuple)):
             raise InvalidValue('a requirement takes tuples of scopes: write Requirement(("users:read",))')
-        for name in self.names:
-            if is_wildcard(check_name(name)):
-                raise InvalidValue(f"a view cannot ask for the wildcard {name!r}: name the scopes it needs")
+        for part, names in (("all_of", self.all_of), ("any_of", self.any_of)):
+            object.__setattr__(self, part, tuple(map(check_name, names)))
+        for name in filter(is_wildcard, self.names):
+            raise InvalidValue(f"a view cannot ask for the wildcard {name!r}: name the scopes it needs")
         object.__setattr__(self, "needed", frozenset(self.all_of))
 
     @classmethod
@@ -226,7 +230,8 @@ class ScopeCatalog:
             )
         implies = fields.get("implies", ())
         try:
-            if is_wildcard(check_name(name)):
+            name = check_name(name)
+            if is_wildcard(name):
                 raise InvalidValue(f"the wildcard {name!r} cannot be declared: declare the scopes below it")
             self._implied[name] = Scopes.of(implies)
         except (InvalidValue, TypeError) as error:
