@@ -418,10 +418,16 @@ def test_a_row_that_is_damaged(doctor: Run, sqlite_url: str) -> None:
     doctor("client", "add", "billing", "--scopes", "users:read")
     doctor("issue", "billing", "--scopes", "users:read")
     by_hand(sqlite_url, "UPDATE tokenguard_token SET scopes = 'none'")
-    (finding,) = json.loads(doctor("doctor", "--json").stdout)
+    by_hand(sqlite_url, "UPDATE tokenguard_revision SET revision = 9")
+    finding, other = json.loads(doctor("doctor", "--json").stdout)
     assert (finding["level"], finding["code"]) == ("error", "store")
     assert finding["message"].startswith("a row of tokenguard_token is damaged")
     assert finding["advice"].startswith("restore that from a backup")
+    assert other["code"] == "history"  # a token ends no check but that of the tokens
+    by_hand(sqlite_url, "UPDATE tokenguard_event SET data = 'none'")
+    (finding,) = json.loads(doctor("doctor", "--json").stdout)
+    assert finding["message"].startswith("a row of tokenguard_event is damaged")
+    assert "nothing else can be checked" in finding["advice"]
 
 
 def test_a_database_that_is_not_ready(empty: Run, sqlite_url: str) -> None:

@@ -81,14 +81,14 @@ def examine(
     try:
         store.check()
         at, here = store.now(), clock()
-        for record in walk(store):
-            found.look_at(record, at)
+        damage = list(_look(store, found, at))
         history = list(_history(store))
         store.use_by_day("")  # so that every table is read
         readers_wait = store.readers_wait()
     except StoreError as error:
         return [_not_ready(error), *servers]
     findings = [
+        *damage,
         *(history or _changes(store)),  # which would fail for that reason
         *_uses(store, at),
         *_clocks(at, here),
@@ -134,6 +134,17 @@ class _Tokens:
             self.endless.append(token.id)
         if token.created_at <= at - TRIAL and unused_scopes(record, self._catalog):
             self.unused.append(token.id)
+
+
+def _look(store: Store, found: _Tokens, at: int) -> Iterator[Finding]:
+    try:
+        for record in walk(store):
+            found.look_at(record, at)
+    except (SchemaError, StoreUnavailable):
+        raise
+    except StoreError as error:
+        advice = "restore that from a backup: not all tokens can be checked before that is done"
+        yield Finding(Level.ERROR, "store", str(error), advice, True)
 
 
 def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
