@@ -1,4 +1,4 @@
-"""A client for real servers that sends exactly what it is given."""
+"""Real servers: one for an application of the test's own, and a client of any that sends exactly what it is given."""
 
 from __future__ import annotations
 
@@ -7,14 +7,32 @@ import io
 import json
 import re
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+
+from flask import Flask
+from werkzeug.serving import make_server
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9] [\t -~\x80-\xff]*\r\n")
 _FIELD_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """Serve the application on a real port; yields its URL."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
 
 
 @dataclass

@@ -20,8 +20,8 @@ from tokenguard.django.introspection import introspection_view
 
 from .conftest import KEY, django_alias
 from .django_tables import migrate
+from .server import served
 from .services.common import CATALOG
-from .test_introspection_peers import served
 
 
 @require_scopes("users:read")

@@ -6,10 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from authlib.oauth2.rfc7662 import IntrospectionEndpoint, IntrospectTokenValidat
 from click.testing import CliRunner, Result
 from flask import Flask, jsonify
 from flask.testing import FlaskClient
-from werkzeug.serving import make_server
 
 from tokenguard import Conditions, MemoryStore
 from tokenguard.cli import command_tree
@@ -31,24 +28,11 @@ from tokenguard.flask import TokenGuard, current_identity, introspection_bluepri
 from tokenguard.issuer import Issuer
 
 from .conftest import KEY, OTHER_KEY, mistyped
+from .server import served
 from .services import toolkit_service
 from .services.common import CATALOG
 
 SCOPES = CATALOG | {"introspect": "Ask what tokens are worth"}
-
-
-@contextmanager
-def served(app: Flask) -> Iterator[str]:
-    """Serve the application on a real port; yields its URL."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 class Ours:
@@ -95,9 +79,8 @@ def guarded(name: str, key: str, *, prefix: str = "tg", issuers: Any = ()) -> Fl
 
 def asking(url: str, **more: Any) -> FlaskClient:
     """Return a client of a service that asks this endpoint about other issuers' tokens, on each request."""
-    trusted = {"issuer": "https://login.example.com", "introspection_url": f"{url}/introspect", "max_age": 0}
-    trusted |= {"issuer": "http://localhost"} | more
-    return guarded("asking", KEY, issuers=[trusted]).test_client()
+    trusted = {"issuer": "http://localhost", "introspection_url": f"{url}/introspect", "max_age": 0}
+    return guarded("asking", KEY, issuers=[trusted | more]).test_client()
 
 
 def status(http: FlaskClient, text: str) -> int:
@@ -176,13 +159,12 @@ def toolkit(ours: Ours, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             process.kill()
 
 
-CREDENTIALS = (toolkit_service.CLIENT_ID, toolkit_service.CLIENT_SECRET)
-AT_TOOLKIT = {"client_id": CREDENTIALS[0], "client_secret": CREDENTIALS[1]}
+AT_TOOLKIT = {"client_id": toolkit_service.CLIENT_ID, "client_secret": toolkit_service.CLIENT_SECRET}
 
 
 def toolkit_issues(url: str, scope: str) -> str:
-    form = {"grant_type": "client_credentials", "scope": scope, "client_id": CREDENTIALS[0]}
-    answer = requests.post(f"{url}/token", data=form | {"client_secret": CREDENTIALS[1]}, timeout=30)
+    form = {"grant_type": "client_credentials", "scope": scope, **AT_TOOLKIT}
+    answer = requests.post(f"{url}/token", data=form, timeout=30)
     found: str = answer.json()["access_token"]
     return found
 
@@ -191,7 +173,7 @@ def test_its_endpoint_is_asked_as_a_client(toolkit: str) -> None:
     http = asking(toolkit, **AT_TOOLKIT)
     text = toolkit_issues(toolkit, "users:read groups:read")
     answer = http.get("/users", headers={"Authorization": f"Bearer {text}"})
-    assert answer.json == {"caller": CREDENTIALS[0], "issuer": "http://localhost"}
+    assert answer.json == {"caller": toolkit_service.CLIENT_ID, "issuer": "http://localhost"}
     assert status(http, toolkit_issues(toolkit, "groups:read")) == 403
     assert status(http, text + "x") == 401
     form = {"token": text, **AT_TOOLKIT}
@@ -334,10 +316,10 @@ def test_the_client_of_authlib_asks_ours(ours: Ours) -> None:
 @pytest.mark.parametrize("method", ["client_secret_basic", None])
 def test_the_client_of_authlib_asks_ours_as_it_asks_any(ours: Ours, method: str | None) -> None:
     token_id, text = ours.issue()
-    for secret, status in ((ours.asking, 200), (text, 401), ("wrong", 401)):
+    for secret, code in ((ours.asking, 200), (text, 401), ("wrong", 401)):
         with OAuth2Session("asking", secret, token_endpoint_auth_method=method) as session:
             answer = session.introspect_token(f"{ours.url}/introspect", token=text, token_type_hint="access_token")
-            assert (answer.status_code, answer.json().get("jti")) == (status, token_id if status == 200 else None)
+            assert (answer.status_code, answer.json().get("jti")) == (code, token_id if code == 200 else None)
 
 
 def test_the_resource_server_of_authlib_asks_ours(ours: Ours) -> None:
