@@ -205,18 +205,15 @@ def test_idle_tokens_of_two_hosts_end_once(world: World) -> None:
 
 @pytest.mark.parametrize("kind", [StoreUnavailable, StoreError])
 def test_while_the_end_cannot_be_recorded_an_idle_token_is_refused_all_the_same(
-    clock: StoppedClock, caplog: pytest.LogCaptureFixture, kind: type[StoreError]
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type[StoreError]
 ) -> None:
-    class ReadOnly(MemoryStore):
-        def transaction(self) -> Any:
-            raise kind("the database cannot be written")
+    def refuse() -> Any:
+        raise kind("the database cannot be written")
 
-    store = MemoryStore(clock)
-    issued = World(store, clock).issue(idle_timeout=120)
-    clock.move(180)
-    broken = ReadOnly(clock)
-    broken._data = store._data
-    assert why_not(World(broken, clock), issued) == "idle"
+    issued = world.issue(idle_timeout=120)
+    world.clock.move(180)
+    monkeypatch.setattr(world.store, "transaction", refuse)
+    assert why_not(world, issued) == "idle"
     said = f"the end of idle token {issued.token.id} could not be recorded yet: the database cannot be written"
     assert said in caplog.messages
 
@@ -341,22 +338,24 @@ def test_two_who_rotate_at_once_make_one_successor(world: World) -> None:
     assert len(world.store.records()) == 2
 
 
-def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(clock: StoppedClock) -> None:
+def test_a_use_that_this_process_has_not_written_yet_keeps_a_token_alive(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One write fails; the next attempt comes soon, and before the token counts as idle."""
-    store = MemoryStore(clock)
-    world = World(store, clock)
-    usage = world.usage
+
+    def fail_once(uses: Sequence[NewUse]) -> set[str]:
+        monkeypatch.undo()
+        raise OSError("full")
+
     requests = RequestGuard(world.guard, AuthScheme())
     issued = world.issue(idle_timeout=61)
     given = {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
-    failing = iter([True])
-    write = store.record_uses
-    store.record_uses = lambda uses: (_ for _ in ()).throw(OSError("full")) if next(failing, False) else write(uses)  # type: ignore[method-assign]
+    monkeypatch.setattr(world.store, "record_uses", fail_once)
     for _ in range(20):
         requests.admit(create_environ() | given, ANY_TOKEN)
         requests.after_response()
-        clock.move(50)
-    assert not usage.due
+        world.clock.move(50)
+    assert not world.usage.due
 
 
 class Lagging(MemoryStore):

@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from tokenguard import InvalidToken, InvalidValue, SigningKeys, Store, Token, TokenFormat
+from tokenguard import InvalidToken, InvalidValue, Store, Token
 from tokenguard.cli import command_tree
-from tokenguard.clock import DAY
+from tokenguard.clock import DAY, SECOND
 from tokenguard.config import Options
 from tokenguard.doctor import examine
 from tokenguard.errors import StoreBusy
@@ -24,7 +25,8 @@ from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Record
 from tokenguard.usage import end_if_idle
 
-from .conftest import KEY, StoppedClock, World
+from .conftest import StoppedClock, World
+from .sqlalchemy_tables import store_at
 
 DAY_SECONDS = 86_400
 AGE = 90 * DAY_SECONDS
@@ -43,6 +45,10 @@ def ids(world: World) -> list[str]:
 def used(world: World, token_id: str) -> None:
     at = world.clock()
     world.store.record_uses([NewUse(token_id, at, "10.0.0.1", frozenset({"users:read"}), {at // DAY: 3})])
+
+
+def run(store: Store, *arguments: str) -> Result:
+    return CliRunner().invoke(command_tree(lambda: (Options.read({}), store)), arguments)
 
 
 @pytest.mark.parametrize("age", [AGE, DAY_SECONDS])
@@ -135,23 +141,21 @@ def test_however_many_there_are_none_waits_for_all_of_them(
     sqlite_url: str, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A statement has only so much time, and a process so much memory: pruning a large table used to fail on that."""
-    world = World(SQLAlchemyStore(sqlite_url, clock=clock), clock=clock)
-    world.store.upgrade()
-    world.client()
-    tokens = {world.issue().token.id for _ in range(5)}
-    world.issuer.revoke(*[*tokens][:3], actor="tests")
 
     def refuse(client_id: str | None = None) -> list[Record]:
         raise AssertionError("all of them are read at once")
 
-    monkeypatch.setattr("tokenguard.store.PAGE", 2)
-    monkeypatch.setattr(world.store, "records", refuse)
-    found = examine(world.store, tokens=world.tokens, catalog=world.catalog, policy=world.policy, clock=clock)
-    assert "no_expiry" in {finding.code for finding in found}
-    listed = CliRunner().invoke(command_tree(lambda: (Options.read({}), world.store)), ["list", "--json"])
-    assert {token["id"] for token in json.loads(listed.stdout)} == tokens
-    clock.move(AGE)
-    assert prune(world.store, AGE, actor="tests").tokens == 3
+    with store_at(sqlite_url, clock) as store:
+        world = World(store, clock)
+        tokens = {world.issue().token.id for _ in range(5)}
+        world.issuer.revoke(*[*tokens][:3], actor="tests")
+        monkeypatch.setattr("tokenguard.store.PAGE", 2)
+        monkeypatch.setattr(store, "records", refuse)
+        found = examine(store, tokens=world.tokens, catalog=world.catalog, policy=world.policy, clock=clock)
+        assert "no_expiry" in {finding.code for finding in found}
+        assert {token["id"] for token in json.loads(run(store, "list", "--json").stdout)} == tokens
+        clock.move(AGE)
+        assert prune(store, AGE, actor="tests").tokens == 3
 
 
 def test_what_is_revoked_again_meanwhile_stays_refused(
@@ -225,8 +229,7 @@ def test_ctrl_c_tells_what_is_gone(world: World, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     def pruned() -> tuple[int, str]:
-        tree = command_tree(lambda: (Options.read({}), world.store))
-        done = CliRunner().invoke(tree, ["prune", "--older-than", "90d"])
+        done = run(world.store, "prune", "--older-than", "90d")
         return done.exit_code, done.stderr
 
     world.issuer.revoke(world.issue().token.id, world.issue().token.id, actor="tests")
@@ -294,16 +297,13 @@ def test_bad_input_removes_nothing(world: World, age: int, actor: str) -> None:
 def long_ago(url: str) -> None:
     """Create a database with one dead token, whose history is years old."""
     clock = StoppedClock()
-    clock.micros = 1_600_000_000_000_000
-    store = SQLAlchemyStore(url, clock=clock)
-    store.upgrade()
-    world = World(store, clock=clock, tokens=TokenFormat(SigningKeys(KEY)))
-    world.client()
-    token_id = world.issue().token.id
-    used(world, token_id)
-    used(world, world.issue().token.id)
-    world.issuer.revoke(token_id, actor="tests")
-    store.close()
+    clock.micros = 1_600_000_000 * SECOND
+    with store_at(url, clock) as store:
+        world = World(store, clock)
+        ended, alive = world.issue().token.id, world.issue().token.id
+        used(world, ended)
+        used(world, alive)
+        world.issuer.revoke(ended, actor="tests")
 
 
 def read(terminal: int) -> bytes:
@@ -313,18 +313,14 @@ def read(terminal: int) -> bytes:
         return b""
 
 
-@pytest.mark.usefixtures("without_environment")
-def test_from_the_command_line(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'tokenguard.db'}"
-    long_ago(url)
-    command = [sys.executable, "-m", "tokenguard", "prune", "--older-than", "90d"]
-    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "Removed: 1 token, 1 count of a day's requests, 4 events.\n"
-    store = SQLAlchemyStore(url)
-    assert len(store.records()) == 1
-    assert [event.number for event in store.events(10)] == [5, 6, 7]
-    store.close()
+def test_from_the_command_line(sqlite_url: str) -> None:
+    long_ago(sqlite_url)
+    with closing(SQLAlchemyStore(sqlite_url)) as store:
+        done = run(store, "prune", "--older-than", "90d")
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert done.stderr == "Removed: 1 token, 1 count of a day's requests, 4 events.\n"
+        assert len(store.records()) == 1
+        assert [event.number for event in store.events(10)] == [5, 6, 7]
 
 
 @pytest.mark.usefixtures("without_environment")
