@@ -27,6 +27,7 @@ from tokenguard import (
     Hooks,
     InsufficientScope,
     MemoryStore,
+    NetworkNotAllowed,
     RateLimited,
     RequestGuard,
     Requirement,
@@ -35,7 +36,7 @@ from tokenguard import (
 )
 from tokenguard import ratelimits as ratelimits_module
 from tokenguard.backends import open_limiter
-from tokenguard.conditions import Allowance, LimiterUnavailable, Rate
+from tokenguard.conditions import LimiterUnavailable, Rate
 from tokenguard.config import Options
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
@@ -88,7 +89,8 @@ def test_the_scarcest_of_both_is_told(order: int) -> None:
     limiter = RateLimiter()
     both = [TOKEN_RATE, CLIENT_RATE][::order]
     first = limiter.hit(both)
-    assert first == Allowance(TOKEN_RATE[2], 2, first.reset if first else 0)
+    assert first is not None
+    assert (first.rate, first.remaining) == (TOKEN_RATE[2], 2)
     for _ in range(2):
         left(limiter, CLIENT_RATE)
     assert [left(limiter, *both) for _ in range(2)] == [1, 0]
@@ -128,7 +130,7 @@ def test_nothing_runs_in_the_background_before_there_is_something_to_count() -> 
 
 def test_threads_at_once_get_no_more_and_no_less_through() -> None:
     limiter, rounds, threads = RateLimiter(), 300, 8
-    together, let_in = threading.Barrier(threads, timeout=30), Counter[int]()
+    together, counting, let_in = threading.Barrier(threads, timeout=30), threading.Lock(), Counter[int]()
 
     def ask_twice() -> None:
         for turn in range(rounds):
@@ -138,7 +140,7 @@ def test_threads_at_once_get_no_more_and_no_less_through() -> None:
                     with counting:
                         let_in[turn] += 1
 
-    counting, interval = threading.Lock(), sys.getswitchinterval()
+    interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         run_together([ask_twice] * threads)
@@ -215,7 +217,7 @@ def test_a_successor_has_the_same_rate(world: World) -> None:
 def test_who_would_be_refused_anyway_is_not_counted(world: World) -> None:
     issued = world.issue(conditions=Conditions.parse(["127.0.0.1"], rate="1/hour"))
     for _ in range(3):
-        with pytest.raises(Exception, match="network"):
+        with pytest.raises(NetworkNotAllowed):
             world.guard.authenticate(issued.text, "192.0.2.1")
     world.guard.authenticate(issued.text, "127.0.0.1")
 
@@ -265,13 +267,15 @@ def test_a_request_is_counted_once_however_often_it_is_asked_of(world: World) ->
 def test_a_request_is_counted_once_by_whatever_way_it_goes(world: World, requirement: Requirement) -> None:
     issued = world.issue(conditions=limited("2/hour"))
     guard = RequestGuard(world.guard, AuthScheme())
-    for _ in range(2):
+
+    def let_in() -> object:
         environ = create_environ() | {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
-        assert guard.wave_through(environ, requirement) or guard.admit(environ, requirement)
-    environ = create_environ() | {"HTTP_AUTHORIZATION": f"Bearer {issued.text.reveal()}"}
-    assert guard.wave_through(environ, requirement) is None
+        return guard.wave_through(environ, requirement) or guard.admit(environ, requirement)
+
+    assert let_in()
+    assert let_in()
     with pytest.raises(RateLimited):
-        guard.admit(environ, requirement)
+        let_in()
 
 
 def test_guards_within_each_other_count_a_request_once(world: World) -> None:
@@ -459,7 +463,7 @@ def test_sentinels_that_are_away_are_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert pauses == []
 
 
-def test_the_options_decide() -> None:
+def test_the_options_decide_about_requests_that_cannot_be_counted() -> None:
     closed = open_limiter(Options.read({"RATE_LIMIT_URL": AWAY, "RATE_LIMIT_FAIL_OPEN": "no"}))
     assert closed is not None
     with pytest.raises(LimiterUnavailable):

@@ -123,7 +123,7 @@ class TestGuarding:
             ("okta.groups.read", 403, 403, 200),
         ],
     )
-    def test_scopes(self, sample: Sample, scopes: str, users: int, writing: int, groups: int) -> None:
+    def test_manage_implies_read(self, sample: Sample, scopes: str, users: int, writing: int, groups: int) -> None:
         client = sample.client(scopes)
         assert client.get(USERS).status == users
         assert client.delete(f"{USERS}/nobody@example.com").status == writing
@@ -194,7 +194,7 @@ class TestReading:
         assert all(re.fullmatch("00u[0-9A-Za-z]{17}", user["id"]) for user in body(api.get(USERS)))
         assert all(re.fullmatch("00g[0-9A-Za-z]{17}", group["id"]) for group in body(api.get(GROUPS)))
 
-    def test_unknown_ids(self, api: Client) -> None:
+    def test_an_unknown_id_is_named(self, api: Client) -> None:
         missing = api.get(f"{USERS}/00uNobody")
         assert_error(missing, 404, "E0000007")
         assert body(missing)["errorSummary"] == "Not found: Resource not found: 00uNobody (User)"
@@ -225,17 +225,17 @@ class TestPaging:
     def test_a_full_last_page_has_no_next(self, api: Client) -> None:
         assert [len(page) for page in walk(api, f"{USERS}?limit=100")] == [100, 100, 100]
 
-    def test_links(self, sample: Sample, api: Client) -> None:
+    def test_links_are_absolute_and_lead_on(self, sample: Sample, api: Client) -> None:
         first = api.get(f"{USERS}?limit=2")
         assert links(first)["self"] == f"{sample.root}{USERS}?limit=2"
         second = api.get(links(first)["next"])
         assert links(second)["self"] == links(first)["next"]
 
     @pytest.mark.parametrize("limit", ["0", "201", "-1", "+1", "1e1", "", " 1", "٣", "9" * 3000, "\x00"])
-    def test_bad_limits(self, api: Client, limit: str) -> None:
+    def test_a_limit_is_a_number_from_1_to_200(self, api: Client, limit: str) -> None:
         assert_error(api.get(USERS, query={"limit": limit}), 400, "E0000001")
 
-    def test_bad_cursors(self, api: Client) -> None:
+    def test_only_a_cursor_that_was_handed_out_will_do(self, api: Client) -> None:
         url = links(api.get(f"{USERS}?limit=2"))["next"]
         after = re.findall(r"after=(\w+)", url)[0]
         for bad in ("", "x", after[:-1], after + "0", after.swapcase(), "ff" + after, "é" * 28, "\x00" * 28):
@@ -250,7 +250,7 @@ class TestPaging:
 
 
 class TestWriting:
-    def test_create(self, api: Client) -> None:
+    def test_what_is_created_can_be_read(self, api: Client) -> None:
         created = api.post(USERS, sent={"profile": NEW})
         assert created.status == 200
         user = body(created)
@@ -288,8 +288,9 @@ class TestWriting:
         assert after["lastUpdated"] > before["lastUpdated"]
         assert body(api.get(ADA)) == after
 
-    def test_update_of_nothing(self, api: Client) -> None:
-        assert body(api.post(ADA, sent={}))["profile"] == body(api.get(ADA))["profile"]
+    def test_update_of_nothing_changes_nothing(self, api: Client) -> None:
+        before = body(api.get(ADA))
+        assert body(api.post(ADA, sent={}))["profile"] == body(api.get(ADA))["profile"] == before["profile"]
 
     def test_update_cannot_clear_what_is_needed(self, api: Client) -> None:
         blank = "login: The field cannot be left blank"
@@ -370,7 +371,7 @@ class TestTokens:
         assert body(manager.put(f"{TOKENS}/{token['id']}", sent={"network": network}))["network"] == network
         assert_error(sample.client_with(token["token"]).get(USERS), 403, "E0000006")
 
-    def test_pages(self, manager: Client) -> None:
+    def test_tokens_are_paged_too(self, manager: Client) -> None:
         made = {self.made(manager)["id"] for _ in range(3)}
         pages = walk(manager, f"{TOKENS}?limit=2")
         assert all(len(page) == 2 for page in pages[:-1])
@@ -427,7 +428,7 @@ BODIES: list[tuple[bytes, int, str]] = [
 
 class TestHostileInput:
     @pytest.mark.parametrize(("sent", "status", "code"), BODIES, ids=range(len(BODIES)))
-    def test_bodies(self, api: Client, sent: bytes, status: int, code: str) -> None:
+    def test_a_bad_body_creates_and_replaces_nobody(self, api: Client, sent: bytes, status: int, code: str) -> None:
         for send, path in ((api.post, USERS), (api.put, ADA)):
             answer = send(path, body=sent)
             assert_error(answer, status, code)
@@ -467,7 +468,7 @@ class TestHostileInput:
             "/%00",
         ],
     )
-    def test_paths(self, api: Client, path: str) -> None:
+    def test_an_unknown_path_has_a_short_answer(self, api: Client, path: str) -> None:
         answer = api.get(path)
         assert_error(answer, 404, "E0000007")
         assert len(answer.body) < 2_000
@@ -482,7 +483,7 @@ class TestHostileInput:
             ("GET", f"{ADA}/lifecycle/deactivate", {"POST", "OPTIONS"}),
         ],
     )
-    def test_methods(self, api: Client, method: str, path: str, allowed: set[str]) -> None:
+    def test_other_methods_are_told_those_allowed(self, api: Client, method: str, path: str, allowed: set[str]) -> None:
         answer = api.request(method, path)
         assert_error(answer, 405, "E0000022")
         assert set(answer.headers["Allow"].split(", ")) == allowed
