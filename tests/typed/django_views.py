@@ -15,7 +15,14 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from tokenguard import Identity
-from tokenguard.django import GuardedRequest, ScopesRequiredMixin, get_identity, require_scopes, require_token
+from tokenguard.django import (
+    GuardedRequest,
+    ScopesRequiredMixin,
+    TokenGuardMiddleware,
+    get_identity,
+    require_scopes,
+    require_token,
+)
 from tokenguard.django.rest_framework import HasScopes, TokenAuthentication
 
 
@@ -40,6 +47,8 @@ checked: Callable[[GuardedRequest], JsonResponse] = users
 checked_too: Callable[[GuardedRequest, int], HttpResponse] = user
 awaited: Callable[[GuardedRequest], Coroutine[Any, Any, JsonResponse]] = report
 user(GuardedRequest(), "1")  # type: ignore[arg-type]
+# As a test calls it.
+through = (TokenGuardMiddleware(users), TokenGuardMiddleware(report))
 
 
 def index(request: HttpRequest) -> HttpResponse:

@@ -40,7 +40,8 @@ class TokenGuardMiddleware:
     sync_capable = True
     async_capable = True
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
+    # Of any request: a guarded view takes a GuardedRequest.
+    def __init__(self, get_response: Callable[[Any], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response: Callable[[HttpRequest], Any] = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
