@@ -41,6 +41,7 @@ from tokenguard.flask import TokenGuard, introspection_blueprint, management_blu
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.http import AuthScheme
 from tokenguard.management import ROUTES, Call, Management, Rights
+from tokenguard.management.bodies import NEW_TOKEN
 from tokenguard.management.shape import read_duration, show_duration
 from tokenguard.policy import Policy
 from tokenguard.scopes import ScopeCatalog, Scopes
@@ -824,6 +825,13 @@ class TestHostileInput:
         include, exclude = ([f"10.{number}.0.{host}" for host in range(100)] for number in (1, 2))
         network = {"connection": "ZONE", "include": include, "exclude": exclude}
         assert api.send("POST", TOKENS, api.issue(), {"scopes": READ, "network": network}).status == 201
+
+    def test_a_list_that_can_be_read_may_be_too_deep_to_be_quoted(self) -> None:
+        nested: list[Any] = []
+        for _ in range(100_000):
+            nested = [nested]
+        with pytest.raises(InvalidValue, match="must be a list of strings"):
+            NEW_TOKEN["scopes"]([nested])
 
     def test_bodies_of_other_calls(self, api: Api) -> None:
         caller = api.issue()

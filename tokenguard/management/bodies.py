@@ -49,7 +49,8 @@ def _text(given: object) -> str:
 
 
 def _scopes(given: object) -> Scopes:
-    if not isinstance(given, (str, list)):
+    # Scopes would quote what is none, and a list may be nested too deeply for that.
+    if not isinstance(given, (str, list)) or not all(isinstance(scope, str) for scope in given):
         raise InvalidValue("the scopes must be a list of strings")
     if not (scopes := Scopes.of(given)):
         raise InvalidValue("a token must have at least one scope")
