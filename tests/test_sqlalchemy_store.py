@@ -601,6 +601,8 @@ def test_a_server_that_is_not_there() -> None:
         ("mysql+pymysql://u:hunter2secret@h/x", "SQLite and PostgreSQL, not mysql"),
         ("sqlite://", "use a file, or memory:// in tests"),
         ("sqlite:///:memory:", "use a file"),
+        ("sqlite:///hunter2secret\0.db", "the database URL is invalid"),
+        ("sqlite:///hunter2secret\udce4.db", "the database URL is invalid"),
         ("sqlite+aiosqlite:///x", "with Python's own sqlite3"),
         ("postgresql://u:a@hunter2secret@h/x", "with % and @ in the password as %25 and %40"),
         ("postgresql://u:a@hunter2/secret@h/x", "with % and @ in the password as %25 and %40"),

@@ -30,6 +30,8 @@ def checked_url(url: str | URL) -> URL:
     # No message quotes the URL: it may hold a password.
     if isinstance(url, str) and url != url.strip():
         raise ConfigurationError(_SPACED)  # SQLite would create a file with such a name
+    if isinstance(url, str) and not url.isprintable():
+        raise ConfigurationError(_INVALID)  # no file can have such a name, and looking for it would be an error
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
