@@ -18,7 +18,7 @@ from .breaker import PATIENCE, Breaker, NotAsked
 from .clock import monotonic
 from .complaints import Complaint
 from .errors import ConfigurationError, StoreError
-from .events import Event, Feed
+from .events import LARGEST, Event, Feed
 from .forks import in_children
 from .identity import OWN_ISSUER
 from .store import Store
@@ -34,8 +34,6 @@ CACHE_SIZE = 100_000
 MANY_FORGOTTEN = 1000
 #: In place of a generation, for a result that is good for one request alone, and is not cached.
 NOT_KEPT = -1
-#: A number that no event has.
-_BEYOND = (1 << 63) - 1
 
 
 class TokenCache:
@@ -109,7 +107,7 @@ class TokenCache:
 
     def revision(self) -> int:
         """Return the counter's value: whatever is read afterwards is no older. Raises StoreError."""
-        return self.feed_breaker.call(self.store.feed, _BEYOND).revision
+        return self.feed_breaker.call(self.store.feed, LARGEST).revision
 
     def catch_up(self) -> int:
         """Read the feed if that is due; return the generation to pass to :meth:`put`. Raises StoreError."""

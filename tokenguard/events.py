@@ -19,7 +19,7 @@ from .tokens import Client, Token, random_id
 MAX_ACTOR_LENGTH = 255
 #: A process that is more events behind than this clears its cache instead of catching up.
 FEED_LIMIT = 1000
-#: The largest number that the databases have.
+#: The largest number that the databases have; no event has it.
 LARGEST = 2**63 - 1
 # An event has columns of its own for the token and client that it is about; a digest is nobody's business.
 _NOT_RECORDED = {"id", "client_id", "digest", "created_at"}
