@@ -90,6 +90,17 @@ class DatabaseContract(StoreContract):
                 attempt()
         assert store.feed(3) == (2, ())
 
+    def test_indexes_that_were_dropped_are_missing_until_they_are_created_again(
+        self, store: Store, execute: Execute
+    ) -> None:
+        assert store.missing_indexes() == []
+        for name in schema.INDEXES:
+            execute(f"DROP INDEX {name}")
+        assert store.missing_indexes() == sorted(schema.INDEXES)
+        for statement in schema.INDEXES.values():
+            execute(statement)
+        assert store.missing_indexes() == []
+
     @on_sqlite
     def test_a_version_that_is_no_number_is_damage(self, filled: Store, execute: Execute) -> None:
         execute("UPDATE tokenguard_revision SET schema_version = 'two'")

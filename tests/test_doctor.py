@@ -403,6 +403,16 @@ def test_a_table_that_is_missing(doctor: Run, sqlite_url: str, table: str) -> No
         assert f"the table tokenguard_{table} is missing: restore the database from a backup" in done.stderr
 
 
+def test_an_index_that_is_missing(doctor: Run, sqlite_url: str) -> None:
+    by_hand(sqlite_url, "DROP INDEX tokenguard_event_client")
+    done = doctor("doctor", "--json")
+    (finding,) = json.loads(done.stdout)
+    assert (finding["level"], finding["code"], done.exit_code) == ("warning", "indexes", 0)
+    assert finding["message"].endswith(": tokenguard_event_client")
+    by_hand(sqlite_url, finding["advice"].split('"')[1])
+    assert json.loads(doctor("doctor", "--json").stdout) == []
+
+
 @pytest.mark.usefixtures("doctor")
 def test_a_file_whose_readers_wait_for_writers(sqlite_url: str, tmp_path: Path) -> None:
     by_hand(sqlite_url, f"VACUUM INTO '{tmp_path / 'copy.db'}'")

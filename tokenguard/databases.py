@@ -27,6 +27,11 @@ CLOCKS = {
     "postgresql": "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
 }
+#: How to ask each for the names of the indexes that statements may use.
+INDEX_NAMES = {
+    "postgresql": "SELECT relname FROM pg_class WHERE relkind = 'i' AND pg_table_is_visible(oid)",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
+}
 #: Write no use, but fail for a user who may not write any.
 NO_USES = (
     """

@@ -11,6 +11,7 @@ from .errors import ConfigurationError, SchemaError, StoreBusy, StoreError, Stor
 from .events import Change, EventKind
 from .policy import Policy
 from .records import NewUse, Record, State
+from .schema import INDEXES
 from .scopes import ScopeCatalog, Scopes, covers
 from .store import Store, Transaction, walk
 from .tokens import Client, Token, TokenFormat, random_id
@@ -84,7 +85,7 @@ def examine(
         damage = list(_look(store, found, at))
         history = list(_history(store))
         store.use_by_day("")  # so that every table is read
-        readers_wait = store.readers_wait()
+        missing, readers_wait = store.missing_indexes(), store.readers_wait()
     except StoreError as error:
         return [_not_ready(error), *servers]
     findings = [
@@ -93,6 +94,7 @@ def examine(
         *_uses(store, at),
         *_clocks(at, here),
         *_readers(readers_wait),
+        *_indexes(missing),
         *servers,
         *_keys(found.dropped, tokens),
         *_beyond(found.exceeded, catalog),
@@ -275,6 +277,14 @@ def _readers(wait: bool) -> Iterator[Finding]:
         )
         advice = 'run "PRAGMA journal_mode = WAL" on the file once'
         yield Finding(Level.WARNING, "not_write_ahead", message, advice, False)
+
+
+def _indexes(missing: list[str]) -> Iterator[Finding]:
+    if missing:
+        subject = "an index is" if len(missing) == 1 else "indexes are"
+        message = f"{subject} missing, without which statements take long: {', '.join(missing)}"
+        advice = "; ".join(INDEXES[name] for name in missing)
+        yield Finding(Level.WARNING, "indexes", message, f'create what was dropped: "{advice}"', False)
 
 
 def _keys(dropped: list[str], tokens: TokenFormat | None) -> Iterator[Finding]:

@@ -110,6 +110,9 @@ class MemoryStore:
     def check_replica(self) -> None:
         """There is none."""
 
+    def missing_indexes(self) -> list[str]:
+        return []
+
     def readers_wait(self) -> bool:
         return False
 

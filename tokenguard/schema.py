@@ -97,6 +97,10 @@ _STEP_3 = ("CREATE INDEX tokenguard_use_day_day ON tokenguard_use_day (day)",)
 STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2, _STEP_3)
 
 
+#: The statements that create the indexes, by their names.
+INDEXES = {line.split()[2]: line for step in STEPS for line in step if line.startswith("CREATE INDEX ")}
+
+
 def latest() -> int:
     """The schema version that this version of tokenguard works with."""
     return len(STEPS)

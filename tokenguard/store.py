@@ -218,6 +218,10 @@ class Store(Protocol):
         """Raise StoreError if there is a replica, and :meth:`standing` cannot be answered by it."""
 
     @abstractmethod
+    def missing_indexes(self) -> list[str]:
+        """The names of the indexes without which all works, but not as quickly. Raises StoreError."""
+
+    @abstractmethod
     def readers_wait(self) -> bool:
         """Whether readers wait for writers, as in an SQLite file that is not in write-ahead mode. Raises StoreError."""
 

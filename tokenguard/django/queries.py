@@ -10,11 +10,12 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..databases import CLOCKS, askable
+from ..databases import CLOCKS, INDEX_NAMES, askable
 from ..events import FEED_LIMIT, Event, EventFilter, Feed
 from ..records import USE_INTERVAL, ForeignRecord, Place, Record, Standing
 from ..replica import replicated
 from ..rows import STANDING, columns, first, load, load_foreign, load_record, load_standing
+from ..schema import INDEXES
 from ..tokens import Client, Read, Token, Use
 from .connections import translated
 from .fast_queries import FastQuery
@@ -166,6 +167,10 @@ def find_events(connection: BaseDatabaseWrapper, limit: int, which: EventFilter)
 def find_days(connection: BaseDatabaseWrapper, token_id: str) -> dict[int, int]:
     query = "SELECT day, requests FROM tokenguard_use_day WHERE token_id = %s ORDER BY day"
     return {row[0]: row[1] for row in _rows(connection, query, token_id)}
+
+
+def find_missing_indexes(connection: BaseDatabaseWrapper) -> list[str]:
+    return sorted(INDEXES.keys() - {name for (name,) in _rows(connection, INDEX_NAMES[connection.vendor])})
 
 
 def database_time(connection: BaseDatabaseWrapper) -> int:

@@ -52,6 +52,7 @@ from .queries import (
     find_days,
     find_events,
     find_foreign,
+    find_missing_indexes,
     find_page,
     find_predecessor,
     find_record,
@@ -163,6 +164,9 @@ class DjangoStore:
     def check_replica(self) -> None:
         if self.read_using is not None:
             find_standing_by(_connection(self.read_using), NO_TOKEN)
+
+    def missing_indexes(self) -> list[str]:
+        return find_missing_indexes(self._connection)
 
     def readers_wait(self) -> bool:
         with translated(self._alias):

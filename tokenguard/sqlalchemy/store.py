@@ -10,12 +10,21 @@ from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, te
 from sqlalchemy.engine import URL
 
 from ..clock import Clock
-from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, STATEMENT_TIMEOUT, USE_LOCK_TIMEOUT, askable, check_version
+from ..databases import (
+    INDEX_NAMES,
+    LOCK_TIMEOUT,
+    READ_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    USE_LOCK_TIMEOUT,
+    askable,
+    check_version,
+)
 from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica, replicated
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
+from ..schema import INDEXES
 from ..store import Transaction
 from ..tokens import NO_TOKEN, Client, Read, Token
 from ..writing import EventedTransaction
@@ -160,6 +169,10 @@ class SQLAlchemyStore:
     def check_replica(self) -> None:
         if self._stand_by is not None:
             load_standing(replicated(self._stand_by.rows(*NO_TOKEN)))
+
+    def missing_indexes(self) -> list[str]:
+        with self._connection() as connection:
+            return sorted(INDEXES.keys() - connection.scalars(text(INDEX_NAMES[connection.dialect.name])))
 
     def readers_wait(self) -> bool:
         with self._connection() as connection:
