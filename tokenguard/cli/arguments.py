@@ -22,7 +22,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 def given(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return the option's value; raises BadParameter if it is empty, as an unset variable is: it limits nothing."""
     if value is not None and not value.strip():
-        raise click.BadParameter("must not be empty; leave the option out instead", ctx, param)
+        raise click.BadParameter("must not be empty; leave the option out instead")
     return value
 
 
@@ -77,7 +77,7 @@ def moment(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    if re.fullmatch(r"[0-9]+[smhdw]", text, re.ASCII):
+    if re.fullmatch("[0-9]+[smhdw]", text):
         return now() - parse_duration(text) * SECOND
     try:
         read = datetime.fromisoformat(text)
