@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.management import call_command
-from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse
+from django.db import close_old_connections, connections, transaction
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext, setup_test_environment, teardown_test_environment
 from django.urls import path
@@ -41,9 +42,24 @@ async def users_async(request: HttpRequest) -> HttpResponse:
     return users(request)
 
 
+async def whether_connected() -> AsyncIterator[str]:
+    yield str(await sync_to_async(lambda: connections["of_this_test"].connection is not None)())
+
+
+async def stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(whether_connected())
+
+
+async def stream_without_connection(request: HttpRequest) -> StreamingHttpResponse:
+    await sync_to_async(close_old_connections)()
+    return StreamingHttpResponse(whether_connected())
+
+
 urlpatterns = [
     path("users", require_scopes("users:read")(users)),
     path("users-async", require_scopes("users:read")(users_async)),
+    path("stream", require_scopes("users:read")(stream)),
+    path("stream-without-connection", require_scopes("users:read")(stream_without_connection)),
 ]
 pytestmark = pytest.mark.usefixtures("project")
 
@@ -351,15 +367,20 @@ def test_no_thread_lets_a_token_in_that_another_has_revoked(alias: str) -> None:
 
 
 async def _get(text: str | None, url: str = "/users-async") -> int:
+    status, _ = await _exchange(text, url)
+    return status
+
+
+async def _exchange(text: str | None, url: str) -> tuple[int, bytes]:
     headers = [(b"host", b"testserver")] + ([(b"authorization", f"Bearer {text}".encode())] if text else [])
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "headers": headers}
     asked = scope | {"path": url, "query_string": b"", "client": ("192.0.2.1", 1), "server": ("testserver", 80)}
     communicator = ApplicationCommunicator(ASGIHandler(), asked)
     await communicator.send_input({"type": "http.request", "body": b""})
     started = await communicator.receive_output(30)
+    sent = await communicator.receive_output(30)
     await communicator.wait(30)
-    status: int = started["status"]
-    return status
+    return started["status"], sent["body"]
 
 
 @pytest.fixture
@@ -432,3 +453,8 @@ def test_a_token_that_is_known_needs_no_thread(monkeypatch: pytest.MonkeyPatch) 
     assert ask(text) == 200
     monkeypatch.setattr("tokenguard.django.middleware.sync_to_async", None)
     assert asyncio.run(_get(text)) == 200
+
+
+def test_a_stream_keeps_the_connection_that_its_token_was_looked_up_on_unless_the_view_gives_it_back() -> None:
+    assert asyncio.run(_exchange(issue(), "/stream")) == (200, b"True")
+    assert asyncio.run(_exchange(issue(), "/stream-without-connection")) == (200, b"False")
