@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
-from ..databases import CLOCKS, LOCK_TIMEOUT, READ_TIMEOUT, as_store_error
+from ..databases import LOCK_TIMEOUT, READ_TIMEOUT, as_store_error
 from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 
 _INVALID = (
@@ -27,6 +27,7 @@ SET_UP = '"tokenguard init" (in Flask "flask tokenguard init")'
 
 
 def checked_url(url: str | URL) -> URL:
+    """Return the URL with the driver that is used; raises ConfigurationError for one that cannot be."""
     # No message quotes the URL: it may hold a password.
     if isinstance(url, str) and url != url.strip():
         raise ConfigurationError(_SPACED)  # SQLite would create a file with such a name
@@ -37,27 +38,32 @@ def checked_url(url: str | URL) -> URL:
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
         raise ConfigurationError(_INVALID) from None
-    in_memory = ":memory:" in (parsed.database or ":memory:") or parsed.query.get("mode") == "memory"
     if backend in {"postgres", "postgresql"}:
-        if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
-            raise ConfigurationError(
-                "tokenguard connects to PostgreSQL with psycopg 3: write the URL as postgresql://…"
-            )
         options = url.partition("?")[2] if isinstance(url, str) else ""
-        if "@" in (parsed.host or "") + (parsed.database or "") + options.partition("=")[0]:
-            # The end of a password: the driver's error would quote it as the host that it cannot find.
-            raise ConfigurationError(_INVALID)
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    elif backend == "sqlite" and in_memory:
+        return _checked_postgresql(parsed, options)
+    if backend == "sqlite":
+        return _checked_sqlite(parsed)
+    raise ConfigurationError(f"tokenguard supports SQLite and PostgreSQL, not {backend}")
+
+
+def _checked_postgresql(parsed: URL, options: str) -> URL:
+    if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise ConfigurationError("tokenguard connects to PostgreSQL with psycopg 3: write the URL as postgresql://…")
+    if "@" in (parsed.host or "") + (parsed.database or "") + options.partition("=")[0]:
+        # The end of a password: the driver's error would quote it as the host that it cannot find.
+        raise ConfigurationError(_INVALID)
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _checked_sqlite(parsed: URL) -> URL:
+    if ":memory:" in (parsed.database or ":memory:") or parsed.query.get("mode") == "memory":
         raise ConfigurationError(
             "an in-memory SQLite database is separate for each connection: use a file, or memory:// in tests"
         )
-    elif backend == "sqlite" and parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
         raise ConfigurationError(
             "tokenguard connects to SQLite with Python's own sqlite3: write the URL as sqlite:///…"
         )
-    elif backend not in CLOCKS:
-        raise ConfigurationError(f"tokenguard supports SQLite and PostgreSQL, not {backend}")
     return parsed
 
 
