@@ -169,10 +169,11 @@ def _fields_of(item: Client | Token | None) -> dict[str, Any]:
     if item is None:
         return {}
     values = {f.name: getattr(item, f.name) for f in fields(item) if f.name not in _NOT_RECORDED}
-    return {key: _plain(value) for key, value in values.items()}
+    return {key: plain(value) for key, value in values.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return the value of a field as JSON has it."""
     if isinstance(value, Scopes):
         return list(value)
     return value.dump() if isinstance(value, Conditions) else value

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from .conditions import Conditions
 from .errors import InvalidValue, SchemaError, StoreError
-from .events import Event
+from .events import Event, plain
 from .records import ForeignRecord, Record, Standing
 from .scopes import Scopes
 from .tokens import Client, Token, Use
@@ -165,9 +165,9 @@ def first(rows: Sequence[Any]) -> Any:
 def _written(kind: type[Any], name: str, value: Any, read: Callable[[Any], Any]) -> Any:
     # What could not be read back must not be written: one such event, and no process could read the feed any more.
     try:
-        plain = _plain(value)
-        if type(read(plain)) is type(value):
-            return plain
+        stored = _stored(value)
+        if type(read(stored)) is type(value):
+            return stored
     except _DAMAGE:
         pass
     raise InvalidValue(
@@ -175,12 +175,9 @@ def _written(kind: type[Any], name: str, value: Any, read: Callable[[Any], Any])
     )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Scopes):
-        return dump_json(list(value))
-    if isinstance(value, Conditions):
-        return dump_json(value.dump())
-    return dump_json(value) if isinstance(value, Mapping) else value
+def _stored(value: Any) -> Any:
+    members = plain(value)
+    return dump_json(members) if isinstance(members, (list, Mapping)) else members
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:
