@@ -153,14 +153,15 @@ class AuthScheme:
 
     def rate_fields(self, allowance: Allowance) -> list[tuple[str, str]]:
         """Return the headers that report what is left of a rate, in the form that was chosen."""
-        limit, left, reset = allowance.rate.count, max(0, allowance.remaining), allowance.reset
-        if self.rate_headers == "draft":
-            window = allowance.rate.seconds
-            return [
-                ("RateLimit-Policy", f'"tokenguard";q={limit};w={window}'),
-                ("RateLimit", f'"tokenguard";r={left};t={reset}'),
-            ]
-        return _okta_fields(allowance) if self.rate_headers == "okta" else []
+        if self.rate_headers == "none":
+            return []
+        if self.rate_headers == "okta":
+            return _okta_fields(allowance)
+        rate, left = allowance.rate, max(0, allowance.remaining)
+        return [
+            ("RateLimit-Policy", f'"tokenguard";q={rate.count};w={rate.seconds}'),
+            ("RateLimit", f'"tokenguard";r={left};t={allowance.reset}'),
+        ]
 
     def refusal(self, error: AuthError) -> Answer:
         """Return the answer to a refused request: the challenge, no caching, and a body in the form chosen."""
