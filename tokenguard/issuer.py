@@ -10,7 +10,7 @@ from inspect import iscoroutine, iscoroutinefunction
 from typing import Any, NamedTuple
 
 from .clock import LONGEST, SECOND, Clock, check_duration, checked_clock, earliest, isoformat, now
-from .conditions import Conditions
+from .conditions import UNCONDITIONAL, Conditions
 from .errors import (
     ConfigurationError,
     Conflict,
@@ -98,7 +98,7 @@ class Issuer:
             for taken in filter(None, (name, client_id)):
                 if tx.client(taken) is not None:
                     raise IssuanceError(f"there is already a client {taken!r}")
-            client = Client(client_id or random_id(), name, ceiling, True, self.clock(), conditions or Conditions())
+            client = Client(client_id or random_id(), name, ceiling, True, self.clock(), conditions or UNCONDITIONAL)
             tx.put_client(client, recorded(EventKind.CLIENT_REGISTERED, client.created_at, actor, None, client))
         return client
 
@@ -163,7 +163,7 @@ class Issuer:
                 key_fingerprint=minted.key_fingerprint,
                 created_at=issued_at,
                 expires_at=_end(issued_at, None if lifetime is None else lifetime * SECOND, not_after),
-                conditions=conditions or Conditions(),
+                conditions=conditions or UNCONDITIONAL,
                 idle_timeout=None if idle is None else idle * SECOND,
             )
             self._put_new(tx, token, actor)
