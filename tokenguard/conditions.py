@@ -150,15 +150,14 @@ class Conditions:
 
         Networks are compared one by one: two that together make up a third do not count as that third.
         """
-        inside = [any(_lies_in(own, other) for other in wider.allow) for own in self.allow]
-        if wider.allow and not (inside and all(inside)):
+        if wider.allow and not (self.allow and all(_lies_in_one(own, wider.allow) for own in self.allow)):
             return False
         return all(self._keep_out(network) for network in wider.deny)
 
     def _keep_out(self, network: Network) -> bool:
-        if any(_lies_in(network, denied) for denied in self.deny):
+        if _lies_in_one(network, self.deny):
             return True
-        return bool(self.allow) and not any(_lies_in(a, network) or _lies_in(network, a) for a in self.allow)
+        return bool(self.allow) and not any(allowed.overlaps(network) for allowed in self.allow)
 
     def __bool__(self) -> bool:
         return bool(self.allow or self.deny or self.rate)
@@ -184,8 +183,8 @@ def without_port(text: str) -> str:
     return address
 
 
-def _lies_in(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+def _lies_in_one(inner: Network, networks: Iterable[Network]) -> bool:
+    return any(inner.version == outer.version and inner.subnet_of(outer) for outer in networks)  # type: ignore[arg-type]
 
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
