@@ -157,6 +157,7 @@ class UsageLog:
 
     def _write(self, taken: list[tuple[Using, NewUse]], at: int) -> bool:
         uses = [use for _, use in taken]
+        # Put back at the end, however that comes: all of them, until it is known which were written.
         again, until = {use.token_id for use in uses}, at + RETRY_AFTER
         try:
             again = self.store.record_uses(uses)
