@@ -138,11 +138,10 @@ class ClientAdmin(StoreAdmin):
                 raise StoreError(_CHANGED_MEANWHILE)
             changes = [name for name, value in wanted.items() if value != getattr(present, name)]
             _apply(issuer, client.id, {name: wanted[name] for name in changes}, actor(request))
+            done = f"Changed {', '.join(changes)}." if changes else "nothing to change."
             if changes:
-                done = f"Changed {', '.join(changes)}."
                 self.log_change(request, models.Client(id=client.id, name=client.name), done)
-        said = f"{client.name}: {done}" if changes else f"{client.name}: nothing to change."
-        messages.success(request, said)
+        messages.success(request, f"{client.name}: {done}")
 
     def _tokens(self, client: Client) -> list[dict[str, Any]]:
         tokens = models.Token.objects.using(database()).filter(client_id=client.id).order_by("-created_at", "-pk")
