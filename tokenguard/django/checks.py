@@ -36,7 +36,7 @@ from .checked_settings import (
     tenant_apps,
     wrong_with,
 )
-from .connections import is_recorded_alone, translated
+from .connections import is_only_recorded, translated
 from .metadata import check_metadata
 from .middleware import TokenGuardMiddleware
 from .requirements import checked_for_csrf, left_out, names_in_vain, names_nothing, patterns, scopes
@@ -266,7 +266,7 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
     try:
         # "migrate" runs this check too, before it does what the warning would ask for; so does that of django-tenants.
         with translated(store.using):
-            if sys.argv[1:2] in (["migrate"], ["migrate_schemas"]) and not is_recorded_alone(connections[store.using]):
+            if sys.argv[1:2] in (["migrate"], ["migrate_schemas"]) and not is_only_recorded(connections[store.using]):
                 return []
         store.check()
     except StoreError as error:

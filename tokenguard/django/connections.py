@@ -29,7 +29,7 @@ def migrate_command(alias: str) -> str:
 
 def set_up_command(connection: BaseDatabaseWrapper) -> str:
     """Return the command that creates the tables in the present state of the database."""
-    command = '"manage.py tokenguard init"' if is_recorded_alone(connection) else migrate_command(connection.alias)
+    command = '"manage.py tokenguard init"' if is_only_recorded(connection) else migrate_command(connection.alias)
     if takes_migrations(connection):
         return command
     return f"{command}, once the database routers let the migrations of tokenguard go there"
@@ -40,7 +40,7 @@ def takes_migrations(connection: BaseDatabaseWrapper) -> bool:
     return router.allow_migrate(connection.alias, _LABEL)
 
 
-def is_recorded_alone(connection: BaseDatabaseWrapper) -> bool:
+def is_only_recorded(connection: BaseDatabaseWrapper) -> bool:
     """Whether there are no tables, or those of an older version, although "migrate" has nothing left to apply.
 
     A router has kept the tables out until now, somebody has dropped them, or a migration was recorded with "--fake".

@@ -30,7 +30,7 @@ from .connections import (
     call_first_after_commit,
     first_to_write,
     in_transaction,
-    is_recorded_alone,
+    is_only_recorded,
     leave_to_parent,
     lock_timeout,
     migrate_command,
@@ -209,7 +209,7 @@ class DjangoStore:
             before = schema_version(connection)
             if before <= schema.latest():
                 call_command("migrate", "tokenguard", database=connection.alias, interactive=False, verbosity=0)
-                if is_recorded_alone(connection) and takes_migrations(connection):
+                if is_only_recorded(connection) and takes_migrations(connection):
                     make_tables(connection)
             after, there = self._check(connection), tables(connection)
             # With django-tenants none may be there, as queries also find those of the shared schema.
