@@ -1186,6 +1186,18 @@ def test_the_way_into_an_application_may_have_been_taken_before_it_was_guarded()
     assert record.use is not None
 
 
+def test_what_wraps_a_guarded_application_stays_also_if_requests_pass_it_by() -> None:
+    taken: list[Any] = []
+    app = make_app(around=lambda app: taken.append(app.wsgi_app))
+    app.add_url_rule("/", view_func=require_token(lambda: request.script_root))
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: inner(environ | {"SCRIPT_NAME": "/api"}, start)  # type: ignore[method-assign]
+    headers = bearer(app)
+    for caller, prefix in ((Caller(taken[0]), ""), (Caller(app), "/api")):
+        answer = caller.get("/", headers=headers)
+        assert (answer.text, answer.headers["Cache-Control"]) == (prefix, "private")
+
+
 def test_a_request_that_only_a_test_has_made_does_not_change_the_way_of_others() -> None:
     app = make_app(TOKENGUARD_ERROR_FORM="okta")
     app.add_url_rule("/", view_func=require_scopes("users:read")(lambda: "in"))
