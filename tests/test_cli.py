@@ -922,13 +922,30 @@ def test_events_are_listed_and_followed_from_a_number_on(ready: Run, monkeypatch
     for more in ([], ["--follow"]):
         events = lines(ready("events", "--json", "--after", "4", *more))
         assert [event["number"] for event in events] == [5, 6, 7]
+    for after, told in ((4, False), (3, True)):
+        done = ready("events", "--json", "--after", str(after), "--limit", "3")
+        assert [json.loads(line)["number"] for line in done.stdout.splitlines()] == [5, 6, 7]
+        assert (f"of the events after number {after}, these are the newest 3" in done.stderr) is told
     # More events came after that number than a list with this limit shows.
     assert len(lines(ready("events", "--json", "--follow", "--after", "0", "--limit", "1"))) == 7
     assert ready("events", "--after", "-1").returncode == 2
 
 
-def test_following_goes_on_after_a_backup_was_restored() -> None:
+def test_following_goes_on_after_a_backup_was_restored(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(MemoryStore())
     world.client()
     seen = followed(world.store, EventFilter(after=50), lambda: world.issuer.disable("billing", actor="tests"))
     assert [event.number for event in seen] == [2]
+    assert capsys.readouterr().err.startswith("Warning: the newest event is 1 and not 50, as after a restore.")
+
+
+@pytest.mark.parametrize(("after", "told"), [(0, False), (1, True), (3, False)])
+def test_following_tells_of_events_that_were_pruned(after: int, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(MemoryStore())
+    for name in "abcd":
+        world.client(name)
+    with world.store.transaction() as tx:
+        tx.delete_events(world.clock() + 1, 2)
+    assert [event.number for event in followed(world.store, EventFilter(after=after))] == [*range(max(3, after + 1), 5)]
+    warning = "Warning: event 1 is followed by event 3. Those in between were pruned.\n"
+    assert capsys.readouterr().err == (warning if told else "")

@@ -64,6 +64,8 @@ def events(
         return
     newest = backend.store.events(1)  # read first, so that an event in between is shown once, and not missed
     found = backend.store.events(limit, which)
+    if after is not None and len(found) == limit and found[0].number > after + 1:
+        say(f"Note: of the events after number {after}, these are the newest {limit}. For all, set a higher --limit.")
     if not (follow or as_json):
         print_rows([event_fields(event) for event in found], EVENT_COLUMNS)
         return
@@ -76,7 +78,8 @@ def events(
 def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> Iterator[Event]:
     """Yield the events above ``which.after`` that the filter selects, as they come; calls ``wait`` between readings.
 
-    An outage of the store is reported, and waited out. Ends only by an error: of ``wait``, or another of the store.
+    An outage of the store is reported, and waited out; events that are no longer there are reported. Ends only by an error:
+    of ``wait``, or another of the store.
     """
     seen, which = which.after, which._replace(after=0)
     away = False
@@ -90,11 +93,14 @@ def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> 
             wait()
             continue
         away = False
+        if seen and feed.events and (first := feed.events[0].number) > seen + 1:
+            say(f"Warning: event {seen} is followed by event {first}. Those in between were pruned.")
         for event in feed.events:
             seen = event.number
             if which.takes(event):
                 yield event
-        if feed.revision < seen:  # a backup was restored: its history is shorter
+        if feed.revision < seen:
+            say(f"Warning: the newest event is {feed.revision} and not {seen}, as after a restore. Events go on there.")
             seen = feed.revision
         if len(feed.events) < FEED_LIMIT:
             wait()
