@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 from tokenguard import SchemaError, Store, StoreError, TemporarilyUnavailable, schema
 from tokenguard.prune import prune
 from tokenguard.sqlalchemy.engine import checked_url
+from tokenguard.store import FEED_LIMIT
 from tokenguard.tokens import Read
 
 from .conftest import World, works
@@ -170,6 +171,17 @@ class DatabaseContract(StoreContract):
         for attempt in (lambda: store.events(1), lambda: store.feed(0)):
             with pytest.raises(StoreError, match=r"a row of tokenguard_event is damaged \(1\)"):
                 attempt()
+
+    @on_postgresql
+    def test_the_feed_begins_where_it_is_asked_to_wherever_the_rows_lie(self, filled: Store, execute: Execute) -> None:
+        """An update moves a row, and a restore may leave them in any order."""
+        execute(
+            "INSERT INTO tokenguard_event (number, id, kind, at, actor, client_id, token_id, data) "
+            "SELECT n, CAST(n AS text), kind, at, actor, client_id, token_id, data "
+            f"FROM tokenguard_event, generate_series(3, {FEED_LIMIT + 1}) n WHERE number = 2"
+        )
+        execute("UPDATE tokenguard_event SET actor = 'somebody' WHERE number = 1")
+        assert [event.number for event in filled.feed(0).events] == list(range(1, FEED_LIMIT + 1))
 
     @on_sqlite
     def test_a_time_that_is_no_number_is_not_pruned_by(self, filled: Store, execute: Execute) -> None:
