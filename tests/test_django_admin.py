@@ -763,7 +763,9 @@ class TestRevoke:
         token = site.issue().token
         url = f"{TOKENS}{token.id}/revoke/"
         assert f'href="{url}"' in browser.get(f"{TOKENS}{token.id}/change/").content.decode()
-        assert "cannot be undone" in plain(browser.get(url))
+        asked = plain(browser.get(url))
+        assert "in every other within a second" in asked
+        assert "cannot be undone" in asked
         assert site.state(token.id) == State.ACTIVE
         # A POST without the confirmation asks for it, too.
         assert browser.post(url).status_code == 200
