@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tokenguard import MemoryStore, Store, StoreBusy
+from tokenguard import MemoryStore, Store, StoreBusy, memory
 from tokenguard.events import Committed
-from tokenguard.store import Transaction
+from tokenguard.store import Record, Transaction
 
 from .conftest import World
 from .store_contract import StoreContract
@@ -27,6 +29,22 @@ def test_a_revocation_inside_of_another_change_is_not_lost_unsaid(world: World) 
     assert len(world.store.records()) == 1
     world.issuer.revoke(issued.token.id, actor="tests")
     assert world.store.events(1)[0].kind == "token.revoked"
+
+
+def test_a_page_makes_no_more_records_than_it_has(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a walk over many tokens would make them all anew for each of its pages."""
+    for _ in range(9):
+        world.issue()
+    made: list[Record] = []
+
+    def make(*values: Any) -> Record:
+        made.append(Record(*values))
+        return made[-1]
+
+    monkeypatch.setattr(memory, "Record", make)
+    page = world.store.page(2, world.clock(), after=world.store.page(3, None)[-1].place)
+    assert (len(page), len(made)) == (2, 5)
+    assert page == world.store.records()[3:5]
 
 
 def test_a_store_that_lacks_a_method_of_the_protocol_cannot_be_made() -> None:

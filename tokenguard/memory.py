@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from . import schema
 from .clock import Clock, now
@@ -85,13 +86,14 @@ class MemoryStore:
 
     def records(self, client_id: str | None = None) -> list[Record]:
         with self._lock:
-            return self._data.records(client_id)
+            return list(self._data.records(client_id))
 
     def page(
         self, limit: int, now: int | None, *, client_id: str | None = None, after: Place | None = None
     ) -> list[Record]:
-        found = [record for record in self.records(client_id) if now is None or record.state(now) in ALIVE]
-        return [record for record in found if after is None or record.place > after][:limit]
+        with self._lock:
+            found = self._data.records(client_id, after)
+            return list(islice((record for record in found if now is None or record.state(now) in ALIVE), limit))
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
         with self._lock:
@@ -156,9 +158,11 @@ class _Data:
             return None
         return Record(token, self.clients[token.client_id], self.revision, self.uses.get(token_id))
 
-    def records(self, client_id: str | None) -> list[Record]:
-        found = [self.record(token.id) for token in self.tokens.values() if client_id in (None, token.client_id)]
-        return sorted(filter(None, found), key=lambda record: record.place)
+    def records(self, client_id: str | None, after: Place | None = None) -> Iterator[Record]:
+        owned = [token for token in self.tokens.values() if client_id in (None, token.client_id)]
+        places = [place for token in owned if (place := (token.created_at, token.id)) > (after or ())]
+        # Each is made only when it is asked for: a walk asks for a page at a time.
+        return filter(None, (self.record(token_id) for _, token_id in sorted(places)))
 
     def add_use(self, new: NewUse, now: int) -> None:
         if new.token_id not in self.tokens and new.token_id not in self.clients:
