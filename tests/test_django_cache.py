@@ -13,6 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.core.handlers.asgi import ASGIHandler
 from django.core.management import call_command
 from django.db import close_old_connections, connections, transaction
@@ -55,9 +56,16 @@ async def stream_without_connection(request: HttpRequest) -> StreamingHttpRespon
     return StreamingHttpResponse(whether_connected())
 
 
+async def issue_async(request: HttpRequest) -> HttpResponse:
+    with pytest.raises(SynchronousOnlyOperation):
+        issue()
+    return HttpResponse(await sync_to_async(issue)())
+
+
 urlpatterns = [
     path("users", require_scopes("users:read")(users)),
     path("users-async", require_scopes("users:read")(users_async)),
+    path("issue", require_scopes("users:read")(issue_async)),
     path("stream", require_scopes("users:read")(stream)),
     path("stream-without-connection", require_scopes("users:read")(stream_without_connection)),
 ]
@@ -458,3 +466,9 @@ def test_a_token_that_is_known_needs_no_thread(monkeypatch: pytest.MonkeyPatch) 
 def test_a_stream_keeps_the_connection_that_its_token_was_looked_up_on_unless_the_view_gives_it_back() -> None:
     assert asyncio.run(_exchange(issue(), "/stream")) == (200, b"True")
     assert asyncio.run(_exchange(issue(), "/stream-without-connection")) == (200, b"False")
+
+
+def test_an_async_view_issues_a_token_in_a_thread() -> None:
+    _, text = asyncio.run(_exchange(issue(), "/issue"))
+    assert ask(text.decode()) == 200
+    assert len(get_store().records()) == 2
