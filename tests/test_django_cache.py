@@ -22,7 +22,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext, setup_test_environment, teardown_test_environment
 from django.urls import path
 
-from tokenguard import StoreUnavailable, Token
+from tokenguard import Guard, InvalidToken, Secret, SigningKeys, StoreUnavailable, Token, TokenFormat
 from tokenguard.django import get_issuer, get_store, models, require_scopes, token_revoked
 from tokenguard.django.conf import service
 from tokenguard.django.store import DjangoStore
@@ -369,6 +369,16 @@ def test_no_thread_lets_a_token_in_that_another_has_revoked(alias: str) -> None:
     run_together([asking, asking, asking, revoking])
     assert wrong == []
     assert [ask(text) for text in texts] == [401] * 10
+
+
+def test_a_guard_of_the_projects_own_knows_its_tokens_and_their_revocation() -> None:
+    """As a consumer of Django Channels asks it."""
+    guard = Guard(get_store(), TokenFormat(SigningKeys(KEY)), catalog=CATALOG)
+    text = issue()
+    assert [guard.authenticate(Secret(text)).client_name for _ in range(2)] == ["billing", "billing"]
+    revoke(text)
+    with pytest.raises(InvalidToken, match="revoked"):
+        guard.authenticate(Secret(text))
 
 
 # The event loop
