@@ -105,10 +105,6 @@ class TokenCache:
             return None
         return self.entries.get(key)
 
-    def revision(self) -> int:
-        """Return the counter's value: whatever is read afterwards is no older. Raises StoreError."""
-        return self.feed_breaker.call(self.store.feed, LARGEST).revision
-
     def catch_up(self) -> int:
         """Read the feed if that is due; return the generation to pass to :meth:`put`. Raises StoreError."""
         begun = self.monotonic()
@@ -206,8 +202,9 @@ class TokenCache:
         if self.on_reading is not None:
             self.on_reading()
         sent = self.monotonic()
-        # At first nothing is cached that older events could be about.
-        since = self._seen if self._seen >= 0 else self.revision()
+        since = self._seen
+        if since < 0:  # at first nothing is cached that older events could be about: only the counter is read
+            since = self.feed_breaker.call(self.store.feed, LARGEST).revision
         feed: Feed = self.feed_breaker.call(self.store.feed, since)
         stands_still = self.stands_still()
         with self._lock:
