@@ -19,7 +19,6 @@ from ..errors import ConfigurationError, InvalidValue, TokenGuardError, UnknownC
 from ..hooks import Hooks
 from ..issuer import Issuer
 from ..records import Record
-from ..sources import Source
 from ..store import Store
 from ..tokens import Client, TokenFormat, check_prefix
 from .output import say
@@ -76,11 +75,6 @@ class Backend:
     def unchecked_store(self) -> Store:
         """The store as it is, for the commands that make it ready or find out whether it is."""
         return self._loaded[1]
-
-    @cached_property
-    def sources(self) -> list[Source]:
-        """The sources of other issuers' tokens."""
-        return self.options.sources()
 
     @property
     def reader(self) -> TokenFormat:

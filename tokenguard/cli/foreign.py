@@ -18,7 +18,7 @@ def verified(backend: Backend, credential: Secret) -> ForeignToken | None:
 
     Raises InvalidToken if it would be refused, and Failure if its issuer, or the issuer's keys, cannot be reached.
     """
-    source = source_of(credential.reveal(), backend.sources, backend.reader.beginning)
+    source = source_of(credential.reveal(), backend.options.sources(), backend.reader.beginning)
     if source is None:
         return None
     try:
