@@ -620,6 +620,13 @@ def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) 
     assert "hunter2secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("options", ["", "?sslmode=require", "?application_name=a@b"])
+@pytest.mark.parametrize("password", ["a?b", "a?b=c", "a/b", "a#b", "a b"])
+def test_a_password_may_have_what_separates_the_other_parts(password: str, options: str) -> None:
+    url = SQLAlchemyStore(f"postgresql://u:{password}@h/x{options}").url
+    assert (url.password, url.host, url.database) == (password, "h", "x")
+
+
 def test_a_python_without_sqlite(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
     with pytest.raises(ConfigurationError, match="built without SQLite: it has no module 'sqlite3'"):

@@ -39,7 +39,8 @@ def checked_url(url: str | URL) -> URL:
     except (ArgumentError, ValueError):
         raise ConfigurationError(_INVALID) from None
     if backend in {"postgres", "postgresql"}:
-        options = url.partition("?")[2] if isinstance(url, str) else ""
+        # Before the first "@" a "?" is a part of the password.
+        options = url.partition("@")[2].partition("?")[2] if isinstance(url, str) else ""
         return _checked_postgresql(parsed, options)
     if backend == "sqlite":
         return _checked_sqlite(parsed)
