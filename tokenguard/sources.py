@@ -23,6 +23,7 @@ TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
 class ForeignToken(NamedTuple):
     """A token of another issuer that was found to be good. Times are epoch microseconds."""
 
+    #: The issuer's identifier, a URL: by nothing else can its clients be limited here, and its tokens be revoked.
     issuer: str
     #: The issuer's own ids; the store knows client and token by the ``local`` ids.
     client_id: str
