@@ -407,6 +407,18 @@ def test_a_stream_that_does_not_end_is_searched_as_it_comes(monkeypatch: pytest.
         assert next(find_tokens(file, TOKENS)).read.id == minted.id
 
 
+def test_a_stream_that_has_nothing_to_read_yet_is_no_clean_bill() -> None:
+    """As a parent process may leave it; there was more to come."""
+    minted, (end, begin) = TOKENS.mint(), os.pipe()
+    os.set_blocking(end, False)
+    os.write(begin, minted.text.reveal().encode())
+    with open(begin, "wb", buffering=0), open(end, "rb", buffering=0) as stream:
+        searched = find_tokens(stream, TOKENS)
+        assert next(searched).read.id == minted.id
+        with pytest.raises(BlockingIOError):
+            next(searched)
+
+
 def test_names_of_files_are_shown_safely(one: Service) -> None:
     token_id, text = one.issue()
     for name in (b"\xff\x1b[31m.txt", f"{text}.txt".encode()):

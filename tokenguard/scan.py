@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from errno import EAGAIN
 from typing import IO, NamedTuple
 
 from .errors import TOKEN_SHAPED
@@ -30,7 +31,10 @@ class Found(NamedTuple):
 
 
 def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> Iterator[Found]:
-    """Yield what looks like a token of this service in ``file``, in any content. Raises OSError as reading does."""
+    """Yield what looks like a token of this service in ``file``, in any content.
+
+    Raises OSError as reading does, and BlockingIOError for a stream that says that there is nothing to read yet.
+    """
     pattern = re.compile(f"{tokens.beginning}{TOKEN_SHAPED.pattern}".encode())
     line, held = 1, b""
     while read := file.read(chunk):
@@ -50,6 +54,8 @@ def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> 
         done = max(counted, len(held) - tokens.length + 1)
         line += held.count(b"\n", counted, done)
         held = held[done:]
+    if read is None:  # otherwise what is still to come would count as searched
+        raise BlockingIOError(EAGAIN, "it does not wait for its input (O_NONBLOCK)")
 
 
 def walk(path: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
