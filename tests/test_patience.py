@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from werkzeug.test import create_environ
 
-from tokenguard import AuthScheme, MemoryStore, RequestGuard, StoreUnavailable, TemporarilyUnavailable, TokenCache
+from tokenguard import (
+    AuthScheme,
+    MemoryStore,
+    RequestGuard,
+    SchemaError,
+    StoreError,
+    StoreUnavailable,
+    TemporarilyUnavailable,
+    TokenCache,
+)
 from tokenguard import cache as cache_module
 from tokenguard.breaker import Breaker, NotAsked
 from tokenguard.scopes import ANY_TOKEN
@@ -16,13 +25,15 @@ from tokenguard.store import Feed
 
 from .conftest import World, run_together
 
+FAILURE = StoreUnavailable("as the test wants it")
+
 
 class Hanging(MemoryStore):
     """Does as it is told when its feed is read."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        self.fails = False
+        self.fails: StoreError | None = None
         self.asked = threading.Event()
         self.answers = threading.Event()
         self.answers.set()
@@ -31,7 +42,7 @@ class Hanging(MemoryStore):
         self.asked.set()
         assert self.answers.wait(30)
         if self.fails:
-            raise StoreUnavailable("as the test wants it")
+            raise self.fails
         return super().feed(since)
 
 
@@ -53,11 +64,11 @@ def test_what_can_wait_is_not_written_while_the_store_is_in_doubt() -> None:
 
     ask()
     world.clock.move(61)
-    store.fails = True
+    store.fails = FAILURE
     seconds[0] += 0.9  # the feed is due, and what is cached may still be used
     ask()
     assert sum(store.use_by_day(issued.token.id).values()) == 1
-    store.fails = False
+    store.fails = None
     seconds[0] += 10
     ask()
     assert sum(store.use_by_day(issued.token.id).values()) == 3
@@ -70,7 +81,7 @@ def test_what_waits_is_written_once_the_store_is_back_also_where_nobody_calls_wi
     stop_time(cache, seconds)
     issued = world.issue()
     world.use(issued, write=False)
-    store.fails = True
+    store.fails = FAILURE
     seconds[0] += 10
     with pytest.raises(TemporarilyUnavailable):
         world.guard.authenticate(issued.text)
@@ -84,7 +95,7 @@ def test_what_waits_is_written_once_the_store_is_back_also_where_nobody_calls_wi
     requests.after_response()
     assert store.asked.is_set()
     assert store.use_by_day(issued.token.id) == {}
-    store.fails = False
+    store.fails = None
     seconds[0] += 10
     requests.after_response()
     assert sum(store.use_by_day(issued.token.id).values()) == 1
@@ -101,12 +112,12 @@ def test_while_one_finds_out_whether_the_store_is_back_the_others_are_told_at_on
     issued = world.issue()
     world.guard.authenticate(issued.text)
 
-    store.fails = True
+    store.fails = FAILURE
     seconds[0] += 10
     with pytest.raises(TemporarilyUnavailable):
         world.guard.authenticate(issued.text)
 
-    store.fails = False
+    store.fails = None
     store.answers.clear()
     store.asked.clear()
     seconds[0] += 10
@@ -141,6 +152,21 @@ def test_a_store_that_took_its_time_to_fail_is_left_alone_from_then_on() -> None
         breaker.call(list)
     seconds[0] += 0.1
     assert breaker.call(list) == []
+
+
+def test_tables_that_are_missing_are_told_once_a_second_and_not_at_every_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Hanging()
+    world, seconds = World(store), [1000.0]
+    stop_time(world.guard.cache, seconds)
+    issued = world.issue()
+    store.fails = SchemaError("the tables are missing")
+    for later in (0, 0.5, 0.4, 0.1):
+        seconds[0] += later
+        with pytest.raises(TemporarilyUnavailable):
+            world.guard.authenticate(issued.text)
+    assert caplog.messages == ["the token store failed: the tables are missing"] * 2
 
 
 def test_nobody_joins_who_has_waited_for_long_also_if_another_has_just_come() -> None:

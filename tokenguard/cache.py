@@ -77,8 +77,9 @@ class TokenCache:
         self.monotonic = monotonic
         #: For looking up tokens in the store.
         self.breaker = Breaker(monotonic)
-        #: The feed has its own: as long as that can be read, entries are good, even while lookups hang.
-        self.feed_breaker = Breaker(monotonic)
+        #: The feed has its own: as long as that can be read, entries are good, even while lookups hang. Missing tables
+        #: count too: every request fails at them, and would fill the log.
+        self.feed_breaker = Breaker(monotonic, counts=StoreError)
         self._complain = Complaint(
             logging.WARNING,
             "the database has another history of changes than before, as after a restored backup or a failover",
