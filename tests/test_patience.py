@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tokenguard import (
     MemoryStore,
     RequestGuard,
     SchemaError,
+    StoreBusy,
     StoreError,
     StoreUnavailable,
     TemporarilyUnavailable,
@@ -20,6 +22,7 @@ from tokenguard import (
 )
 from tokenguard import cache as cache_module
 from tokenguard.breaker import Breaker, NotAsked
+from tokenguard.records import NewUse
 from tokenguard.scopes import ANY_TOKEN
 from tokenguard.store import Feed
 
@@ -167,6 +170,54 @@ def test_tables_that_are_missing_are_told_once_a_second_and_not_at_every_request
         with pytest.raises(TemporarilyUnavailable):
             world.guard.authenticate(issued.text)
     assert caplog.messages == ["the token store failed: the tables are missing"] * 2
+
+
+class SlowToWrite(MemoryStore):
+    """Takes its time to find out that somebody else holds the lock, as SQLite does."""
+
+    during: Callable[[], object] | None = None
+    asked = 0
+
+    def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
+        self.asked += 1
+        if self.during is not None:
+            self.during()
+            raise StoreBusy("as the test wants it")
+        return super().record_uses(uses)
+
+
+def test_after_a_write_that_took_its_time_to_fail_no_request_is_held_up_by_the_next_at_once() -> None:
+    store = SlowToWrite()
+    world = World(store)
+    issued = world.issue()
+    store.during = lambda: world.clock.move(5)
+    world.use(issued)
+    store.during = None
+    world.clock.move(4)
+    world.use(issued)
+    assert (store.asked, store.use_by_day(issued.token.id)) == (1, {})
+    world.clock.move(1)
+    world.use(issued)
+    assert sum(store.use_by_day(issued.token.id).values()) == 3
+
+
+def test_while_a_write_of_uses_waits_for_long_no_other_request_joins_it() -> None:
+    store, seconds = SlowToWrite(), [1000.0]
+    world = World(store)
+    world.usage._breaker._monotonic = lambda: seconds[0]
+    first, second = world.issue(), world.issue()
+
+    def meanwhile() -> None:
+        seconds[0] += 1.1
+        world.use(second)
+
+    store.during = meanwhile
+    world.use(first)
+    assert store.asked == 1
+    store.during = None
+    world.clock.move(5)
+    world.usage.write()
+    assert [sum(store.use_by_day(issued.token.id).values()) for issued in (first, second)] == [1, 1]
 
 
 def test_nobody_joins_who_has_waited_for_long_also_if_another_has_just_come() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
+from .breaker import Breaker
 from .clock import DAY, NEVER, SECOND, Clock, now
 from .conditions import read_address
 from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, counted, redact
@@ -59,6 +60,8 @@ class UsageLog:
     def __init__(self, store: Store, *, clock: Clock = now) -> None:
         self.store = store
         self._clock = clock
+        # While a write waits for long, as for somebody who holds SQLite's only lock, other requests do not join it.
+        self._breaker = Breaker(pause=0)
         self._start_empty()
         in_children(self._start_empty)
         _write_at_exit(self)
@@ -160,12 +163,13 @@ class UsageLog:
         # Put back at the end, however that comes: all of them, until it is known which were written.
         again, until = {use.token_id for use in uses}, at + RETRY_AFTER
         try:
-            again = self.store.record_uses(uses)
+            again = self._breaker.call(self.store.record_uses, uses)
             self._retry_at = 0
             return bool(again)
         except (StoreUnavailable, SchemaError) as error:
             log.warning("the use of %s could not be recorded yet: %s", counted(len(uses), "token"), error)
-            self._retry_at = until
+            # From now on: the failure may have taken its time.
+            self._retry_at = until = max(until, self._clock() + RETRY_AFTER)
             return isinstance(error, StoreBusy)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
             # A problem with one token's row must not keep the others from being written.
@@ -234,6 +238,7 @@ class UsageLog:
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
+        self._breaker.forget()
         self._waiting, self._again_at = {}, {}
         self.due = set()
         self._looked_at = self._retry_at = 0
