@@ -78,8 +78,8 @@ def events(
 def new_events(store: Store, which: EventFilter, wait: Callable[[], object]) -> Iterator[Event]:
     """Yield the events above ``which.after`` that the filter selects, as they come; calls ``wait`` between readings.
 
-    An outage of the store is reported, and waited out; events that are no longer there are reported. Ends only by an error:
-    of ``wait``, or another of the store.
+    Events that are no longer there are reported, and so is an outage of the store, which is waited out. Ends only by
+    an error: of ``wait``, or another of the store.
     """
     seen, which = which.after, which._replace(after=0)
     away = False
