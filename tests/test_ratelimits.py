@@ -349,6 +349,20 @@ def test_a_fleet_shares_its_counts_in_redis(redis_server: RedisServer) -> None:
     assert left(there, CLIENT_RATE) == 1
 
 
+def test_redis_is_asked_no_more_than_it_has_to_be(redis_server: RedisServer) -> None:
+    """A request waits for each answer, one after the other."""
+    limiter, client = RateLimiter(redis_server.url), redis_server.connect()
+    limiter.hit([TOKEN_RATE])
+    client.config_resetstat()
+    limiter.hit([TOKEN_RATE])
+    stats = client.info("commandstats")
+    assert {name: stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "get", "ttl")} == {
+        "evalsha": 1,
+        "get": 2,
+        "ttl": 1,
+    }
+
+
 def test_redis_holds_no_token_and_forgets_by_itself(redis_server: RedisServer) -> None:
     world = World(MemoryStore(), limiter=RateLimiter(redis_server.url))
     issued = world.issue(conditions=limited("5/minute"))

@@ -126,16 +126,14 @@ class RateLimiter:
         items = [(rate, _item(rate), (kind, key)) for kind, key, rate in rates]
         for rate, item, keys in items:
             if not self._limiter.test(item, *keys):
-                return Allowance(rate, -1, self._reset(item, keys))
+                return self._allowance(False, rate, item, keys)
         counted = [self._limiter.hit(item, *keys) for _, item, keys in items]
-        allowances = []
-        for good, (rate, item, keys) in zip(counted, items, strict=True):
-            left = self._limiter.get_window_stats(item, *keys).remaining
-            allowances.append(Allowance(rate, left if good else -1, self._reset(item, keys)))
+        allowances = [self._allowance(good, *each) for good, each in zip(counted, items, strict=True)]
         return min(allowances, key=lambda allowance: allowance.remaining)
 
-    def _reset(self, item: RateLimitItem, keys: tuple[str, str]) -> int:
-        return max(1, math.ceil(self._limiter.get_window_stats(item, *keys).reset_time - time.time()))
+    def _allowance(self, good: bool, rate: Rate, item: RateLimitItem, keys: tuple[str, str]) -> Allowance:
+        window = self._limiter.get_window_stats(item, *keys)  # once, since Redis is asked twice for it
+        return Allowance(rate, window.remaining if good else -1, max(1, math.ceil(window.reset_time - time.time())))
 
 
 def _kind(error: Exception) -> str:
