@@ -303,6 +303,16 @@ def test_too_much_or_too_little_of_a_yes_is_none(body: bytes) -> None:
         source(server).verify(Secret("opaque"), now(), CATALOG)
 
 
+def test_a_redirect_takes_neither_the_token_nor_the_credentials_along() -> None:
+    with (
+        hostile(once(answer(YES))) as elsewhere,
+        hostile(once(answer(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}"))) as server,
+        pytest.raises(TemporarilyUnavailable),
+    ):
+        source(server).verify(Secret("opaque"), now(), CATALOG)
+    assert elsewhere.connections == 0
+
+
 @pytest.mark.parametrize(
     "poison",
     [answer(YES + b" " * MAX_BYTES), b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", b"no HTTP\r\n"],
