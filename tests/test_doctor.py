@@ -57,6 +57,7 @@ def findings(
         policy=policy or Policy(),
         clock=clock or world.clock,
     )
+    assert all(finding.message and finding.advice for finding in found)
     return {finding.code: finding for finding in found}
 
 
@@ -320,7 +321,8 @@ Run = Callable[..., Result]
 def run(store: Store, *arguments: str, **options: str) -> Result:
     """Run a command, by default the doctor, on this store."""
     read = Options.read({"SIGNING_KEY": KEY, "SCOPES": '{"users:read": "Read users"}'} | options)
-    return CliRunner().invoke(command_tree(lambda: (read, store)), arguments or ["doctor"])
+    # An exception would exit with 1 too, as a finding does that needs action.
+    return CliRunner().invoke(command_tree(lambda: (read, store)), arguments or ["doctor"], catch_exceptions=False)
 
 
 @pytest.fixture
@@ -389,6 +391,7 @@ def test_tables_that_are_not_from_the_same_moment(doctor: Run, sqlite_url: str, 
     (finding,) = json.loads(done.stdout)
     assert (finding["level"], finding["code"], done.exit_code) == ("error", "history", 1)
     assert f"tokenguard_revision is at {2 + by}, but the last event in tokenguard_event is 2" in finding["message"]
+    assert finding["advice"].startswith("restore all tables together")
 
 
 @pytest.mark.parametrize("table", ["client", "token", "event", "use", "use_day", "revision"])
@@ -459,7 +462,7 @@ def about(doctor: Run, **options: str) -> dict[str, str]:
     done = doctor("doctor", "--json", **options)
     found = json.loads(done.stdout)
     assert (done.exit_code, {finding["level"] for finding in found}) == ((1, {"warning"}) if found else (0, set()))
-    assert all(finding["needs_action"] for finding in found)
+    assert all(finding["needs_action"] and finding["advice"] for finding in found)
     return {finding["code"]: finding["message"] for finding in found}
 
 

@@ -48,7 +48,7 @@ def used(world: World, token_id: str) -> None:
 
 
 def run(store: Store, *arguments: str) -> Result:
-    return CliRunner().invoke(command_tree(lambda: (Options.read({}), store)), arguments)
+    return CliRunner().invoke(command_tree(lambda: (Options.read({}), store)), arguments, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("age", [AGE, DAY_SECONDS])
