@@ -119,10 +119,11 @@ def test_a_new_period_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left(limiter, TOKEN_RATE) == 2
 
 
-def test_nothing_runs_in_the_background_before_there_is_something_to_count() -> None:
+@pytest.mark.parametrize("url", ["memory://", "MEMORY://", "memory:"])
+def test_nothing_runs_in_the_background_before_there_is_something_to_count(url: str) -> None:
     """What is set up before a server forks must not keep it from stopping."""
     before = threading.enumerate()
-    limiter = RateLimiter()
+    limiter = RateLimiter(url)
     assert threading.enumerate() == before
     run_together([lambda: left(limiter, CLIENT_RATE)] * 4)
     assert left(limiter, CLIENT_RATE) == 0

@@ -55,7 +55,7 @@ class RateLimiter:
         if not isinstance(fail_open, bool):  # "false", from the environment, would be true
             raise ConfigurationError(f"fail_open must be True or False, not {fail_open!r}")
         url = f"redis+{url}" if url.startswith("unix://") else url
-        self._in_memory = url.startswith("memory://")
+        self._in_memory = url.lower().startswith("memory:")  # as limits reads it
         self._opened: FixedWindowRateLimiter | None = None
         try:
             # In memory, counting starts a thread. So it begins when there is something to count, which is after a fork:
