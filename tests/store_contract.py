@@ -431,9 +431,11 @@ class StoreContract:
             for number, token in reversed([*enumerate(tokens)]):  # so that the order of insertion is not theirs
                 tx.put_token(replace(token, client_id=other.id) if number == 4 else token, change())
         seen, after = [], None
-        while page := filled.page(3, 5, client_id=CLIENT.id, after=after):
+        for _ in range(3):
+            page = filled.page(3, 5, client_id=CLIENT.id, after=after)
             seen.append([record.token.id for record in page])
             after = page[-1].place
+        assert filled.page(3, 5, client_id=CLIENT.id, after=after) == []
         ids = [token.id for token in tokens]
         assert [record.token.id for record in filled.records()] == [*ids, TOKEN.id]
         assert seen == [ids[:3], [ids[3], ids[5], ids[6]], [ids[7], TOKEN.id]]

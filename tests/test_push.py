@@ -435,7 +435,8 @@ while subscriber._redis.pubsub_numsub({CHANNEL!r})[0][1] == 0:
     pass
 {ending}
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
 
 
