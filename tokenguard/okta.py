@@ -175,12 +175,12 @@ class Paging:
     def read(cls, query: Mapping[str, str], item: str) -> Paging:
         """Read the arguments of a list whose items are identified by what the pattern ``item`` matches.
 
-        Raises Invalid, also for any other argument.
+        Raises Invalid, also for a search.
         """
-        for name in query:
+        for name in ("q", "filter", "search"):
             # Ignoring it would return everything to a caller who asked for a few items.
-            if name not in ("limit", "after"):
-                raise Invalid({name[:50]: "Unknown argument; the arguments are limit and after"})
+            if name in query:
+                raise Invalid({name: "Searching is not supported"})
         return cls(_read_limit(read_argument(query, "limit")), _read_cursor(read_argument(query, "after"), item))
 
     def links(self, url: str, next_after: str | None) -> str:

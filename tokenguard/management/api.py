@@ -78,6 +78,7 @@ class Management:
 
     def list_tokens(self, call: Call) -> Answer:
         """List the tokens that have not ended, oldest first, page by page."""
+        refuse_unknown(call.query, ("limit", "after"), "argument")
         paging = Paging.read(call.query, r"[0-9]{1,16}-[0-9A-Za-z]{16}")
         records = self.store.page(
             paging.limit + 1,

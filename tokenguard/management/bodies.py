@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..conditions import Rate
@@ -35,11 +35,11 @@ def read_body(body: bytes, readers: Readers, required: tuple[str, ...] = ()) -> 
     return read
 
 
-def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise Invalid for a member that is not known: if it were ignored, its sender would rely on it."""
-    if unknown := sorted(given.keys() - known.keys()):
+def refuse_unknown(given: Mapping[str, Any], known: Collection[str], kind: str = "member") -> None:
+    """Raise Invalid for a member, or an argument, that is not known: ignored, it would still be relied on."""
+    if unknown := sorted(given.keys() - set(known)):
         # Only one of them, and cut: an answer should not be many times as long as the request.
-        raise Invalid({unknown[0][:50]: f"Unknown member; the members are {', '.join(known)}"})
+        raise Invalid({unknown[0][:50]: f"Unknown {kind}; the {kind}s are {', '.join(known)}"})
 
 
 def _text(given: object) -> str:
