@@ -602,7 +602,9 @@ def test_a_server_that_is_not_there() -> None:
         ("sqlite://", "use a file, or memory:// in tests"),
         ("sqlite:///:memory:", "use a file"),
         ("sqlite:///hunter2secret\0.db", "the database URL is invalid"),
-        ("sqlite:///hunter2secret\udce4.db", "the database URL is invalid"),
+        ("sqlite:///hunter2secret%00.db", "the database URL is invalid"),
+        ("sqlite:///hunter2secret\ud800.db", "the database URL is invalid"),
+        ("postgresql://u:hunter2secret\udce4@h/x", "the database URL is invalid"),
         ("sqlite+aiosqlite:///x", "with Python's own sqlite3"),
         ("postgresql://u:a@hunter2secret@h/x", "with % and @ in the password as %25 and %40"),
         ("postgresql://u:a@hunter2/secret@h/x", "with % and @ in the password as %25 and %40"),
@@ -625,6 +627,15 @@ def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) 
 def test_a_password_may_have_what_separates_the_other_parts(password: str, options: str) -> None:
     url = SQLAlchemyStore(f"postgresql://u:{password}@h/x{options}").url
     assert (url.password, url.host, url.database) == (password, "h", "x")
+
+
+@pytest.mark.parametrize("name", ["a\u3000b", "a\u00a0b", "\U0001f469\u200d\U0001f4bb", "a\tb", os.fsdecode(b"a\xe4b")])
+def test_a_file_may_have_any_name_that_the_system_takes(name: str, tmp_path: Path) -> None:
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path / name}.db")
+    store.upgrade()
+    store.check()
+    store.close()
+    assert (tmp_path / f"{name}.db").exists()
 
 
 def test_a_python_without_sqlite(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

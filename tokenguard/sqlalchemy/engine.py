@@ -31,13 +31,14 @@ def checked_url(url: str | URL) -> URL:
     # No message quotes the URL: it may hold a password.
     if isinstance(url, str) and url != url.strip():
         raise ConfigurationError(_SPACED)  # SQLite would create a file with such a name
-    if isinstance(url, str) and not url.isprintable():
-        raise ConfigurationError(_INVALID)  # no file can have such a name, and looking for it would be an error
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
+        passed_on = os.fsencode(parsed.database or "") if backend == "sqlite" else str(url).encode()
     except (ArgumentError, ValueError):
         raise ConfigurationError(_INVALID) from None
+    if b"\0" in passed_on:
+        raise ConfigurationError(_INVALID)  # what the system does not take would be an error with every request
     if backend in {"postgres", "postgresql"}:
         # Before the first "@" a "?" is a part of the password.
         options = url.partition("@")[2].partition("?")[2] if isinstance(url, str) else ""
