@@ -220,6 +220,23 @@ def test_while_a_write_of_uses_waits_for_long_no_other_request_joins_it() -> Non
     assert [sum(store.use_by_day(issued.token.id).values()) for issued in (first, second)] == [1, 1]
 
 
+def test_a_process_that_ends_writes_its_uses_also_while_another_write_waits_for_long() -> None:
+    store, seconds = SlowToWrite(), [1000.0]
+    world = World(store)
+    world.usage._breaker._monotonic = lambda: seconds[0]
+    first, second = world.issue(), world.issue()
+
+    def meanwhile() -> None:
+        seconds[0] += 1.1
+        store.during = None
+        world.use(second, write=False)
+        world.usage.write_rest()
+
+    store.during = meanwhile
+    world.use(first)
+    assert sum(store.use_by_day(second.token.id).values()) == 1
+
+
 def test_nobody_joins_who_has_waited_for_long_also_if_another_has_just_come() -> None:
     seconds = [0.0]
     breaker = Breaker(lambda: seconds[0])

@@ -145,6 +145,7 @@ class UsageLog:
     def write_rest(self) -> None:
         """Write everything, for the last time. A server's workers end together, so each waits a bit for the others."""
         begun = time.monotonic()
+        self._breaker.forget()  # another thread's write may wait for long, but there is no later one for these
         for pause in PAUSES_AT_EXIT:
             time.sleep(pause)
             # If an attempt itself takes long, one is enough: whoever stops the process may kill it soon.
