@@ -418,6 +418,16 @@ def test_a_clock_that_steps_back_during_a_write_that_fails_turns_no_use_back(
     assert last_use(store, issued) == Use(issued.token.id, latest, "192.0.2.1", Scopes())
 
 
+def test_nor_does_it_put_off_the_next_attempt(world: World, store: RecordingStore) -> None:
+    issued = world.issue()
+    store.down, store.meanwhile = True, lambda: world.clock.move(-3600)
+    world.use(issued)
+    store.down, store.meanwhile = False, list
+    world.clock.move(5)
+    world.use(issued)
+    assert requests(store, issued) == 2
+
+
 def test_what_a_token_was_asked_for_is_on_record_after_a_write_that_failed(world: World, store: RecordingStore) -> None:
     issued = world.issue("users:read groups:read")
     store.down = True

@@ -169,8 +169,8 @@ class UsageLog:
             return bool(again)
         except (StoreUnavailable, SchemaError) as error:
             log.warning("the use of %s could not be recorded yet: %s", counted(len(uses), "token"), error)
-            # From now on: the failure may have taken its time.
-            self._retry_at = until = max(until, self._clock() + RETRY_AFTER)
+            # By the clock as it is now: the failure may have taken its time, or the clock have stepped back.
+            self._retry_at = until = self._clock() + RETRY_AFTER
             return isinstance(error, StoreBusy)
         except Exception as error:  # noqa: BLE001 - the answer is sent: nothing may be lost, and nothing may break
             # A problem with one token's row must not keep the others from being written.
