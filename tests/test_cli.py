@@ -926,6 +926,8 @@ def test_events_are_listed_and_followed_from_a_number_on(ready: Run, monkeypatch
         done = ready("events", "--json", "--after", str(after), "--limit", "3")
         assert [json.loads(line)["number"] for line in done.stdout.splitlines()] == [5, 6, 7]
         assert (f"of the events after number {after}, these are the newest 3" in done.stderr) is told
+    # Those in between are not what was asked for.
+    assert ready("events", "--kind", "client.enabled", "--after", "3", "--limit", "2").stderr == ""
     # More events came after that number than a list with this limit shows.
     assert len(lines(ready("events", "--json", "--follow", "--after", "0", "--limit", "1"))) == 7
     assert ready("events", "--after", "-1").returncode == 2

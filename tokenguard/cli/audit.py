@@ -63,9 +63,10 @@ def events(
         _follow(backend.store, which, as_json)
         return
     newest = backend.store.events(1)  # read first, so that an event in between is shown once, and not missed
-    found = backend.store.events(limit, which)
-    if after is not None and len(found) == limit and found[0].number > after + 1:
+    found = backend.store.events(limit + 1, which)  # one more, to know whether any is left out
+    if after is not None and len(found) > limit:
         say(f"Note: of the events after number {after}, these are the newest {limit}. For all, set a higher --limit.")
+    found = found[-limit:]
     if not (follow or as_json):
         print_rows([event_fields(event) for event in found], EVENT_COLUMNS)
         return
