@@ -31,6 +31,7 @@ from tokenguard import (
     RateLimited,
     RequestGuard,
     Requirement,
+    StoreUnavailable,
     TemporarilyUnavailable,
     TokenGuardMiddleware,
 )
@@ -478,6 +479,21 @@ def test_sentinels_that_are_away_are_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert pauses == []
 
 
+@pytest.mark.parametrize(("fail_open", "status"), [(True, 200), (False, 503)])
+def test_a_cluster_that_is_away_keeps_no_service_from_starting(
+    fail_open: bool, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its client, unlike the others, connects when it is made."""
+    url = "redis+cluster://someone:hunter2secret@127.0.0.1:1,127.0.0.1:2"
+    limiter = RateLimiter(url, fail_open=fail_open)
+    with pytest.raises(StoreUnavailable, match=r"^RedisClusterException$"):
+        limiter.check()
+    world = World(MemoryStore(), limiter=limiter)
+    assert ask(world, world.issue(conditions=limited("1/hour")).text.reveal()).status_code == status
+    assert re.search(r"rate limits.*: RedisClusterException", caplog.text)
+    assert "hunter2secret" not in caplog.text
+
+
 def test_the_options_decide_about_requests_that_cannot_be_counted() -> None:
     closed = open_limiter(Options.read({"RATE_LIMIT_URL": AWAY, "RATE_LIMIT_FAIL_OPEN": "no"}))
     assert closed is not None
@@ -493,7 +509,7 @@ def test_the_options_decide_about_requests_that_cannot_be_counted() -> None:
     [
         "", "hunter2secret", "nonsense://u:hunter2secret@h", "redis://u:hunter2secret@h:port", "memcached",
         "redis://u:hunter2secret@[::1", "http://u:hunter2secret@h",
-        "memcached://hunter2secret", "etcd://hunter2secret", "redis+cluster://u:hunter2secret@127.0.0.1:1",
+        "memcached://hunter2secret", "etcd://hunter2secret", "redis+cluster://u:hunter2secret@h",
         "redis+sentinel://u:hunter2secret@127.0.0.1:1", "redis://u:hunter2secret@h:99999999",
         "redis://u:hunter2secret@h?x=1", "rediss://u:hunter2secret@h?ssl_cert_reqs=bogus", "unix:///x?y=hunter2secret",
     ],

@@ -61,12 +61,16 @@ class RateLimiter:
             # In memory, counting starts a thread. So it begins when there is something to count, which is after a fork:
             # otherwise a server that forks by itself, as uWSGI does, could not be stopped.
             self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
-            if not self._in_memory:
+            if "+cluster://" in url:
+                # A cluster's client asks its nodes as soon as it is made, and they may be away while a service starts:
+                # it is made for the first count. Sentinels' URLs are read in the same way, and nothing is asked.
+                storage_from_string(url.replace("+cluster", "+sentinel", 1), service_name="any")
+            elif not self._in_memory:
                 storage = self._open()
                 if _is_redis(url):
                     _check_parameters(storage)
                 self._opened = FixedWindowRateLimiter(storage)
-        except Exception:  # noqa: BLE001 - each storage has its own; a cluster is asked at once
+        except Exception:  # noqa: BLE001 - each storage has its own
             # The URL is not quoted: it may hold a password.
             raise ConfigurationError(
                 "the rate limit URL cannot be used: write it as redis://host:6379, "
@@ -143,7 +147,7 @@ def _kind(error: Exception) -> str:
 
 def _check_parameters(storage: Any) -> None:
     """Raise, as Redis' client does, for a parameter in the URL that it does not know. Connects to nothing."""
-    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)  # a cluster has another
+    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
     if pool is not None:
         pool.connection_class(**pool.connection_kwargs)
 
