@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
 
 import tokenguard
 
@@ -254,13 +256,25 @@ def test_the_readmes_five_minutes_with_django_word_by_word(tmp_path: Path) -> No
     readme.follow(tmp_path, commands, serve, f"{PYTHON} manage.py runserver --noreload 127.0.0.1:0")
 
 
-def test_the_readmes_wsgi_example() -> None:
+def test_the_readmes_wsgi_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With clients and tokens as with Flask, as it says."""
+    commands = [line for line in Readme("Five minutes with Flask").commands if line.startswith(("export", "flask tok"))]
+    script = [
+        f'tokenguard() {{ {PYTHON} -m tokenguard "$@"; }}',
+        "set -e",
+        *commands,
+        "echo $TOKENGUARD_SIGNING_KEY $TOKEN",
+    ]
+    command = ["bash", "-c", "\n".join(script).replace("flask tokenguard", "tokenguard")]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    key, token = done.stdout.split()
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(Readme("Any other WSGI application").python[0], names)
-    guarded = names["guarded"](lambda environ, start_response: [], "k" * 32)  # type: ignore[operator]
-    from werkzeug.test import Client
-
+    guarded = names["guarded"](Response("let in"), key)  # type: ignore[operator]
     assert Client(guarded).get("/").status_code == 401
+    assert Client(guarded).get("/", headers={"Authorization": f"Bearer {token}"}).text == "let in"
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
