@@ -164,8 +164,10 @@ def test_a_person_sees_tables_with_nothing_cut_short(ready: Run) -> None:
 IDS = {"client_id": "C" * 16, "token_id": "T" * 16}
 
 
-def in_terminal(monkeypatch: pytest.MonkeyPatch, width: int, event: dict[str, Any]) -> list[str]:
-    """The lines that a terminal of this width shows for two such events."""
+def in_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int, row: dict[str, Any], columns: dict[str, str] = EVENT_COLUMNS
+) -> list[str]:
+    """The lines that a terminal of this width shows for two such rows, by default events."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -175,7 +177,7 @@ def in_terminal(monkeypatch: pytest.MonkeyPatch, width: int, event: dict[str, An
         patch.setattr(sys, "stdout", terminal := Terminal())
         patch.setenv("COLUMNS", str(width))
         patch.setenv("TERM", "xterm")
-        print_rows([event, event], EVENT_COLUMNS)
+        print_rows([row, row], columns)
     return click.unstyle(terminal.getvalue()).splitlines()
 
 
@@ -190,11 +192,18 @@ def test_where_there_are_no_scopes_that_is_said(capsys: pytest.CaptureFixture[st
 
 
 def test_ids_are_whole_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = dict.fromkeys(EVENT_COLUMNS, "some words " * 9) | {"number": 7, "kind": "token.issued"} | IDS
+    event = dict.fromkeys(EVENT_COLUMNS, "some words " * 9) | {"number": 7, "at": "now", "kind": "token.issued"} | IDS
     lines = in_terminal(monkeypatch, 100, event)
     assert [line.split().count("No.") for line in lines].count(1) == 1
     assert all(sum(whole in line for line in lines) == 2 for whole in IDS.values())
     assert max(map(len, lines)) == 100
+
+
+@pytest.mark.parametrize("width", [36, 40])
+def test_times_are_whole_in_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    client = {"scopes": ["users:read", "users:manage"], "created_at": "2026-01-31T12:00:00Z"}
+    lines = in_terminal(monkeypatch, width, client, {"scopes": "Scopes", "created_at": "Created"})
+    assert sum(client["created_at"] in line for line in lines) == 2
 
 
 @pytest.mark.parametrize("width", [40, 80])
@@ -642,6 +651,8 @@ def test_help_says_what_there_is(run: Run) -> None:
     commands = run("client", "--help").stdout
     for command in ("add", "list", "show", "disable", "enable", "set-scopes", "set-conditions"):
         assert f"  {command} " in commands
+    assert "...\n" not in (done.stdout + commands).replace("[ARGS]...\n", "")  # nothing is cut short
+    assert "--limit N " in run("events", "--help").stdout
 
 
 def test_the_version_is_told() -> None:

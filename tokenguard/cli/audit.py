@@ -37,7 +37,12 @@ _FINDING_COLUMNS = {"level": "Level", "message": "What", "advice": "What to do"}
 @click.option("--since", metavar="TIME", help="Only events since 2026-01-31, 2026-01-31T12:00:00Z, or 24h (ago).")
 @click.option("--after", type=click.IntRange(0, MAX_NUMBER), metavar="NUMBER", help="Only events with a higher number.")
 @click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="The maximum number of events."
+    "--limit",
+    metavar="N",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="The maximum number of events.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new events until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event per line.")

@@ -25,7 +25,7 @@ EVENT_COLUMNS = {
     "data": "Changed",
 }
 # Values that could not be copied or read if they wrapped. Any other column is wide enough with _PART characters.
-_WHOLE = {"number", "kind", "state", "enabled", "level"}
+_WHOLE = {"id", "number", "at", "kind", "state", "enabled", "level"}
 _PART = 12
 #: How many rows a table of a long list has: its columns are as wide as the widest of them.
 ROWS = 1000
@@ -88,7 +88,7 @@ def print_list(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *,
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
     """As a table; ``columns`` maps members to headings. Where there is no room for one, each row by itself."""
-    whole = {key for key in columns if key in _WHOLE or key == "id" or key.endswith("_id")}
+    whole = {key for key in columns if key in _WHOLE or key.endswith(("_id", "_at"))}
     table = _table(*columns.values(), headed=True, whole=[columns[key] for key in whole])
     least = {key: _least(heading, key in whole) for key, heading in columns.items()}
     for row in rows:

@@ -59,7 +59,10 @@ def issue(
     idle: str | None,
     conditions: Conditions,
 ) -> None:
-    """Issue a token to a CLIENT and print its text, which is shown only once."""
+    """Issue a token to a CLIENT.
+
+    Prints its text, which is shown only once.
+    """
     lifetime, idle_timeout = duration(expires_in), duration(idle)
     backend.options.token_format()  # without a signing key, this says which option is missing
     issued = backend.issuer.issue(
