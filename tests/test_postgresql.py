@@ -22,6 +22,7 @@ from tokenguard.tokens import Read
 
 from .conftest import World, run_together, why_not, works
 from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, server_folder, wait_until
+from .sqlalchemy_tables import store_at
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
 
 #: Makes an insert into the table take two seconds.
@@ -605,6 +606,20 @@ def test_a_restart_behind_pgbouncer_costs_nobody_an_answer(server: PostgreSQL) -
         World(store).issue(client=issued.token.client_id)
         assert store.feed(1).revision == 3
         store.close()
+
+
+def test_an_index_that_does_not_serve_the_tables_is_missing(postgresql_url: str) -> None:
+    url, dropped, broken = f"{postgresql_url}&options=-csearch_path%3Dacme,public", *sorted(schema.INDEXES)[:2]
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA acme")
+        with store_at(postgresql_url), store_at(url) as store:
+            assert store.missing_indexes() == []
+            connection.execute(f"DROP INDEX acme.{dropped}".encode())
+            connection.execute(
+                "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", [f"acme.{broken}"]
+            )
+            assert store.missing_indexes() == [dropped, broken]
+        connection.execute("DROP SCHEMA acme CASCADE")
 
 
 def _settings(url: str) -> list[Any]:

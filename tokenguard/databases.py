@@ -29,7 +29,9 @@ CLOCKS = {
 }
 #: How to ask each for the names of the indexes that statements may use.
 INDEX_NAMES = {
-    "postgresql": "SELECT relname FROM pg_class WHERE relkind = 'i' AND pg_table_is_visible(oid)",
+    # One with such a name in another schema is of no use, and neither is one that could not be built.
+    "postgresql": "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = oid "
+    "WHERE indisvalid AND pg_table_is_visible(indrelid)",
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
 }
 #: Write no use, but fail for a user who may not write any.
