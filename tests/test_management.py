@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from functools import partial
 from hashlib import sha256
 from io import BytesIO, RawIOBase
@@ -1199,6 +1200,11 @@ def test_whose_rights_were_just_withdrawn_manages_nothing(
     if status == 403:
         assert f'scope="{MANAGE}"' in dict(answer.headers)["WWW-Authenticate"]
     assert [record.token for record in world.store.records()] == [record.token for record in before]
+
+
+def test_rights_from_an_enumeration_are_named_by_their_values() -> None:
+    kind = Enum("Mixed", {"SEE": "tokens:see", "CHANGE": "tokens:change", "ANY": "tokens:any"}, type=str)
+    assert repr(Rights(*kind)) == repr(Rights("tokens:see", "tokens:change", "tokens:any"))
 
 
 def test_nor_does_it_meet_the_tokens_of_others(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 from ..errors import ConfigurationError
@@ -23,7 +23,9 @@ class Rights:
     all_clients: str = "okta.apiTokens.all"
 
     def __post_init__(self) -> None:
-        Requirement.scopes(*self.names)
+        # As plain text, as in the requirement: a refusal would show a member of an enumeration by its own name.
+        for each, name in zip(fields(self), Requirement.scopes(*self.names).names, strict=True):
+            object.__setattr__(self, each.name, name)
 
     @property
     def names(self) -> tuple[str, ...]:
