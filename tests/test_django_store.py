@@ -37,7 +37,7 @@ from .child import in_child
 from .conftest import KEY, StoppedClock, World, django_alias, run_together, why_not, works
 from .database_contract import DatabaseContract, on_postgresql, on_sqlite, reads
 from .django_tables import migrate
-from .store_contract import CLIENT, TOKEN, change, new_use, put_tokens
+from .store_contract import CLIENT, TOKEN, change, new_use, put_tokens, write_until_done
 
 
 class ThreadsStore(DjangoStore):
@@ -448,6 +448,26 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
 
 
 @on_sqlite
+def test_a_use_waits_less_long_for_sqlites_only_lock_than_a_change(
+    store: DjangoStore, alias: str, other_side: SQLAlchemyStore
+) -> None:
+    """The thread that writes it has answered, but takes no other request meanwhile."""
+    issued = World(store).issue()
+    uses = [new_use(9000, d7=1)._replace(token_id=issued.token.id)]  # so that the time on record is the clock's
+
+    def patience() -> int:
+        found: int = connections[alias].connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        return found
+
+    before, store._clock = patience(), patience  # which is asked in the middle of it
+    assert store.record_uses(uses) == set()
+    assert (before, store.find(issued.token.id).last_used_at) == (5000, 1000)
+    with other_side.transaction(), pytest.raises(StoreBusy):
+        store.record_uses(uses)
+    assert patience() == before
+
+
+@on_sqlite
 def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(store: DjangoStore, alias: str) -> None:
     """Also where the project has left them DEFERRED, and another writes between the reading and writing of this one."""
     connections[alias].close()
@@ -459,7 +479,7 @@ def test_on_sqlite_a_write_waits_its_turn_however_transactions_begin(store: Djan
         for _ in range(8):
             with store.transaction() as tx:
                 tx.put_client(replace(CLIENT, name="another"), change())
-            assert store.record_uses(uses) == set()
+            write_until_done(store, uses)
 
     run_together([write] * 3)
     assert store.use_by_day(issued.token.id) == {7: 24}

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -830,6 +831,18 @@ def test_a_use_that_another_is_writing_is_not_waited_for_and_not_lost(database_s
         assert (store.use_by_day(held.id), store.use_by_day(other.id)) == ({7: 1}, {7: 2})
     assert store.record_uses(uses[:1]) == set()
     assert store.use_by_day(held.id) == {7: 2}
+
+
+def test_a_use_waits_less_long_for_sqlites_only_lock_than_a_change(sqlite_url: str) -> None:
+    """The thread that writes it has answered, but takes no other request meanwhile."""
+    waits: list[int] = []
+    with store_at(sqlite_url) as store:
+        listen = partial(listening.listen, store._writing, "commit")
+        listen(lambda connection: waits.append(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()))
+        (token,) = put_tokens(store, 1)
+        assert store.record_uses([new_use(500, d7=1)._replace(token_id=token.id)]) == set()
+        World(store).client("other")
+    assert waits == [5000, 1000, 5000]
 
 
 def test_uses_of_many_tokens_take_as_many_statements_as_those_of_one(database_store: SQLAlchemyStore) -> None:

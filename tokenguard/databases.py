@@ -20,6 +20,8 @@ STATEMENT_TIMEOUT = 10
 GRACE = 0.5
 #: How long to wait for a lock while recording a use; only another's very first use of the same token is waited for.
 USE_LOCK_TIMEOUT = "100ms"
+#: Seconds to wait there for SQLite's only lock. Longer than most writers hold it: what is given up makes a warning.
+USE_LOCK_TIMEOUT_SQLITE = 1
 #: PostgreSQL's advisory lock for changing the schema. Any number that nobody else takes will do: "tokengrd" in ASCII.
 ADVISORY_LOCK = int.from_bytes(b"tokengrd")
 #: The supported databases, and how to ask each for its own time in epoch microseconds.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
@@ -12,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
 from .. import schema
-from ..databases import READ_ONLY, as_store_error
+from ..databases import READ_ONLY, USE_LOCK_TIMEOUT_SQLITE, as_store_error
 from ..errors import StoreError
 from ..rows import first
 from .models import Revision
@@ -192,6 +193,27 @@ def lock_timeout(connection: BaseDatabaseWrapper, timeout: str) -> Iterator[None
         yield
         # Not if the block fails: then the transaction is rolled back, and the setting with it.
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+
+
+@contextmanager
+def short_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """On SQLite, wait in the block for the lock no longer than a use may, and then again as the project's options say.
+
+    Asked of the driver itself: these are no queries of the project's.
+    """
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with translated(connection.alias):
+        connection.ensure_connection()
+    driver: Any = connection.connection
+    (before,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute(f"PRAGMA busy_timeout = {min(before, USE_LOCK_TIMEOUT_SQLITE * 1000)}")
+    try:
+        yield
+    finally:
+        with suppress(driver.ProgrammingError):  # it was closed, as Django does if a rollback fails
+            driver.execute(f"PRAGMA busy_timeout = {before}")
 
 
 class _Ours(partial[object]):

@@ -37,6 +37,7 @@ from .connections import (
     readers_wait,
     schema_version,
     set_up_command,
+    short_wait,
     table_names,
     tables,
     takes_migrations,
@@ -194,7 +195,7 @@ class DjangoStore:
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         connection = self._connection
-        with writing(connection):
+        with short_wait(connection), writing(connection):
             return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:

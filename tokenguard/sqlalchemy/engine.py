@@ -88,8 +88,7 @@ def writing_engine(url: URL) -> Engine:
         # Not the server's default, which may be SERIALIZABLE: writers that queue up would be refused.
         return _engine(url, LOCK_TIMEOUT, isolation_level="READ COMMITTED", pool_pre_ping=True)
     engine = _engine(url, LOCK_TIMEOUT)
-    # The driver itself would begin DEFERRED transactions. _set_up_sqlite turns that off, so this is the only BEGIN.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
@@ -224,7 +223,17 @@ def _unreadable(path: Path) -> StoreUnavailable:
     return StoreUnavailable(f"the database {path.absolute()} cannot be read by this user")
 
 
+def _begin_immediate(connection: Connection) -> None:
+    # The driver itself would begin DEFERRED transactions. _set_up_sqlite turns that off, so this is the only BEGIN.
+    _wait_for_lock(connection.connection, connection.get_execution_options().get("sqlite_patience", LOCK_TIMEOUT))
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _wait_for_lock(connection: Any, patience: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+
+
 def _set_up_sqlite(patience: float, connection: Any, record: Any) -> None:
     connection.isolation_level = None  # see writing_engine
-    connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+    _wait_for_lock(connection, patience)
     connection.execute("PRAGMA foreign_keys = ON")

@@ -16,6 +16,7 @@ from ..databases import (
     READ_TIMEOUT,
     STATEMENT_TIMEOUT,
     USE_LOCK_TIMEOUT,
+    USE_LOCK_TIMEOUT_SQLITE,
     askable,
     check_version,
 )
@@ -193,7 +194,7 @@ class SQLAlchemyStore:
 
     def record_uses(self, uses: Sequence[NewUse]) -> set[str]:
         # The caller that waits for this has other work, so it must be as quick as a read, or is tried again.
-        with self._begin(READ_TIMEOUT, USE_LOCK_TIMEOUT) as connection:
+        with self._begin(READ_TIMEOUT, USE_LOCK_TIMEOUT, USE_LOCK_TIMEOUT_SQLITE) as connection:
             return write_uses(connection, uses, self._clock)
 
     def upgrade(self) -> tuple[int, int]:
@@ -223,9 +224,15 @@ class SQLAlchemyStore:
             engine.dispose(close=False)
 
     @contextmanager
-    def _begin(self, statements: float, locks: str = f"{LOCK_TIMEOUT}s") -> Iterator[Connection]:
+    def _begin(
+        self, statements: float, locks: str = f"{LOCK_TIMEOUT}s", sqlite_patience: float = LOCK_TIMEOUT
+    ) -> Iterator[Connection]:
         """A transaction in which each statement may take so many seconds (0: no limit), and wait so long for a lock."""
-        with translated(), self._writing.connect() as connection, connection.begin() as transaction:
+        with (
+            translated(),
+            self._writing.connect().execution_options(sqlite_patience=sqlite_patience) as connection,
+            connection.begin() as transaction,
+        ):
             set_limits(connection, statements, locks)
             yield connection
             with outcome_unknown():
