@@ -335,6 +335,11 @@ def test_in_a_language_from_right_to_left(page: Page) -> None:
     # The check boxes are below each other, however long what is beside them is.
     boxes = page.locator("input[name=scopes]").all()
     assert len({box.evaluate("box => box.getBoundingClientRect().left") for box in boxes}) == 1
+    # The colon of their heading stays at its end, and the way to the page starts on the right.
+    heading = page.locator(":is(legend, label)", has_text=re.compile("^Scopes:"))  # by the version of Django
+    assert left_of(heading, 0) < left_of(heading, 6)
+    way = page.locator(".breadcrumbs")
+    assert left_of(way.get_by_text("API tokens")) > left_of(way.get_by_text("Tokens", exact=True))
     page.fill("#id_name", "nightly!")
     page.check("input[value='users:read']")
     page.click("input[value=Issue]")
