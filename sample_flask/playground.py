@@ -75,7 +75,8 @@ SAMPLES = {
     "django": Sample(
         app="sample_django.wsgi:application",
         command="sample_django/manage.py",
-        arguments=("sample_django/manage.py",),
+        # Whole, for the lines of make run: another terminal starts in another folder.
+        arguments=(str(ROOT / "sample_django" / "manage.py"),),
         tables=("migrate",),
         settings=_django_settings,
         has_admin=True,

@@ -15,6 +15,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 import tokenguard
+from sample_flask.playground import SAMPLES
 
 ROOT = Path(__file__).parent.parent
 #: The Python that runs the tests, quoted for the shell.
@@ -281,6 +282,12 @@ def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE) or target in {"and"}, target
+
+
+@pytest.mark.parametrize("sample", ["flask", "django"])
+def test_the_commands_of_make_run_need_no_folder(sample: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, *SAMPLES[sample].arguments, "--version"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("sample", ["flask", "django"])
