@@ -8,7 +8,9 @@ import os
 import subprocess
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,9 +74,10 @@ def test_what_only_looks_like_a_token_is_no_alarm() -> None:
         text.upper(),
         f"tg_{'0' * 16}_{'x' * 75}",
     ]
-    assert [line for line, _, signed in found("\n".join(others).encode()) if signed] == []
     # Their texts alone do not show whether these are tokens: the store can tell.
-    assert [line for line, *_ in found("\n".join(others).encode())] == [1, 3, 6]
+    assert [(line, signed) for line, _, signed in found("\n".join(others).encode())] == [
+        (line, False) for line in (1, 3, 6)
+    ]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 94, 95, 96, 200, 1000])
@@ -224,6 +227,7 @@ def test_each_state_is_told_and_only_what_can_work_is_an_alarm(one: Service) -> 
     assert (done.returncode, done.stderr) == (1, "Error: live tokens found: 1, revoke them with --revoke\n")
     dead = one.scan("-", stdin="\n".join(lines[:4]))
     assert (dead.returncode, dead.stderr) == (0, NO_LIVE_TOKEN.format(4))
+    assert dead.stdout.endswith(f"<stdin>:4: token {token_id}: unknown\n")
     # The token works again as soon as its client is enabled.
     one.issuer.disable("billing", actor="tests")
     assert one.scan("-", stdin=active).returncode == 1
@@ -272,7 +276,7 @@ def test_live_tokens_are_revoked_with_who_and_why(service: Service) -> None:
 
 def test_a_token_whose_row_is_damaged_protects_no_other(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     (first, text), (second, other) = one.issue(), one.issue()
-    path = one.write("b.log", f"{text}\n{other}")
+    path = one.write("b.log", f"{text} {text}\n{other}")
     find = one.issuer.store.find
 
     def damaged(token_id: str) -> Any:
@@ -283,10 +287,8 @@ def test_a_token_whose_row_is_damaged_protects_no_other(one: Service, monkeypatc
     monkeypatch.setattr(one.issuer.store, "find", damaged)
     done = one.scan("--revoke", path)
     assert (done.returncode, done.stdout) == (1, f"{path}:2: token {second} of client billing: active, revoked now\n")
-    assert done.stderr == (
-        f"Cannot look up token {first}, found in {path}:1: a row of tokenguard_token is damaged\n"
-        "Error: live tokens found: 1, now revoked; could not be read: 1\n"
-    )
+    said = f"Cannot look up token {first}, found in {path}:1: a row of tokenguard_token is damaged\n"
+    assert done.stderr == said * 2 + "Error: live tokens found: 1, now revoked; could not be read: 2\n"
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("the database cannot be written"), UnknownToken(["it is gone"])])
@@ -357,25 +359,36 @@ def test_what_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.
         return real(name, *arguments, **more)
 
     monkeypatch.setattr("builtins.open", refuse)
-    done = one.scan(one.folder)
+    done = one.scan(one.folder, locked)
     assert done.returncode == 1
-    assert done.stderr == f"Cannot read {locked}: Permission denied\nError: could not be read: 1\n"
+    assert done.stderr == f"Cannot read {locked}: Permission denied\n" * 2 + "Error: could not be read: 2\n"
 
 
-def test_a_directory_that_cannot_be_read_is_no_clean_bill(one: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    one.write("fine", "nothing")
+@pytest.mark.parametrize("when_named", [True, False], ids=["what it is", "what is in it"])
+def test_a_directory_that_cannot_be_read_is_no_clean_bill(
+    one: Service, monkeypatch: pytest.MonkeyPatch, when_named: bool
+) -> None:
+    token_id, text = one.issue()
     locked = one.write("locked/file", "nothing").parent
+    one.write("next/file", text)
     real = os.scandir
+
+    def fail(*, follow_symlinks: bool = False) -> Any:
+        raise OSError(5, "Input/output error", str(locked))
 
     def refuse(path: str) -> Any:
         if path == str(locked):
-            raise OSError(5, "Input/output error", path)
-        return real(path)
+            fail()
+        unknown = SimpleNamespace(name="locked", is_file=fail)
+        with real(path) as entries:
+            return nullcontext([unknown if when_named and each.name == "locked" else each for each in entries])
 
     monkeypatch.setattr("os.scandir", refuse)
     done = one.scan(one.folder)
     assert done.returncode == 1
-    assert done.stderr == f"Cannot read {locked}: Input/output error\nError: could not be read: 1\n"
+    assert done.stderr.startswith(f"Cannot read {locked}: Input/output error\nError: live tokens found: 1, ")
+    assert done.stderr.endswith("; could not be read: 1\n")
+    assert done.stdout.count(token_id) == 1  # the search goes on
 
 
 def test_a_pipe_that_is_named_is_read(one: Service) -> None:
@@ -415,8 +428,9 @@ def test_a_stream_that_has_nothing_to_read_yet_is_no_clean_bill() -> None:
     with open(begin, "wb", buffering=0), open(end, "rb", buffering=0) as stream:
         searched = find_tokens(stream, TOKENS)
         assert next(searched).read.id == minted.id
-        with pytest.raises(BlockingIOError):
+        with pytest.raises(BlockingIOError) as refused:
             next(searched)
+        assert refused.value.strerror  # which the command shows
 
 
 def test_names_of_files_are_shown_safely(one: Service) -> None:

@@ -13,7 +13,7 @@ from errno import EAGAIN
 from typing import IO, NamedTuple
 
 from .errors import TOKEN_SHAPED
-from .tokens import Read, TokenFormat, digest
+from .tokens import ID_LENGTH, Read, TokenFormat, digest
 
 #: Bytes that are read at a time: never more of a file is held than this and the length of a token.
 CHUNK = 1 << 20
@@ -43,12 +43,10 @@ def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> 
         at, counted = 0, 0
         while match := pattern.search(held, at):
             text = match[0].decode("ascii")
-            result = tokens.examine(text)
+            signed = isinstance(tokens.examine(text), Read)
             line, counted = line + held.count(b"\n", counted, match.start()), match.start()
-            if isinstance(result, Read):
-                yield Found(line, result, signed=True)
-            elif result is not None and result.token_id is not None:
-                yield Found(line, Read(result.token_id, digest(match[0])), signed=False)
+            token_id = text.removeprefix(tokens.beginning)[:ID_LENGTH]
+            yield Found(line, Read(token_id, digest(match[0])), signed)
             at = match.start() + 1  # what only looks like a token may hold the beginning of one
         # What is left over is less than a whole token, so none is found twice.
         done = max(counted, len(held) - tokens.length + 1)
