@@ -138,15 +138,13 @@ class Subscriber:
                     asked = True
 
     def _evict(self, message: dict[str, Any]) -> None:
-        cache = self._cache()
-        if message["type"] != "message" or cache is None:
-            return
-        for token_id, client_id in _pairs(message["data"]):
-            cache.evict(token_id, client_id)
+        if (cache := self._cache()) is not None:
+            for token_id, client_id in _pairs(message["data"]):
+                cache.evict(token_id, client_id)
 
 
 def _pairs(data: object) -> Iterator[tuple[str | None, str]]:
-    """Yield the pairs of ids in a message; whatever is not like ours is ignored, whoever sent it."""
+    """Yield the pairs of ids in a message; whatever is not like ours is ignored, whoever sent it, Redis included."""
     if not isinstance(data, bytes | str) or len(data) > MAX_BYTES:
         return
     try:
