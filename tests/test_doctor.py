@@ -488,7 +488,7 @@ def test_a_redis_that_is_away_is_found_without_its_password(doctor: Run) -> None
 
 def test_a_redis_that_lets_this_user_do_nothing_is_found(doctor: Run, redis_server: RedisServer) -> None:
     with redis_server.connect() as connection:
-        connection.acl_setuser("mute", enabled=True, nopass=True, commands=["+ping", "+hello"])
+        connection.acl_setuser("mute", enabled=True, nopass=True, keys=["*"], commands=["+ping", "+hello", "+del"])
     url = redis_server.url.replace("redis+unix://", "redis+unix://mute:x@")
     assert about(doctor, PUSH_URL=url, RATE_LIMIT_URL=url) == {
         "push": "revocations cannot be published over Redis from here: NoPermissionError",

@@ -26,7 +26,6 @@ with from_extra("limits", "limits"):
         RateLimitItemPerMinute,
         RateLimitItemPerSecond,
     )
-    from limits.errors import StorageError
     from limits.storage import storage_from_string
     from limits.strategies import FixedWindowRateLimiter
 
@@ -60,7 +59,7 @@ class RateLimiter:
         try:
             # In memory, counting starts a thread. So it begins when there is something to count, which is after a fork:
             # otherwise a server that forks by itself, as uWSGI does, could not be stopped.
-            self._open = partial(storage_from_string, url, wrap_exceptions=True, **_patience(url))
+            self._open = partial(storage_from_string, url, **_patience(url))
             if "+cluster://" in url:
                 # A cluster's client asks its nodes as soon as it is made, and they may be away while a service starts:
                 # it is made for the first count. Sentinels' URLs are read in the same way, and nothing is asked.
@@ -117,7 +116,7 @@ class RateLimiter:
             with self._turn:
                 return self._hit(rates)
         except Exception as error:
-            # Not every error is a StorageError: in memory a thread is started, and there may be too many.
+            # Each storage has its own errors; and in memory a thread is started, of which there may be too many.
             raise StoreUnavailable(_kind(error)) from error
 
     @property
@@ -142,7 +141,7 @@ class RateLimiter:
 
 def _kind(error: Exception) -> str:
     """Return what kind of error it is: without its message, which may quote the URL."""
-    return type(error.storage_error if isinstance(error, StorageError) else error).__name__
+    return type(error).__name__
 
 
 def _check_parameters(storage: Any) -> None:
