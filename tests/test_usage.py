@@ -44,6 +44,7 @@ from tokenguard.store import NewUse
 
 from .child import in_child
 from .conftest import KEY, StoppedClock, World, run_together
+from .conftest import asked as asked_for
 
 YEAR = 365 * 86_400
 
@@ -174,9 +175,12 @@ def test_nor_where_it_may_do_something_else_from_then_on(world: World, store: Re
     world.use(issued)
     world.clock.move(1)
     held_by_a_thread = world.guard.admit(issued.text, None)
+    way = RequestGuard(world.guard, AuthScheme())
     for asked, scopes in (("groups:read", "users:read"), ("users:read", "groups:read"), ("groups:read", "users:read")):
         world.use(issued, asked)
         world.issuer.set_scopes(client.id, scopes, actor="tests")
+        world.guard.admit(issued.text, None)
+        assert way.wave_through(environ(issued), asked_for((asked,))) is None
     world.usage.note(held_by_a_thread, ANY_TOKEN, "192.0.2.2")
     world.use(issued)
     assert len(store.writes) == 1
@@ -532,7 +536,7 @@ def test_one_damaged_row_keeps_no_other_token_from_its_own(
     world.clock.move(60)
     world.use(bad)
     assert [requests(store, issued) for issued in good] == [2] * 8
-    assert f"the use of token {bad.token.id} could not be recorded" in caplog.text
+    assert f"the use of token {bad.token.id} could not be recorded: a row of tokenguard_use is damaged" in caplog.text
     attempts = len(store.writes)
     world.clock.move(30)
     world.use(bad)
@@ -565,12 +569,12 @@ def test_where_too_many_wait_a_store_that_is_away_has_its_pause_all_the_same(
 ) -> None:
     monkeypatch.setattr(usage_module, "MAX_WAITING", 2)
     many = [world.issue() for _ in range(5)]
-    store.down = True
+    store.down, store.meanwhile = True, lambda: world.clock.move(6)  # the pause begins when it has failed
     for _ in range(4):
         for issued in many:
             world.use(issued)
     assert len(store.writes) == 1
-    store.down = False
+    store.down, store.meanwhile = False, list
     world.clock.move(6)
     world.use(many[0])
     world.usage.write(everything=True)
@@ -744,15 +748,16 @@ def test_a_process_that_ends_waits_once_where_waiting_takes_long(
     assert len(store.writes) == 1 + 1
 
 
-def test_a_process_that_ends_does_not_wait_for_a_store_that_is_away(
-    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fault", "attempts"), [("down", 1), ("damaged", 3)])
+def test_a_process_that_ends_does_not_wait_for_what_cannot_be_written(
+    world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch, fault: str, attempts: int
 ) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 1)
-    for issued in [world.issue() for _ in range(3)] * 2:
+    for issued in (many := [world.issue() for _ in range(3)]) * 2:
         world.use(issued)
-    store.down = True
+    setattr(store, fault, {issued.token.id for issued in many})
     world.usage.write_rest()
-    assert len(store.writes) == 3 + 1  # the first three wrote the first uses
+    assert len(store.writes) == 3 + attempts  # the first three wrote the first uses
 
 
 def test_a_log_that_nobody_holds_any_more_is_gone(world: World) -> None:
