@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -186,5 +185,3 @@ def _wait() -> None:
 def _print_lines(found: Iterable[Event], as_json: bool) -> None:
     for event in found:
         print_json(event_fields(event), indent=None) if as_json else click.echo(event_line(event))
-        if sys.stdout is not None:
-            sys.stdout.flush()
