@@ -29,6 +29,7 @@ from tokenguard.django.connections import schema_version, tables
 from tokenguard.django.store import DjangoStore
 from tokenguard.django.upgrade import restore_counter
 from tokenguard.hooks import Hooks
+from tokenguard.replica import OtherHistory
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import NewUse, Transaction
 from tokenguard.tokens import Read
@@ -775,6 +776,23 @@ def test_a_replica_that_is_not_there_is_no_obstacle_either(alias: str) -> None:
     world = World(store)
     assert works(world, world.issue())
     with pytest.raises(StoreUnavailable, match="the database 'gone' cannot be used"):
+        store.check_replica()
+
+
+def test_a_replica_of_another_database_is_found(replica: Replica) -> None:
+    """It would be believed: where it has seen more changes, it may still let in what was revoked here."""
+    store, catch_up = replica
+    store.check_replica()  # neither has seen a change
+    World(store).issue()
+    store.check_replica()
+    catch_up()
+    store.check_replica()
+    other = World(DjangoStore("replica"))  # as a copy that was restored elsewhere
+    other.client("another")
+    with pytest.raises(OtherHistory, match=r"^the read replica follows another database: its event 3 is not the prim"):
+        store.check_replica()
+    World(store).client("mine")
+    with pytest.raises(OtherHistory):
         store.check_replica()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from tokenguard import ConfigurationError, Store, StoreBusy, StoreUnavailable, schema
 from tokenguard.backends import open_store
+from tokenguard.doctor import Level
 from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
 from tokenguard.sqlalchemy.queries import FEED
 from tokenguard.store import FEED_LIMIT
@@ -24,6 +25,7 @@ from .conftest import World, run_together, why_not, works
 from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, server_folder, wait_until
 from .sqlalchemy_tables import store_at
 from .store_contract import CLIENT, TOKEN, StoreContract, change, new_use
+from .test_doctor import findings
 
 #: Makes an insert into the table take two seconds.
 SLOW = """
@@ -485,6 +487,21 @@ def test_a_server_that_is_no_replica_any_more_is_not_believed(
     ]
     other.store.close()  # type: ignore[attr-defined]
     world.store.close()  # type: ignore[attr-defined]
+
+
+def test_a_replica_of_another_database_is_found(server: PostgreSQL, replica: PostgreSQL, postgresql_url: str) -> None:
+    """It would be believed: where it has seen more changes, it may still let in what was revoked here."""
+    elsewhere = SQLAlchemyStore(server.url)
+    with store_at(postgresql_url), closing(SQLAlchemyStore(postgresql_url, read_url=replica.url)) as store:
+        assert "replica" not in findings(World(store))  # neither has seen a change
+        World(elsewhere).client()
+        wait_until(lambda: replica.query("SELECT * FROM tokenguard_event"))
+        for name in ("ours", "another"):
+            finding = findings(World(store))["replica"]
+            assert finding.message == "the read replica follows another database: its event 1 is not the primary's"
+            assert (finding.level, finding.needs_action) == (Level.ERROR, True)
+            World(store).client(name)
+    elsewhere.close()
 
 
 def test_while_a_replica_hangs_nobody_is_refused(server: PostgreSQL, replica: PostgreSQL) -> None:

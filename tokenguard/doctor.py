@@ -11,6 +11,7 @@ from .errors import ConfigurationError, SchemaError, StoreBusy, StoreError, Stor
 from .events import Change, EventKind
 from .policy import Policy
 from .records import NewUse, Record, State
+from .replica import OtherHistory
 from .schema import INDEXES
 from .scopes import ScopeCatalog, Scopes, covers
 from .store import Store, Transaction, walk
@@ -179,6 +180,9 @@ def _replica(store: Store) -> Iterator[Finding]:
         return
     try:
         store.check_replica()
+    except OtherHistory as error:
+        advice = "let READ_URL, in Django READ_USING, name a replica of the primary: it may let in what was revoked"
+        yield Finding(Level.ERROR, "replica", str(error), advice, True)
     except StoreError as error:
         message = f"the read replica is not used: {error}"
         yield Finding(Level.WARNING, "replica", message, "until it is, all tokens are looked up in the primary", True)

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from .breaker import Breaker, NotAsked
 from .errors import SchemaError, StoreError, StoreUnavailable
+from .events import Event
 from .forks import in_children
+from .store import Store
 
 log = logging.getLogger("tokenguard")
 T = TypeVar("T")
@@ -24,6 +26,21 @@ def replicated(rows: Sequence[Any]) -> Sequence[Any]:
     if not rows:
         raise StoreUnavailable("it is not a replica, or is still empty")
     return rows
+
+
+class OtherHistory(StoreError):
+    """The replica follows another database than the primary, perhaps a copy: what is revoked here may not be there."""
+
+
+def check_history(newest: Sequence[Event], store: Store) -> None:
+    """Raise OtherHistory if the replica's newest event, if it has any, is not one of the store's too."""
+    for event in newest:
+        feed = store.feed(event.number)
+        others = {other.id for other in feed.events if other.number == event.number}  # none if it was pruned
+        if feed.revision < event.number or others - {event.id}:
+            raise OtherHistory(
+                f"the read replica follows another database: its event {event.number} is not the primary's"
+            )
 
 
 class Replica:

@@ -215,7 +215,7 @@ class Store(Protocol):
 
     @abstractmethod
     def check_replica(self) -> None:
-        """Raise StoreError if there is a replica, and :meth:`standing` cannot be answered by it."""
+        """Raise StoreError if there is a replica, and :meth:`standing` cannot, or must not, be answered by it."""
 
     @abstractmethod
     def missing_indexes(self) -> list[str]:

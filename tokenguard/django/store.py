@@ -20,7 +20,7 @@ from ..errors import SchemaError, StoreUnavailable
 from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
-from ..replica import Replica
+from ..replica import Replica, check_history
 from ..rows import dump, first
 from ..store import Transaction
 from ..tokens import NO_TOKEN, Client, Read, Token
@@ -164,7 +164,9 @@ class DjangoStore:
 
     def check_replica(self) -> None:
         if self.read_using is not None:
-            find_standing_by(_connection(self.read_using), NO_TOKEN)
+            replica = _connection(self.read_using)
+            find_standing_by(replica, NO_TOKEN)
+            check_history(find_events(replica, 1, ALL_EVENTS), self)
 
     def missing_indexes(self) -> list[str]:
         return find_missing_indexes(self._connection)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from ..databases import CLOCKS, askable
-from ..events import FEED_LIMIT, EventFilter
+from ..events import FEED_LIMIT, Event, EventFilter
 from ..records import USE_INTERVAL, Place, Record
 from ..rows import STANDING, first, load, load_record
 from ..tokens import Client, Token, Use
@@ -139,7 +139,7 @@ def find_client(connection: Connection, ref: str) -> Client | None:
     return None
 
 
-def events_query(which: EventFilter) -> Select[Any]:
+def _events_query(which: EventFilter) -> Select[Any]:
     events, which = event_table.c, which.in_bounds()
     query = select(event_table).where(events.number > which.after)
     for column, value in (
@@ -150,6 +150,11 @@ def events_query(which: EventFilter) -> Select[Any]:
         if value is not None:
             query = query.where(column == value)
     return query if which.since is None else query.where(events.at >= which.since)
+
+
+def find_events(connection: Connection, limit: int, which: EventFilter) -> list[Event]:
+    query = _events_query(which).order_by(event_table.c.number.desc()).limit(limit)
+    return [load(Event, row) for row in connection.execute(query)][::-1]
 
 
 def database_time(connection: Connection) -> int:

@@ -23,7 +23,7 @@ from ..databases import (
 from ..events import ALL_EVENTS, Committed, Event, EventFilter, Feed, run_of_old
 from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
-from ..replica import Replica, replicated
+from ..replica import Replica, check_history, replicated
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..schema import INDEXES
 from ..store import Transaction
@@ -49,9 +49,9 @@ from .queries import (
     STAND,
     STAND_BY,
     database_time,
-    events_query,
     find_alive_or_rotated,
     find_client,
+    find_events,
     find_page,
     find_record,
     find_records,
@@ -155,9 +155,8 @@ class SQLAlchemyStore:
             return find_page(connection, limit, now, client_id, after)
 
     def events(self, limit: int, which: EventFilter = ALL_EVENTS) -> list[Event]:
-        query = events_query(which).order_by(event_table.c.number.desc()).limit(limit)
         with self._connection() as connection:
-            return [load(Event, row) for row in connection.execute(query)][::-1]
+            return find_events(connection, limit, which)
 
     def now(self) -> int:
         with self._connection() as connection:
@@ -170,6 +169,9 @@ class SQLAlchemyStore:
     def check_replica(self) -> None:
         if self._stand_by is not None:
             load_standing(replicated(self._stand_by.rows(*NO_TOKEN)))
+            with translated(), self._reserves[-1].engine.connect() as connection:
+                newest = find_events(connection, 1, ALL_EVENTS)
+            check_history(newest, self)
 
     def missing_indexes(self) -> list[str]:
         with self._connection() as connection:
