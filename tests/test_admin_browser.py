@@ -309,7 +309,7 @@ def test_a_long_name_is_neither_covered_nor_cut_off(page: Page) -> None:
     assert right[0] <= right[1]
 
 
-def test_on_a_phone_a_scopes_name_stays_in_one_piece(page: Page) -> None:
+def test_on_a_phone_a_scope_and_an_actor_stay_in_one_piece(page: Page) -> None:
     page.set_viewport_size(PHONE)
     register(page, "on a phone")
     page.click("text=Issue a token")
@@ -320,6 +320,9 @@ def test_on_a_phone_a_scopes_name_stays_in_one_piece(page: Page) -> None:
     page.click("text=on a phone")
     scopes = page.locator("#tokens").get_by_role("cell", name="users:manage", exact=True)
     assert len(ends_of_lines(scopes)) == 1
+    actor = page.locator("#events td.tg-text").first
+    actor.evaluate("actor => { actor.textContent = 'admin:admin' }")
+    assert len(ends_of_lines(actor)) == 1
 
 
 def room_to_scroll(page: Page) -> int:
