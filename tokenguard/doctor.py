@@ -220,7 +220,7 @@ def _history(store: Store) -> Iterator[Finding]:
     last = max((event.number for event in feed.events), default=0)
     if feed.revision != last:
         message = (
-            f"tokenguard_revision is at {feed.revision}, but the last event in tokenguard_event is {last or newest}: "
+            f"tokenguard_revision is at {feed.revision}, but the last event in tokenguard_event is {last}: "
             "the tables are not from the same moment"
         )
         advice = "restore all tables together from a backup, in one transaction"
