@@ -15,7 +15,7 @@ import pytest
 from werkzeug.datastructures import Headers
 
 from tokenguard import SigningKeys, TokenFormat
-from tokenguard.logs import MAX_DEPTH, RedactTokens, redact_tokens
+from tokenguard.logs import RedactTokens, redact_tokens
 
 from .conftest import KEY
 
@@ -125,17 +125,17 @@ def test_tracebacks_and_stacks_show_none(logged: Logged) -> None:
 
 
 def test_what_a_line_is_given_besides_shows_none(logged: Logged) -> None:
-    deep: Any = TEXT
-    for _ in range(MAX_DEPTH * 2):
-        deep = [deep]
-    given = {"detail": TEXT, "more": OrderedDict({TEXT: (TEXT, 1)}), "deep": deep, "number": 5, "nothing": None}
+    endless: dict[str, Any] = {"it": TEXT}
+    endless["list"] = [endless]
+    more = OrderedDict({TEXT: (TEXT, 1), (TEXT,): TEXT.encode()})
+    given = {"detail": TEXT, "more": more, "endless": endless, "number": 5, "nothing": None}
     logged.logger.info("x", extra=given)
     assert logged.out.getvalue() == f"x|{SHOWN}\n"
     (record,) = logged.seen
-    assert vars(record)["more"] == {SHOWN: (SHOWN, 1)}
+    assert vars(record)["more"] == {SHOWN: (SHOWN, 1), (SHOWN,): SHOWN.encode()}
     assert (vars(record)["number"], vars(record)["nothing"]) == (5, None)
     assert TEXT[-75:] not in repr(vars(record))
-    assert SHOWN in repr(vars(record)["deep"])
+    assert SHOWN in repr(vars(record)["endless"])
 
 
 def test_a_call_that_is_wrong_is_reported_without_a_token(logged: Logged, capsys: pytest.CaptureFixture[str]) -> None:
