@@ -597,11 +597,14 @@ def test_an_issuer_that_names_each_of_its_answers_fills_none_either(service: Ser
     assert len(cache) == len(cache._keys) == 0
 
 
-@pytest.mark.parametrize("other", [TEXT + "x", TEXT])
+@pytest.mark.parametrize(("other", "was_good"), [(TEXT + "x", False), (TEXT, False), (TEXT + "x", True)])
 def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
-    other: str, caplog: pytest.LogCaptureFixture
+    other: str, was_good: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = Service({"concurrency": 1})
+    if was_good:
+        service.who()
+        service.goes_by(31)
     service.issuer.register("billing", "users:read", actor="tests")
     own = service.issuer.issue("billing", "users:read", actor="tests").text.reveal()
 
@@ -613,7 +616,7 @@ def test_only_so_many_ask_or_wait_at_a_time_and_the_others_are_told_at_once(
 
     service.endpoint.meanwhile = lambda: run_together([another])
     assert service.who()
-    assert service.asked == 1
+    assert service.asked == 1 + was_good
     assert "no more than 1 request may wait for it" in caplog.text
     assert service.who(TEXT + "x")
 
