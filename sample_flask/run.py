@@ -23,7 +23,7 @@ The service runs at {url}. In another terminal:
   curl -i "{url}/api/v1/users?limit=2"
   curl -i "{url}/api/v1/users?limit=2" -H "Authorization: Bearer $READER"
   curl -i "{url}/api/v1/groups"        -H "Authorization: Bearer $READER"
-  curl -i "{url}/api/v1/users"         -H "Authorization: Bearer $MANAGER" --json '{new_user}'
+  curl -i "{url}/api/v1/users"         -H "Authorization: Bearer $MANAGER" -d '{new_user}'
   {command} tokenguard list
   {command} tokenguard client disable acme-sync
 
