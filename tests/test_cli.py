@@ -860,6 +860,8 @@ def test_events_are_followed_until_ctrl_c(ready: Run, monkeypatch: pytest.Monkey
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split("  ")[0] for line in done.stdout.splitlines()] == ["3", "5"]
     assert "enabled no → yes" in done.stdout
+    fresh = command_tree(lambda: (Options.read({}), MemoryStore()))  # where nothing has happened yet
+    assert CliRunner().invoke(fresh, ["events", "--follow"], catch_exceptions=False).exit_code == 0
 
 
 class _Enough(Exception):
