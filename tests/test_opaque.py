@@ -432,6 +432,7 @@ def test_what_is_no_answer_is_neither_yes_nor_no(service: Service, name: str, ca
     with pytest.raises(TemporarilyUnavailable):
         service.who()
     assert caplog.messages[0].startswith(f"the introspection endpoint of {ISSUER} cannot be used: ")
+    assert not caplog.messages[0].endswith((": ", "None", "NoneType"))  # it says why
     assert len(service.guard.cache) == 0
     service.endpoint.__init__()  # type: ignore[misc]
     service.goes_by(1)
