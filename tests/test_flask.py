@@ -448,7 +448,7 @@ def test_in_tests_it_is_needed_too_without_a_secret_key_or_beside_old_keys(
         ({"TOKENGUARD_XYZ": 1}, "unknown option TOKENGUARD_XYZ; the options are DATABASE_URL, READ_URL"),
         ({"TOKENGUARD": {"SCOPES": {}}}, "in app.config each option is a key of its own, such as TOKENGUARD_SCOPES"),
         ({"TOKENGUARD_SCOPES": ["users:read"]}, "TOKENGUARD_SCOPES must map each scope to its description"),
-        ({"TOKENGUARD_SCOPES": "users:read"}, "TOKENGUARD_SCOPES is not valid JSON"),
+        ({"TOKENGUARD_SCOPES": "users:read"}, 'TOKENGUARD_SCOPES is not valid JSON, such as {"users:read": "'),
         ({"TOKENGUARD_SCOPES": {"a b": ""}}, "TOKENGUARD_SCOPES: in the scope catalogue: 'a b' is not a scope"),
         ({"TOKENGUARD_PREFIX": "T-G"}, "TOKENGUARD_PREFIX: the prefix must be"),
         ({"TOKENGUARD_REALM": 'a"b'}, "TOKENGUARD_REALM: the realm must be"),

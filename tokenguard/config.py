@@ -192,24 +192,24 @@ def _is_of_another_list(key: str) -> bool:
     return key != key.strip(",[]'\"") or ("," in key and min(map(len, key.split(","))) >= MIN_KEY_BYTES)
 
 
-def _json(word: str, value: Any) -> Any:
+def _json(word: str, value: Any, like: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{PREFIX}{word} is not valid JSON: {error}") from None
+        raise ConfigurationError(f"{PREFIX}{word} is not valid JSON, such as {like}: {error}") from None
 
 
 def _mappings(word: str, value: Any) -> list[dict[str, Any]]:
-    value = _json(word, value)
+    value = _json(word, value, '[{"issuer": "https://login.example.com", "audience": "api"}]')
     if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
         raise ConfigurationError(f"{PREFIX}{word} must be a list of mappings, one for each issuer")
     return [dict(item) for item in value]
 
 
 def _scopes(word: str, value: Any) -> Any:
-    value = _json(word, value)
+    value = _json(word, value, '{"users:read": "Read users"}')
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{PREFIX}{word} must map each scope to its description")
     return value
