@@ -22,7 +22,7 @@ from tokenguard.cli import command_tree
 from tokenguard.clock import SECOND
 from tokenguard.config import Options
 from tokenguard.django.store import DjangoStore
-from tokenguard.doctor import Finding, Level, examine, unused_scopes
+from tokenguard.doctor import Finding, Level, examine
 from tokenguard.errors import StoreBusy
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import Store
@@ -146,9 +146,9 @@ def test_unused_scopes_by_the_catalogue(world: World, granted: str, asked: list[
         world.use(issued, *asked)
     record = world.store.find(issued.token.id)
     assert record is not None
-    assert unused_scopes(record, world.catalog) == unused
+    assert record.unused_scopes(world.catalog) == unused
     narrowed = record._replace(client=replace(record.client, scopes=Scopes()))
-    assert unused_scopes(narrowed, world.catalog) == []
+    assert narrowed.unused_scopes(world.catalog) == []
 
 
 def test_unused_scopes_as_written_without_a_catalogue() -> None:
@@ -158,7 +158,7 @@ def test_unused_scopes_as_written_without_a_catalogue() -> None:
     world.use(issued, "a.read", "b")
     record = world.store.find(issued.token.id)
     assert record is not None
-    assert unused_scopes(record, world.catalog) == ["c.*"]
+    assert record.unused_scopes(world.catalog) == ["c.*"]
 
 
 def test_a_client_whose_tokens_exceed_what_it_may_have_now(world: World) -> None:

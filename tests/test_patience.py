@@ -186,6 +186,14 @@ class SlowToWrite(MemoryStore):
         return super().record_uses(uses)
 
 
+def slow_to_write() -> tuple[SlowToWrite, World, list[float]]:
+    """Such a store, its world, and the seconds by which the patience of its writers is measured."""
+    store, seconds = SlowToWrite(), [1000.0]
+    world = World(store)
+    world.usage._breaker._monotonic = lambda: seconds[0]
+    return store, world, seconds
+
+
 def test_after_a_write_that_took_its_time_to_fail_no_request_is_held_up_by_the_next_at_once() -> None:
     store = SlowToWrite()
     world = World(store)
@@ -202,9 +210,7 @@ def test_after_a_write_that_took_its_time_to_fail_no_request_is_held_up_by_the_n
 
 
 def test_while_a_write_of_uses_waits_for_long_no_other_request_joins_it() -> None:
-    store, seconds = SlowToWrite(), [1000.0]
-    world = World(store)
-    world.usage._breaker._monotonic = lambda: seconds[0]
+    store, world, seconds = slow_to_write()
     first, second = world.issue(), world.issue()
 
     def meanwhile() -> None:
@@ -221,9 +227,7 @@ def test_while_a_write_of_uses_waits_for_long_no_other_request_joins_it() -> Non
 
 
 def test_a_process_that_ends_writes_its_uses_also_while_another_write_waits_for_long() -> None:
-    store, seconds = SlowToWrite(), [1000.0]
-    world = World(store)
-    world.usage._breaker._monotonic = lambda: seconds[0]
+    store, world, seconds = slow_to_write()
     first, second = world.issue(), world.issue()
 
     def meanwhile() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from .clock import DAY, SECOND, duration_text, isoformat, to_datetime
 from .conditions import Conditions
 from .config import Options
-from .doctor import unused_scopes
 from .events import Event, EventFilter, EventKind
 from .records import Record, State
 from .store import Store, walk
@@ -84,7 +83,7 @@ def token_details(store: Store, options: Options, record: Record, now: int) -> d
     rotated_at = _rotated_at(store, token)
     return token_fields(record, now) | {
         "effective_scopes": list(options.catalog.effective(token.scopes, record.client.scopes)),
-        "unused_scopes": unused_scopes(record, options.catalog),
+        "unused_scopes": record.unused_scopes(options.catalog),
         "key": _key(options, token),
         "requests_by_day": _requests_by_day(store, token.id, now),
         "replaces": store.predecessor(token),

@@ -13,7 +13,7 @@ from .policy import Policy
 from .records import NewUse, Record, State
 from .replica import OtherHistory
 from .schema import INDEXES
-from .scopes import ScopeCatalog, Scopes, covers
+from .scopes import ScopeCatalog, Scopes
 from .store import Store, Transaction, walk
 from .tokens import Client, Token, TokenFormat, random_id
 
@@ -135,7 +135,7 @@ class _Tokens:
             return  # its end is near
         if token.expires_at is None:
             self.endless.append(token.id)
-        if token.created_at <= at - TRIAL and unused_scopes(record, self._catalog):
+        if token.created_at <= at - TRIAL and record.unused_scopes(self._catalog):
             self.unused.append(token.id)
 
 
@@ -148,18 +148,6 @@ def _look(store: Store, found: _Tokens, at: int) -> Iterator[Finding]:
     except StoreError as error:
         advice = "restore that from a backup: not all tokens can be checked before that is done"
         yield Finding(Level.ERROR, "store", str(error), advice, True)
-
-
-def unused_scopes(record: Record, catalog: ScopeCatalog) -> list[str]:
-    """Return the effective scopes of the token that it was never asked for.
-
-    They have the catalogue's names or, without one, are as they were written. A scope that a used one implies counts as
-    used: it cannot be taken away without the other.
-    """
-    effective = catalog.effective(record.token.scopes, record.client.scopes)
-    used = catalog.expand(record.use.scopes) if record.use else Scopes()
-    names = [name for name in catalog if name in effective] if len(catalog) else effective
-    return [name for name in names if not any(covers(name, other) for other in used)]
 
 
 def _not_ready(error: StoreError) -> Finding:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .clock import NEVER, SECOND, earliest
 from .conditions import Conditions
-from .scopes import Scopes
+from .scopes import ScopeCatalog, Scopes, covers
 from .tokens import Client, Token, Use
 
 #: A token's use is recorded at most this often, so the record may lag behind by as much.
@@ -143,6 +143,17 @@ class Record(NamedTuple):
     def place(self) -> Place:
         """Where the token stands among all."""
         return Place(self.token.created_at, self.token.id)
+
+    def unused_scopes(self, catalog: ScopeCatalog) -> list[str]:
+        """Return the effective scopes of the token that it was never asked for.
+
+        They have the catalogue's names or, without one, are as they were written. A scope that a used one implies
+        counts as used: it cannot be taken away without the other.
+        """
+        effective = catalog.effective(self.token.scopes, self.client.scopes)
+        used = catalog.expand(self.use.scopes) if self.use else Scopes()
+        names = [name for name in catalog if name in effective] if len(catalog) else effective
+        return [name for name in names if not any(covers(name, other) for other in used)]
 
     def ended_at(self, now: int) -> int | None:
         """When the token ended for good; None if it has not by ``now``. A disabled client's token may come back."""
