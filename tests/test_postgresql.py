@@ -19,7 +19,7 @@ from tokenguard.doctor import Level
 from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
 from tokenguard.sqlalchemy.queries import FEED
 from tokenguard.store import FEED_LIMIT
-from tokenguard.tokens import Read
+from tokenguard.tokens import NO_TOKEN, Read
 
 from .conftest import World, run_together, why_not, works
 from .postgresql import PostgreSQL, most_rows, pgbouncer, read_only, server_folder, wait_until
@@ -454,7 +454,8 @@ def test_tokens_are_found_on_the_replica_and_all_else_on_the_primary(server: Pos
     replica.start()
     replica.query("SELECT pg_wal_replay_pause()")
     wait_until(lambda: replica.query("SELECT pg_get_wal_replay_pause_state()")[0][0] == "paused")
-    store._replica.breaker.forget()
+    store._replica.forget()
+    assert store.standing(Read.of(issued.token)) is not None
     store._writing.dispose()
     server.kill()
     assert store.standing(Read.of(issued.token)) is not None
@@ -489,8 +490,10 @@ def test_a_server_that_is_no_replica_any_more_is_not_believed(
     world.store.close()  # type: ignore[attr-defined]
 
 
-def test_a_replica_of_another_database_is_found(server: PostgreSQL, replica: PostgreSQL, postgresql_url: str) -> None:
-    """It would be believed: where it has seen more changes, it may still let in what was revoked here."""
+def test_a_replica_of_another_database_is_not_believed(
+    server: PostgreSQL, replica: PostgreSQL, postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it has seen more changes, it may still let in what was revoked here."""
     elsewhere = SQLAlchemyStore(server.url)
     with store_at(postgresql_url), closing(SQLAlchemyStore(postgresql_url, read_url=replica.url)) as store:
         assert "replica" not in findings(World(store))  # neither has seen a change
@@ -498,8 +501,12 @@ def test_a_replica_of_another_database_is_found(server: PostgreSQL, replica: Pos
         wait_until(lambda: replica.query("SELECT * FROM tokenguard_event"))
         for name in ("ours", "another"):
             finding = findings(World(store))["replica"]
-            assert finding.message == "the read replica follows another database: its event 1 is not the primary's"
+            why = "it follows another database: its event 1 is not the primary's"
+            assert finding.message == f"the read replica is not used: {why}"
             assert (finding.level, finding.needs_action) == (Level.ERROR, True)
+            assert store.standing(NO_TOKEN) is None
+            assert caplog.messages.pop() == f"the read replica is not used for 10 s: {why}"
+            store._replica.forget()
             World(store).client(name)
     elsewhere.close()
 

@@ -169,8 +169,8 @@ def _replica(store: Store) -> Iterator[Finding]:
     try:
         store.check_replica()
     except OtherHistory as error:
-        advice = "let READ_URL, in Django READ_USING, name a replica of the primary: it may let in what was revoked"
-        yield Finding(Level.ERROR, "replica", str(error), advice, True)
+        advice = "let READ_URL, in Django READ_USING, name a replica of the primary"
+        yield Finding(Level.ERROR, "replica", f"the read replica is not used: {error}", advice, True)
     except StoreError as error:
         message = f"the read replica is not used: {error}"
         yield Finding(Level.WARNING, "replica", message, "until it is, all tokens are looked up in the primary", True)

@@ -119,7 +119,7 @@ class DjangoStore:
         # The token may have been issued a moment ago in the caller's own transaction, which the replica does not see.
         if alias is None or primary or in_transaction(connection):
             return find_standing(connection, read)
-        return self._replica.ask(lambda: find_standing_by(_connection(alias), read))
+        return self._replica.ask(lambda: find_standing_by(_connection(alias), read), self.check_replica)
 
     def find(self, token_id: str) -> Record | None:
         return find_record(self._connection, token_id)

@@ -107,7 +107,7 @@ class SQLAlchemyStore:
     def standing(self, read: Read, *, primary: bool = False) -> Standing | None:
         if self._stand_by is not None and not primary:
             stand_by = self._stand_by
-            rows = self._replica.ask(lambda: replicated(stand_by.rows(*read)))
+            rows = self._replica.ask(lambda: replicated(stand_by.rows(*read)), self.check_replica)
             return load_standing(rows) if rows else None
         return load_standing(self._standing.rows(*read))
 
