@@ -38,8 +38,8 @@ from tokenguard.clock import DAY, SECOND, now
 from tokenguard.django import conf, models
 from tokenguard.django.admin import ClientAdmin, TokenAdmin
 from tokenguard.django.admin.states import with_state
-from tokenguard.errors import TOKEN_SHAPED
 from tokenguard.foreign import register_client
+from tokenguard.secret import TOKEN_SHAPED
 from tokenguard.store import USE_INTERVAL, NewUse, Record, State
 
 from .conftest import KEY

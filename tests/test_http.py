@@ -38,7 +38,7 @@ from tokenguard.conditions import Allowance, Rate
 from tokenguard.http import MAX_KNOWN_MARKS, is_preflight
 from tokenguard.okta import ApiError, NotFound, WrongMethod
 from tokenguard.request import RequestGuard
-from tokenguard.sources import MAX_CREDENTIAL_LENGTH
+from tokenguard.secret import MAX_CREDENTIAL_LENGTH
 
 from .conftest import World, mistyped
 

@@ -30,8 +30,8 @@ from tokenguard.errors import (
     StoreBusy,
     UnknownClient,
     UnknownToken,
-    redact,
 )
+from tokenguard.secret import redact
 from tokenguard.signing import derive_development_key, fingerprint, generate_key
 from tokenguard.tokens import check_label
 

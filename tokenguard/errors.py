@@ -7,22 +7,13 @@ a wrong option, a store that cannot be reached, a grant that the rules forbid.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .secret import redact
+
 if TYPE_CHECKING:
     from .conditions import Allowance
-
-#: Matches any service's tokens, whatever their prefix and tag: an id, and a secret with its tag.
-TOKEN_SHAPED = re.compile(r"[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
-# Longer than an id, and shorter than any part of a token's text that would help to guess the rest.
-_SECRET = re.compile(r"[0-9A-Za-z]{24,}")
-
-
-def redact(text: str) -> str:
-    """Return ``text`` without anything that could be the secret part of a token or key; public ids stay."""
-    return _SECRET.sub("(not shown)", text)
 
 
 def counted(number: int, noun: str) -> str:

@@ -26,8 +26,8 @@ from .errors import (
 from .identity import OWN_ISSUER, Identity
 from .records import USE_INTERVAL, ForeignRecord, Standing, State
 from .scopes import REMEMBERED, Requirement, ScopeCatalog, Scopes
-from .secret import Secret
-from .sources import MAX_CREDENTIAL_LENGTH, ForeignToken, Source, source_of
+from .secret import MAX_CREDENTIAL_LENGTH, Secret
+from .sources import ForeignToken, Source, source_of
 from .store import Store
 from .tokens import Read, TokenFormat
 from .usage import UsageLog, end_if_idle

@@ -10,7 +10,8 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any, Protocol
 
-from .errors import ConfigurationError, redact
+from .errors import ConfigurationError
+from .secret import redact
 
 log = logging.getLogger("tokenguard")
 Receiver = Callable[..., object]

@@ -26,8 +26,7 @@ from .errors import (
 from .forms import FORMS
 from .okta import ApiError
 from .resource import ProtectedResource
-from .secret import Secret
-from .sources import MAX_CREDENTIAL_LENGTH, TOKEN68
+from .secret import MAX_CREDENTIAL_LENGTH, TOKEN68, Secret
 
 #: For how many combinations of an answer's own caching headers the result is remembered.
 MAX_KNOWN_MARKS = 100

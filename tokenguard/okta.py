@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from .clock import to_datetime
-from .errors import TokenGuardError, redact
+from .errors import TokenGuardError
+from .secret import redact
 
 MAX_LIMIT = 200
 #: Okta's error codes, and the summary of each.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from .errors import TOKEN_SHAPED
+from .secret import TOKEN_SHAPED
 
 _GITLEAKS = """\
 # For .gitleaks.toml

@@ -11,8 +11,7 @@ from werkzeug.wrappers import Request, Response
 
 from .errors import TemporarilyUnavailable
 from .http import Answer, is_preflight
-from .secret import Secret
-from .sources import MAX_CREDENTIAL_LENGTH
+from .secret import MAX_CREDENTIAL_LENGTH, Secret
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

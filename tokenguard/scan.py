@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from errno import EAGAIN
 from typing import IO, NamedTuple
 
-from .errors import TOKEN_SHAPED
+from .secret import TOKEN_SHAPED
 from .tokens import ID_LENGTH, Read, TokenFormat, digest
 
 #: Bytes that are read at a time: never more of a file is held than this and the length of a token.

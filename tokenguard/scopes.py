@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import TOKEN_SHAPED, ConfigurationError, InvalidValue
+from .errors import ConfigurationError, InvalidValue
+from .secret import TOKEN_SHAPED
 
 MAX_LENGTH = 128
 #: How many results of each kind a catalogue caches.

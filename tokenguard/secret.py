@@ -1,13 +1,24 @@
-"""Text that must not be seen by accident."""
+"""Text that must not be seen by accident: what it looks like, and how it is kept out of what is shown."""
 
 from __future__ import annotations
 
 import re
 from typing import NoReturn
 
-from .errors import TOKEN_SHAPED
-
+#: How many characters a credential may have, and the header that carries it. A longer one is refused unread.
+MAX_CREDENTIAL_LENGTH = 8192
+#: The syntax of a credential (RFC 9110 section 11.2), as a regular expression.
+TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
+#: Matches any service's tokens, whatever their prefix and tag: an id, and a secret with its tag.
+TOKEN_SHAPED = re.compile(r"[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
 _TOKEN = re.compile(rf"[a-z0-9]{{1,16}}_{TOKEN_SHAPED.pattern}")
+# Longer than an id, and shorter than any part of a token's text that would help to guess the rest.
+_SECRET = re.compile(r"[0-9A-Za-z]{24,}")
+
+
+def redact(text: str) -> str:
+    """Return ``text`` without anything that could be the secret part of a token or key; public ids stay."""
+    return _SECRET.sub("(not shown)", text)
 
 
 class Secret:

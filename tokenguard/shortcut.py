@@ -13,7 +13,7 @@ from .hooks import Heard, Hooks, call
 from .http import AuthScheme
 from .outcome import IDENTITY, KNOWN, LET_IN, OUTCOME
 from .scopes import Requirement
-from .sources import MAX_CREDENTIAL_LENGTH
+from .secret import MAX_CREDENTIAL_LENGTH
 from .tokens import SCHEME
 from .verified import Verified
 

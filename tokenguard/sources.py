@@ -14,11 +14,6 @@ from .scopes import ScopeCatalog, Scopes
 from .secret import Secret
 from .tokens import ID_LENGTH
 
-#: How many characters a credential may have, and the header that carries it. A longer one is refused unread.
-MAX_CREDENTIAL_LENGTH = 8192
-#: The syntax of a token (RFC 9110 section 11.2), as a regular expression.
-TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
-
 
 class ForeignToken(NamedTuple):
     """A token of another issuer that was found to be good. Times are epoch microseconds."""

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from .base62 import random_text
 from .conditions import UNCONDITIONAL, Conditions
-from .errors import TOKEN_SHAPED, ConfigurationError, InvalidToken, InvalidValue
+from .errors import ConfigurationError, InvalidToken, InvalidValue
 from .scopes import Scopes
-from .secret import Secret
+from .secret import TOKEN_SHAPED, Secret
 from .signing import TAG_LENGTH, SigningKeys, Tagger, fingerprint
 
 ID_LENGTH = 16

@@ -20,11 +20,12 @@ from itertools import islice
 from .breaker import Breaker
 from .clock import DAY, NEVER, SECOND, Clock, now
 from .conditions import read_address
-from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, counted, redact
+from .errors import SchemaError, StoreBusy, StoreError, StoreUnavailable, counted
 from .events import Change, EventKind
 from .forks import in_children
 from .records import USE_INTERVAL, NewUse, State
 from .scopes import Requirement, Scopes
+from .secret import redact
 from .store import Store
 from .verified import NOBODY, NOTHING, Using, Verified
 

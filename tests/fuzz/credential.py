@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from tokenguard import AuthScheme, InvalidRequest
 from tokenguard.conditions import read_address
-from tokenguard.sources import MAX_CREDENTIAL_LENGTH
+from tokenguard.secret import MAX_CREDENTIAL_LENGTH
 
 from . import fields, number
 

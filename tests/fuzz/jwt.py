@@ -13,10 +13,10 @@ from typing import Any
 
 from tokenguard import InvalidToken, ScopeCatalog, Scopes, Secret
 from tokenguard.clock import LONGEST, SECOND
-from tokenguard.errors import TOKEN_SHAPED
 from tokenguard.issuers.jwks import PublicKey
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
-from tokenguard.sources import MAX_CREDENTIAL_LENGTH, ForeignToken
+from tokenguard.secret import MAX_CREDENTIAL_LENGTH, TOKEN_SHAPED
+from tokenguard.sources import ForeignToken
 
 from . import fields
 

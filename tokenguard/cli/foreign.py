@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..clock import SECOND, isoformat, now
-from ..errors import TemporarilyUnavailable, redact
+from ..errors import TemporarilyUnavailable
 from ..records import State
-from ..secret import Secret
+from ..secret import Secret, redact
 from ..sources import ForeignToken, source_of
 from .base import Backend, Failure
 from .output import printable, say

@@ -10,11 +10,12 @@ from typing import IO, Any
 import click
 
 from ..clock import now
-from ..errors import SchemaError, StoreError, StoreUnavailable, UnknownToken, redact
+from ..errors import SchemaError, StoreError, StoreUnavailable, UnknownToken
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
 from ..records import ALIVE, Record
 from ..scan import Found, find_tokens, walk
+from ..secret import redact
 from ..tokens import Read
 from .arguments import as_json
 from .base import Backend, Failure, Group, actor, pass_backend

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..clock import LONGEST, SECOND
-from ..errors import TOKEN_SHAPED, InvalidToken
+from ..errors import InvalidToken
 from ..identity import Claims
 from ..scopes import ScopeCatalog
+from ..secret import TOKEN_SHAPED
 from ..sources import ForeignToken
 from .trust import Trust
 

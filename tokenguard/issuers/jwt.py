@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from ..clock import DAY, SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
 from ..scopes import ScopeCatalog
-from ..secret import Secret
-from ..sources import MAX_CREDENTIAL_LENGTH, ForeignToken, derived_id, read_hidden
+from ..secret import MAX_CREDENTIAL_LENGTH, Secret
+from ..sources import ForeignToken, derived_id, read_hidden
 from .claims import NO_END, read_claims
 from .https import checked_endpoint
 from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch

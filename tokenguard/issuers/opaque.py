@@ -18,8 +18,8 @@ from ..clock import SECOND, monotonic
 from ..errors import ConfigurationError, InvalidToken
 from ..frames import clear_frames
 from ..scopes import ScopeCatalog
-from ..secret import Secret
-from ..sources import MAX_CREDENTIAL_LENGTH, TOKEN68, ForeignToken, derived_id, read_hidden
+from ..secret import MAX_CREDENTIAL_LENGTH, TOKEN68, Secret
+from ..sources import ForeignToken, derived_id, read_hidden
 from .asking import Asking, NoAnswer
 from .claims import read_claims
 from .https import CutShort, Received, Unreachable, checked_endpoint, exchange

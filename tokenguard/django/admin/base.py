@@ -17,7 +17,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from ...databases import askable
-from ...errors import TOKEN_SHAPED, StoreError, TokenGuardError
+from ...errors import StoreError, TokenGuardError
+from ...secret import TOKEN_SHAPED
 from ..connections import store_error
 from .writes import database
 

@@ -14,8 +14,9 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from django.db import Error, transaction
 from django.http import HttpRequest
 
-from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError, redact
+from ...errors import InvalidValue, PolicyViolation, StoreError, TokenGuardError
 from ...events import MAX_ACTOR_LENGTH
+from ...secret import redact
 from ...tokens import check_label
 from ..conf import service
 from ..connections import store_error
