@@ -14,7 +14,7 @@ from weakref import WeakMethod
 from .conditions import Conditions
 from .errors import StoreError
 from .scopes import Scopes
-from .tokens import Client, Token, random_id
+from .tokens import Client, Token
 
 MAX_ACTOR_LENGTH = 255
 #: A process that is more events behind than this clears its cache instead of catching up.
@@ -138,11 +138,6 @@ def recorded(
     before, after = _fields_of(old), _fields_of(new)
     data = {key: [before.get(key), value] for key, value in after.items() if before.get(key) != value}
     return Change(kind, at, actor, data | ({"reason": [None, reason]} if reason else {}))
-
-
-def number_event(change: Change, number: int, client_id: str, token_id: str | None) -> Event:
-    """Return the change as an event with this number and a random id."""
-    return Event(number, random_id(), change.kind.value, change.at, change.actor, client_id, token_id, change.data)
 
 
 def run_of_old(oldest: Iterable[Sequence[int]], before: int) -> tuple[int, int]:

@@ -14,9 +14,8 @@ from .errors import StoreBusy
 from .events import ALL_EVENTS, FEED_LIMIT, Committed, Event, EventFilter, Feed, run_of_old
 from .records import ALIVE, ForeignRecord, NewUse, Place, Record, Standing, merge_use
 from .rows import dump
-from .store import Transaction
+from .store import EventedTransaction, Transaction
 from .tokens import Client, Read, Token, Use
-from .writing import EventedTransaction
 
 
 class MemoryStore:

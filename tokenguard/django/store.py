@@ -22,9 +22,8 @@ from ..forks import in_children
 from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica, check_history
 from ..rows import dump, first
-from ..store import Transaction
+from ..store import EventedTransaction, Transaction
 from ..tokens import NO_TOKEN, Client, Read, Token
-from ..writing import EventedTransaction
 from . import models
 from .connections import (
     call_first_after_commit,

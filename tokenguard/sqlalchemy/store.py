@@ -26,9 +26,8 @@ from ..records import ForeignRecord, NewUse, Place, Record, Standing
 from ..replica import Replica, check_history, replicated
 from ..rows import dump, first, load, load_foreign, load_record, load_standing
 from ..schema import INDEXES
-from ..store import Transaction
+from ..store import EventedTransaction, Transaction
 from ..tokens import NO_TOKEN, Client, Read, Token
-from ..writing import EventedTransaction
 from .engine import (
     SET_UP,
     checked_url,
