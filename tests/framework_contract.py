@@ -23,7 +23,7 @@ import pytest
 from sample_flask.playground import gunicorn
 from tokenguard import Conditions, Issuer, ScopeCatalog, SigningKeys, TokenFormat
 from tokenguard.clock import SECOND, now
-from tokenguard.posted import FORM, MAX_BODY
+from tokenguard.endpoints import FORM, MAX_BODY
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import EventFilter, EventKind, State
 

@@ -57,8 +57,8 @@ from tokenguard.config import Options
 from tokenguard.django import TokenGuardMiddleware as DjangoMiddleware
 from tokenguard.django import conf, get_issuer, require_token, token_authenticated, token_issued, token_refused
 from tokenguard.django.revocation import revoke_token
+from tokenguard.endpoints import FORM
 from tokenguard.flask import TokenGuard, require_scopes, revocation_blueprint
-from tokenguard.posted import FORM
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .canaries import (

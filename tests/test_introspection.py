@@ -15,10 +15,10 @@ from werkzeug.test import EnvironBuilder
 
 from tokenguard import ConfigurationError, InvalidValue, ScopeCatalog, Secret
 from tokenguard.django.introspection import introspection_view
+from tokenguard.endpoints import FORM, FormRequest
 from tokenguard.flask import TokenGuard, introspection_blueprint
 from tokenguard.http import Answer
 from tokenguard.introspection import Introspection, introspection_app
-from tokenguard.posted import FORM, FormRequest
 
 from .canaries import raised, shown
 from .conftest import KEY, CountingStore, StoppedClock, World, mistyped

@@ -26,8 +26,8 @@ from tokenguard import MemoryStore, StoreUnavailable
 from tokenguard.django import get_issuer
 from tokenguard.django.introspection import introspection_view
 from tokenguard.django.revocation import revoke_token
+from tokenguard.endpoints import FORM, MAX_BODY, FormRequest
 from tokenguard.flask import TokenGuard, revocation_blueprint
-from tokenguard.posted import FORM, MAX_BODY, FormRequest
 from tokenguard.revocation import respond, revocation_app
 from tokenguard.secret import Secret
 from tokenguard.signing import Tagger

@@ -1,6 +1,6 @@
 """The HTTP side: the one credential in a WSGI environ, and our own answers as (status, headers, body).
 
-The header and the challenge follow RFC 6750, the syntax of headers RFC 9110; ``forms.py`` makes the bodies.
+The header and the challenge follow RFC 6750, the syntax of headers RFC 9110; ``error_forms.py`` makes the bodies.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from .conditions import Allowance, without_port
+from .error_forms import FORMS
 from .errors import (
     AuthError,
     ConfigurationError,
@@ -23,7 +24,6 @@ from .errors import (
     RateLimited,
     TemporarilyUnavailable,
 )
-from .forms import FORMS
 from .okta import ApiError
 from .resource import ProtectedResource
 from .secret import MAX_CREDENTIAL_LENGTH, TOKEN68, Secret

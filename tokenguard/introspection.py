@@ -12,12 +12,12 @@ from werkzeug.wrappers import Request
 
 from .clock import SECOND
 from .conditions import read_address, without_port
+from .endpoints import error_answer, form_app, json_answer, posted_token, unavailable_answer
 from .errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
 from .frames import clear_frames
 from .guard import Guard, whose_token
 from .hooks import Hooks
 from .http import Answer, AuthScheme, basic_to_bearer
-from .posted import error_answer, form_app, json_answer, posted_token, unavailable_answer
 from .records import Standing
 from .request import RequestGuard
 from .scopes import ScopeCatalog, Scopes

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request
 
+from .endpoints import NO_STORE, form_app, posted_token, unavailable_answer
 from .errors import InvalidToken, StoreError, TemporarilyUnavailable, UnknownToken
 from .foreign import outlasts, revoke_token
 from .guard import Guard
 from .http import EMPTY_TYPE, Answer
 from .issuer import Issuer
-from .posted import NO_STORE, form_app, posted_token, unavailable_answer
 from .records import State
 from .secret import Secret
 from .sources import Source, source_of

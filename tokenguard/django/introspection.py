@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.debug import sensitive_post_parameters
 
 from ..introspection import Introspection, check_scope, take_basic
+from .endpoints import form_request, outside_transactions
 from .headers import to_response
 from .middleware import guard_of
-from .posted import form_request, outside_transactions
 from .views import require_scopes
 
 

@@ -17,9 +17,9 @@ from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, WrongMethod
 from ..scopes import ANY_TOKEN, Requirement
 from .conf import SettingError, load_options, service
+from .endpoints import outside_transactions, read_body
 from .headers import to_response
 from .middleware import TokenGuardMiddleware, guard_of
-from .posted import outside_transactions, read_body
 from .views import TokenRequiredMixin, get_identity
 
 APP_NAME = "tokenguard_management"

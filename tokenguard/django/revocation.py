@@ -10,8 +10,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from ..revocation import respond
 from .conf import service
+from .endpoints import form_request, outside_transactions
 from .headers import to_response
-from .posted import form_request, outside_transactions
 
 
 # No cookie and no session is read, so there is nothing that another site could abuse.

@@ -8,9 +8,9 @@ from typing import Any
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
+from ..endpoints import READ_AT_MOST, to_response
 from ..http import is_preflight
 from ..introspection import Introspection, check_scope, take_basic
-from ..posted import READ_AT_MOST, to_response
 from ..scopes import Requirement
 from .routing import add_for_all_methods
 from .views import needed_service, require_scopes, service

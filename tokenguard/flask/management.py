@@ -9,9 +9,9 @@ from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from ..endpoints import to_response
 from ..management import PREFIX, ROUTES, Call, Management, Rights, Route
 from ..okta import NotWellFormed, TooLarge, WrongMethod
-from ..posted import to_response
 from .routing import add_for_all_methods
 from .views import current_identity, needed_service, require_scopes, require_token, service
 

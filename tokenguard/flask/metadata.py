@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Flask, Response, abort, request
 
+from ..endpoints import to_response
 from ..http import AuthScheme
-from ..posted import to_response
 
 
 def add_metadata(app: Flask, scheme: AuthScheme) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..posted import READ_AT_MOST, to_response
+from ..endpoints import READ_AT_MOST, to_response
 from ..revocation import respond
 from .routing import add_for_all_methods
 from .views import service

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..endpoints import is_whole
 from ..events import MAX_ACTOR_LENGTH
 from ..identity import OWN_ISSUER, Identity
 from ..okta import NotWellFormed, TooLarge
-from ..posted import is_whole
 from ..sources import local_token_id
 
 #: The most bytes of a body; none that makes sense is longer.

@@ -1,4 +1,4 @@
-"""A form with the text of one token, as posted to the endpoints of RFC 7009 and RFC 7662, and their error answers."""
+"""What the endpoints of RFC 7009 and RFC 7662 have in common: a form with the text of one token, and the answers."""
 
 from __future__ import annotations
 

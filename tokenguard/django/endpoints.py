@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 
-from ..posted import READ_AT_MOST, FormRequest
+from ..endpoints import READ_AT_MOST, FormRequest
 
 
 def form_request(request: HttpRequest) -> FormRequest:
