@@ -8,12 +8,13 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlencode
 
 from .clock import to_datetime
 from .errors import TokenGuardError
 from .secret import redact
+from .strict_json import STRICT
 
 MAX_LIMIT = 200
 #: Okta's error codes, and the summary of each.
@@ -145,7 +146,7 @@ def show_date(micros: int | None) -> str | None:
 def read_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in a body; raises NotWellFormed, also for a name that occurs twice."""
     try:
-        found = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_all_different)
+        found = json.loads(body, **STRICT)
     except (ValueError, RecursionError):
         raise NotWellFormed from None
     if not isinstance(found, dict):
@@ -219,15 +220,3 @@ def _read_cursor(text: str | None, item: str) -> str | None:
 def _cursor(after: str) -> str:
     # The checksum detects a cursor that was cut or made up. It needs no key: any reader of the list may start anywhere.
     return hashlib.sha256(after.encode()).hexdigest()[:8] + after
-
-
-def _all_different(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two, only one would be used; and something in front of the service may have checked the other one.
-    found = dict(members)
-    if len(found) < len(members):
-        raise ValueError("duplicate name")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

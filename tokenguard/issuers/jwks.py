@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from ..complaints import Complaint
 from ..errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
 from ..forks import in_children
+from ..strict_json import read_members
 from .https import Unreachable, checked_endpoint, exchange
-from .members import members
 
 log = logging.getLogger("tokenguard")
 #: Seconds that connecting, and each part of an answer, may take; and that the whole answer may take.
@@ -216,7 +216,7 @@ def fetch(url: str) -> dict[str, Any] | None:
     if status != 200:
         raise KeysUnavailable(f"{host} answers with status {status}")
     try:
-        return members(body)
+        return read_members(body)
     except ValueError:
         raise KeysUnavailable(f"{host} answers with what is no JSON object") from None
 

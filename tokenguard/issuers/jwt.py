@@ -19,10 +19,10 @@ from ..errors import ConfigurationError, InvalidToken
 from ..scopes import ScopeCatalog
 from ..secret import MAX_CREDENTIAL_LENGTH, Secret
 from ..sources import ForeignToken, derived_id, read_hidden
+from ..strict_json import read_members
 from .claims import NO_END, read_claims
 from .https import checked_endpoint
 from .jwks import ALGORITHMS, KEYS_URL, Fetch, PublicKey, PublishedKeys, decoded, fetch
-from .members import members
 from .trust import Trust, check_distinct, checked_number, checked_texts
 
 DEFAULT_ALGORITHMS = ("RS256", "ES256")
@@ -143,7 +143,7 @@ class JWTSource:
             raise InvalidToken("not a JWT")
         try:
             header, payload, signature = text.split(".")
-            claims, signed_with = members(decoded(payload)), decoded(signature)
+            claims, signed_with = read_members(decoded(payload)), decoded(signature)
             issuer = claims.get("iss")
             known = self._issuers.get(issuer) if isinstance(issuer, str) else None
             if known is None:
@@ -173,7 +173,7 @@ class JWTSource:
 @lru_cache(maxsize=MANY_HEADERS)
 def _checked_header(segment: str, trusted: TrustedIssuer) -> tuple[str, str | None]:
     """The algorithm and the id of the key; raises ValueError for anything but an object in base64url."""
-    header = members(decoded(segment))
+    header = read_members(decoded(segment))
     algorithm = header.get("alg")
     if algorithm not in trusted.algorithms:
         raise InvalidToken("the algorithm is not one of the issuer's")

@@ -20,10 +20,10 @@ from ..frames import clear_frames
 from ..scopes import ScopeCatalog
 from ..secret import MAX_CREDENTIAL_LENGTH, TOKEN68, Secret
 from ..sources import ForeignToken, derived_id, read_hidden
+from ..strict_json import read_members
 from .asking import Asking, NoAnswer
 from .claims import read_claims
 from .https import CutShort, Received, Unreachable, checked_endpoint, exchange
-from .members import members
 from .trust import Trust, check_distinct, checked_number, checked_texts
 
 #: Seconds for which a yes holds, by default and at most; and for which a no holds.
@@ -189,7 +189,7 @@ class _Endpoint:
         if status != 200:
             raise NoAnswer(f"it answers with status {status}")
         try:
-            found = members(body)
+            found = read_members(body)
         except ValueError:
             raise NoAnswer("it answers with something other than a JSON object") from None
         # Only a boolean counts, not whatever else some language takes for true.

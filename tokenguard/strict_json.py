@@ -1,9 +1,9 @@
-"""JSON objects that mean the same to every reader."""
+"""JSON that means the same to every reader: each name is there once, and no number is one that only some know."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 #: How deeply objects and lists may be nested.
 MAX_DEPTH = 32
@@ -11,11 +11,11 @@ MAX_DEPTH = 32
 _BLANKS = " \t\n\r"
 
 
-def members(text: bytes) -> dict[str, Any]:
+def read_members(text: bytes) -> dict[str, Any]:
     """Return the members of a JSON object, each of which is named once; raises ValueError for anything else."""
     written = text.decode("utf-8").strip(_BLANKS)
     try:
-        found, end = _OBJECTS.raw_decode(written)
+        found, end = _DECODER.raw_decode(written)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(found, dict) or end < len(written):
@@ -50,15 +50,18 @@ def _is_shallow(found: dict[str, Any]) -> bool:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two, only one would be used; and something in front of the service may have checked the other one.
     found = dict(pairs)
-    if len(found) != len(pairs):
+    if len(found) < len(pairs):
         raise ValueError("duplicate member")
     return found
 
 
-def _no_number(text: str) -> Any:
+def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
+#: The arguments by which json.loads refuses everything else.
+STRICT: dict[str, Any] = {"object_pairs_hook": _each_once, "parse_constant": _no_number}
 # Shared: json.loads would make a new decoder each time.
-_OBJECTS = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(**STRICT)
