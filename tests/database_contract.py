@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 from tokenguard import SchemaError, Store, StoreError, TemporarilyUnavailable, schema
 from tokenguard.prune import prune
-from tokenguard.sqlalchemy.engine import checked_url
+from tokenguard.sqlalchemy.engine import checked_database_url
 from tokenguard.store import FEED_LIMIT
 from tokenguard.tokens import Read
 
@@ -61,7 +61,7 @@ class DatabaseContract(StoreContract):
         """Run a statement in the database as somebody else, whom SQLite lets write whatever it is."""
 
         def run(statement: str) -> None:
-            with create_engine(checked_url(database_url)).begin() as connection:
+            with create_engine(checked_database_url(database_url)).begin() as connection:
                 connection.exec_driver_sql(statement)
             connection.engine.dispose()
 

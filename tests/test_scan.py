@@ -28,7 +28,7 @@ from tokenguard.clock import now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer
 from tokenguard.flask import TokenGuard
-from tokenguard.scan import Found, find_tokens, walk
+from tokenguard.scan import Found, files_in, find_tokens
 from tokenguard.secret import Secret
 from tokenguard.signing import Tagger
 from tokenguard.store import EventFilter, EventKind, State
@@ -340,7 +340,7 @@ def test_directories_may_lie_as_deep_as_they_like(tmp_path: Path, monkeypatch: p
     os.chdir(tmp_path)
     complaints: list[OSError] = []
     try:
-        found = list(walk(".", complaints.append))
+        found = list(files_in(".", complaints.append))
     finally:
         subprocess.run(["rm", "-r", "d"], check=True)  # pytest cannot remove it on a Python whose rmtree is recursive
     assert found == [os.path.join(".", *["d"] * depth, "file")]

@@ -151,7 +151,7 @@ def test_a_writer_that_waits_too_long_says_so_and_changes_nothing(
 
 
 def test_the_tables_are_what_the_columns_say(database_store: SQLAlchemyStore, database_url: str) -> None:
-    url = engine.checked_url(database_url)
+    url = engine.checked_database_url(database_url)
     with create_engine(url).connect() as connection:
         context = MigrationContext.configure(connection, opts={"target_metadata": metadata, "compare_type": True})
         differences = [
@@ -192,7 +192,7 @@ def test_on_sqlite_a_read_waits_two_seconds_for_the_lock_and_a_change_five(sqlit
 def test_a_hosts_autogenerate_does_not_see_the_tables(database_store: SQLAlchemyStore, database_url: str) -> None:
     from sqlalchemy import MetaData
 
-    with create_engine(engine.checked_url(database_url)).connect() as connection:
+    with create_engine(engine.checked_database_url(database_url)).connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": include_name})
         assert compare_metadata(context, MetaData()) == []
     connection.engine.dispose()
@@ -204,7 +204,7 @@ def test_each_side_writes_the_same_text(database_store: SQLAlchemyStore, databas
         tx.put_client(CLIENT, change(EventKind.CLIENT_REGISTERED, b=[None, "ü"], a=[1, 2]))
         tx.put_token(replace(TOKEN, idle_ended_at=3, successor_id="B" * 16, overlap_ends_at=4), change())
     database_store.record_uses([new_use(500, "2001:db8::1", "users:read", "a.b", d7=3)])
-    with create_engine(engine.checked_url(database_url)).connect() as connection:
+    with create_engine(engine.checked_database_url(database_url)).connect() as connection:
         use = connection.execute(text("SELECT * FROM tokenguard_use")).one()
         day = connection.execute(text("SELECT * FROM tokenguard_use_day")).one()
         client = connection.execute(text("SELECT * FROM tokenguard_client")).one()

@@ -28,14 +28,14 @@ def open_store(url: str, read_url: str | None = None, *, clock: Clock = now) -> 
         return MemoryStore(clock)
     try:
         from .sqlalchemy import SQLAlchemyStore
-        from .sqlalchemy.engine import checked_url, replica_url
+        from .sqlalchemy.engine import checked_database_url, replica_url
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f'a database of tokens requires {error.name}: pip install "wsgi-tokenguard[sqlalchemy]" '
             '(for a Django project, use "manage.py tokenguard" instead)'
         ) from None
     if read_url is not None:
-        named("READ_URL", replica_url, read_url, named("DATABASE_URL", checked_url, url))
+        named("READ_URL", replica_url, read_url, named("DATABASE_URL", checked_database_url, url))
     return named("DATABASE_URL", SQLAlchemyStore, url, read_url=read_url)
 
 

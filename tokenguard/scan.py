@@ -56,7 +56,7 @@ def find_tokens(file: IO[bytes], tokens: TokenFormat, *, chunk: int = CHUNK) -> 
         raise BlockingIOError(EAGAIN, "it does not wait for its input (O_NONBLOCK)")
 
 
-def walk(path: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
+def files_in(path: str, unreadable: Callable[[OSError], object]) -> Iterator[str]:
     """Yield ``path`` itself or, if it is a directory, the files in it and all below, in the order of their names.
 
     Links are not followed, and anything but a file, such as a pipe, is left out, unless ``path`` is one itself. A

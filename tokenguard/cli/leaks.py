@@ -14,7 +14,7 @@ from ..errors import SchemaError, StoreError, StoreUnavailable, UnknownToken
 from ..logs import redact_tokens
 from ..patterns import RULES, token_pattern
 from ..records import ALIVE, Record
-from ..scan import Found, find_tokens, walk
+from ..scan import Found, files_in, find_tokens
 from ..secret import redact
 from ..tokens import Read
 from .arguments import as_json
@@ -75,7 +75,7 @@ class _Scan:
 
     def look_into(self, path: str) -> Iterator[dict[str, Any]]:
         """The tokens in this file or directory, place by place, as JSON members."""
-        for name in ["-"] if path == "-" else walk(path, self._complain):
+        for name in ["-"] if path == "-" else files_in(path, self._complain):
             shown = "<stdin>" if name == "-" else _printable(name)
             try:
                 with _opened(name) as file:

@@ -27,7 +27,7 @@ class NoAnswer(Exception):
     """What came is no answer to this question; others may get theirs. After Unreachable they would wait in vain."""
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What the server said of a text, None for a no; and when it was asked, in epoch microseconds."""
 
     said: Mapping[str, Any] | None
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    answer: Answer
+    answer: Reply
     #: Its end by the monotonic clock (seconds) and by wall time (epoch microseconds): whichever comes first.
     good_until: float
     ends_at: int
@@ -73,10 +73,10 @@ class Asking:
         self._start()
         in_children(self._start)
 
-    def answer(self, text: str, at: int) -> Answer:
+    def answer(self, text: str, at: int) -> Reply:
         """Return the answer about ``text`` at ``at`` (epoch microseconds), or raise TemporarilyUnavailable."""
         key = blake2b(text.encode(), salt=self._salt, digest_size=32).digest()
-        mine: Future[Answer | None] = Future()
+        mine: Future[Reply | None] = Future()
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and self._monotonic() < kept.good_until and at < kept.ends_at:
@@ -100,18 +100,18 @@ class Asking:
             raise TemporarilyUnavailable("its issuer did not verify it")
         return found
 
-    def _wait(self, asked: Future[Answer | None]) -> Answer | None:
+    def _wait(self, asked: Future[Reply | None]) -> Reply | None:
         try:
             return asked.result(self._patience)
         except TooLate:
             return None
 
-    def _find(self, key: bytes, text: str, at: int, mine: Future[Answer | None]) -> Answer | None:
+    def _find(self, key: bytes, text: str, at: int, mine: Future[Reply | None]) -> Reply | None:
         found = None
         try:
             # Taken before the question is sent: the answer may be as old as that.
             asked_at = self._monotonic()
-            found = Answer(self._breaker.call(self._ask, text), at)
+            found = Reply(self._breaker.call(self._ask, text), at)
             self._keep(key, found, asked_at)
         except NotAsked:  # follows a failure that has been logged
             pass
@@ -126,7 +126,7 @@ class Asking:
             mine.set_result(found)
         return found
 
-    def _keep(self, key: bytes, answer: Answer, asked_at: float) -> None:
+    def _keep(self, key: bytes, answer: Reply, asked_at: float) -> None:
         age = self._negative_age if answer.said is None else self._max_age
         with self._lock:
             if len(self._kept) >= MAX_KEPT:
@@ -140,5 +140,5 @@ class Asking:
         self._slots = threading.Semaphore(self._concurrency)
         self._kept: dict[bytes, _Kept] = {}
         #: What is being asked just now.
-        self._asked: dict[bytes, Future[Answer | None]] = {}
+        self._asked: dict[bytes, Future[Reply | None]] = {}
         self._breaker.forget()

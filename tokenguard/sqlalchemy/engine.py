@@ -26,7 +26,7 @@ _SPACED = "the database URL has white space around it, such as the end of a line
 SET_UP = '"tokenguard init" (in Flask "flask tokenguard init")'
 
 
-def checked_url(url: str | URL) -> URL:
+def checked_database_url(url: str | URL) -> URL:
     """Return the URL with the driver that is used; raises ConfigurationError for one that cannot be."""
     # No message quotes the URL: it may hold a password.
     if isinstance(url, str) and url != url.strip():
@@ -71,7 +71,7 @@ def _checked_sqlite(parsed: URL) -> URL:
 
 def replica_url(url: str | URL, primary: URL) -> URL:
     """Return the checked URL of a read replica of the primary database."""
-    replica = checked_url(url)
+    replica = checked_database_url(url)
     if {replica.get_backend_name(), primary.get_backend_name()} != {"postgresql"}:
         raise ConfigurationError("a read replica requires PostgreSQL: both URLs must begin with postgresql://")
     return replica

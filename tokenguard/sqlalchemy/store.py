@@ -30,7 +30,7 @@ from ..store import EventedTransaction, Transaction
 from ..tokens import NO_TOKEN, Client, Read, Token
 from .engine import (
     SET_UP,
-    checked_url,
+    checked_database_url,
     create_file,
     outcome_unknown,
     reading_engine,
@@ -77,7 +77,7 @@ class SQLAlchemyStore:
     """
 
     def __init__(self, url: str | URL, *, read_url: str | URL | None = None, clock: Clock | None = None) -> None:
-        self.url = checked_url(url)
+        self.url = checked_database_url(url)
         self._clock = clock
         self.committed = Committed()
         #: False, as the store reads on connections of its own.
