@@ -52,6 +52,14 @@ class Finding(NamedTuple):
     ids: tuple[str, ...] = ()
 
 
+def _error(code: str, message: str, advice: str, ids: Iterable[str] = ()) -> Finding:
+    return Finding(Level.ERROR, code, message, advice, True, tuple(ids))
+
+
+def _warning(code: str, message: str, advice: str, ids: Iterable[str] = (), *, needs_action: bool = False) -> Finding:
+    return Finding(Level.WARNING, code, message, advice, needs_action, tuple(ids))
+
+
 class Server(Protocol):
     """What a service uses beside its database."""
 
@@ -147,7 +155,7 @@ def _look(store: Store, found: _Tokens, at: int) -> Iterator[Finding]:
         raise
     except StoreError as error:
         advice = "restore that from a backup: not all tokens can be checked before that is done"
-        yield Finding(Level.ERROR, "store", str(error), advice, True)
+        yield _error("store", str(error), advice)
 
 
 def _not_ready(error: StoreError) -> Finding:
@@ -160,7 +168,7 @@ def _not_ready(error: StoreError) -> Finding:
         advice = "find out who holds it and end that, in PostgreSQL with pg_locks and pg_stat_activity"
     elif isinstance(error, StoreUnavailable):
         advice = "check that the database exists and this user may use it, and restore a backup if it is damaged"
-    return Finding(Level.ERROR, code, str(error), advice, True)
+    return _error(code, str(error), advice)
 
 
 def _replica(store: Store) -> Iterator[Finding]:
@@ -170,17 +178,17 @@ def _replica(store: Store) -> Iterator[Finding]:
         store.check_replica()
     except OtherHistory as error:
         advice = "let READ_URL, in Django READ_USING, name a replica of the primary"
-        yield Finding(Level.ERROR, "replica", f"the read replica is not used: {error}", advice, True)
+        yield _error("replica", f"the read replica is not used: {error}", advice)
     except StoreError as error:
         message = f"the read replica is not used: {error}"
-        yield Finding(Level.WARNING, "replica", message, "until it is, all tokens are looked up in the primary", True)
+        yield _warning("replica", message, "until it is, all tokens are looked up in the primary", needs_action=True)
 
 
 def _push(opener: Opener | None) -> Iterator[Finding]:
     if (problem := _problem(opener)) is not None:
         message = f"revocations cannot be published over Redis from here: {problem}"
         advice = "check TOKENGUARD_PUSH_URL; until then each process knows of them within TOKENGUARD_STALENESS"
-        yield Finding(Level.WARNING, "push", message, advice, True)
+        yield _warning("push", message, advice, needs_action=True)
 
 
 def _limiter(opener: Opener | None) -> Iterator[Finding]:
@@ -190,7 +198,7 @@ def _limiter(opener: Opener | None) -> Iterator[Finding]:
             "check TOKENGUARD_RATE_LIMIT_URL; until then they are let through, "
             "or refused with 503 if TOKENGUARD_RATE_LIMIT_FAIL_OPEN is off"
         )
-        yield Finding(Level.WARNING, "rate_limits", message, advice, True)
+        yield _warning("rate_limits", message, advice, needs_action=True)
 
 
 def _problem(opener: Opener | None) -> str | None:
@@ -212,7 +220,7 @@ def _history(store: Store) -> Iterator[Finding]:
             "the tables are not from the same moment"
         )
         advice = "restore all tables together from a backup, in one transaction"
-        yield Finding(Level.ERROR, "history", message, advice, True)
+        yield _error("history", message, advice)
 
 
 def _changes(store: Store) -> Iterator[Finding]:
@@ -226,7 +234,7 @@ def _changes(store: Store) -> Iterator[Finding]:
     except StoreError as error:
         message = f"clients and tokens cannot be changed from here: {error}"
         advice = "let this user write, unless it is only meant to check tokens"
-        yield Finding(Level.WARNING, "not_writable", message, advice, False)
+        yield _warning("not_writable", message, advice)
 
 
 def _try(tx: Transaction) -> None:
@@ -246,7 +254,7 @@ def _uses(store: Store, at: int) -> Iterator[Finding]:
     except StoreError as error:
         message = f"the use of tokens cannot be recorded from here: {error}"
         advice = "let this user write the tables of uses: otherwise tokens with an idle timeout end while in use"
-        yield Finding(Level.WARNING, "uses_not_written", message, advice, False)
+        yield _warning("uses_not_written", message, advice)
 
 
 def _clocks(at: int, here: int) -> Iterator[Finding]:
@@ -256,9 +264,7 @@ def _clocks(at: int, here: int) -> Iterator[Finding]:
             f"the clock of this host is {abs(apart) // SECOND} seconds {'ahead of' if apart > 0 else 'behind'} "
             "the database's"
         )
-        yield Finding(
-            Level.ERROR, "clocks", message, "synchronise both with a time server: expiry depends on them", True
-        )
+        yield _error("clocks", message, "synchronise both with a time server: expiry depends on them")
 
 
 def _readers(wait: bool) -> Iterator[Finding]:
@@ -268,7 +274,7 @@ def _readers(wait: bool) -> Iterator[Finding]:
             "for too long get 503"
         )
         advice = 'run "PRAGMA journal_mode = WAL" on the file once'
-        yield Finding(Level.WARNING, "not_write_ahead", message, advice, False)
+        yield _warning("not_write_ahead", message, advice)
 
 
 def _indexes(missing: list[str]) -> Iterator[Finding]:
@@ -276,21 +282,22 @@ def _indexes(missing: list[str]) -> Iterator[Finding]:
         subject = "an index is" if len(missing) == 1 else "indexes are"
         message = f"{subject} missing, without which statements take long: {', '.join(missing)}"
         advice = "; ".join(INDEXES[name] for name in missing)
-        yield Finding(Level.WARNING, "indexes", message, f'create what was dropped: "{advice}"', False)
+        yield _warning("indexes", message, f'create what was dropped: "{advice}"')
 
 
 def _keys(dropped: list[str], tokens: TokenFormat | None) -> Iterator[Finding]:
     if tokens is None:
         message = "no signing key is configured here: whether a key in use was dropped cannot be checked"
         advice = "set TOKENGUARD_SIGNING_KEY to the service's key, and run this again"
-        yield Finding(Level.WARNING, "keys_not_checked", message, advice, False)
+        yield _warning("keys_not_checked", message, advice)
         return
-    message = "signed by a key that is not configured here, and refused"
-    advice = (
-        "check that TOKENGUARD_SIGNING_KEY is the service's; if it was changed, add the former key to "
-        "TOKENGUARD_OLD_SIGNING_KEYS, or issue new tokens in their place"
-    )
-    yield from _about_tokens(Level.ERROR, "key_dropped", dropped, message, advice, True)
+    if dropped:
+        advice = (
+            "check that TOKENGUARD_SIGNING_KEY is the service's; if it was changed, add the former key to "
+            "TOKENGUARD_OLD_SIGNING_KEYS, or issue new tokens in their place"
+        )
+        message = _of_tokens(dropped, "signed by a key that is not configured here, and refused")
+        yield _error("key_dropped", message, advice, dropped)
 
 
 def _beyond(clients: set[str], catalog: ScopeCatalog) -> Iterator[Finding]:
@@ -301,7 +308,7 @@ def _beyond(clients: set[str], catalog: ScopeCatalog) -> Iterator[Finding]:
         is_sure = len(catalog) > 0  # a catalogue could say that one scope implies another
         if not is_sure:
             message += "; without a catalogue, also those that another scope implies"
-        yield Finding(Level.WARNING, "beyond_client", message, advice, is_sure, tuple(sorted(clients)))
+        yield _warning("beyond_client", message, advice, sorted(clients), needs_action=is_sure)
 
 
 def _exceeds(record: Record, catalog: ScopeCatalog) -> bool:
@@ -310,36 +317,35 @@ def _exceeds(record: Record, catalog: ScopeCatalog) -> bool:
 
 
 def _endless(ids: list[str], policy: Policy) -> Iterator[Finding]:
-    asked = policy.require_expiry or policy.max_lifetime is not None
-    message = "without expiry, against the policy" if asked else "without expiry"
-    advice = 'issue new ones in their place with "--expires-in"'
-    yield from _about_tokens(Level.WARNING, "no_expiry", ids, message, advice, asked)
+    if ids:
+        asked = policy.require_expiry or policy.max_lifetime is not None
+        message = _of_tokens(ids, "without expiry, against the policy" if asked else "without expiry")
+        advice = 'issue new ones in their place with "--expires-in"'
+        yield _warning("no_expiry", message, advice, ids, needs_action=asked)
 
 
 def _idle(ids: list[str]) -> Iterator[Finding]:
-    message = "beyond the idle timeout and refused; this is recorded for good at the next use"
-    advice = "no action is needed; revoke those that nobody will use again"
-    yield from _about_tokens(Level.WARNING, "idle", ids, message, advice, False)
+    if ids:
+        message = _of_tokens(ids, "beyond the idle timeout and refused; this is recorded for good at the next use")
+        yield _warning("idle", message, "no action is needed; revoke those that nobody will use again", ids)
 
 
 def _unused(ids: list[str]) -> Iterator[Finding]:
-    message = "older than 30 days with scopes that were granted but never used"
-    advice = '"tokenguard show" names the scopes; issue a token without them in its place'
-    yield from _about_tokens(Level.WARNING, "unused_scopes", ids, message, advice, False)
+    if ids:
+        message = _of_tokens(ids, "older than 30 days with scopes that were granted but never used")
+        advice = '"tokenguard show" names the scopes; issue a token without them in its place'
+        yield _warning("unused_scopes", message, advice, ids)
 
 
 def _catalog(catalog: ScopeCatalog) -> Iterator[Finding]:
     if not len(catalog):
         message = "there is no catalogue of scopes: a misspelled scope is granted like any other"
-        yield Finding(Level.WARNING, "no_catalog", message, "set TOKENGUARD_SCOPES to the service's catalogue", False)
+        yield _warning("no_catalog", message, "set TOKENGUARD_SCOPES to the service's catalogue")
 
 
-def _about_tokens(
-    level: Level, code: str, ids: list[str], message: str, advice: str, needs_action: bool
-) -> Iterator[Finding]:
-    if ids:
-        subject = "1 token is" if len(ids) == 1 else f"{len(ids)} tokens are"
-        yield Finding(level, code, f"{subject} {message}: {_some(ids)}", advice, needs_action, tuple(ids))
+def _of_tokens(ids: list[str], what: str) -> str:
+    """Say that these tokens, one or more, are ``what``."""
+    return f"{'1 token is' if len(ids) == 1 else f'{len(ids)} tokens are'} {what}: {_some(ids)}"
 
 
 def _some(ids: Iterable[str]) -> str:
