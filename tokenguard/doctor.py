@@ -318,7 +318,7 @@ def _exceeds(record: Record, catalog: ScopeCatalog) -> bool:
 
 def _endless(ids: list[str], policy: Policy) -> Iterator[Finding]:
     if ids:
-        asked = policy.require_expiry or policy.max_lifetime is not None
+        asked = policy.needs_expiry
         message = _of_tokens(ids, "without expiry, against the policy" if asked else "without expiry")
         advice = 'issue new ones in their place with "--expires-in"'
         yield _warning("no_expiry", message, advice, ids, needs_action=asked)

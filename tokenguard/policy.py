@@ -41,6 +41,11 @@ class Policy:
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ConfigurationError(f"the maximum number of active tokens must be 1 or more, not {most!r}")
 
+    @property
+    def needs_expiry(self) -> bool:
+        """Whether a token must have an expiry."""
+        return self.require_expiry or self.max_lifetime is not None
+
     def check(self, token: Token, others: Sequence[Record], now: int, *, replaces: str | None = None) -> None:
         """Raise PolicyViolation, naming the rule, if ``token`` may not be issued beside its client's ``others``.
 
@@ -48,17 +53,13 @@ class Policy:
         of the token whose successor it is, if it is one.
         """
         for rule, broken in (
-            ("require_expiry", self._lacks_expiry(token)),
+            ("require_expiry", self.needs_expiry and token.expires_at is None and "a token must have an expiry here"),
             ("max_lifetime", self._lives_too_long(token)),
-            ("require_name", "a token must have a name here" if self.require_name and not token.name else None),
+            ("require_name", self.require_name and not token.name and "a token must have a name here"),
             ("max_active_tokens", self._one_too_many(others, now, replaces)),
         ):
             if broken:
                 raise PolicyViolation(rule, broken, token.client_id)
-
-    def _lacks_expiry(self, token: Token) -> str | None:
-        asked = self.require_expiry or self.max_lifetime is not None
-        return "a token must have an expiry here" if asked and token.expires_at is None else None
 
     def _lives_too_long(self, token: Token) -> str | None:
         if self.max_lifetime is None or token.expires_at is None:

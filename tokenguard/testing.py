@@ -180,7 +180,7 @@ class AsClient(Protocol):
 
 def _wanted(policy: Policy) -> IssueOptions:
     wanted = IssueOptions(name=ACTOR)
-    if policy.require_expiry or policy.max_lifetime is not None:
+    if policy.needs_expiry:
         wanted["expires_in"] = min(LIFETIME, policy.max_lifetime or LIFETIME)
     return wanted
 
