@@ -44,12 +44,23 @@ class TokenCache:
     of 0 the feed is read for every request. Raises ConfigurationError for a number that cannot be used.
     """
 
-    _read_at: float
+    #: The cached tokens by :meth:`TokenFormat.key`, and those keys by the tokens' ids.
+    entries: dict[bytes, Verified]
+    _keys: dict[str, bytes]
+    #: Until when entries are good without another reading of the feed, and when that was last asked for.
     good_until: float
+    _read_at: float
+    #: What is known of the history, as numbers of events. The newest that was read from the feed, and its id.
     _seen: int
+    _seen_id: str
+    #: The newest that this process has made since, and when.
+    _own: int
     _own_at: float
+    #: The counter's highest value with which a token was read, and since when that is known.
     _heard: int
     _heard_at: float
+    #: Increased when something is forgotten for which no event's number is known.
+    _generation: int
 
     def __init__(
         self,
@@ -200,6 +211,7 @@ class TokenCache:
                 self._reading.release()
 
     def _read_feed(self) -> None:
+        """Ask what has changed, and forget that. For the thread that holds ``_reading``; raises StoreError."""
         if self.on_reading is not None:
             self.on_reading()
         sent = self.monotonic()
@@ -210,17 +222,7 @@ class TokenCache:
         stands_still = self.stands_still()
         with self._lock:
             lost = self._lost(feed, sent)
-            if self._continues(feed, sent):
-                new = feed.events[1:] if self._seen else feed.events
-                self._forget([(event.token_id, event.client_id) for event in new])
-            else:
-                self._forget_all()
-            newest = feed.events[-1] if feed.events else None
-            self._seen = feed.revision
-            # If the newest event is missing, its id is not known, and the next reading starts anew.
-            self._seen_id = newest.id if newest is not None and newest.number == feed.revision else ""
-            if sent > self._own_at:
-                self._own = 0  # the feed has contained it, or it is gone with the history that it was part of
+            self._follow(feed, sent)
             if stands_still:  # so it is not known when other issuers must be asked again
                 for other in [each for each in self.entries.values() if each.identity.issuer != OWN_ISSUER]:
                     self._forget_one(other.token_id)
@@ -230,6 +232,23 @@ class TokenCache:
         if lost:
             outcome = f"now {feed.revision} is the last" if feed.revision < lost else "and is another one now"
             self._complain(f"event {lost} was known, {outcome}; a revocation may have been lost")
+
+    def _follow(self, feed: Feed, sent: float) -> None:
+        """Forget what these events changed or, where they do not follow those that were read before, everything.
+
+        ``sent``, here and below, is when they were asked for.
+        """
+        if self._continues(feed, sent):
+            new = feed.events[1:] if self._seen else feed.events
+            self._forget([(event.token_id, event.client_id) for event in new])
+        else:
+            self._forget_all()
+        newest = feed.events[-1] if feed.events else None
+        self._seen = feed.revision
+        # If the newest event is missing, its id is not known, and the next reading starts anew.
+        self._seen_id = newest.id if newest is not None and newest.number == feed.revision else ""
+        if sent > self._own_at:
+            self._own = 0  # the feed has contained it, or it is gone with the history that it was part of
 
     def _lost(self, feed: Feed, sent: float) -> int | None:
         """Return the number of an event that was known and is not in the history of these; None if there is none."""
@@ -303,18 +322,10 @@ class TokenCache:
         self._lock = threading.Lock()
         #: Held by the thread that reads the feed.
         self._reading = threading.Lock()
-        #: The cached tokens by :meth:`TokenFormat.key`.
-        self.entries: dict[bytes, Verified] = {}
-        self._keys: dict[str, bytes] = {}
-        #: Increased when something is forgotten for which no event's number is known.
-        self._generation = 0
-        #: The newest event that was read from the feed, and its id.
+        self.entries, self._keys, self._generation = {}, {}, 0
         self._seen, self._seen_id = -1, ""
-        #: The newest event that this process has made since, and when.
         self._own, self._own_at = 0, 0.0
-        #: The highest revision at which a token was read, and since when that is known.
         self._heard, self._heard_at = 0, 0.0
-        #: When the feed was last asked for, and until when entries are good without another reading.
         self._read_at = self.good_until = float("-inf")
         self.breaker.forget()
         self.feed_breaker.forget()
