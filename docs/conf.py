@@ -36,6 +36,7 @@ html_static_path = html_css_files = ["tables.css"]
 toc_object_entries_show_parents = "hide"
 
 autoclass_content = "both"
+# A class of which only some members are meant says :no-members: before it lists them, or this would win.
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
