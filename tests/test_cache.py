@@ -207,11 +207,11 @@ def test_the_feed_is_asked_for_once_half_the_bound_is_over_to_the_microsecond(fl
     key = fleet.here.guard.key(known.text.reveal())
     fleet.here.why_not(known)
     fleet.here.seconds.now += 0.5
-    assert fleet.here.guard.recall(key) is not None
+    assert fleet.here.guard.peek(key) is not None
     assert fleet.here.queries(known) == (0, 0)
     assert fleet.here.queries(unknown) == (1, 0)
     fleet.here.seconds.now += 0.000001
-    assert fleet.here.guard.recall(key) is None
+    assert fleet.here.guard.peek(key) is None
     assert fleet.here.queries(known) == (0, 1)
 
 
@@ -282,7 +282,7 @@ def test_freshness_counts_from_before_the_feed_was_asked_for(fleet: Fleet) -> No
     fleet.here.store.after_feed = int
     fleet.here.seconds.now += 0.2  # 1.1 seconds after the feed was asked for, 0.2 after its answer
     with fleet.here.cache._reading:  # nor is the cache used while another thread is asking
-        assert fleet.here.guard.recall(fleet.here.guard.tokens.key(issued.text.reveal())) is None
+        assert fleet.here.guard.peek(fleet.here.guard.tokens.key(issued.text.reveal())) is None
     assert fleet.here.why_not(issued) == "revoked"
 
 

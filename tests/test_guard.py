@@ -252,9 +252,9 @@ def test_what_has_ended_is_not_recalled_for_an_event_loop(world: World) -> None:
     key = world.tokens.key(issued.text.reveal())
     world.guard.authenticate(issued.text)
     world.clock.move(59.999_999)
-    assert world.guard.recall(key) is not None
+    assert world.guard.peek(key) is not None
     world.clock.move(0.000_001)
-    assert world.guard.recall(key) is None
+    assert world.guard.peek(key) is None
 
 
 def test_no_text_of_a_token_is_in_a_traceback_with_its_locals(world: World, store: CountingStore) -> None:

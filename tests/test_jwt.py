@@ -158,7 +158,7 @@ def test_a_source_that_logs_what_it_is_given_shows_no_text(service: Service, mon
         lambda credential, *rest: (shown.append(str(credential)), verify(credential, *rest))[1],
     )
     text = service.idp.token()
-    found = service.guard.find_out(text, service.guard.key(text))
+    found = service.guard.try_verify(text, service.guard.key(text))
     assert found.identity.client_id == "0oa1nightly"
     assert shown == ["<credential, not shown>"]
 

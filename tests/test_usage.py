@@ -518,7 +518,7 @@ def test_no_more_than_so_many_are_written_at_once(
 def test_nor_where_all_is_written(world: World, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "MANY_WRITTEN", 2)
     first, *many = (world.issue() for _ in range(6))
-    world.usage.look(world.guard.admit(first.text, None), ANY_TOKEN, world.clock())  # its use is just being counted
+    world.usage.prepare(world.guard.admit(first.text, None), ANY_TOKEN, world.clock())  # its use is just being counted
     for issued in many:
         world.use(issued, write=False)
     world.usage.write(everything=True)

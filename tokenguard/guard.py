@@ -49,6 +49,9 @@ class Guard:
     overlooked. The other methods are for the code between a request and these two.
     """
 
+    # A method whose name begins with try_ returns the error that the one without would raise: raising takes more time,
+    # and a traceback keeps frames that hold the text.
+
     def __init__(
         self,
         store: Store,
@@ -89,7 +92,7 @@ class Guard:
         self.cache = TokenCache(store) if cache is None else cache
         self.cache.stands_still = self.clock.stands_still
         if usage is not None:
-            self.clock.on_step_back = usage.look_again
+            self.clock.on_step_back = usage.forget_times
         self.sources = tuple(sources)
         for source in self.sources:
             source.check(self.catalog)
@@ -112,7 +115,7 @@ class Guard:
             raise MissingToken
         key = self.key(credential.reveal())
         verified = self.remembered(key) if key else None
-        return self.check(self._learn(credential, key) if verified is None else verified, address)
+        return self.check(self._verify(credential, key) if verified is None else verified, address)
 
     def key(self, text: str) -> bytes:
         """Return the key under which a text is remembered; empty if its length rules out a token."""
@@ -133,26 +136,26 @@ class Guard:
         # The clock is read even for a token that never ends: its use is recorded by the clock's latest reading.
         return None if verified is None or self.clock() >= verified.ends_at else verified
 
-    def recall(self, key: bytes) -> Verified | None:
-        """Like :meth:`remembered`, but without asking the store: None also where asking is due."""
+    def peek(self, key: bytes) -> Verified | None:
+        """Like :meth:`remembered`, but without asking the store, as :meth:`TokenCache.peek`: None where that is due."""
         verified = self.cache.peek(key)
         return None if verified is None or self.clock() >= verified.ends_at else verified
 
     def check(self, verified: Verified, address: str | None) -> Verified:
         """Check what each request decides anew: whether the token may be used from ``address``, and this often."""
-        if not self.is_admitted(verified, address):
+        if not self.allows_from(verified, address):
             raise NetworkNotAllowed(address, **whose_token(verified.identity))
         return verified.allowed(self._check_rate(verified)) if verified.rates else verified
 
-    def is_admitted(self, verified: Verified, address: str | None) -> bool:
-        """Whether the token may be used from ``address``; asked again whenever a request's outcome is reused."""
+    def allows_from(self, verified: Verified, address: str | None) -> bool:
+        """Whether the token's networks allow ``address``; asked again whenever a request's outcome is reused."""
         if not verified.networks:
             return True
         origin = read_address(address)
         return all(conditions.admit(origin) for conditions in verified.networks)
 
-    def find_fit(self, verified: Verified, address: str | None) -> Verified | AuthError:
-        """Like :meth:`check`, but return the error instead of raising it."""
+    def try_check(self, verified: Verified, address: str | None) -> Verified | AuthError:
+        """As :meth:`check`, but return the error."""
         try:
             return self.check(verified, address)
         except AuthError as error:
@@ -182,22 +185,28 @@ class Guard:
             return None
         return InsufficientScope(requirement.names, str(requirement), **whose_token(identity))
 
-    def lets_in(self, verified: Verified, requirement: Requirement, at: int) -> bool:
-        """Whether the token meets ``requirement``; False also while the catalogue has not checked the requirement.
+    def prepare(self, verified: Verified, requirement: Requirement, at: int) -> bool:
+        """Prepare to let the token in for ``requirement`` without another look at its scopes; return whether it may.
 
-        If so, this is remembered, and the usage log is made ready to count a use at ``at``.
+        That is remembered, and the usage log prepared for a use at ``at``. False also while the catalogue has not
+        checked the requirement.
         """
         if requirement.mark not in self.catalog.checked or not requirement.met_by(verified.identity.scopes):
             return False
         if self.usage is None:
             verified.meets(requirement)
-            verified.using.look_at = NEVER
+            verified.using.renew_at = NEVER
         else:
-            self.usage.look(verified, requirement, at)
+            self.usage.prepare(verified, requirement, at)
         return True
 
-    def find_out(self, text: str, key: bytes) -> Verified | AuthError | None:
-        """Verify a text that is not remembered; return any error, and None for one not even shaped like a token."""
+    def _verify(self, credential: Secret, key: bytes) -> Verified:
+        """Verify a text that is not remembered, and remember it under ``key``. Raises as authenticate does."""
+        read = self.recognise(credential)
+        return self.look_up(read, key) if isinstance(read, Read) else self.look_up_foreign(read, credential, key)
+
+    def try_verify(self, text: str, key: bytes) -> Verified | AuthError | None:
+        """As :meth:`_verify`, but return the error, or None for a text that is not even shaped like a token."""
         read = self.tokens.examine(text)
         foreign = None
         if read is None and (source := self._source_of(text)) is not None:
@@ -214,10 +223,6 @@ class Guard:
         """Return the source that a text belongs to; None if there is none, or if the text is the service's own."""
         # By its shape alone: the source must be clear before anything is verified, and no other one is tried.
         return source_of(text, self.sources, self.tokens.beginning)
-
-    def _learn(self, credential: Secret, key: bytes) -> Verified:
-        read = self.recognise(credential)
-        return self.look_up(read, key) if isinstance(read, Read) else self.look_up_foreign(read, credential, key)
 
     def look_up_foreign(self, source: Source, credential: Secret, key: bytes) -> Verified:
         """Verify a token of another issuer, and remember it under ``key`` until it ends. Raises as authenticate does.
@@ -314,7 +319,7 @@ class Guard:
         standing = self.store.standing(read)
         if standing is None or self.clock() >= (ends_at := standing.good_until):
             return None
-        return self._verified(read, standing, ends_at), standing.revision
+        return self._build(read, standing, ends_at), standing.revision
 
     def _found_good(self, read: Read) -> tuple[Verified, int]:
         """Return what the primary says of a good token; raises InvalidToken for any other."""
@@ -322,9 +327,9 @@ class Guard:
         if self.clock() >= (ends_at := standing.good_until):
             standing = self._settled(read, standing)
             ends_at = standing.good_until
-        return self._verified(read, standing, ends_at), standing.revision
+        return self._build(read, standing, ends_at), standing.revision
 
-    def _verified(self, read: Read, standing: Standing, ends_at: int) -> Verified:
+    def _build(self, read: Read, standing: Standing, ends_at: int) -> Verified:
         """Build what is remembered of a token with this standing."""
         scopes = self.catalog.effective(standing.scopes, standing.ceiling)
         using = None if self.usage is None else self.usage.waiting(read.id, scopes)

@@ -99,7 +99,7 @@ class RequestGuard:
             return True
         try:
             credential = self.scheme.credential(environ)
-            known = None if credential is None else self.guard.recall(self.guard.key(credential.reveal()))
+            known = None if credential is None else self.guard.peek(self.guard.key(credential.reveal()))
             if known is None:
                 self.guard.recognise(credential)
             elif not known.rates:  # counting requests may mean waiting
@@ -246,7 +246,7 @@ class RequestGuard:
     def _still_holds(self, result: Verified | AuthError, stage: Stage, environ: WSGIEnvironment) -> bool:
         """Whether the result holds for the address as it is now: a middleware may have corrected it since."""
         if isinstance(result, Verified):
-            return self.guard.is_admitted(result, self.scheme.address(environ))
+            return self.guard.allows_from(result, self.scheme.address(environ))
         # A refused request stays refused, since its answer needs the headers of the refusal.
         if isinstance(result, NetworkNotAllowed) and stage is not REFUSED:
             return result.address == self.scheme.address(environ)

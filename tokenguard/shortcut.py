@@ -81,7 +81,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 # Checked only here: what is remembered was sent in this very form.
                 if not authorization.startswith(SCHEME):
                     return None
-                found = guard.find_out(authorization[beginning:], key)
+                found = guard.try_verify(authorization[beginning:], key)
                 if not isinstance(found, Verified):
                     if found is not None:  # the full path refuses it, and does not ask again
                         environ[OUTCOME], environ[IDENTITY] = (owner, presented, found, KNOWN), None
@@ -97,11 +97,11 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             if at >= verified.ends_at:
                 return None
             if verified.conditional:
-                fit = guard.find_fit(verified, address(environ))
-                if not isinstance(fit, Verified):
-                    environ[OUTCOME], environ[IDENTITY] = (owner, presented, fit, KNOWN), None
-                    return fit if requirement is None else None
-                verified = fit
+                checked = guard.try_check(verified, address(environ))
+                if not isinstance(checked, Verified):
+                    environ[OUTCOME], environ[IDENTITY] = (owner, presented, checked, KNOWN), None
+                    return checked if requirement is None else None
+                verified = checked
             environ[IDENTITY] = verified.identity
             if requirement is None:
                 environ[OUTCOME] = (owner, presented, verified, KNOWN)
@@ -111,7 +111,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
             judge, before, verified, stage = outcome
             if judge is not owner or not isinstance(verified, Verified) or before != presented:
                 return None
-            if verified.networks and not guard.is_admitted(verified, address(environ)):
+            if verified.networks and not guard.allows_from(verified, address(environ)):
                 return None
             if requirement is None:
                 return verified
@@ -119,7 +119,7 @@ def shortcut(  # noqa: C901 - in one piece on purpose
                 return verified if stage is LET_IN and requirement.mark in verified.using.met else None
             at = clock.latest
         using = verified.using
-        if (requirement.mark not in using.met or at >= using.look_at) and not guard.lets_in(verified, requirement, at):
+        if (requirement.mark not in using.met or at >= using.renew_at) and not guard.prepare(verified, requirement, at):
             environ[OUTCOME] = (owner, presented, verified, KNOWN)
             return None
         using.at, using.address = at, environ.get("REMOTE_ADDR") if is_direct else address(environ)

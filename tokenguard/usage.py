@@ -55,7 +55,7 @@ class UsageLog:
     _waiting: dict[str, Using]
     #: By token id, when a failed write may be tried again.
     _again_at: dict[str, int]
-    _looked_at: int
+    _swept_at: int
     _retry_at: int
 
     def __init__(self, store: Store, *, clock: Clock = now) -> None:
@@ -73,8 +73,8 @@ class UsageLog:
         With 0 ``requests``, the request was noted before, and now has to meet another requirement.
         """
         at, using = self._clock(), verified.using
-        if at >= using.look_at or requirement.mark not in using.met:
-            self.look(verified, requirement, at)
+        if at >= using.renew_at or requirement.mark not in using.met:
+            self.prepare(verified, requirement, at)
         using.at, using.address = at, address
         if requests:
             next(using.uses)
@@ -89,12 +89,12 @@ class UsageLog:
         using = self._waiting.get(token_id)
         return 0 if using is None else using.at
 
-    def look(self, verified: Verified, requirement: Requirement, at: int) -> None:
-        """Do the rare part of :meth:`note`: get ready to count a use that meets ``requirement``."""
+    def prepare(self, verified: Verified, requirement: Requirement, at: int) -> None:
+        """Do the rare part of :meth:`note`: prepare to count uses that meet ``requirement``, from ``at`` on."""
         using = verified.using
         if using.token_id == NOBODY:
             verified.meets(requirement)
-            using.look_at = NEVER
+            using.renew_at = NEVER
             return
         at = min(at, self._clock())  # the guard's clock hides that the one behind it has stepped back
         with self._lock:
@@ -110,17 +110,17 @@ class UsageLog:
             verified.meets(requirement)
             # The use on record may come from a host whose clock was fast.
             using.due_at = min(using.due_at, at + USE_INTERVAL)
-            using.look_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
-            if at >= using.look_at or (len(self._waiting) > MAX_WAITING and at >= self._retry_at):
+            using.renew_at = min(max(using.due_at, self._retry_at), (using.day + 1) * DAY)
+            if at >= using.renew_at or (len(self._waiting) > MAX_WAITING and at >= self._retry_at):
                 self.due.add(using.token_id)
 
-    def look_again(self) -> None:
-        """Let nothing wait for a time that the clock showed before it stepped back."""
+    def forget_times(self) -> None:
+        """Let nothing wait any longer for a time by the clock, which has stepped back."""
         with self._lock:
             self._again_at.clear()
-            self._looked_at = self._retry_at = 0
+            self._swept_at = self._retry_at = 0
             for using in self._waiting.values():
-                using.look_at = 0
+                using.renew_at = 0
 
     def write(self, *, everything: bool = False) -> bool:
         """Write the uses that are due and those that wait with them, or everything.
@@ -197,9 +197,9 @@ class UsageLog:
         if self.due and not due:
             return []  # it is not time yet
         are_many = len(self._waiting) > MAX_WAITING
-        if at - self._looked_at < TOGETHER and not are_many:  # going through all of them is costly
+        if at - self._swept_at < TOGETHER and not are_many:  # going through all of them is costly
             return list(due)
-        self._looked_at = at
+        self._swept_at = at
         # Also tokens that were not used again.
         ready = (
             token_id
@@ -209,7 +209,7 @@ class UsageLog:
         return [*due, *islice(ready, max(0, MANY_WRITTEN - len(due)))]
 
     def _take(self, token_ids: Iterator[str], at: int) -> list[tuple[Using, NewUse]]:
-        """Take the waiting uses of the next of these tokens; the next use of each goes through :meth:`look`."""
+        """Take the waiting uses of the next of these tokens; the next use of each goes through :meth:`prepare`."""
         taken: list[tuple[Using, NewUse]] = []
         with self._lock:
             while len(taken) < MANY_WRITTEN and (token_id := next(token_ids, None)) is not None:
@@ -219,7 +219,7 @@ class UsageLog:
                 del self._waiting[token_id]
                 self._again_at.pop(token_id, None)
                 using.at = min(using.at, at)
-                using.look_at, using.due_at = 0, using.at + USE_INTERVAL
+                using.renew_at, using.due_at = 0, using.at + USE_INTERVAL
                 scopes = using.scopes_needed
                 address = str(read_address(using.address) or "")
                 taken.append((using, NewUse(token_id, using.at, address, scopes, using.requests)))
@@ -234,7 +234,7 @@ class UsageLog:
             newer.at, newer.address = use.last_used_at, use.address
         # A store that is away is not asked at every request, but soon again: an idle token's end may depend on it.
         newer.due_at = self._again_at[use.token_id] = until
-        newer.look_at = 0
+        newer.renew_at = 0
         # For whichever request ends next: this token may not be used here again, and must not seem idle elsewhere.
         self.due.add(use.token_id)
 
@@ -243,7 +243,7 @@ class UsageLog:
         self._breaker.forget()
         self._waiting, self._again_at = {}, {}
         self.due = set()
-        self._looked_at = self._retry_at = 0
+        self._swept_at = self._retry_at = 0
 
 
 def _add_up(using: Using) -> Using:
@@ -262,7 +262,7 @@ def _move(older: Using, newer: Using) -> None:
     newer.due_at = max(newer.due_at, older.due_at)
     if older.at > newer.at:
         newer.at, newer.address = older.at, older.address
-    older.asked, older.met, older.requests, older.look_at = frozenset(), NOTHING, NOTHING, 0
+    older.asked, older.met, older.requests, older.renew_at = frozenset(), NOTHING, NOTHING, 0
 
 
 def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:

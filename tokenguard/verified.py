@@ -29,7 +29,7 @@ class Using:
     """
 
     __slots__ = (
-        *("address", "asked", "at", "day", "due_at", "look_at", "met", "requests", "scopes", "token_id"),
+        *("address", "asked", "at", "day", "due_at", "met", "renew_at", "requests", "scopes", "token_id"),
         *("uses", "uses_seen"),
     )
 
@@ -52,8 +52,8 @@ class Using:
         self.met: Mapping[object, tuple[str, ...]] = NOTHING
         #: Other scopes that were needed.
         self.asked: frozenset[str] = frozenset()
-        #: From when on the next use must go through the usage log.
-        self.look_at = 0
+        #: From when on the next use has to be prepared for in the usage log, as the first one has.
+        self.renew_at = 0
 
     @property
     def scopes_needed(self) -> frozenset[str]:
