@@ -32,6 +32,13 @@ def test_importing_the_core_loads_no_framework_and_no_database() -> None:
     assert unwanted.isdisjoint(name.partition(".")[0] for name in loaded)
 
 
+def test_every_module_has_a_place_in_the_architecture() -> None:
+    table = re.findall(r"^\|.*\|(.*)\|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = re.findall(r"`([\w.]+)/?`", "".join(table))
+    there = {path.name for path in (ROOT / "tokenguard").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert sorted(named) == sorted(there - {"__init__.py", "__pycache__"})
+
+
 def without(*packages: str) -> str:
     """Return code that makes these packages impossible to import, as if they were not installed."""
     return f"""
