@@ -82,6 +82,39 @@ except SystemExit as error:
     ]
 
 
+def test_it_runs_without_what_windows_lacks(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+lacking = {
+    os: ("fork", "register_at_fork", "getuid", "fchmod", "O_NONBLOCK", "O_NOFOLLOW"),
+    time: ("clock_gettime", "CLOCK_BOOTTIME", "tzset"),
+    signal: ("SIGHUP", "SIGALRM", "SIGPIPE"),
+}
+for module, names in lacking.items():
+    for name in names:
+        vars(module).pop(name, None)
+os.getlogin = lambda: "zoe"
+import tokenguard.django, tokenguard.flask, tokenguard.testing
+from tokenguard.__main__ import main
+for line in ("init", "client add billing --scopes a", "issue billing --scopes a", "events --json"):
+    sys.argv[1:] = line.split()
+    try:
+        main()
+    except SystemExit as error:
+        print(error)
+"""
+    environ = os.environ | {"TOKENGUARD_SIGNING_KEY": "k" * 32}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, check=True, text=True, capture_output=True, cwd=tmp_path, env=environ).stdout
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [(event["kind"], event["actor"]) for event in events] == [
+        ("client.registered", "cli:zoe"),
+        ("token.issued", "cli:zoe"),
+    ]
+
+
 DJANGO = """
 import django
 from django.conf import settings

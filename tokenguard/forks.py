@@ -36,7 +36,8 @@ def _start_all() -> None:
 
 
 # Only once: Python never drops such a function, and a process may make and drop any number of guards.
-os.register_at_fork(after_in_child=_start_all)
+if hasattr(os, "register_at_fork"):  # Windows forks nothing
+    os.register_at_fork(after_in_child=_start_all)
 
 
 def _in_workers(uwsgi: ModuleType) -> None:

@@ -6,7 +6,6 @@ Exit status: 0 done, 1 refused (with one line that says why), 2 wrong usage.
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -164,6 +163,10 @@ pass_backend = click.make_pass_decorator(Backend)
 def actor() -> str:
     """Who runs this, for the audit trail."""
     # Asked of the system: an environment variable such as LOGNAME can be set to anything.
+    try:
+        import pwd
+    except ModuleNotFoundError:  # Windows has none
+        return f"cli:{os.getlogin()}"
     try:
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:  # a container's user may have no name
