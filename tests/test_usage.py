@@ -209,6 +209,34 @@ def test_a_use_that_is_being_counted_while_its_token_is_read_again_is_not_lost(
     assert requests(store, issued) == 4
 
 
+def test_a_use_that_is_being_counted_while_its_token_is_written_is_not_lost(
+    world: World, store: RecordingStore
+) -> None:
+    issued = world.issue()
+    held_by_a_thread = world.guard.admit(issued.text, None)
+    for each in (issued, issued, world.issue()):
+        world.use(each, write=False)
+    world.usage.write()
+    next(held_by_a_thread.using.uses)  # the thread had asked before whether it must look
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 3
+
+
+def test_tokens_that_are_not_used_any_more_are_forgotten(world: World) -> None:
+    issued, others = world.issue(), [world.issue(), world.issue()]
+    for each in others:
+        world.use(each)
+    world.clock.move(59)
+    world.use(issued)
+    assert world.usage._waiting.keys() > {each.token.id for each in others}
+    world.clock.move(2)
+    world.use(issued)
+    world.usage.write(everything=True)
+    world.clock.move(61)
+    world.use(issued)
+    assert world.usage._waiting.keys() == {issued.token.id}
+
+
 def test_two_workers_write_once_a_minute_each(world: World, store: RecordingStore) -> None:
     issued = world.issue()
     other = World(store, world.clock)

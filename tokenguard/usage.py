@@ -52,6 +52,7 @@ class UsageLog:
 
     #: The ids of tokens whose uses are to be written now, or as soon as a failed write may be tried again.
     due: set[str]
+    #: By token id; also for a minute after they were taken to be written.
     _waiting: dict[str, Using]
     #: By token id, when a failed write may be tried again.
     _again_at: dict[str, int]
@@ -200,6 +201,11 @@ class UsageLog:
         if at - self._swept_at < TOGETHER and not are_many:  # going through all of them is costly
             return list(due)
         self._swept_at = at
+        # Forget those that were taken and not used again: the next use of each would have been prepared for.
+        taken = [each for each in self._waiting.values() if not each.renew_at and (are_many or at >= each.due_at)]
+        for using in taken:
+            if not _add_up(using).requests:
+                del self._waiting[using.token_id]
         # Also tokens that were not used again.
         ready = (
             token_id
@@ -216,7 +222,7 @@ class UsageLog:
                 using = self._waiting.get(token_id)
                 if using is None or not _add_up(using).requests:
                     continue  # its first use is only just being counted
-                del self._waiting[token_id]
+                # It is not removed yet: another thread may have prepared before, and only now count its use.
                 self._again_at.pop(token_id, None)
                 using.at = min(using.at, at)
                 using.renew_at, using.due_at = 0, using.at + USE_INTERVAL
