@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,7 +49,7 @@ from tokenguard.config import Options
 from tokenguard.foreign import register_client, revoke_token
 from tokenguard.hooks import Hooks
 from tokenguard.identity import Claims
-from tokenguard.issuers.jwks import MAX_WAITING, KeysUnavailable, decoded, fetch, metadata_urls
+from tokenguard.issuers.jwks import MAX_WAITING, KeysUnavailable, PublishedKeys, decoded, fetch, metadata_urls
 from tokenguard.issuers.jwt import JWTSource, TrustedIssuer
 from tokenguard.outcome import LET_IN, OUTCOME
 from tokenguard.prune import prune
@@ -600,6 +602,10 @@ def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
     assert found == ["", "2"]
 
 
+class Interrupted(BaseException):
+    """Not an Exception, so that nothing takes it for a failed fetch."""
+
+
 class AnnouncedLock:
     """A lock that reports when a thread waits for it."""
 
@@ -631,6 +637,29 @@ def test_a_thread_that_waited_does_not_fetch_again(service: Service) -> None:
     late.join(10)
     assert not late.is_alive()
     assert service.idp.asked.count(service.idp.keys_path) == 1
+
+
+def test_what_was_interrupted_while_another_fetched_keeps_nobody_from_fetching(service: Service) -> None:
+    """Job queues that run in threads, as dramatiq does, raise their time limit in this way."""
+    keys, outcomes = service.source._issuers[service.idp.issuer][1], []
+
+    def ask() -> None:
+        try:
+            service.who(service.idp.token())
+        except Interrupted:
+            outcomes.append("interrupted")
+
+    thread = threading.Thread(target=ask)
+    with keys._fetching:  # another thread is fetching
+        thread.start()
+        ident = thread.ident or 0
+        while getattr(sys._current_frames().get(ident), "f_code", None) is not PublishedKeys._take_turn.__code__:
+            thread.join(0.001)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+    thread.join(30)
+    assert outcomes == ["interrupted"]
+    assert not keys._fetching.locked()
+    assert service.who(service.idp.token()).issuer == service.idp.issuer
 
 
 def test_only_a_few_wait_for_the_first_fetch_and_own_tokens_go_on(

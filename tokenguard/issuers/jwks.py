@@ -127,33 +127,39 @@ class PublishedKeys:
 
     def _refresh(self, due: Callable[[], bool], *, wait: bool) -> None:
         """Fetch the keys if they are due, unless another thread is doing that."""
-        if not due() or not self._has_turn(wait):
+        if not due():
             return
+        turn: list[bool] = []
         try:
-            if due():  # still due, once this thread has waited
-                # Taken before the request is sent: the keys count as of then, in case one is withdrawn meanwhile.
-                self._tried_at = asked_at = self._monotonic()
-                self._keys = self._published()
-                self._fetched_at, self._failed = asked_at, False
+            self._take_turn(turn, wait)
+            if True in turn and due():  # still due, once this thread has waited
+                self._fetch_all()
+        finally:
+            if True in turn:
+                self._fetching.release()
+
+    def _take_turn(self, turn: list[bool], wait: bool) -> None:
+        """Find out whether this thread may fetch: at once or, if it may ``wait``, after another's fetch."""
+        # Single calls, as in TokenCache: what interrupts this thread once it has waited must not keep the lock.
+        turn.extend(map(self._fetching.acquire, (False,)))
+        if wait and True not in turn and self._waiting.acquire(blocking=False):
+            try:
+                turn.extend(map(self._fetching.acquire, (True,), (TIMEOUT,)))
+            finally:
+                self._waiting.release()
+
+    def _fetch_all(self) -> None:
+        try:
+            # Taken before the request is sent: the keys count as of then, in case one is withdrawn meanwhile.
+            self._tried_at = asked_at = self._monotonic()
+            self._keys = self._published()
+            self._fetched_at, self._failed = asked_at, False
         except KeysUnavailable as error:
             self._failed = True
             self._complain(str(error))
         except Exception as error:  # noqa: BLE001 - an answer that causes any error is none
             self._failed = True
             self._complain(type(error).__name__)
-        finally:
-            self._fetching.release()
-
-    def _has_turn(self, wait: bool) -> bool:
-        """Whether this thread now has the right to fetch: at once or, if it may ``wait``, after another's fetch."""
-        if self._fetching.acquire(blocking=False):
-            return True
-        if not wait or not self._waiting.acquire(blocking=False):
-            return False
-        try:
-            return self._fetching.acquire(timeout=TIMEOUT)
-        finally:
-            self._waiting.release()
 
     def _published(self) -> Mapping[str | None, PublicKey]:
         url = self._jwks_url or self._discovered()
