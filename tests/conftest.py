@@ -19,6 +19,7 @@ import django
 import hypothesis
 import pytest
 from django.db import connections
+from django.test import override_settings
 
 from tokenguard import (
     Client,
@@ -388,6 +389,21 @@ def django_alias(url: str) -> Iterator[str]:
     finally:
         connections[alias].close()
         del connections[alias], connections.databases[alias]
+
+
+@contextmanager
+def django_project(alias: str, urls: str, *middleware: str, **options: Any) -> Iterator[None]:
+    """Let Django serve this URLconf, with tokens in this database, until the block ends; ``options`` are ours."""
+    from tokenguard.django.conf import service
+
+    given = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": alias, **options}
+    chosen = middleware or ("tokenguard.django.TokenGuardMiddleware", "django.middleware.csrf.CsrfViewMiddleware")
+    with override_settings(TOKENGUARD=given, ROOT_URLCONF=urls, MIDDLEWARE=list(chosen)):
+        migrate(alias)
+        yield
+        usage = service().requests.guard.usage
+        assert usage is not None
+        usage.write(everything=True)  # before the database is gone
 
 
 @pytest.fixture

@@ -51,8 +51,7 @@ from tokenguard.django import (
 from tokenguard.django.conf import service
 from tokenguard.django.revocation import revoke_token
 
-from .conftest import KEY, OTHER_KEY, run_together
-from .django_tables import migrate
+from .conftest import KEY, OTHER_KEY, django_project, run_together
 from .services.common import CATALOG
 
 SETTINGS = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": "of_this_test"}
@@ -192,16 +191,9 @@ pytestmark = pytest.mark.usefixtures("project")
 
 @pytest.fixture
 def project(alias: str) -> Iterator[None]:
-    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
-    with override_settings(
-        TOKENGUARD=dict(SETTINGS), ROOT_URLCONF=__name__, MIDDLEWARE=chosen, DEBUG_PROPAGATE_EXCEPTIONS=False
-    ):
-        migrate(alias)
+    with override_settings(DEBUG_PROPAGATE_EXCEPTIONS=False), django_project(alias, __name__):
         get_issuer().register("billing", "users:manage groups:read", actor="tests")
         yield
-        usage = service().requests.guard.usage
-        assert usage is not None
-        usage.write(everything=True)  # before the database is gone
 
 
 @pytest.fixture

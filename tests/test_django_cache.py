@@ -27,8 +27,7 @@ from tokenguard.django import get_issuer, get_store, models, require_scopes, tok
 from tokenguard.django.conf import service
 from tokenguard.django.store import DjangoStore
 
-from .conftest import KEY, mistyped, run_together
-from .django_tables import migrate
+from .conftest import KEY, django_project, mistyped, run_together
 from .services.common import CATALOG
 
 #: No feed is due while a test runs, so that a change known at once can be told from one that is known in time.
@@ -74,14 +73,9 @@ pytestmark = pytest.mark.usefixtures("project")
 
 @pytest.fixture
 def project(alias: str) -> Iterator[None]:
-    chosen = ["tokenguard.django.TokenGuardMiddleware"]
-    with override_settings(TOKENGUARD=dict(SETTINGS), ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
-        migrate(alias)
+    with django_project(alias, __name__, "tokenguard.django.TokenGuardMiddleware", **SETTINGS):
         get_issuer().register("billing", "users:manage groups:read", actor="tests")
         yield
-        usage = service().requests.guard.usage
-        assert usage is not None
-        usage.write(everything=True)  # before the database is gone
 
 
 def issue() -> str:

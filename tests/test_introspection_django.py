@@ -8,20 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.http import HttpRequest, JsonResponse
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, Client
 from django.urls import path
 from flask import Flask, jsonify, request
 
 from tokenguard.django import get_issuer, require_scopes
-from tokenguard.django.conf import service
 from tokenguard.django.introspection import introspection_view
 
-from .conftest import KEY, django_alias
-from .django_tables import migrate
+from .conftest import django_alias, django_project
 from .server import served
-from .services.common import CATALOG
 
 
 @require_scopes("users:read")
@@ -76,16 +72,10 @@ def patience() -> int:
 def endpoint(sqlite_url: str, patience: int) -> Iterator[Endpoint]:
     """An endpoint that a project asks; the project's tables exist."""
     endpoint = Endpoint()
-    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
     with served(endpoint.app()) as url, django_alias(sqlite_url) as alias:
         asked = {"issuer": "http://localhost", "introspection_url": f"{url}/introspect", "bearer_token": "x"}
-        options = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": alias, "ISSUERS": [asked | {"timeout": patience}]}
-        with override_settings(TOKENGUARD=options, ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
-            migrate(alias)
+        with django_project(alias, __name__, ISSUERS=[asked | {"timeout": patience}]):
             yield endpoint
-            usage = service().requests.guard.usage
-            assert usage is not None
-            usage.write(everything=True)  # before the database is gone
 
 
 def bearer(text: str) -> dict[str, str]:

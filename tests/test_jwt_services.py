@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from django.conf import settings
 from django.core.management import call_command
 from django.http import HttpRequest, JsonResponse
-from django.test import Client, override_settings
+from django.test import Client
 from django.urls import path
 from flask import Flask, request
 from flask.testing import FlaskClient
@@ -23,7 +22,6 @@ from tokenguard.clock import DAY, SECOND, isoformat, now
 from tokenguard.config import Options
 from tokenguard.django import get_issuer
 from tokenguard.django import require_scopes as django_require_scopes
-from tokenguard.django.conf import service
 from tokenguard.errors import InvalidToken
 from tokenguard.flask import TokenGuard, current_identity, require_scopes
 from tokenguard.foreign import register_client, revoke_token
@@ -34,8 +32,7 @@ from tokenguard.sources import local_client_id
 from tokenguard.store import EventFilter, NewUse
 from tokenguard.testing import bearer
 
-from .conftest import KEY, StoppedClock, django_alias
-from .django_tables import migrate
+from .conftest import KEY, StoppedClock, django_alias, django_project
 from .idp import AUDIENCE, RSA_KEYS, Idp
 from .server import served
 from .services.common import CATALOG
@@ -147,15 +144,8 @@ urlpatterns = [path("users", users)]
 
 @pytest.fixture
 def project(sqlite_url: str, idp: Idp) -> Iterator[Client]:
-    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
-    with django_alias(sqlite_url) as alias:
-        options = {"SCOPES": CATALOG, "SIGNING_KEY": KEY, "USING": alias, "ISSUERS": trusted(idp)}
-        with override_settings(TOKENGUARD=options, ROOT_URLCONF=__name__, MIDDLEWARE=chosen):
-            migrate(alias)
-            yield Client()
-            usage = service().requests.guard.usage
-            assert usage is not None
-            usage.write(everything=True)  # before the database is gone
+    with django_alias(sqlite_url) as alias, django_project(alias, __name__, ISSUERS=trusted(idp)):
+        yield Client()
 
 
 def test_django_takes_both_kinds_and_disables_a_client(project: Client, idp: Idp) -> None:

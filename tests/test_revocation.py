@@ -33,8 +33,7 @@ from tokenguard.secret import Secret
 from tokenguard.signing import Tagger
 from tokenguard.store import State
 
-from .conftest import KEY, World, django_alias, mistyped, works
-from .django_tables import migrate
+from .conftest import KEY, World, django_alias, django_project, mistyped, works
 
 
 class Counting(MemoryStore):
@@ -218,12 +217,7 @@ urlpatterns = [path("revoke", revoke_token), path("introspect", introspection_vi
 
 @pytest.fixture
 def alias(sqlite_url: str) -> Iterator[str]:
-    chosen = [name for name in settings.MIDDLEWARE if "sessions" not in name and "contrib" not in name]
-    with (
-        django_alias(sqlite_url) as alias,
-        override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "USING": alias}, ROOT_URLCONF=__name__, MIDDLEWARE=chosen),
-    ):
-        migrate(alias)
+    with django_alias(sqlite_url) as alias, django_project(alias, __name__, SCOPES=None):
         get_issuer().register("billing", "a", actor="tests")
         yield alias
 
