@@ -19,9 +19,9 @@ import pytest
 
 from sample_flask.playground import gunicorn
 from tokenguard import Conditions, Issuer, SigningKeys, StoreError, TokenFormat
-from tokenguard.backends import publish
 from tokenguard.clock import SECOND
 from tokenguard.config import Options
+from tokenguard.service import publish
 from tokenguard.sqlalchemy import SQLAlchemyStore
 
 from .bulk import issue_many

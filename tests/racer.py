@@ -22,10 +22,10 @@ from typing import Any
 from tokenguard import Guard, InvalidToken, SigningKeys, Store, StoreUnavailable, TemporarilyUnavailable, TokenFormat
 from tokenguard import breaker as breaker_module
 from tokenguard import cache as cache_module
-from tokenguard.backends import open_store
 from tokenguard.cache import TokenCache
 from tokenguard.clock import SECOND, monotonic, now
 from tokenguard.http import Secret
+from tokenguard.service import open_store
 
 from .keys import KEY
 

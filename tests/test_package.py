@@ -59,7 +59,7 @@ store, tokens = MemoryStore(), TokenFormat(SigningKeys("k" * 32))
 issuer = Issuer(store, tokens)
 issuer.register("billing", "a", actor="me")
 print(Guard(store, tokens).authenticate(issuer.issue("billing", "a", actor="me").text).client_name)
-from tokenguard.backends import open_store
+from tokenguard.service import open_store
 try:
     open_store("sqlite:///x.db")
 except Exception as error:

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from tokenguard import ConfigurationError, Store, StoreBusy, StoreUnavailable, schema
-from tokenguard.backends import open_store
 from tokenguard.doctor import Level
+from tokenguard.service import open_store
 from tokenguard.sqlalchemy import SQLAlchemyStore, postgresql
 from tokenguard.sqlalchemy.queries import FEED
 from tokenguard.store import FEED_LIMIT

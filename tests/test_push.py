@@ -33,11 +33,10 @@ from tokenguard import (
     MemoryStore,
 )
 from tokenguard import push as push_module
-from tokenguard.backends import open_store, publish
 from tokenguard.cli import command_tree
 from tokenguard.config import Options
 from tokenguard.push import MAX_BYTES, Publisher, Subscriber
-from tokenguard.service import Service
+from tokenguard.service import Service, open_store, publish
 from tokenguard.store import Change, EventKind
 
 from .child import Child

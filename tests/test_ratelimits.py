@@ -36,11 +36,11 @@ from tokenguard import (
     TokenGuardMiddleware,
 )
 from tokenguard import ratelimits as ratelimits_module
-from tokenguard.backends import open_limiter
 from tokenguard.conditions import LimiterUnavailable, Rate
 from tokenguard.config import Options
 from tokenguard.ratelimits import RateLimiter
 from tokenguard.scopes import ANY_TOKEN
+from tokenguard.service import open_limiter
 
 from .child import in_child
 from .conftest import World, run_together

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import click
 
 from .. import __version__
-from ..backends import open_store
 from ..config import Options, from_environ
 from ..hooks import Hooks
+from ..service import open_store
 from ..store import Store
 from .base import Backend, Group
 from .commands import COMMANDS

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from ..backends import open_limiter, publish
 from ..clock import parse_duration
 from ..details import event_fields
 from ..doctor import examine
@@ -15,6 +14,7 @@ from ..errors import InvalidValue, StoreUnavailable, UnknownToken
 from ..events import FEED_LIMIT, Event, EventFilter, EventKind
 from ..prune import PruningInterrupted
 from ..prune import prune as remove
+from ..service import open_limiter, publish
 from ..store import Store
 from .arguments import as_json, given, moment
 from .base import Backend, Failure, Group, actor, pass_backend

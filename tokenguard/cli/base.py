@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from ..backends import publish
 from ..config import PREFIX, Options, named
 from ..errors import ConfigurationError, InvalidValue, TokenGuardError, UnknownClient, UnknownToken
 from ..hooks import Hooks
 from ..issuer import Issuer
 from ..records import Record
 from ..secret import redact
+from ..service import publish
 from ..store import Store
 from ..tokens import Client, TokenFormat, check_prefix
 from .output import say

@@ -11,7 +11,6 @@ import click
 from flask import Blueprint, Flask, Response, request
 from werkzeug.datastructures import Headers
 
-from ..backends import open_store
 from ..cli import command_tree
 from ..clock import Clock, now
 from ..config import PREFIX, Options, development_keys, from_environ
@@ -20,7 +19,7 @@ from ..frames import clear_frames
 from ..issuer import Issuer
 from ..request import RequestGuard
 from ..scopes import Requirement
-from ..service import Service
+from ..service import Service, open_store
 from ..store import Store
 from ..wsgi import finished, start_stamped
 from .metadata import add_metadata
