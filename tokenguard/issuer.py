@@ -220,13 +220,7 @@ class Issuer:
             if unknown := [token_id for token_id, record in found.items() if record is None]:
                 raise UnknownToken(unknown)
             at = self.clock()
-            alive = [record.token for record in found.values() if record and record.token.revoked_at is None]
-            revoked = {token.id: replace(token, revoked_at=at) for token in alive}
-            for token in alive:
-                change = recorded(EventKind.TOKEN_REVOKED, at, actor, token, revoked[token.id], reason=reason)
-                tx.put_token(revoked[token.id], change)
-                tx.on_commit(partial(call, self.hooks.revoked, token=revoked[token.id]))
-        return [revoked.get(token_id) or record.token for token_id, record in found.items() if record]
+            return [self._revoked(tx, record.token, at, actor, reason) for record in found.values() if record]
 
     def set_token_conditions(
         self,
@@ -263,6 +257,14 @@ class Issuer:
         data = {"rule": [None, violation.rule]}
         with self.store.transaction() as tx:
             tx.note(Change(EventKind.POLICY_REFUSED, self.clock(), actor, data), violation.client_id)
+
+    def _revoked(self, tx: Transaction, token: Token, at: int, actor: str, reason: str) -> Token:
+        if token.revoked_at is not None:
+            return token
+        revoked = replace(token, revoked_at=at)
+        tx.put_token(revoked, recorded(EventKind.TOKEN_REVOKED, at, actor, token, revoked, reason=reason))
+        tx.on_commit(partial(call, self.hooks.revoked, token=revoked))
+        return revoked
 
     def _successor(self, token: Token, minted: Minted, at: int, not_after: int | None) -> Token:
         default = self.policy.idle_timeout
