@@ -35,7 +35,7 @@ from .verified import NOBODY, Using, Verified
 
 log = logging.getLogger("tokenguard")
 #: The reason for refusing a signed text that is not on record: its record is gone, or others have the signing key.
-#: Another text on record under its id would prove the latter, but the two are not told apart, so that every refusal
+#: A different text on record under its id would prove the latter. The two are not told apart, so that every refusal
 #: takes equally long.
 UNKNOWN = "unknown"
 #: How many idle tokens a guard remembers having tried to end.

@@ -26,9 +26,8 @@ class Stage(Enum):
 
 KNOWN, COUNTED, LET_IN, REFUSED = Stage
 
-#: The contents of all places where a credential was looked for. In a cell: code that shows the environ item by item,
-#: hiding only those known to be secret, must not show the credential under this name. Cells are equal if their
-#: contents are.
+#: All that was read to find the credential. In a cell, since code that prints an environ, and masks only the names that
+#: it knows to be secret, would print the credential under ours. Cells are equal if their contents are.
 Presented: TypeAlias = CellType
 #: The guard that judged, what was presented, who is calling or why nobody, and the stage. A bare tuple, as each
 #: request makes one.

@@ -161,8 +161,8 @@ class RequestGuard:
 
     def closing(self, answer: Iterable[bytes], environ: WSGIEnvironment) -> Iterable[bytes]:
         """Wrap the answer to call :meth:`after_response` when it has been sent: for when something is :attr:`due`."""
-        # A server must still recognise a file that it sends by itself. And with one that neither exhausts nor closes
-        # an answer, as asgiref's WsgiToAsgi where the length is known, nothing would ever be written.
+        # A server that sends files by itself must still recognise one. And under a server that neither exhausts nor
+        # closes answers, such as asgiref's WsgiToAsgi where the length is known, nothing would ever be written.
         if type(answer) is environ.get("wsgi.file_wrapper") or self._is_overdue():
             self.after_response()
             return answer

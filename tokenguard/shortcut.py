@@ -40,8 +40,8 @@ def shortcut(  # noqa: C901 - in one piece on purpose
 
     It lets in a request whose token is sent in the plainest form, is good and meets the requirement. Without a
     requirement, it only returns who is calling or, as far as it has found out, why that is nobody. The outcome is
-    recorded as that of ``owner``. None is no refusal: any other request takes the full path, which decides and
-    refuses. So this must let nobody in whom the full path would not.
+    recorded as that of ``owner``. None does not refuse: such a request takes the full path, which decides. So this must
+    let in nobody whom the full path would refuse.
     """
     is_sent_in, address, is_direct = scheme.is_sent_in, scheme.address, not scheme.proxies
     further = scheme.further

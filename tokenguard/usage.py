@@ -1,9 +1,9 @@
 """The uses of tokens that this process has seen, until they are written to the store.
 
-The first use that is a minute newer than the one on record is written after the response. Written with it are other
-tokens' uses that have waited for a minute, or will have in a second. That makes about one write a minute for a token
-and process. What a process holds when it ends is written at its exit. One that is killed loses what it has counted
-since it last wrote, and the time of a last use that was less than a minute newer than the one on record.
+A token's use is written after the response as soon as it is a minute newer than the one on record, together with the
+uses of other tokens that have waited for a minute, or will have in a second: about one write a minute for a token and
+process. What a process still holds is written at its exit. One that is killed loses what it has counted since its last
+write, and a last use that was less than a minute newer than the one on record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A middleware that guards any WSGI application; and the caching headers of an answer, for headers in a list."""
+"""The middleware for any WSGI application; and how an answer gets its headers, which the Flask extension shares."""
 
 from __future__ import annotations
 
