@@ -465,6 +465,26 @@ def test_inspect_refuses_what_is_no_token(ready: Run, text: str) -> None:
     refused(ready("inspect", stdin=text), "this is not a valid token")
 
 
+def test_inspect_says_how_a_text_came_to_be_no_token(ready: Run) -> None:
+    text = ready("issue", "billing", "--scopes", "users:read").stdout.strip()
+    token_id, not_ours = text.split("_")[1], "this is not a valid token: not a token of this service"
+    for given, why in [
+        (text[:60], "; it has 60 characters instead of 95"),
+        (text + "A", "; it has 96 characters instead of 95"),
+        (f"acme_{text[3:]}", "; it begins with acme_, and tokens of this service with tg_"),
+        (f'"{text}"', "; it has a character that no token has, such as a quote or a space"),
+        (f"Bearer {text}", "; it has a character that no token has, such as a quote or a space"),
+        (text[3:], ""),
+        (text.replace("_", "-"), ""),
+    ]:
+        done = ready("inspect", stdin=given)
+        assert (done.returncode, done.stderr) == (1, f"Error: {not_ours}{why}\n")
+    forged = "this is not a valid token: signature does not match: forged, or signed by a dropped key; token "
+    refused(ready("inspect", stdin=text, TOKENGUARD_SIGNING_KEY=OTHER_KEY), f"{forged}{token_id} is on record here")
+    other = TokenFormat(SigningKeys(OTHER_KEY)).mint()
+    refused(ready("inspect", stdin=other.text.reveal()), f"{forged}{other.id} is not on record here")
+
+
 def test_inspect_says_where_it_reads_the_text(ready: Run) -> None:
     refused(ready("inspect", stdin=" \n"), "standard input is empty")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import sys
 
 import click
@@ -14,7 +15,7 @@ from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
 from ..records import Record
-from ..secret import Secret
+from ..secret import TOKEN_SHAPED, Secret
 from ..store import walk
 from ..tokens import Token
 from .arguments import as_json, duration, given, read_scopes, with_conditions, with_foreign_client
@@ -184,9 +185,13 @@ def inspect(backend: Backend, as_json: bool) -> None:
             fields = foreign_fields(backend, foreign)
             print_json(fields) if as_json else print_fields(fields)
             return
-        read = backend.reader.read(credential)
     except InvalidToken as error:
         raise Failure(f"this is not a valid token: {error.reason}") from None
+    try:
+        read = backend.reader.read(credential)
+    except InvalidToken as error:
+        wrong = _mistake(backend, credential.reveal(), error.token_id)
+        raise Failure(f"this is not a valid token: {error.reason}{wrong}") from None
     record = backend.record(read.id)
     if record.token.digest != read.digest:
         raise Failure(f"this text has a valid signature, but is not the one on record for token {read.id}")
@@ -205,6 +210,20 @@ def _token_on_stdin() -> Secret:
     if not (given := sys.stdin.buffer.read(MAX_INPUT).strip()):
         raise Failure("standard input is empty: the token is read from there")
     return Secret(given.decode("ascii", "replace"))
+
+
+def _mistake(backend: Backend, text: str, token_id: str | None) -> str:
+    """Say how a text came to be no token, as far as that can be seen: people cut tokens off, and mix services up."""
+    tokens = backend.reader
+    if token_id is not None:
+        return f"; token {token_id} is {'not ' if backend.store.find(token_id) is None else ''}on record here"
+    if re.fullmatch(rf"[a-z0-9]{{1,16}}_{TOKEN_SHAPED.pattern}", text):
+        return f"; it begins with {text.partition('_')[0]}_, and tokens of this service with {tokens.beginning}"
+    if tokens.beginning not in text:
+        return ""
+    if not re.fullmatch("[0-9A-Za-z_]+", text):
+        return "; it has a character that no token has, such as a quote or a space"
+    return "" if len(text) == tokens.length else f"; it has {len(text)} characters instead of {tokens.length}"
 
 
 def _hand_over(backend: Backend, issued: Issued, message: str, otherwise: str = "") -> None:
