@@ -656,16 +656,31 @@ def test_threads_with_the_same_token_ask_once(service: Service) -> None:
     assert service.asked == 1
 
 
-def test_without_an_age_nobody_takes_the_answer_to_an_earlier_question() -> None:
-    service = Service({"max_age": 0})
+@pytest.mark.parametrize("max_age", [0, 2])
+def test_nobody_takes_an_answer_that_is_older_than_answers_may_be(max_age: int) -> None:
+    service = Service({"max_age": max_age})
 
     def meanwhile() -> None:
         service.endpoint.meanwhile = lambda: None
+        service.goes_by(max_age)
         run_together([service.who])
 
     service.endpoint.meanwhile = meanwhile
     service.who()
     assert service.asked == 2
+
+
+def test_what_was_interrupted_before_it_asked_keeps_nobody_else_from_asking(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.source._endpoints[0]._asking, "_find", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            service.who()
+    assert service.who().client_id == "nightly"
 
 
 def test_who_waits_about_a_token_that_was_good_is_turned_away_by_no_limit() -> None:

@@ -41,6 +41,14 @@ class _Kept(NamedTuple):
     ends_at: int
 
 
+class _Question(Future[Reply | None]):
+    """A question that is being asked, since ``begun`` by the monotonic clock."""
+
+    def __init__(self, begun: float) -> None:
+        super().__init__()
+        self.begun = begun
+
+
 class Asking:
     """Asks about texts, for many threads. Keeps no text. A forked child starts empty.
 
@@ -76,37 +84,41 @@ class Asking:
     def answer(self, text: str, at: int) -> Reply:
         """Return the answer about ``text`` at ``at`` (epoch microseconds), or raise TemporarilyUnavailable."""
         key = blake2b(text.encode(), salt=self._salt, digest_size=32).digest()
-        mine: Future[Reply | None] = Future()
-        with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None and self._monotonic() < kept.good_until and at < kept.ends_at:
-                return kept.answer
-            # A thread that only waits serves nobody else either, so it needs a slot too. But a token that was good is
-            # no stranger's, and its frequent user must not be refused each time that it has to be asked about again.
-            was_good = kept is not None and kept.answer.said is not None
-            waits_freely = was_good and key in self._asked
-            if admitted := waits_freely or self._slots.acquire(blocking=False):
-                # If answers must not be kept, a later request must not share the answer to an earlier one.
-                asked = self._asked.setdefault(key, mine) if self._max_age else mine
-        if not admitted:
-            self._complain(f"no more than {counted(self._concurrency, 'request')} may wait for it")
-            raise TemporarilyUnavailable("too many requests are waiting for its issuer to verify it")
+        mine = _Question(self._monotonic())
+        admitted = waits_freely = False
         try:
+            with self._lock:
+                kept, asked = self._kept.get(key), self._asked.get(key)
+                if kept is not None and self._monotonic() < kept.good_until and at < kept.ends_at:
+                    return kept.answer
+                if asked is not None and mine.begun - asked.begun >= self._max_age:
+                    asked = None  # its answer will be too old for this request
+                # A thread that only waits serves nobody else either, so it needs a slot too. But a token that was good
+                # is no stranger's, and its frequent user must not be refused each time that it is asked about again.
+                waits_freely = asked is not None and kept is not None and kept.answer.said is not None
+                admitted = waits_freely or self._slots.acquire(blocking=False)
+                if admitted and asked is None:
+                    self._asked[key] = asked = mine
+            if asked is None or not admitted:
+                self._complain(f"no more than {counted(self._concurrency, 'request')} may wait for it")
+                raise TemporarilyUnavailable("too many requests are waiting for its issuer to verify it")
             found = self._find(key, text, at, mine) if asked is mine else self._wait(asked)
         finally:
-            if not waits_freely:
+            if admitted and not waits_freely:
                 self._slots.release()
+            if self._asked.get(key) is mine:  # interrupted before it was asked, as by a job's time limit
+                self._end(key, mine, None)
         if found is None:
             raise TemporarilyUnavailable("its issuer did not verify it")
         return found
 
-    def _wait(self, asked: Future[Reply | None]) -> Reply | None:
+    def _wait(self, asked: _Question) -> Reply | None:
         try:
             return asked.result(self._patience)
         except TooLate:
             return None
 
-    def _find(self, key: bytes, text: str, at: int, mine: Future[Reply | None]) -> Reply | None:
+    def _find(self, key: bytes, text: str, at: int, mine: _Question) -> Reply | None:
         found = None
         try:
             # Taken before the question is sent: the answer may be as old as that.
@@ -120,11 +132,14 @@ class Asking:
         except Exception as error:  # noqa: BLE001 - an answer that causes any error is none
             self._complain(type(error).__name__)
         finally:
-            with self._lock:
-                if self._asked.get(key) is mine:
-                    del self._asked[key]
-            mine.set_result(found)
+            self._end(key, mine, found)
         return found
+
+    def _end(self, key: bytes, mine: _Question, found: Reply | None) -> None:
+        with self._lock:
+            if self._asked.get(key) is mine:
+                del self._asked[key]
+        mine.set_result(found)
 
     def _keep(self, key: bytes, answer: Reply, asked_at: float) -> None:
         age = self._negative_age if answer.said is None else self._max_age
@@ -140,5 +155,5 @@ class Asking:
         self._slots = threading.Semaphore(self._concurrency)
         self._kept: dict[bytes, _Kept] = {}
         #: What is being asked just now.
-        self._asked: dict[bytes, Future[Reply | None]] = {}
+        self._asked: dict[bytes, _Question] = {}
         self._breaker.forget()
