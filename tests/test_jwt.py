@@ -487,6 +487,26 @@ def test_a_new_key_is_fetched_when_it_is_first_used(service: Service) -> None:
     assert service.who(service.idp.token(kid="two", jti="2"))
 
 
+def test_a_new_key_is_known_though_another_threads_fetch_ends_just_now(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.keys["two"] = RSA_KEYS[1]
+    keys = service.source._issuers[service.idp.issuer][1]
+
+    class Held:
+        """A lock that another thread holds until it is asked about."""
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            return False
+
+        def locked(self) -> bool:
+            keys._keys = keys._published()
+            return False
+
+    keys._fetching = Held()  # type: ignore[assignment]
+    service.seconds = 61
+    assert service.who(service.idp.token(kid="two", jti="2"))
+
+
 def test_a_flood_of_unknown_keys_costs_a_fetch_a_minute(service: Service) -> None:
     service.who(service.idp.token())
     service.idp.asked.clear()

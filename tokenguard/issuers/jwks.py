@@ -101,15 +101,16 @@ class PublishedKeys:
             return key  # as nearly always
         # A thread waits for another's fetch only if there are no usable keys, and if the last fetch did not fail.
         self._refresh(self._are_due, wait=not (self._may_serve() or self._failed))
-        key = self._keys.get(kid)
+        key, is_fetching = self._keys.get(kid), False
         if key is None:
             self._refresh(lambda: self._tried_ago() >= (RETRY_AFTER if self._failed else COOLDOWN), wait=False)
+            is_fetching = self._fetching.locked()  # asked first: a fetch that ends just now may have found the key
             key = self._keys.get(kid)
         if not self._may_serve():
             raise TemporarilyUnavailable("the issuer's keys cannot be fetched")
         if key is not None:
             return key
-        if self._failed or self._fetching.locked():
+        if self._failed or is_fetching:
             raise TemporarilyUnavailable("the issuer's current keys cannot be fetched, and the key is unknown")
         raise InvalidToken("the issuer has no such key")
 
