@@ -59,6 +59,7 @@ from tokenguard.store import Event, EventFilter, ForeignRecord, Record
 from tokenguard.verified import Verified
 
 from .canaries import raised, shown
+from .child import in_child
 from .conftest import KEY, CountingStore, StoppedClock, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
 from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
@@ -505,6 +506,39 @@ def test_a_new_key_is_known_though_another_threads_fetch_ends_just_now(service: 
     keys._fetching = Held()  # type: ignore[assignment]
     service.seconds = 61
     assert service.who(service.idp.token(kid="two", jti="2"))
+
+
+def test_a_fetch_that_was_interrupted_calls_no_key_unknown(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.keys["two"] = RSA_KEYS[1]
+    service.seconds = 61
+    keys = service.source._issuers[service.idp.issuer][1]
+
+    def interrupted(_: str) -> None:
+        raise Interrupted
+
+    keys._fetch = interrupted
+    with pytest.raises(Interrupted):
+        service.who(service.idp.token(kid="two", jti="2"))
+    keys._fetch = service.idp.fetch
+    assert service.who(service.idp.token(kid="two", jti="2"))
+
+
+def test_a_process_that_was_forked_during_a_fetch_calls_no_key_unknown(service: Service) -> None:
+    service.who(service.idp.token())
+    service.idp.keys["two"] = RSA_KEYS[1]
+    service.seconds = 61
+    keys = service.source._issuers[service.idp.issuer][1]
+    found = []
+
+    def forks(url: str) -> dict[str, Any] | None:
+        keys._fetch = service.idp.fetch
+        found.append(in_child(lambda: service.who(service.idp.token(kid="two", jti="2")).token_id))
+        return service.idp.fetch(url)
+
+    keys._fetch = forks
+    assert service.who(service.idp.token(kid="two", jti="3"))
+    assert found == ["2"]
 
 
 def test_a_flood_of_unknown_keys_costs_a_fetch_a_minute(service: Service) -> None:

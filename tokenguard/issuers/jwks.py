@@ -69,6 +69,9 @@ class PublishedKeys:
     None if there is none, or raises :class:`KeysUnavailable`.
     """
 
+    #: When a fetch was last tried.
+    _tried_at: float
+
     def __init__(
         self,
         issuer: str,
@@ -84,9 +87,8 @@ class PublishedKeys:
         self._max_age, self._grace = max_age, grace
         self._fetch, self._monotonic = fetch, monotonic
         self._keys: Mapping[str | None, PublicKey] = {}
-        #: When the present keys were requested; when a fetch was last tried, and whether that failed.
-        self._fetched_at = self._tried_at = -math.inf
-        self._failed = False
+        #: When the present keys were requested; and whether the last fetch failed.
+        self._fetched_at, self._failed = -math.inf, False
         self._complain = Complaint(logging.ERROR, f"the keys of {issuer} could not be fetched")
         self._complain_of_set = Complaint(logging.ERROR, f"no token of {issuer} is let in")
         self._start()
@@ -150,6 +152,7 @@ class PublishedKeys:
                 self._waiting.release()
 
     def _fetch_all(self) -> None:
+        before = self._tried_at
         try:
             # Taken before the request is sent: the keys count as of then, in case one is withdrawn meanwhile.
             self._tried_at = asked_at = self._monotonic()
@@ -161,6 +164,9 @@ class PublishedKeys:
         except Exception as error:  # noqa: BLE001 - an answer that causes any error is none
             self._failed = True
             self._complain(type(error).__name__)
+        except BaseException:  # as by a job's time limit: it is as if this thread had not tried
+            self._tried_at = before
+            raise
 
     def _published(self) -> Mapping[str | None, PublicKey]:
         url = self._jwks_url or self._discovered()
@@ -194,6 +200,7 @@ class PublishedKeys:
     def _start(self) -> None:
         #: Held by the thread that fetches.
         self._fetching = threading.Lock()
+        self._tried_at = self._fetched_at  # what a parent's thread is fetching does not come to its forked child
         self._waiting = threading.Semaphore(MAX_WAITING)
 
 
