@@ -222,6 +222,21 @@ def test_a_use_that_is_being_counted_while_its_token_is_written_is_not_lost(
     assert requests(store, issued) == 3
 
 
+def test_a_token_is_not_idle_while_its_last_use_is_just_being_written(world: World, store: RecordingStore) -> None:
+    issued = world.issue(idle_timeout=3600)
+    world.use(issued)
+    world.clock.move(50)
+    world.use(issued)  # not due yet
+    world.clock.move(3645)
+    found = []
+    store.meanwhile = lambda: found.append(world.guard.admit(issued.text, None))  # in another thread
+    world.usage.write(everything=True)
+    assert [each.token_id for each in found] == [issued.token.id]
+    record = store.find(issued.token.id)
+    assert record is not None
+    assert record.token.idle_ended_at is None
+
+
 def test_tokens_that_are_not_used_any_more_are_forgotten(world: World) -> None:
     issued, others = world.issue(), [world.issue(), world.issue()]
     for each in others:
