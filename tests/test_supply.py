@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import json
 import re
 import runpy
@@ -16,6 +17,7 @@ import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setuptools.dist import Distribution
 
 import tokenguard
 
@@ -55,6 +57,14 @@ def test_what_is_needed_to_run_is_bounded_on_both_sides() -> None:
 def test_the_core_needs_two_packages() -> None:
     names = {requirement.name for requirement in requirements(config()["options"]["install_requires"])}
     assert names == {"itsdangerous", "Werkzeug"}
+
+
+def test_the_licence_is_an_expression_that_tools_can_read() -> None:
+    """In setup.cfg, ``license`` would be the free text of old, which an index or an auditor cannot rely on."""
+    described, metadata = Distribution(), io.StringIO()
+    described.parse_config_files([str(ROOT / "setup.cfg")], ignore_option_errors=True)
+    described.metadata.write_pkg_file(metadata)
+    assert "License-Expression: BSD-3-Clause" in metadata.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("python", ["3.11.9", "3.12.4", "3.13.1"])
