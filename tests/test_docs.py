@@ -275,6 +275,13 @@ def test_every_public_name_is_in_the_api(name: str) -> None:
     assert sorted(named) == sorted(importlib.import_module(name).__all__)
 
 
+def test_the_api_leads_to_what_is_for_tests() -> None:
+    assert "(testing.md#reference)" in (DOCS / "api.md").read_text().partition("\n## ")[0]
+    section = (DOCS / "testing.md").read_text().partition(".. module:: tokenguard.testing\n")[2]
+    named = re.findall(r"^\.\. (?:auto\w+|py:function):: (\w+)", section, re.MULTILINE)
+    assert sorted(named) == sorted(importlib.import_module("tokenguard.testing").__all__)
+
+
 def test_all_that_a_store_takes_and_returns_is_in_the_api() -> None:
     page = (DOCS / "api.md").read_text()
     named = set(re.findall(r"^\.\. (?:auto\w+|py:data):: (?:tokenguard\.store\.)?(\w+)$", page, re.MULTILINE))
