@@ -59,6 +59,12 @@ def test_the_core_needs_two_packages() -> None:
     assert names == {"itsdangerous", "Werkzeug"}
 
 
+def test_no_version_of_limits_is_taken_that_hides_why_sentinels_fail() -> None:
+    """4.0.1 and older raise a KeyError of their own in place of the client's error."""
+    (limits,) = requirements(config()["options.extras_require"]["limits"])
+    assert not limits.specifier.contains("4.0.1")
+
+
 def test_the_licence_is_an_expression_that_tools_can_read() -> None:
     """In setup.cfg, ``license`` would be the free text of old, which an index or an auditor cannot rely on."""
     described, metadata = Distribution(), io.StringIO()
