@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -46,6 +48,7 @@ from tokenguard.conditions import Limiter
 from tokenguard.sqlalchemy import SQLAlchemyStore
 from tokenguard.store import Standing
 from tokenguard.tokens import Read
+from tokenguard.turns import take
 
 from . import postgresql
 from .django_tables import migrate
@@ -227,6 +230,34 @@ def run_together(jobs: Iterable[Callable[[], object]]) -> None:
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()
+
+
+class Interrupted(BaseException):
+    """What a signal's handler, or a job queue's time limit, raises. No Exception, so nothing takes it for a failure."""
+
+
+def interrupt_while_waiting(lock: threading.Lock, ask: Callable[[], object]) -> None:
+    """Call ``ask`` in a thread, and interrupt that while it waits for its turn with this lock.
+
+    Job queues that run in threads, as dramatiq does, raise their time limit in this way.
+    """
+    outcomes = []
+
+    def asking() -> None:
+        try:
+            ask()
+        except Interrupted:
+            outcomes.append("interrupted")
+
+    thread = threading.Thread(target=asking)
+    with lock:
+        thread.start()
+        ident = thread.ident or 0
+        while getattr(sys._current_frames().get(ident), "f_code", None) is not take.__code__:
+            thread.join(0.001)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+    thread.join(30)
+    assert outcomes == ["interrupted"]
 
 
 def replayed(events: Iterable[Event]) -> tuple[dict[str, Any], dict[str, Any]]:

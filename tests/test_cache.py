@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ from tokenguard.store import FEED_LIMIT, Change, EventKind, Feed, Standing
 from tokenguard.tokens import Read
 
 from .child import in_child
-from .conftest import KEY, StoppedClock, World, mistyped, run_together
+from .conftest import KEY, Interrupted, StoppedClock, World, interrupt_while_waiting, mistyped, run_together
 
 
 class Seconds:
@@ -661,10 +660,6 @@ def test_what_happens_all_the_time_refuses_nobody() -> None:
 # Interruptions, as by a signal: Ctrl-C, or a time limit for the request
 
 
-class Interrupted(BaseException):
-    """What a signal's handler raises."""
-
-
 def interrupted(job: Callable[[], object], step: int) -> bool:
     """Do the job, and interrupt it at a step of the code that keeps entries and indexes; False if it ends first."""
     steps = count()
@@ -728,26 +723,9 @@ def test_what_was_interrupted_while_it_was_remembered_can_be_forgotten() -> None
 def test_what_was_interrupted_while_it_waited_for_another_keeps_nobody_else_waiting(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Job queues that run in threads, as dramatiq does, raise their time limit in this way."""
     monkeypatch.setattr(cache_module, "PATIENCE", 30)
-    issued = fleet.issue()
-    cache, outcomes = fleet.here.cache, []
-
-    def ask() -> None:
-        try:
-            outcomes.append(fleet.here.why_not(issued))
-        except Interrupted:
-            outcomes.append("interrupted")
-
-    thread = threading.Thread(target=ask)
-    with cache._reading:  # another thread is asking
-        thread.start()
-        ident = thread.ident or 0
-        while getattr(sys._current_frames().get(ident), "f_code", None) is not TokenCache._wait_for_feed.__code__:
-            thread.join(0.001)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
-    thread.join(30)
-    assert outcomes == ["interrupted"]
+    issued, cache = fleet.issue(), fleet.here.cache
+    interrupt_while_waiting(cache._reading, lambda: fleet.here.why_not(issued))
     assert not cache._reading.locked()
     assert fleet.here.why_not(issued) == ""
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import json
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,7 +58,7 @@ from tokenguard.verified import Verified
 
 from .canaries import raised, shown
 from .child import in_child
-from .conftest import KEY, CountingStore, StoppedClock, run_together
+from .conftest import KEY, CountingStore, Interrupted, StoppedClock, interrupt_while_waiting, run_together
 from .forgeries import FORGERIES, publish_more_keys, with_claims_changed
 from .idp import AT, AUDIENCE, EC_KEY, RSA_KEYS, Idp, b64, by_hand
 from .services.common import CATALOG
@@ -488,10 +486,16 @@ def test_a_new_key_is_fetched_when_it_is_first_used(service: Service) -> None:
     assert service.who(service.idp.token(kid="two", jti="2"))
 
 
-def test_a_new_key_is_known_though_another_threads_fetch_ends_just_now(service: Service) -> None:
+def with_a_new_key(service: Service) -> PublishedKeys:
+    """Publish another key, "two", at a time when it may be fetched as soon as it is used."""
     service.who(service.idp.token())
     service.idp.keys["two"] = RSA_KEYS[1]
-    keys = service.source._issuers[service.idp.issuer][1]
+    service.seconds = 61
+    return service.source._issuers[service.idp.issuer][1]
+
+
+def test_a_new_key_is_known_though_another_threads_fetch_ends_just_now(service: Service) -> None:
+    keys = with_a_new_key(service)
 
     class Held:
         """A lock that another thread holds until it is asked about."""
@@ -504,15 +508,11 @@ def test_a_new_key_is_known_though_another_threads_fetch_ends_just_now(service: 
             return False
 
     keys._fetching = Held()  # type: ignore[assignment]
-    service.seconds = 61
     assert service.who(service.idp.token(kid="two", jti="2"))
 
 
 def test_a_fetch_that_was_interrupted_calls_no_key_unknown(service: Service) -> None:
-    service.who(service.idp.token())
-    service.idp.keys["two"] = RSA_KEYS[1]
-    service.seconds = 61
-    keys = service.source._issuers[service.idp.issuer][1]
+    keys = with_a_new_key(service)
 
     def interrupted(_: str) -> None:
         raise Interrupted
@@ -525,10 +525,7 @@ def test_a_fetch_that_was_interrupted_calls_no_key_unknown(service: Service) -> 
 
 
 def test_a_process_that_was_forked_during_a_fetch_calls_no_key_unknown(service: Service) -> None:
-    service.who(service.idp.token())
-    service.idp.keys["two"] = RSA_KEYS[1]
-    service.seconds = 61
-    keys = service.source._issuers[service.idp.issuer][1]
+    keys = with_a_new_key(service)
     found = []
 
     def forks(url: str) -> dict[str, Any] | None:
@@ -656,10 +653,6 @@ def test_one_thread_fetches_and_the_others_go_on(service: Service) -> None:
     assert found == ["", "2"]
 
 
-class Interrupted(BaseException):
-    """Not an Exception, so that nothing takes it for a failed fetch."""
-
-
 class AnnouncedLock:
     """A lock that reports when a thread waits for it."""
 
@@ -668,7 +661,7 @@ class AnnouncedLock:
         self.locked, self.release = self._lock.locked, self._lock.release
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        if blocking and self.locked():
+        if blocking and timeout and self.locked():
             self.is_waited_for.set()
         return self._lock.acquire(blocking, timeout)
 
@@ -694,24 +687,8 @@ def test_a_thread_that_waited_does_not_fetch_again(service: Service) -> None:
 
 
 def test_what_was_interrupted_while_another_fetched_keeps_nobody_from_fetching(service: Service) -> None:
-    """Job queues that run in threads, as dramatiq does, raise their time limit in this way."""
-    keys, outcomes = service.source._issuers[service.idp.issuer][1], []
-
-    def ask() -> None:
-        try:
-            service.who(service.idp.token())
-        except Interrupted:
-            outcomes.append("interrupted")
-
-    thread = threading.Thread(target=ask)
-    with keys._fetching:  # another thread is fetching
-        thread.start()
-        ident = thread.ident or 0
-        while getattr(sys._current_frames().get(ident), "f_code", None) is not PublishedKeys._take_turn.__code__:
-            thread.join(0.001)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
-    thread.join(30)
-    assert outcomes == ["interrupted"]
+    keys = service.source._issuers[service.idp.issuer][1]
+    interrupt_while_waiting(keys._fetching, lambda: service.who(service.idp.token()))
     assert not keys._fetching.locked()
     assert service.who(service.idp.token()).issuer == service.idp.issuer
 

@@ -22,6 +22,7 @@ from .events import LARGEST, Event, Feed
 from .forks import in_children
 from .identity import OWN_ISSUER
 from .store import Store
+from .turns import take
 from .verified import Verified
 
 log = logging.getLogger("tokenguard")
@@ -198,12 +199,10 @@ class TokenCache:
         longest = 0 if self.feed_breaker.in_doubt else PATIENCE
         turn: list[bool] = []
         try:
-            # A single call, as some job queues raise their time limit in a thread as soon as the call that it waits in
-            # has returned. A lock taken by a thread that does not know it would never be released.
-            turn.extend(map(self._reading.acquire, (True,), (longest,)))
+            take(self._reading, turn, longest)
             if self._is_fresh(begun):
                 return  # another thread has read it, also where so many waited that the turn did not come in time
-            if not turn[0]:
+            if True not in turn:
                 raise NotAsked("other requests have been waiting for the store for too long")
             self._read_feed()
         finally:

@@ -11,7 +11,8 @@ MAX_CREDENTIAL_LENGTH = 8192
 TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*"
 #: Matches any service's tokens, whatever their prefix and tag: an id, and a secret with its tag.
 TOKEN_SHAPED = re.compile(r"[0-9A-Za-z]{16}_[0-9A-Za-z]{75}")
-_TOKEN = re.compile(rf"[a-z0-9]{{1,16}}_{TOKEN_SHAPED.pattern}")
+#: Matches the whole of such a token.
+TOKEN = re.compile(rf"[a-z0-9]{{1,16}}_{TOKEN_SHAPED.pattern}")
 # Longer than an id, and shorter than any part of a token's text that would help to guess the rest.
 _SECRET = re.compile(r"[0-9A-Za-z]{24,}")
 
@@ -39,7 +40,7 @@ class Secret:
     def label(self) -> str:
         """What may be shown: the kind of text and, for a token, its public id. The token need not be a good one."""
         # Worked out only on access: each request makes a Secret, and hardly any is ever shown.
-        return f"token {self._text.split('_')[1]}" if _TOKEN.fullmatch(self._text) else self._label
+        return f"token {self._text.split('_')[1]}" if TOKEN.fullmatch(self._text) else self._label
 
     def reveal(self) -> str:
         """Return the text itself. Pass it on at once; do not keep it in a variable, log it or store it."""

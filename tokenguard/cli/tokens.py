@@ -15,7 +15,7 @@ from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
 from ..records import Record
-from ..secret import TOKEN_SHAPED, Secret
+from ..secret import TOKEN, Secret
 from ..store import walk
 from ..tokens import Token
 from .arguments import as_json, duration, given, read_scopes, with_conditions, with_foreign_client
@@ -190,7 +190,7 @@ def inspect(backend: Backend, as_json: bool) -> None:
     try:
         read = backend.reader.read(credential)
     except InvalidToken as error:
-        wrong = _mistake(backend, credential.reveal(), error.token_id)
+        wrong = _mistake(backend, credential, error.token_id)
         raise Failure(f"this is not a valid token: {error.reason}{wrong}") from None
     record = backend.record(read.id)
     if record.token.digest != read.digest:
@@ -212,12 +212,12 @@ def _token_on_stdin() -> Secret:
     return Secret(given.decode("ascii", "replace"))
 
 
-def _mistake(backend: Backend, text: str, token_id: str | None) -> str:
+def _mistake(backend: Backend, credential: Secret, token_id: str | None) -> str:
     """Say how a text came to be no token, as far as that can be seen: people cut tokens off, and mix services up."""
-    tokens = backend.reader
     if token_id is not None:
         return f"; token {token_id} is {'not ' if backend.store.find(token_id) is None else ''}on record here"
-    if re.fullmatch(rf"[a-z0-9]{{1,16}}_{TOKEN_SHAPED.pattern}", text):
+    tokens, text = backend.reader, credential.reveal()
+    if TOKEN.fullmatch(text):
         return f"; it begins with {text.partition('_')[0]}_, and tokens of this service with {tokens.beginning}"
     if tokens.beginning not in text:
         return ""

@@ -14,6 +14,7 @@ from ..complaints import Complaint
 from ..errors import ConfigurationError, InvalidToken, TemporarilyUnavailable
 from ..forks import in_children
 from ..strict_json import read_members
+from ..turns import take
 from .https import Unreachable, checked_endpoint, exchange
 
 log = logging.getLogger("tokenguard")
@@ -143,11 +144,10 @@ class PublishedKeys:
 
     def _take_turn(self, turn: list[bool], wait: bool) -> None:
         """Find out whether this thread may fetch: at once or, if it may ``wait``, after another's fetch."""
-        # Single calls, as in TokenCache: what interrupts this thread once it has waited must not keep the lock.
-        turn.extend(map(self._fetching.acquire, (False,)))
+        take(self._fetching, turn)
         if wait and True not in turn and self._waiting.acquire(blocking=False):
             try:
-                turn.extend(map(self._fetching.acquire, (True,), (TIMEOUT,)))
+                take(self._fetching, turn, TIMEOUT)
             finally:
                 self._waiting.release()
 
