@@ -195,4 +195,5 @@ class TestRefusals:
         answers = wait_for(several())
         assert [error for *_, error in answers] == [None, None]
         assert [len(users) for users, *_ in answers] == [1, 1]
-        assert any(f"rate_limited: over 1/second (token {text.split('_')[1]}" in line for line in org.log)
+        over = f"rate_limited: over the token's limit of 1/second (token {text.split('_')[1]}"
+        assert any(over in line for line in org.log)

@@ -76,7 +76,7 @@ def test_a_rate_is_counted_down_and_then_exceeded() -> None:
     assert allowance.exceeded
     assert 1 <= allowance.reset <= 3600
     brief = Rate(1, "second")
-    assert limiter.hit([("token", "C" * 16, brief)]) == (brief, 0, 1)
+    assert limiter.hit([("token", "C" * 16, brief)]) == (brief, 0, 1, "token")
 
 
 def test_each_token_and_each_client_is_counted_for_itself() -> None:
@@ -203,7 +203,7 @@ def test_one_too_many_is_told_when_to_come_back(world: World, whose: str) -> Non
     answer = ask(world, issued.text.reveal())
     assert 1 <= int(answer.headers["Retry-After"]) <= 3600
     assert (answer.json["code"], answer.json["status"]) == ("rate_limited", 429)
-    assert answer.json["detail"].startswith("Too many requests: the limit is 2/hour. Try again in ")
+    assert answer.json["detail"].startswith(f"Too many requests: the {whose}'s limit is 2/hour. Try again in ")
     assert "WWW-Authenticate" not in answer.headers
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -304,7 +304,7 @@ def test_guards_within_each_other_count_a_request_once(world: World) -> None:
 def test_the_refusal_names_whose_it_is_to_the_operator(world: World) -> None:
     issued = world.issue(conditions=limited("1/hour"))
     world.guard.authenticate(issued.text)
-    with pytest.raises(RateLimited, match="over 1/hour") as refused:
+    with pytest.raises(RateLimited, match="over the token's limit of 1/hour") as refused:
         world.guard.authenticate(issued.text)
     assert (refused.value.token_id, refused.value.client_id) == (issued.token.id, issued.token.client_id)
 

@@ -66,6 +66,8 @@ class Allowance(NamedTuple):
     remaining: int
     #: Seconds until more is allowed.
     reset: int
+    #: Whose rate it is, "token" or "client"; None if the limiter does not say.
+    holder: str | None = None
 
     @property
     def exceeded(self) -> bool:

@@ -198,12 +198,13 @@ class RateLimited(AuthError):
 
     def __init__(self, allowance: Allowance, **whose: str | None) -> None:
         """``whose``: ``token_id``, ``client_id`` and ``issuer``, as for :class:`AuthError`."""
-        super().__init__(f"over {allowance.rate}", **whose)
+        holders = f"{allowance.holder}'s " if allowance.holder else ""
+        super().__init__(f"over the {holders}limit of {allowance.rate}", **whose)
         self.allowance = allowance
         #: Seconds after which the caller may try again.
         self.retry_after = allowance.reset
         wait = counted(allowance.reset, "second")
-        self.detail = f"Too many requests: the limit is {allowance.rate}. Try again in {wait}."
+        self.detail = f"Too many requests: the {holders}limit is {allowance.rate}. Try again in {wait}."
 
 
 class TemporarilyUnavailable(AuthError):

@@ -136,7 +136,8 @@ class RateLimiter:
 
     def _allowance(self, good: bool, rate: Rate, item: RateLimitItem, keys: tuple[str, str]) -> Allowance:
         window = self._limiter.get_window_stats(item, *keys)  # once, since Redis is asked twice for it
-        return Allowance(rate, window.remaining if good else -1, max(1, math.ceil(window.reset_time - time.time())))
+        seconds = max(1, math.ceil(window.reset_time - time.time()))
+        return Allowance(rate, window.remaining if good else -1, seconds, keys[0])
 
 
 def _kind(error: Exception) -> str:
