@@ -272,6 +272,18 @@ def test_tokens_of_one_client(ready: Run) -> None:
     assert table(ready("client", "show", "other", "--json"))["active_tokens"] == 1
 
 
+def test_tokens_in_one_state(ready: Run) -> None:
+    ids = [ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1] for _ in range(3)]
+    ready("revoke", ids[1])
+    assert [token["id"] for token in table(ready("list", "--state", "active", "--json"))] == [ids[0], ids[2]]
+    assert [token["id"] for token in table(ready("list", "--state", "revoked", "--json"))] == [ids[1]]
+    ready("client", "disable", "billing")
+    disabled = ready("list", "--client", "billing", "--state", "client disabled", "--json")
+    assert [token["id"] for token in table(disabled)] == [ids[0], ids[2]]
+    wrong = ready("list", "--state", "disabled")
+    assert (wrong.returncode, "'client disabled'" in wrong.stderr) == (2, True)
+
+
 def test_no_command_that_shows_something_reads_all_tokens_at_once(
     ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

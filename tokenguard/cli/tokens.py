@@ -14,7 +14,7 @@ from ..details import token_details, token_fields
 from ..errors import InvalidToken, StoreError
 from ..foreign import revoke_token
 from ..issuer import Issued
-from ..records import Record
+from ..records import Record, State
 from ..secret import TOKEN, Secret
 from ..store import walk
 from ..tokens import Token
@@ -35,6 +35,7 @@ _COLUMNS = {
     "expires_at": "Expires",
     "last_used_at": "Last used",
 }
+_STATES = click.Choice([state.value for state in State])  # of an enumeration, Click would take the names
 
 
 @group.command()
@@ -111,13 +112,14 @@ def rotate(backend: Backend, token_id: str, overlap: str) -> None:
 
 @group.command("list")
 @click.option("--client", callback=given, metavar="CLIENT", help="Only tokens of this client (its id or name).")
+@click.option("--state", type=_STATES, metavar="STATE", help=f"Only tokens in this state: {', '.join(State)}.")
 @as_json
 @pass_backend
-def list_tokens(backend: Backend, client: str | None, as_json: bool) -> None:
+def list_tokens(backend: Backend, client: str | None, state: str | None, as_json: bool) -> None:
     """List tokens, oldest first."""
     at = now()
     records = walk(backend.store, None if client is None else backend.client(client).id)
-    rows = (token_fields(record, at) for record in records)
+    rows = (token_fields(record, at) for record in records if state is None or record.state(at) == state)
     print_list(rows, _COLUMNS, as_json=as_json)
 
 
