@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, modify_settings, override_settings
 from django.test.utils import CaptureQueriesContext
-from django.urls import path
+from django.urls import include, path, reverse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import cache_page
@@ -40,6 +41,7 @@ from tokenguard.django import (
     get_issuer,
     get_store,
     middleware,
+    protect,
     require_scopes,
     require_token,
     token_authenticated,
@@ -429,6 +431,86 @@ def test_a_method_that_is_decorated_like_a_function_is_a_mistake_that_is_named()
 
     with pytest.raises(TypeError, match="method_decorator"):
         Wrong.as_view()(RequestFactory().get("/"))
+
+
+# A part of a URLconf
+
+
+class Bare(View):
+    def get(self, request: HttpRequest, **captured: int) -> HttpResponse:
+        return seen(request)
+
+    post = get
+
+
+class BelowProtected:
+    urlpatterns: ClassVar = [
+        path("function", seen),
+        path("async", seen_async),
+        path("class/<int:number>", Bare.as_view(), name="class"),
+        path("more/", include(([path("strict", require_scopes("groups:read")(seen), name="strict")], "more"))),
+    ]
+
+
+PROTECTED = ["/api/function", "/api/async", "/api/class/1", "/api/more/strict"]
+
+
+@pytest.fixture(params=["include", "list"])
+def protected(project: None, request: pytest.FixtureRequest) -> Iterator[None]:
+    given = include((BelowProtected, "api")) if request.param == "include" else BelowProtected.urlpatterns
+    part = protect(given, "users:read")
+    urls = (path("api/", include(part) if isinstance(part, list) else part), path("bare/", include(BelowProtected)))
+    with override_settings(ROOT_URLCONF=urls):
+        yield
+
+
+@pytest.mark.usefixtures("protected")
+@pytest.mark.parametrize("url", PROTECTED)
+def test_a_part_of_a_urlconf_is_guarded(http: Client, url: str) -> None:
+    assert http.get(url).status_code == 401
+    assert http.get(url, headers=bearer(issue("groups:read"))).status_code == 403
+    answer = http.get(url, headers=bearer(issue("users:read groups:read")))
+    assert (answer.status_code, answer.content) == (200, b"billing")
+
+
+@pytest.mark.usefixtures("protected")
+def test_a_view_of_a_guarded_part_may_ask_for_more(http: Client) -> None:
+    codes = [http.get(url, headers=bearer(issue("users:read"))).status_code for url in PROTECTED]
+    assert codes == [200, 200, 200, 403]
+
+
+@pytest.mark.usefixtures("protected")
+def test_no_browser_reaches_a_guarded_part_of_a_urlconf_by_itself(http: Client) -> None:
+    """So its views need no check for CSRF, which those of the same URLconf elsewhere keep."""
+    assert http.post("/api/class/1", headers=bearer(issue())).status_code == 200
+    assert http.post("/bare/class/1", headers=bearer(issue())).status_code == 403
+
+
+@pytest.mark.usefixtures("protected")
+def test_what_is_guarded_in_one_part_stays_as_it_is_elsewhere(http: Client) -> None:
+    assert http.get("/bare/function").content == b"nobody"
+
+
+def test_names_in_a_guarded_part_of_a_urlconf() -> None:
+    included = protect(include((BelowProtected, "api"), namespace="v1"), "users:read")
+    with override_settings(ROOT_URLCONF=(path("api/", included),)):
+        assert reverse("v1:class", kwargs={"number": 1}) == "/api/class/1"
+        assert reverse("v1:more:strict") == "/api/more/strict"
+
+
+def test_what_a_part_of_a_urlconf_may_ask_for(http: Client) -> None:
+    for asked, sent, status in (
+        (protect([path("", seen)]), "groups:read", 200),
+        (protect([path("", seen)], any_of=["users:read", "groups:read"]), "groups:read", 200),
+        (protect([path("", seen)], any_of=["users:read", "users:manage"]), "groups:read", 403),
+    ):
+        with override_settings(ROOT_URLCONF=tuple(asked)):
+            assert http.get("/").status_code == 401
+            assert http.get("/", headers=bearer(issue(sent))).status_code == status
+    with pytest.raises(InvalidValue):
+        protect([path("", seen)], any_of=[])
+    with pytest.raises(TypeError, match=re.escape("expected what include() returns or a list of patterns, not 'urls'")):
+        protect("urls")  # type: ignore[call-overload]
 
 
 # Caches

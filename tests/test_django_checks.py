@@ -25,7 +25,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from tokenguard import Requirement, config
-from tokenguard.django import ScopesRequiredMixin, TokenGuardMiddleware, require_scopes, require_token
+from tokenguard.django import ScopesRequiredMixin, TokenGuardMiddleware, protect, require_scopes, require_token
 from tokenguard.django.store import DjangoStore
 
 from .conftest import KEY, OTHER_KEY
@@ -306,6 +306,7 @@ async def async_view(request: HttpRequest) -> HttpResponse:
         csrf_exempt(Method.as_view()),
         Whole.as_view(),
         Mixed.as_view(),
+        protect([path("", view)], "users:wirte")[0].callback,  # type: ignore[union-attr]
     ],
 )
 def test_e008_a_scope_that_nobody_can_have(misspelled: Callable[..., Any]) -> None:

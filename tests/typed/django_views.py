@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.generic import TemplateView
@@ -20,6 +20,7 @@ from tokenguard.django import (
     ScopesRequiredMixin,
     TokenGuardMiddleware,
     get_identity,
+    protect,
     require_scopes,
     require_token,
 )
@@ -117,4 +118,9 @@ urlpatterns = [
     path("report", report),
     path("groups", Groups.as_view()),
     path("jobs", Jobs.as_view()),
+]
+included = [
+    path("module/", protect(include("urls"), "users:read")),
+    path("patterns/", protect(include((urlpatterns, "directory")))),
+    path("list/", include(protect(urlpatterns, any_of=["users:read"]))),
 ]

@@ -9,6 +9,7 @@ with from_extra("django", "django"):
     from .conf import get_issuer, get_store
     from .managing import management_urls
     from .middleware import TokenGuardMiddleware
+    from .protecting import protect
     from .signals import token_authenticated, token_issued, token_refused, token_revoked, token_rotated
     from .views import ScopesRequiredMixin, TokenRequiredMixin, get_identity, require_scopes, require_token
 
@@ -21,6 +22,7 @@ __all__ = [
     "get_issuer",
     "get_store",
     "management_urls",
+    "protect",
     "require_scopes",
     "require_token",
     "token_authenticated",

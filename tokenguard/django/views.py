@@ -53,12 +53,12 @@ def require_scopes(*scopes: str, any_of: Iterable[str] = ()) -> Callable[[V], V]
     InvalidValue at once if a scope is malformed, or if there is none at all. Guard a class whose methods ask for
     different scopes with :class:`ScopesRequiredMixin`.
     """
-    return _guarding(Requirement.scopes(*scopes, any_of=any_of))
+    return guarding(Requirement.scopes(*scopes, any_of=any_of))
 
 
 def require_token(view: V) -> V:
     """Let a view be called only with a valid token, whatever its scopes."""
-    return _guarding(ANY_TOKEN)(view)
+    return guarding(ANY_TOKEN)(view)
 
 
 def get_identity(request: HttpRequest) -> Identity | None:
@@ -181,7 +181,7 @@ class TokenRequiredMixin(_AnyView):
             unnamed.setup(request, *args, **kwargs)
             return unnamed.http_method_not_allowed(request, *args, **kwargs)
 
-        return _guarding(*asked.values(), choose=choose)(view)
+        return guarding(*asked.values(), choose=choose)(view)
 
 
 class ScopesRequiredMixin(TokenRequiredMixin):
@@ -223,8 +223,8 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice] | None = None) -> Callable[[V], V]:
-    """Return a decorator that asks the first of ``requirements`` of every request to a view.
+def guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice] | None = None) -> Callable[[V], V]:
+    """Return a decorator that asks the first of ``requirements`` of every request to a view; TypeError if it is none.
 
     ``choose``, if given, returns what is asked of a request and the callable that answers it instead. Then
     ``requirements`` are all those that the view is known to ask for.
