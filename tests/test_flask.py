@@ -871,6 +871,27 @@ def test_any_callable_may_be_a_view(app: Flask) -> None:
     assert app.test_client().get("/guarded").status_code == 401
 
 
+def test_a_guarded_method_of_an_object_may_be_a_view(app: Flask) -> None:
+    """Also wrapped, as Flask-Classful registers the methods of a class."""
+
+    class Directory:
+        @require_token
+        def users(self) -> str:
+            return "users"
+
+        @classmethod
+        @require_token
+        def groups(cls) -> str:
+            return "groups"
+
+    app.add_url_rule("/users", view_func=Directory().users)
+    app.add_url_rule("/groups", view_func=Directory.groups)
+    app.add_url_rule("/wrapped", "wrapped", wraps(Directory().users)(lambda: Directory().users()))
+    for rule, text in (("/users", "users"), ("/groups", "groups"), ("/wrapped", "users")):
+        assert app.test_client().get(rule).status_code == 401
+        assert app.test_client().get(rule, headers=bearer(app)).text == text
+
+
 def test_one_function_may_be_open_here_and_guarded_there(app: Flask) -> None:
     def view() -> str:
         return "here"

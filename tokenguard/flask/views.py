@@ -207,6 +207,7 @@ def _layers(view: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
     for _ in range(MANY_LAYERS):  # a function that claims to wrap itself has no last layer
         if view is None:
             return
+        view = getattr(view, "__func__", view)  # a bound method is a new object each time
         yield view
         view = getattr(view, "__wrapped__", None)
 
