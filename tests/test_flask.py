@@ -956,6 +956,24 @@ def test_another_application_at_hand_is_not_whose_request_it_is(app: Flask) -> N
     assert sum(service.store.use_by_day(record.token.id).values()) == 1
 
 
+def test_an_answer_stays_private_if_another_guarded_application_makes_it_of_the_same_environ() -> None:
+    app, inner = make_app(TOKENGUARD_HEADERS=["X-API-Key"]), make_app()
+    inner.add_url_rule("/", view_func=lambda: str(get_identity()))
+
+    @app.get("/inner")
+    @require_token
+    def pass_on() -> Response:
+        started: list[Any] = []
+        request.environ["PATH_INFO"] = "/"
+        body = b"".join(inner.wsgi_app(request.environ, lambda *given: started.extend(given)))  # type: ignore[arg-type]
+        return Response(body, *started)
+
+    key = bearer(app)["Authorization"].removeprefix("Bearer ")
+    answer = app.test_client().get("/inner", headers={"X-API-Key": key})
+    assert (answer.status_code, answer.text) == (200, "None")
+    assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == ("private", "Authorization, X-API-Key")
+
+
 def test_the_store_is_at_hand(app: Flask) -> None:
     with app.app_context():
         assert TokenGuard().store is app.extensions["tokenguard"].store

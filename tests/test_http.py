@@ -478,7 +478,7 @@ def test_an_address_that_is_corrected_meanwhile_decides_anew(world: World, asked
     assert requests.admit(known | {"REMOTE_ADDR": "10.0.0.1"}, read).token_id == issued.token.id
 
 
-def test_what_one_guard_has_found_out_says_nothing_of_the_answers_of_another(world: World) -> None:
+def test_of_what_another_guard_has_found_out_only_caches_are_told(world: World) -> None:
     requests, other = (RequestGuard(world.guard, AuthScheme()) for _ in range(2))
     seen = environ(HTTP_AUTHORIZATION=f"Bearer {world.issue('groups:read').text.reveal()}")
     requests.admit(seen, Requirement())
@@ -488,7 +488,7 @@ def test_what_one_guard_has_found_out_says_nothing_of_the_answers_of_another(wor
         requests.admit(refused, Requirement(("users:manage",)))
     assert requests.refused_with(refused) == sorted(requests.finish(refused, None, ""))
     for environ_of_both in (seen, refused):
-        assert other.finish(environ_of_both, None, "") == []
+        assert other.finish(environ_of_both, None, "") == [("Cache-Control", "private"), ("Vary", "Authorization")]
         assert other.plain_marks(environ_of_both) is other.refused_with(environ_of_both) is None
 
 

@@ -119,7 +119,8 @@ class RequestGuard:
         outcome: Outcome = environ.get(OUTCOME, _NONE)
         judge, presented, result, stage = outcome
         if judge is not self:
-            return []
+            # Another guard, further in, may have recorded its own outcome over that of a caller who was let in here.
+            return [] if judge is None else self.scheme.marks(cache_control, vary)
         if isinstance(result, AuthError):
             if stage is REFUSED:
                 return self.scheme.refusal_headers_beside(result, vary)

@@ -144,8 +144,6 @@ class TokenGuardMiddleware:
                 marked = [*headers, *requests.scheme.plain_marks]
             else:
                 marked = finished(requests, environ, headers)
-                # Also where a guard inside this one has recorded the outcome, for which ``finish`` adds nothing.
-                marked = _replaced(marked, requests.scheme.marks(*_said_to_caches(marked)))
             # Passed only if present: not every middleware around this one accepts it.
             return start_response(status, marked) if exc_info is None else start_response(status, marked, exc_info)
 
