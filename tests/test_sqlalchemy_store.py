@@ -610,10 +610,12 @@ def test_a_server_that_is_not_there() -> None:
         ("sqlite:///hunter2secret\ud800.db", "the database URL is invalid"),
         ("postgresql://u:hunter2secret\udce4@h/x", "the database URL is invalid"),
         ("sqlite+aiosqlite:///x", "with Python's own sqlite3"),
-        ("postgresql://u:a@hunter2secret@h/x", "with % and @ in the password as %25 and %40"),
-        ("postgresql://u:a@hunter2/secret@h/x", "with % and @ in the password as %25 and %40"),
-        ("postgresql://u:a@hunter2secret:b@h/x", "with % and @ in the password as %25 and %40"),
-        ("postgresql://u:a@hunter2secret?b@h/x", "with % and @ in the password as %25 and %40"),
+        ("postgresql://u:a@hunter2secret@h/x", "with % and @ in the password or an option as %25 and %40"),
+        ("postgresql://u:a@hunter2/secret@h/x", "with % and @ in the password or an option as %25 and %40"),
+        ("postgresql://u:a@hunter2secret:b@h/x", "with % and @ in the password or an option as %25 and %40"),
+        ("postgresql://u:a@hunter2secret?b@h/x", "with % and @ in the password or an option as %25 and %40"),
+        ("postgresql://u:a@hunter2secret?b=c@h/x", "with % and @ in the password or an option as %25 and %40"),
+        ("postgresql://u:a@hunter2secret/b?c=d@h/x", "with % and @ in the password or an option as %25 and %40"),
         ("postgresql://u:hunter2secret@h/x\n", "white space around it, such as the end of a line: remove it"),
         (" sqlite:///hunter2secret.db", "white space around it"),
         ("postgresql+asyncpg://u:hunter2secret@h/x", "with psycopg 3"),
@@ -626,7 +628,7 @@ def test_a_url_that_is_none_is_refused_and_never_quoted(url: str, message: str) 
     assert "hunter2secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("options", ["", "?sslmode=require", "?application_name=a@b"])
+@pytest.mark.parametrize("options", ["", "?sslmode=require", "?application_name=a%40b"])
 @pytest.mark.parametrize("password", ["a?b", "a?b=c", "a/b", "a#b", "a b"])
 def test_a_password_may_have_what_separates_the_other_parts(password: str, options: str) -> None:
     url = SQLAlchemyStore(f"postgresql://u:{password}@h/x{options}").url

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, SchemaError, StoreError, StoreUnavailab
 
 _INVALID = (
     "the database URL is invalid: write it as sqlite:///tokenguard.db or postgresql://user:password@host/database, "
-    "with % and @ in the password as %25 and %40"
+    "with % and @ in the password or an option as %25 and %40"
 )
 _SPACED = "the database URL has white space around it, such as the end of a line: remove it"
 #: The command that creates the tables.
@@ -51,7 +51,7 @@ def checked_database_url(url: str | URL) -> URL:
 def _checked_postgresql(parsed: URL, options: str) -> URL:
     if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise ConfigurationError("tokenguard connects to PostgreSQL with psycopg 3: write the URL as postgresql://…")
-    if "@" in (parsed.host or "") + (parsed.database or "") + options.partition("=")[0]:
+    if "@" in (parsed.host or "") + (parsed.database or "") + options:
         # The end of a password: the driver's error would quote it as the host that it cannot find.
         raise ConfigurationError(_INVALID)
     return parsed.set(drivername="postgresql+psycopg")
