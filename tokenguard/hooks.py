@@ -83,8 +83,10 @@ def call(receivers: list[Receiver], **arguments: Any) -> None:
 
 def log_failure(receiver: Receiver, error: Exception) -> None:
     """Log that ``receiver`` has raised ``error``."""
-    # The error may quote the request that the receiver was given, credential and all.
-    log.error("a receiver failed: %s", redact(f"{_name(receiver)}\n{''.join(traceback.format_exception(error))}"))
+    # The error may quote the request that the receiver was given, credential and all. The name of its class is code,
+    # and is said apart, since a long one looks like a secret.
+    told = redact("".join(traceback.format_exception(error)))
+    log.error("a receiver failed: %s raised %s\n%s", redact(_name(receiver)), type(error).__name__, told)
 
 
 def _name(receiver: Receiver) -> str:
