@@ -72,7 +72,8 @@ def test_what_some_servers_let_through_is_malformed(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["ſSWS abc", "ſſWſ abc", "\xa0Bearer abc", "Bearer\xa0abc", "ＢＥＡＲＥＲ abc"])
 def test_look_alikes_of_a_scheme_are_another_scheme(value: str) -> None:
-    assert AuthScheme().credential(environ(HTTP_AUTHORIZATION=value)) is None
+    with pytest.raises(MissingToken, match="another scheme than Bearer"):
+        AuthScheme().credential(environ(HTTP_AUTHORIZATION=value))
 
 
 def test_a_header_or_a_query_that_is_not_there_is_empty() -> None:
@@ -545,6 +546,9 @@ def test_the_log_warns_of_what_was_signed_here(world: World, caplog: pytest.LogC
     for text in (issued.text, world.tokens.mint().text, foreign.text, Secret("tg_x")):
         assert http.get("/", headers={"Authorization": f"Bearer {text.reveal()}"}).status_code == 401
     http.get("/")
+    for value in ("Basic x", foreign.text.reveal()):
+        http.get("/", headers={"Authorization": value})
+    assert foreign.text.reveal() not in caplog.text
     reasons = [(line.levelname, line.getMessage().partition(" (")[0]) for line in caplog.records]
     assert reasons == [
         ("WARNING", "refused 401 invalid_token: revoked"),
@@ -552,6 +556,8 @@ def test_the_log_warns_of_what_was_signed_here(world: World, caplog: pytest.LogC
         ("INFO", "refused 401 invalid_token: signature does not match: forged, or signed by a dropped key"),
         ("INFO", "refused 401 invalid_token: not a token of this service"),
         ("INFO", "refused 401 missing_token: missing_token"),
+        ("INFO", "refused 401 missing_token: Authorization has another scheme than Bearer, or none"),
+        ("INFO", "refused 401 missing_token: Authorization has another scheme than Bearer, or none"),
     ]
 
 
