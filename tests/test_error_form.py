@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -166,6 +167,17 @@ class TestOktaForm:
         assert [answer.status for answer in answers] == [401, 401, 401, 401, 200, 200]
         assert len({answer.headers["X-Okta-Request-Id"] for answer in answers}) == 6
         assert len({answer.json["errorId"] for answer in answers[:4]}) == 4
+
+    def test_a_refusal_is_found_in_the_log_by_its_id(
+        self, world: World, ask: Ask, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "tokenguard")
+        lacking = world.issue("groups:read").text.reveal()
+        for sent in ("garbage", "garbage", None, "a b", lacking):
+            caplog.clear()
+            name = ask(sent).json["errorId"]
+            (line,) = [line for line in caplog.messages if line.startswith("refused")]
+            assert line.endswith(f", errorId {name})")
 
     def test_a_malformed_header(self, ask: Ask) -> None:
         envelope(ask("a b"), 400, "E0000001", "Api validation failed: credential")

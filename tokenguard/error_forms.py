@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from .errors import AuthError, InsufficientScope, InvalidRequest, MissingToken
-from .okta import SUMMARIES, ApiError, envelope, error_id, show_error
+from .okta import SUMMARIES, ApiError, envelope, show_error
 
 _ERROR_ID = re.compile(rb'(?<="errorId": ")[^"]+')
 #: Okta's codes for refusals of a token, by HTTP status.
@@ -27,7 +27,7 @@ class ErrorForm:
     #: The members of a body.
     members: Callable[[AuthError | ApiError], dict[str, Any]]
     #: Turns a body into one for another request, where a part of it is new each time.
-    renew: Callable[[bytes], bytes] | None = None
+    renew: Callable[[bytes, AuthError], bytes] | None = None
     #: Makes the header that identifies an answer, where each has one.
     stamp: Callable[[], tuple[str, str]] | None = None
     #: The headers that report a rate, unless others are asked for.
@@ -39,9 +39,9 @@ class ErrorForm:
         """Return the body that tells the caller of ``error``."""
         return json.dumps(self.members(error)).encode("ascii")
 
-    def again(self, body: bytes) -> bytes:
-        """Return the same body for another request."""
-        return body if self.renew is None else self.renew(body)
+    def again(self, body: bytes, error: AuthError) -> bytes:
+        """Return the same body for another request, which is refused for ``error``."""
+        return body if self.renew is None else self.renew(body, error)
 
 
 def problem(error: AuthError | ApiError) -> dict[str, Any]:
@@ -65,11 +65,11 @@ def _envelope(error: AuthError | ApiError) -> dict[str, Any]:
     # Okta answers a request without a credential with 403; the standard's 401 stays, with Okta's code.
     code = "E0000005" if isinstance(error, MissingToken) else _CODES.get(error.status, "E0000009")
     about = "credential" if isinstance(error, InvalidRequest) else ""
-    return envelope(code, SUMMARIES[code].format(about), [error.detail])
+    return envelope(code, SUMMARIES[code].format(about), [error.detail], error.id)
 
 
-def _renewed(body: bytes) -> bytes:
-    return _ERROR_ID.sub(error_id().encode("ascii"), body, count=1)
+def _renewed(body: bytes, error: AuthError) -> bytes:
+    return _ERROR_ID.sub(error.id.encode("ascii"), body, count=1)
 
 
 def _request_id() -> tuple[str, str]:

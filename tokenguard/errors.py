@@ -7,7 +7,9 @@ a wrong option, a store that cannot be reached, a grant that the rules forbid.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .secret import redact
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 def counted(number: int, noun: str) -> str:
     """Return ``number`` with the noun, which is in the plural unless there is just one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def error_id() -> str:
+    """Return a new id for one refusal, in the form of Okta's ``errorId``; all have the same length."""
+    return "oae" + secrets.token_urlsafe(16)
 
 
 class TokenGuardError(Exception):
@@ -129,6 +136,11 @@ class AuthError(TokenGuardError):
         self.issuer = issuer
         # Most are made for strangers' requests and never shown, so the message is made only when it is asked for.
         self.args = ()
+
+    @cached_property
+    def id(self) -> str:
+        """What identifies this refusal to the caller, where the form of errors has such an id, and in the log."""
+        return error_id()
 
     def __str__(self) -> str:
         return redact(self.detail if self.reason == self.code else self.reason)

@@ -171,7 +171,7 @@ class AuthScheme:
     def refusal(self, error: AuthError) -> Answer:
         """Return the answer to a refused request: the challenge, no caching, and a body in the form chosen."""
         if (known := self._refusals.get(type(error))) is not None:
-            return Answer(known.status, known.headers.copy(), self.form.again(known.body))
+            return Answer(known.status, known.headers.copy(), self.form.again(known.body, error))
         made = self._worded(error, self.refusal_headers(error))
         # The answer is the same for every error of this type without a detail of its own, unless it names a time.
         if "detail" not in vars(error) and not (self.form.tells_reset and isinstance(error, TemporarilyUnavailable)):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from .clock import to_datetime
-from .errors import TokenGuardError
+from .errors import TokenGuardError, error_id
 from .secret import redact
 from .strict_json import STRICT
 
@@ -115,25 +114,20 @@ class WrongMethod(ApiError):
         self.headers = {"Allow": ", ".join(sorted(allowed))}
 
 
-def envelope(code: str, summary: str, causes: Iterable[str]) -> dict[str, Any]:
-    """Return the body of a refusal. Its ``errorId`` is new each time, for people to quote."""
+def envelope(code: str, summary: str, causes: Iterable[str], name: str) -> dict[str, Any]:
+    """Return the body of a refusal; ``name`` is its ``errorId``, for people to quote."""
     return {
         "errorCode": code,
         "errorSummary": summary,
         "errorLink": code,
-        "errorId": error_id(),
+        "errorId": name,
         "errorCauses": [{"errorSummary": cause} for cause in causes],
     }
 
 
 def show_error(error: ApiError) -> dict[str, Any]:
     """Return the body that reports ``error``."""
-    return envelope(error.okta_code, str(error), error.causes)
-
-
-def error_id() -> str:
-    """Return a new ``errorId``; all have the same length."""
-    return "oae" + secrets.token_urlsafe(16)
+    return envelope(error.okta_code, str(error), error.causes, error_id())
 
 
 def show_date(micros: int | None) -> str | None:

@@ -207,7 +207,8 @@ class RequestGuard:
         # A refused token that was signed here is a problem for somebody; noise from strangers is not.
         level = logging.WARNING if error.client_id is not None or error.reason == UNKNOWN else logging.INFO
         if log.isEnabledFor(level):
-            _log_refusal(level, error, self.scheme.address(environ))
+            name = f", errorId {error.id}" if self.scheme.form.renew else ""
+            _log_refusal(level, error, self.scheme.address(environ), name)
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
         return error
@@ -273,10 +274,10 @@ class _Attended(ClosingIterator):
             raise
 
 
-def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
+def _log_refusal(level: int, error: AuthError, address: str | None, name: str) -> None:
     log.log(
         level,
-        "refused %d %s: %s (token %s, client %s%s, from %s)",
+        "refused %d %s: %s (token %s, client %s%s, from %s%s)",
         error.status,
         error.code,
         error.reason,
@@ -284,4 +285,5 @@ def _log_refusal(level: int, error: AuthError, address: str | None) -> None:
         error.client_id or "-",
         f" of {error.issuer}" if error.issuer else "",
         ascii(address) if address else "-",
+        name,
     )
