@@ -941,14 +941,19 @@ def test_another_application_at_hand_is_not_whose_request_it_is(app: Flask) -> N
     other = make_app(TOKENGUARD_HEADERS=["X-Other"])
 
     @app.get("/users")
-    @require_scopes("users:read")
     def users() -> str:
         with other.app_context():
             assert get_identity() is not None
             return require_scopes("users:read")(lambda: current_identity.client_name)()
 
-    answer = app.test_client().get("/users", headers=bearer(app))
-    assert (answer.status_code, answer.text) == (200, "billing")
+    senders: list[Flask] = []
+
+    def authenticated(sender: Flask, **arguments: Any) -> None:
+        senders.append(sender)
+
+    with token_authenticated.connected_to(authenticated):
+        answer = app.test_client().get("/users", headers=bearer(app))
+    assert (answer.status_code, answer.text, senders) == (200, "billing", [app])
     assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == ("private", "Authorization")
     service = app.extensions["tokenguard"]
     service.requests.guard.usage.write(everything=True)

@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 from blinker import NamedSignal, Namespace
-from flask import Flask, current_app
+from flask import Flask
 
 from ..hooks import Heard, Hooks, Receiver, call
+from .views import request_context
 
 _signals = Namespace()
 #: A request was let in: ``identity``, ``environ``.
@@ -51,7 +52,8 @@ def hooks_of(app: Flask, shared: Hooks) -> Hooks:
 
 def _sender(signal: NamedSignal) -> Receiver:
     def send(**arguments: Any) -> None:
-        _send(signal, current_app._get_current_object() if current_app else None, **arguments)  # type: ignore[attr-defined]
+        # Not current_app: another application may be the current one for a while.
+        _send(signal, request_context.app if request_context else None, **arguments)
 
     return send
 

@@ -37,7 +37,7 @@ _GUARDED_FORMS = "__tokenguard_guarded_forms__"
 MANY_LAYERS = 100
 
 # Flask 3.2 merged the request's context into the application's. The older name warns; Flask 4 will not have it.
-_context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
+request_context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,7 +112,7 @@ def at_hand() -> tuple[Service, WSGIEnvironment]:
     """Return what the extension set up for the application of the current request, and the request's environ."""
     # Both are read from the request's own context: another application may be the current one for a while, and Flask's
     # proxies take five times as long.
-    context: RequestContext = _context._get_current_object()
+    context: RequestContext = request_context._get_current_object()
     return service_of(context.app), context.request.environ
 
 
