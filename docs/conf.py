@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(collections|contextlib|datetime|django|enum|flask|ipaddress|logging|rest_framework|sqlalchemy|types|werkzeug)\..+",
     ),
-    ("py:class", r"WSGI\w+|Headers|(tokenguard\.(flask|django)\.\w+\.)?[BPRV]"),
+    ("py:class", r"WSGI\w+|Headers|tokenguard\.hooks\.On\w+|(tokenguard\.(flask|django)\.\w+\.)?[BPRV]"),
 ]
 
 

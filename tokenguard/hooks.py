@@ -4,17 +4,52 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from inspect import iscoroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import ConfigurationError
+from .errors import AuthError, ConfigurationError
+from .identity import Identity
 from .secret import redact
+from .tokens import Client, Token
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger("tokenguard")
 Receiver = Callable[..., object]
+
+
+class OnAuthenticated(Protocol):
+    """Called when a request was let in."""
+
+    def __call__(self, *, identity: Identity, environ: WSGIEnvironment) -> object: ...
+
+
+class OnRefused(Protocol):
+    """Called when a request was refused."""
+
+    def __call__(self, *, error: AuthError, environ: WSGIEnvironment) -> object: ...
+
+
+class OnIssued(Protocol):
+    """Called when a token was issued."""
+
+    def __call__(self, *, token: Token, client: Client) -> object: ...
+
+
+class OnRotated(Protocol):
+    """Called when a token was replaced."""
+
+    def __call__(self, *, token: Token, successor: Token) -> object: ...
+
+
+class OnRevoked(Protocol):
+    """Called when a token was revoked."""
+
+    def __call__(self, *, token: Token) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -30,11 +65,11 @@ class Hooks:
     ConfigurationError for anything but lists.
     """
 
-    authenticated: list[Receiver] = field(default_factory=list)
-    refused: list[Receiver] = field(default_factory=list)
-    issued: list[Receiver] = field(default_factory=list)
-    rotated: list[Receiver] = field(default_factory=list)
-    revoked: list[Receiver] = field(default_factory=list)
+    authenticated: list[OnAuthenticated] = field(default_factory=list)
+    refused: list[OnRefused] = field(default_factory=list)
+    issued: list[OnIssued] = field(default_factory=list)
+    rotated: list[OnRotated] = field(default_factory=list)
+    revoked: list[OnRevoked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # Otherwise it would show after a commit, when an error loses the text of a new token.
@@ -58,7 +93,7 @@ class Signal(Protocol):
         """The receivers of the signal."""
 
 
-class Heard(list[Receiver]):
+class Heard(list[Any]):
     """Receivers, one of which, ``send``, passes on to those of a framework's signal: false while nobody listens."""
 
     def __init__(self, signal: Signal, send: Receiver) -> None:
@@ -69,7 +104,7 @@ class Heard(list[Receiver]):
         return len(self) > 1 or bool(self.signal.receivers)
 
 
-def call(receivers: list[Receiver], **arguments: Any) -> None:
+def call(receivers: Iterable[Receiver], **arguments: Any) -> None:
     """Call every one of ``receivers`` with these arguments."""
     # A copy: a receiver may remove itself, and other threads may add or remove one.
     for receiver in tuple(receivers):

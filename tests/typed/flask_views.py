@@ -4,7 +4,7 @@ from typing import Any, assert_type
 
 from flask import Flask
 
-from tokenguard import Identity
+from tokenguard import AuthError, Identity
 from tokenguard.flask import Refused, TokenGuard, current_identity, get_identity, require_scopes, require_token
 
 app = Flask(__name__)
@@ -27,3 +27,12 @@ async def me() -> dict[str, Any]:
 @app.errorhandler(Refused)
 def worded(error: Refused) -> tuple[dict[str, Any], int]:
     return {"message": error.error.detail}, error.code
+
+
+def count(error: AuthError, **further: Any) -> None: ...
+
+
+guard.hooks.refused.append(count)
+guard.hooks.refused.append(lambda error, environ: f"{error.reason} {environ['PATH_INFO']}")
+guard.hooks.issued.append(lambda token, client: f"{token.id} {client.name}")
+guard.hooks.authenticated.append(count)  # type: ignore[arg-type]  # it is given no error
