@@ -37,6 +37,7 @@ from tokenguard.django import (
     ScopesRequiredMixin,
     TokenGuardMiddleware,
     TokenRequiredMixin,
+    conf,
     get_identity,
     get_issuer,
     get_store,
@@ -53,6 +54,7 @@ from tokenguard.django import (
 from tokenguard.django.conf import service
 from tokenguard.django.revocation import revoke_token
 
+from .child import in_child
 from .conftest import KEY, OTHER_KEY, django_project, run_together
 from .services.common import CATALOG
 
@@ -734,6 +736,12 @@ def test_threads_that_ask_at_once_get_the_same_service() -> None:
             found.clear()
     finally:
         sys.setswitchinterval(interval)
+
+
+@override_settings(TOKENGUARD={"SIGNING_KEY": KEY, "PREFIX": "fork"})
+def test_a_child_forked_while_another_thread_builds_the_service_builds_its_own() -> None:
+    with conf._building.lock:
+        assert in_child(lambda: conf.service().requests.guard.tokens.beginning) == "fork_"
 
 
 def test_they_are_in_production_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from django.db import connections
 
 from ..config import PREFIX, Options, development_keys, from_environ
 from ..errors import ConfigurationError
+from ..forks import in_children
 from ..frames import clear_frames
 from ..issuer import Issuer
 from ..service import Service
@@ -28,13 +29,26 @@ if TYPE_CHECKING:
 USING, READ_USING = "USING", "READ_USING"
 #: The options that they replace.
 URLS = ("DATABASE_URL", "READ_URL")
-_lock = threading.Lock()
 #: The settings that the service was built from, and the service.
 _built: tuple[tuple[Any, ...], Service] | None = None
 #: The value of TOKENGUARD, and the service, if that value alone determines it: SECRET_KEY is not its signing key.
 _by_itself: tuple[Any, Service | None] = None, None
 #: Django's cache of the settings that have been read. Setting one drops it from the cache.
 _known: dict[str, Any] = vars(settings)
+
+
+class _Building:
+    """The lock of the thread that builds the service. A forked child has its own, as it does not have that thread."""
+
+    def __init__(self) -> None:
+        self.renew()
+        in_children(self.renew)
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_building = _Building()
 
 
 class SettingError(ConfigurationError, ImproperlyConfigured):
@@ -69,7 +83,7 @@ def service() -> Service:
     read = _settings()
     try:
         if (current := _current(read)) is None:
-            with _lock:
+            with _building.lock:
                 if (current := _current(read)) is None:
                     current = build()
                     _built = (read, current)
