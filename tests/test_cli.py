@@ -700,6 +700,19 @@ def use(tmp_path: Path, token_id: str, at: int, **days: int) -> None:
     store.close()
 
 
+def test_who_revoked_a_token_is_shown(ready: Run) -> None:
+    token_id = ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    assert "revoked by" not in ready("show", token_id).stdout
+    ready("revoke", token_id, "--reason", "it leaked")
+    shown = table(ready("show", token_id, "--json"))
+    event = table(ready("events", "--token", token_id, "--kind", "token.revoked", "--json"))
+    assert (shown["revoked_by"], shown["revocation_reason"]) == (event["actor"], "it leaked")
+    assert "revoked by" in ready("show", token_id).stdout
+    other = ready("issue", "billing", "--scopes", "users:read").stdout.split("_")[1]
+    ready("revoke", other)
+    assert table(ready("show", other, "--json"))["revocation_reason"] is None
+
+
 def test_rotation_and_whether_the_old_token_is_still_used(ready: Run, tmp_path: Path) -> None:
     old = ready("issue", "billing", "--scopes", "users:read", "--idle", "30d", "--rate", "9/hour").stdout.split("_")[1]
     assert table(ready("show", old, "--json"))["used_since_rotation"] is None

@@ -78,9 +78,10 @@ def conditions_text(conditions: Conditions) -> str:
 
 
 def token_details(store: Store, options: Options, record: Record, now: int) -> dict[str, Any]:
-    """Return a token as JSON members: those that ``list`` shows, and more about its use, its key and its rotation."""
+    """Return a token as JSON members: those that ``list`` shows, and more about its use, key, rotation and end."""
     token = record.token
     rotated_at = _rotated_at(store, token)
+    revoked = None if token.revoked_at is None else _event(store, token, EventKind.TOKEN_REVOKED)
     return token_fields(record, now) | {
         "effective_scopes": list(options.catalog.effective(token.scopes, record.client.scopes)),
         "unused_scopes": record.unused_scopes(options.catalog),
@@ -89,6 +90,8 @@ def token_details(store: Store, options: Options, record: Record, now: int) -> d
         "replaces": store.predecessor(token),
         "rotated_at": _time(rotated_at),
         "used_since_rotation": None if rotated_at is None else (record.last_used_at or 0) > rotated_at,
+        "revoked_by": revoked and revoked.actor,
+        "revocation_reason": revoked and revoked.data.get("reason", [None, None])[1],
     }
 
 
@@ -124,10 +127,14 @@ def _key(options: Options, token: Token) -> str:
     return "old" if token.key_fingerprint in tokens.key_fingerprints else "dropped"
 
 
+def _event(store: Store, token: Token, kind: EventKind) -> Event | None:
+    return next(iter(store.events(1, EventFilter(token_id=token.id, kind=kind))), None)  # it may have been pruned
+
+
 def _rotated_at(store: Store, token: Token) -> int | None:
     if token.successor_id is None:
         return None
-    for event in store.events(1, EventFilter(token_id=token.id, kind=EventKind.TOKEN_ROTATED)):
+    if (event := _event(store, token, EventKind.TOKEN_ROTATED)) is not None:
         return event.at
     # The event may have been pruned; the successor was made at the same time.
     successor = store.find(token.successor_id)

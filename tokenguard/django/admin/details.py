@@ -30,7 +30,10 @@ _DAMAGED = "damaged"
 # Those shown as a link or a chart instead, and one that is nobody's business.
 _LEFT_OUT = {"client_id", "requests_by_day"}
 _NOT_SHOWN = {"key_fingerprint"}
-_ONLY_IF_SET = {"replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation", "revoked_at"}
+_ONLY_IF_SET = {
+    *("replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"),
+    *("revoked_at", "revoked_by", "revocation_reason"),
+}
 _CLIENT_EDITED = {"scopes", "enabled", "conditions"}
 
 
