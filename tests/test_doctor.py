@@ -412,6 +412,7 @@ def test_an_index_that_is_missing(doctor: Run, sqlite_url: str) -> None:
     (finding,) = json.loads(done.stdout)
     assert (finding["level"], finding["code"], done.exit_code) == ("warning", "indexes", 0)
     assert finding["message"].endswith(": tokenguard_event_client")
+    assert "after dropping it if it exists but is invalid" in finding["advice"]
     by_hand(sqlite_url, finding["advice"].split('"')[1])
     assert json.loads(doctor("doctor", "--json").stdout) == []
 

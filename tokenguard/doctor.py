@@ -282,7 +282,8 @@ def _indexes(missing: list[str]) -> Iterator[Finding]:
         subject = "an index is" if len(missing) == 1 else "indexes are"
         message = f"{subject} missing, without which statements take long: {', '.join(missing)}"
         advice = "; ".join(INDEXES[name] for name in missing)
-        yield _warning("indexes", message, f'create what was dropped: "{advice}"')
+        # No DROP is advised as it is: on another search path, it could be another service's index.
+        yield _warning("indexes", message, f'create each, after dropping it if it exists but is invalid: "{advice}"')
 
 
 def _keys(dropped: list[str], tokens: TokenFormat | None) -> Iterator[Finding]:
