@@ -1,4 +1,4 @@
-"""Access tokens that other issuers sign: JWTs, verified as RFC 9068 and RFC 8725 require.
+"""Access tokens that other issuers sign: JWTs, verified as RFC 8725 and, but for ``typ``, RFC 9068 section 4 require.
 
 joserfc verifies the signatures. This module decides which keys and algorithms joserfc is given: by what the operator
 has configured and what the issuer has published, and never by what a token says of itself.
@@ -30,7 +30,7 @@ DEFAULT_ALGORITHMS = ("RS256", "ES256")
 LEEWAY, MAX_LEEWAY = 60, 300
 #: Seconds after which an issuer's keys are fetched anew, and for how many more they are used while that fails.
 MAX_AGE, GRACE = 3600, 86_400
-#: The ``typ`` headers to accept: whether a token has to say that it is an access token (RFC 9068 section 2.1).
+#: The ``typ`` headers to accept: RFC 9068 section 4 takes only ``at+jwt``, which many issuers do not send.
 TYPES: dict[str, tuple[str | None, ...]] = {
     "any": (None, "jwt", "at+jwt", "application/at+jwt"),
     "at+jwt": ("at+jwt", "application/at+jwt"),
