@@ -60,8 +60,9 @@ def is_whole(environ: Mapping[str, Any], length: int) -> bool:
 def posted_token(request: Request, *, what: str) -> Secret | Answer:
     """Return the text that a POST has in its form as ``token``, or the answer to a request without one.
 
-    There must be one, not empty; the query is ignored. 400 and 413 are RFC 6749 section 5.2's, and 405 for other
-    methods says that ``what`` is done with POST. A CORS preflight gets an empty answer; put CORS middleware around it.
+    There must be one, not empty; the query is ignored. 400 is RFC 6749 section 5.2's, 413 is for a long body, and 405
+    for other methods says that ``what`` is done with POST. A CORS preflight gets an empty answer; put CORS middleware
+    around it.
     """
     if is_preflight(request.environ):
         return Answer(204, [], b"")

@@ -33,10 +33,11 @@ REASON = "revoked by whoever holds it"
 def respond(request: Request, issuer: Issuer, guard: Guard) -> Answer:
     """Revoke the token whose text the form of a POST has as ``token``, and return the answer.
 
-    That is 200 and nothing more, also for a text that is no token or has ended (RFC 7009 section 2.2); 400 and 413 for
-    a request that names none (RFC 6749 section 5.2), 405 for other methods, and 503 when the store cannot do it. A
-    ``token_type_hint`` changes nothing, and neither does the query. Another issuer's token, if one of the guard's
-    sources takes it, is recorded as revoked. A text that neither of the two has signed never reaches the store.
+    That is 200 and nothing more, also for a text that is no token or has ended (RFC 7009 section 2.2); 400 for a
+    request that names none (RFC 6749 section 5.2), 413 for a long body, 405 for other methods, and 503 when the
+    store cannot do it. A ``token_type_hint`` changes nothing, and neither does the query. Another issuer's token, if
+    one of the guard's sources takes it, is recorded as revoked. A text that neither of the two has signed never reaches
+    the store.
     """
     credential = posted_token(request, what="A token is revoked")
     if isinstance(credential, Answer):
