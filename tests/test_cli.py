@@ -685,6 +685,8 @@ def test_help_says_what_there_is(run: Run) -> None:
         assert f"  {command} " in commands
     assert "...\n" not in (done.stdout + commands).replace("[ARGS]...\n", "")  # nothing is cut short
     assert "--limit N " in run("events", "--help").stdout
+    for words in ((), ("client",), ("client", "add"), ("events",)):
+        assert run(*words, "-h").stdout == run(*words, "--help").stdout
 
 
 def test_the_version_is_told() -> None:

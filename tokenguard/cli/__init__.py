@@ -32,7 +32,10 @@ def command_tree(
         "tokenguard",
         commands=dict(COMMANDS),
         help="Manage API clients and their tokens.",
-        context_settings={"obj": Backend(load, hooks, load_prefix, name_options)},
+        context_settings={
+            "obj": Backend(load, hooks, load_prefix, name_options),
+            "help_option_names": ["-h", "--help"],
+        },
     )
 
 
