@@ -14,6 +14,11 @@ from .tokens import Client, Token
 
 #: How many days of requests are shown.
 DAYS = 30
+#: The members of a token that people are shown only if they are set, as they do not apply to most tokens.
+ONLY_IF_SET = {
+    *("replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"),
+    *("revoked_by", "revocation_reason"),
+}
 
 
 def client_fields(client: Client) -> dict[str, Any]:

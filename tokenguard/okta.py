@@ -114,13 +114,13 @@ class WrongMethod(ApiError):
         self.headers = {"Allow": ", ".join(sorted(allowed))}
 
 
-def envelope(code: str, summary: str, causes: Iterable[str], name: str) -> dict[str, Any]:
-    """Return the body of a refusal; ``name`` is its ``errorId``, for people to quote."""
+def envelope(code: str, summary: str, causes: Iterable[str], identifier: str) -> dict[str, Any]:
+    """Return the body of a refusal; ``identifier`` is its ``errorId``, for people to quote."""
     return {
         "errorCode": code,
         "errorSummary": summary,
         "errorLink": code,
-        "errorId": name,
+        "errorId": identifier,
         "errorCauses": [{"errorSummary": cause} for cause in causes],
     }
 

@@ -207,8 +207,7 @@ class RequestGuard:
         # A refused token that was signed here is a problem for somebody; noise from strangers is not.
         level = logging.WARNING if error.client_id is not None or error.reason == UNKNOWN else logging.INFO
         if log.isEnabledFor(level):
-            name = f", errorId {error.id}" if self.scheme.form.renew else ""
-            _log_refusal(level, error, self.scheme.address(environ), name)
+            _log_refusal(level, error, self.scheme.address(environ), has_id=self.scheme.form.renew is not None)
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
         return error
@@ -274,7 +273,7 @@ class _Attended(ClosingIterator):
             raise
 
 
-def _log_refusal(level: int, error: AuthError, address: str | None, name: str) -> None:
+def _log_refusal(level: int, error: AuthError, address: str | None, *, has_id: bool) -> None:
     log.log(
         level,
         "refused %d %s: %s (token %s, client %s%s, from %s%s)",
@@ -285,5 +284,5 @@ def _log_refusal(level: int, error: AuthError, address: str | None, name: str) -
         error.client_id or "-",
         f" of {error.issuer}" if error.issuer else "",
         ascii(address) if address else "-",
-        name,
+        f", errorId {error.id}" if has_id else "",
     )

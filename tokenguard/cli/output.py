@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..conditions import Conditions
-from ..details import conditions_text, event_fields
+from ..details import ONLY_IF_SET, conditions_text, event_fields
 from ..events import Event
 
 EVENT_COLUMNS = {
@@ -29,10 +29,6 @@ _WHOLE = {"id", "number", "at", "kind", "state", "enabled", "level"}
 _PART = 12
 #: How many rows a table of a long list has: its columns are as wide as the widest of them.
 ROWS = 1000
-_ONLY_IF_SET = {
-    *("replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"),
-    *("revoked_by", "revocation_reason"),
-}
 
 
 def say(message: str) -> None:
@@ -59,7 +55,7 @@ def event_line(event: Event) -> str:
 
 def readable(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON members of one client or token as a person reads them; what does not apply to it is left out."""
-    shown = {key: value for key, value in fields.items() if value is not None or key not in _ONLY_IF_SET}
+    shown = {key: value for key, value in fields.items() if value is not None or key not in ONLY_IF_SET}
     if "requests_by_day" in shown:
         shown["requests_by_day"] = ", ".join(f"{day}: {count}" for day, count in shown["requests_by_day"].items())
     if (used := shown.pop("used_since_rotation", None)) is not None:

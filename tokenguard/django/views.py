@@ -224,10 +224,10 @@ def scopes_for(given: Asked | None, *names: str) -> tuple[str, ...]:
 
 
 def guarding(*requirements: Requirement, choose: Callable[[HttpRequest], Choice] | None = None) -> Callable[[V], V]:
-    """Return a decorator that asks the first of ``requirements`` of every request to a view; TypeError if it is none.
+    """Return a decorator that asks the first of ``requirements`` of every request to a view.
 
     ``choose``, if given, returns what is asked of a request and the callable that answers it instead. Then
-    ``requirements`` are all those that the view is known to ask for.
+    ``requirements`` are all those that the view is known to ask for. It raises TypeError for what is no view.
     """
 
     def decorate(view: V) -> V:

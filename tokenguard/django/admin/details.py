@@ -13,7 +13,7 @@ from django.utils.formats import date_format
 
 from ...clock import to_datetime
 from ...conditions import Conditions
-from ...details import client_details, conditions_text, event_fields, token_details
+from ...details import ONLY_IF_SET, client_details, conditions_text, event_fields, token_details
 from ...events import Event, EventFilter
 from ...records import Record
 from ...rows import load_scopes
@@ -30,10 +30,7 @@ _DAMAGED = "damaged"
 # Those shown as a link or a chart instead, and one that is nobody's business.
 _LEFT_OUT = {"client_id", "requests_by_day"}
 _NOT_SHOWN = {"key_fingerprint"}
-_ONLY_IF_SET = {
-    *("replaces", "successor_id", "rotated_at", "overlap_ends_at", "used_since_rotation"),
-    *("revoked_at", "revoked_by", "revocation_reason"),
-}
+_ONLY_IF_SET = {*ONLY_IF_SET, "revoked_at"}
 _CLIENT_EDITED = {"scopes", "enabled", "conditions"}
 
 
