@@ -511,8 +511,20 @@ def test_what_a_part_of_a_urlconf_may_ask_for(http: Client) -> None:
             assert http.get("/", headers=bearer(issue(sent))).status_code == status
     with pytest.raises(InvalidValue):
         protect([path("", seen)], any_of=[])
-    with pytest.raises(TypeError, match=re.escape("expected what include() returns or a list of patterns, not 'urls'")):
-        protect("urls")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("urls", "expected what include() returns or a list of patterns, not 'urls'"),
+        (("urls", "name"), "expected what include() returns or a list of patterns, not ('urls', 'name')"),
+        ([path("", seen), seen], f"expected what path() returns, not {seen!r}"),
+        ((re, None, None), f"The included URLconf '{re!r}' does not appear to have any patterns in it."),
+    ],
+)
+def test_only_urls_can_be_guarded_as_a_part_of_a_urlconf(given: Any, message: str) -> None:
+    with pytest.raises((TypeError, ImproperlyConfigured), match=re.escape(message)):
+        protect(given)
 
 
 # Caches

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, overload
 
 from django.urls import URLPattern, URLResolver
+from django.urls.resolvers import RoutePattern
 
 from ..scopes import Requirement
 from .views import guarding
@@ -27,15 +28,15 @@ def protect(urls: Patterns | Included, *scopes: str, any_of: Iterable[str] | Non
 
     Scopes are as in require_scopes; without any, a valid token is enough. A view may require more with a decorator of
     its own. What is passed in stays as it is, and may be used unguarded elsewhere. Raises InvalidValue for a malformed
-    scope or an empty ``any_of``, and TypeError for anything else than URLs.
+    scope or an empty ``any_of``, ImproperlyConfigured for a module without URLs, and TypeError for anything else.
     """
     guard = guarding(Requirement.scopes_or_token(*scopes, any_of=any_of))
     if isinstance(urls, list):
         return [*_guarded(urls, guard)]
-    if not isinstance(urls, tuple):
+    if not isinstance(urls, tuple) or len(urls) != 3:
         raise TypeError(f"expected what include() returns or a list of patterns, not {urls!r}")
-    included: Any = urls[0]
-    return [*_guarded(getattr(included, "urlpatterns", included), guard)], urls[1], urls[2]
+    # Django finds the patterns, or says that a module has none.
+    return [*_guarded(URLResolver(RoutePattern(""), urls[0]).url_patterns, guard)], urls[1], urls[2]
 
 
 def _guarded(urls: Sequence[Pattern], guard: Callable[[Any], Any]) -> Iterator[Pattern]:
@@ -43,5 +44,7 @@ def _guarded(urls: Sequence[Pattern], guard: Callable[[Any], Any]) -> Iterator[P
         if isinstance(each, URLResolver):
             below = [*_guarded(each.url_patterns, guard)]
             yield URLResolver(each.pattern, below, each.default_kwargs, each.app_name, each.namespace)
-        else:
+        elif isinstance(each, URLPattern):
             yield URLPattern(each.pattern, guard(each.callback), each.default_args, each.name)
+        else:
+            raise TypeError(f"expected what path() returns, not {each!r}")
