@@ -39,6 +39,10 @@ class ErrorForm:
         """Return the body that tells the caller of ``error``."""
         return json.dumps(self.members(error)).encode("ascii")
 
+    def logged_id(self, error: AuthError | ApiError) -> str:
+        """Return what a line in the log ends with, so that it can be found by what the caller was told."""
+        return "" if self.renew is None else f", errorId {error.id}"
+
     def again(self, body: bytes, error: AuthError) -> bytes:
         """Return the same body for another request, which is refused for ``error``."""
         return body if self.renew is None else self.renew(body, error)

@@ -23,11 +23,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def error_id() -> str:
-    """Return a new id for one refusal, in the form of Okta's ``errorId``; all have the same length."""
-    return "oae" + secrets.token_urlsafe(16)
-
-
 class TokenGuardError(Exception):
     """Root of every error that tokenguard raises on purpose.
 
@@ -106,7 +101,19 @@ class UnknownToken(IssuanceError):
         super().__init__(f"no token has the id {', '.join(map(repr, given))}{advice}")
 
 
-class AuthError(TokenGuardError):
+class CallerError(TokenGuardError):
+    """An error that the caller of an API is told."""
+
+    @cached_property
+    def id(self) -> str:
+        """What identifies this error to the caller, where the form of errors has such an id, and in the log.
+
+        That is Okta's ``errorId``; all have the same length.
+        """
+        return "oae" + secrets.token_urlsafe(16)
+
+
+class AuthError(CallerError):
     """A request is refused.
 
     ``status``, ``code`` and ``detail`` are what the caller is told. ``reason`` is for the log and for hooks only:
@@ -136,11 +143,6 @@ class AuthError(TokenGuardError):
         self.issuer = issuer
         # Most are made for strangers' requests and never shown, so the message is made only when it is asked for.
         self.args = ()
-
-    @cached_property
-    def id(self) -> str:
-        """What identifies this refusal to the caller, where the form of errors has such an id, and in the log."""
-        return error_id()
 
     def __str__(self) -> str:
         return redact(self.detail if self.reason == self.code else self.reason)

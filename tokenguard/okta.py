@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from .clock import to_datetime
-from .errors import TokenGuardError, error_id
+from .errors import CallerError
 from .secret import redact
 from .strict_json import STRICT
 
@@ -31,7 +31,7 @@ SUMMARIES = {
 }
 
 
-class ApiError(TokenGuardError):
+class ApiError(CallerError):
     """A request cannot be done, and the caller is told why. ``causes`` say what is wrong, one by one.
 
     ``about`` is inserted into the summary, where that names something. Like every message of tokenguard's, none of
@@ -127,7 +127,7 @@ def envelope(code: str, summary: str, causes: Iterable[str], identifier: str) ->
 
 def show_error(error: ApiError) -> dict[str, Any]:
     """Return the body that reports ``error``."""
-    return envelope(error.okta_code, str(error), error.causes, error_id())
+    return envelope(error.okta_code, str(error), error.causes, error.id)
 
 
 def show_date(micros: int | None) -> str | None:

@@ -207,7 +207,7 @@ class RequestGuard:
         # A refused token that was signed here is a problem for somebody; noise from strangers is not.
         level = logging.WARNING if error.client_id is not None or error.reason == UNKNOWN else logging.INFO
         if log.isEnabledFor(level):
-            _log_refusal(level, error, self.scheme.address(environ), has_id=self.scheme.form.renew is not None)
+            _log_refusal(level, error, self.scheme.address(environ), self.scheme.form.logged_id(error))
         if self.hooks.refused:
             call(self.hooks.refused, error=error, environ=environ)
         return error
@@ -273,7 +273,7 @@ class _Attended(ClosingIterator):
             raise
 
 
-def _log_refusal(level: int, error: AuthError, address: str | None, *, has_id: bool) -> None:
+def _log_refusal(level: int, error: AuthError, address: str | None, logged_id: str) -> None:
     log.log(
         level,
         "refused %d %s: %s (token %s, client %s%s, from %s%s)",
@@ -284,5 +284,5 @@ def _log_refusal(level: int, error: AuthError, address: str | None, *, has_id: b
         error.client_id or "-",
         f" of {error.issuer}" if error.issuer else "",
         ascii(address) if address else "-",
-        f", errorId {error.id}" if has_id else "",
+        logged_id,
     )

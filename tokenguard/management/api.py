@@ -12,6 +12,7 @@ from typing import Any
 from ..clock import SECOND
 from ..conditions import Conditions
 from ..errors import (
+    AuthError,
     Conflict,
     InsufficientScope,
     InvalidToken,
@@ -65,16 +66,21 @@ class Management:
         try:
             return handle(call)
         except Forbidden as error:
-            log.warning("%s refused to token %s: %s", route.name, call.identity.token_id, "; ".join(error.causes))
+            self._log_refusal(route, call, error, "; ".join(error.causes))
             return self.scheme.report(error)
         except ApiError as error:
             return self.scheme.report(error)
         except (InvalidToken, InsufficientScope) as error:
-            log.warning("%s refused to token %s: %s", route.name, error.token_id, error.reason)
+            self._log_refusal(route, call, error, error.reason)
             return self.scheme.refusal(error)
         except StoreError as error:
-            log.error("the token store failed: %s", error)
-            return self.scheme.refusal(_Unmanageable(f"store: {error}"))
+            unmanageable = _Unmanageable(f"store: {error}")
+            log.error("the token store failed: %s%s", error, self.scheme.form.logged_id(unmanageable))
+            return self.scheme.refusal(unmanageable)
+
+    def _log_refusal(self, route: Route, call: Call, error: AuthError | ApiError, why: str) -> None:
+        told = self.scheme.form.logged_id(error)
+        log.warning("%s refused to token %s: %s%s", route.name, call.identity.token_id, why, told)
 
     def list_tokens(self, call: Call) -> Answer:
         """List the tokens that have not ended, oldest first, page by page."""
