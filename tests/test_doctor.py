@@ -182,6 +182,18 @@ def test_without_a_catalogue_nobody_knows_what_a_scope_implies(world: World) -> 
     assert "also those that another scope implies" in finding.message
 
 
+def test_scopes_that_have_left_the_catalogue(world: World) -> None:
+    world.client("all", scopes="users:* groups:read")
+    kept, gone = (world.issue(scopes, client="all").token.id for scopes in ("users:*", "users:read groups:read"))
+    ended = world.issue("groups:read")
+    world.issuer.revoke(ended.token.id, actor="tests")
+    found = findings(world, catalog=ScopeCatalog({"users:read": "", "users:manage": ""}))
+    finding = found["undeclared_scopes"]
+    assert (finding.level, finding.needs_action, finding.ids) == (Level.WARNING, False, (gone,))
+    assert finding.message == f"1 token is granted scopes that are not in the catalogue: {gone}"
+    assert kept in found["no_expiry"].ids
+
+
 @pytest.mark.parametrize(("apart", "words"), [(6, "6 seconds ahead of"), (-60, "60 seconds behind")])
 def test_clocks_that_disagree(world: World, apart: int, words: str) -> None:
     for seconds in (-5, 5):

@@ -107,6 +107,7 @@ def examine(
         *servers,
         *_keys(found.dropped, tokens),
         *_beyond(found.exceeded, catalog),
+        *_undeclared(found.undeclared),
         *_endless(found.endless, policy),
         *_idle(found.idle),
         *_unused(found.unused),
@@ -123,6 +124,7 @@ class _Tokens:
         self._catalog = catalog
         self.dropped: list[str] = []
         self.endless: list[str] = []
+        self.undeclared: list[str] = []
         self.idle: list[str] = []
         self.unused: list[str] = []
         #: Of clients.
@@ -139,6 +141,8 @@ class _Tokens:
             self.dropped.append(token.id)
         if _exceeds(record, self._catalog):
             self.exceeded.add(record.client.id)
+        if self._catalog.unknown(token.scopes):
+            self.undeclared.append(token.id)
         if token.successor_id is not None:
             return  # its end is near
         if token.expires_at is None:
@@ -315,6 +319,13 @@ def _beyond(clients: set[str], catalog: ScopeCatalog) -> Iterator[Finding]:
 def _exceeds(record: Record, catalog: ScopeCatalog) -> bool:
     ceiling = catalog.expand(record.client.scopes)
     return any(scope not in ceiling for scope in record.token.scopes)
+
+
+def _undeclared(ids: list[str]) -> Iterator[Finding]:
+    if ids:
+        message = _of_tokens(ids, "granted scopes that are not in the catalogue")
+        advice = "issue new ones in their place, if a scope has another name now; no view asks for the old one"
+        yield _warning("undeclared_scopes", message, advice, ids)
 
 
 def _endless(ids: list[str], policy: Policy) -> Iterator[Finding]:

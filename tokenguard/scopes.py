@@ -261,7 +261,9 @@ class ScopeCatalog:
         """Return those of ``scopes`` that are not in the catalogue; a wildcard is in it if it covers a name that is."""
         if not self.descriptions:
             return []
-        return [scope for scope in scopes if not any(covers(scope, name) for name in self.descriptions)]
+        declared = self.descriptions
+        others = [scope for scope in scopes if scope not in declared]
+        return [scope for scope in others if not (is_wildcard(scope) and any(covers(scope, name) for name in declared))]
 
     def check(self, requirement: Requirement) -> None:
         """Raise ConfigurationError if a resource asks for a scope not in the catalogue: nobody could ever hold it."""
