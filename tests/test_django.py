@@ -521,6 +521,7 @@ def test_what_a_part_of_a_urlconf_may_ask_for(http: Client) -> None:
         ([path("", seen), seen], f"expected what path() returns, not {seen!r}"),
         ((re, None, None), f"The included URLconf '{re!r}' does not appear to have any patterns in it."),
     ],
+    ids=["name", "pair", "view", "module"],
 )
 def test_only_urls_can_be_guarded_as_a_part_of_a_urlconf(given: Any, message: str) -> None:
     with pytest.raises((TypeError, ImproperlyConfigured), match=re.escape(message)):
