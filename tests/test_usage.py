@@ -912,6 +912,20 @@ def test_a_use_is_noted_at_its_time_where_a_middleware_has_asked_who_is_calling(
     assert requests(store, issued) == 3
 
 
+@pytest.mark.parametrize(("key", "scheme"), [("HTTP_AUTHORIZATION", "bearer "), ("HTTP_X_API_KEY", "")])
+def test_a_request_counts_once_also_where_the_token_is_not_sent_as_usual(
+    world: World, store: RecordingStore, key: str, scheme: str
+) -> None:
+    issued = world.issue()
+    guard = RequestGuard(world.guard, AuthScheme(headers=["X-API-Key"]))
+    for _ in range(2):
+        asked = create_environ() | {key: scheme + issued.text.reveal()}
+        for requirement in (ANY_TOKEN, Requirement.scopes("users:read")):  # a blueprint's and its view's
+            guard.admit(asked, requirement)
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 2
+
+
 def test_refused_requests_are_no_use(world: World, store: RecordingStore) -> None:
     client = world.client()
     issued = world.issue(client=client.id, conditions=Conditions.parse(["10.0.0.0/8"]))

@@ -194,7 +194,7 @@ class RequestGuard:
         again = stage is LET_IN or stage is COUNTED
         if (usage := self.guard.usage) is not None:
             address = environ.get("REMOTE_ADDR") if not self.scheme.proxies else self.scheme.address(environ)
-            usage.note(verified, requirement, address, 0 if again else 1)
+            usage.note(verified, requirement, address, again=again)
         if stage is not LET_IN:
             # A new outcome, not a changed one: a copy of this environ may be another request's by now.
             environ[OUTCOME] = (self, presented, verified, LET_IN)

@@ -68,16 +68,16 @@ class UsageLog:
         in_children(self._start_empty)
         _write_at_exit(self)
 
-    def note(self, verified: Verified, requirement: Requirement, address: str | None, requests: int = 1) -> None:
+    def note(self, verified: Verified, requirement: Requirement, address: str | None, *, again: bool = False) -> None:
         """Note that a request was let in with this token from ``address``, since it meets ``requirement``.
 
-        With 0 ``requests``, the request was noted before, and now has to meet another requirement.
+        ``again``: the request was noted before, and now has to meet another requirement.
         """
         at, using = self._clock(), verified.using
         if at >= using.renew_at or requirement.mark not in using.met:
             self.prepare(verified, requirement, at)
         using.at, using.address = at, address
-        if requests:
+        if not again:
             next(using.uses)
 
     def waiting(self, token_id: str, scopes: Scopes) -> Using | None:
