@@ -467,7 +467,9 @@ def test_e010_scopes_that_nothing_asks_for() -> None:
     class ByMixin(TokenRequiredMixin, View):
         required_scopes = ("users:read",)
 
-    for vain in (ByToken.as_view(), ToAll.as_view(), by_action, Plain.as_view(), ByMixin.as_view()):
+    in_part = protect([path("", ByToken.as_view())], "groups:read")[0].callback  # which asks for another scope
+
+    for vain in (ByToken.as_view(), ToAll.as_view(), by_action, Plain.as_view(), ByMixin.as_view(), in_part):
         (wrong,) = said(**views(vain, listing))
         assert (wrong.id, wrong.level) == ("tokenguard.E010", ERROR)
         assert "names scopes that nothing requires" in wrong.msg
@@ -510,7 +512,11 @@ def test_e010_is_not_said_where_something_may_ask() -> None:
     class ByMethod(Parts):
         required_scopes = "users:read"
 
-    asked = [Scoped, Opened, Another, Later, ByItself, ByMethod, Mixed]
+    class ByMixin(ScopesRequiredMixin, View):
+        required_scopes: ClassVar = {"get": "users:read", "purge": "users:manage"}  # a method by another middleware
+        get = Parts.get
+
+    asked = [Scoped, Opened, Another, Later, ByItself, ByMethod, Mixed, ByMixin]
     catalog = {"SCOPES": {**CATALOG, "users:wirte": ""}}
     by_action = Scoped.as_view(permission_classes=[AllowAny])
     assert ids(**options(**catalog), **views(*(kind.as_view() for kind in asked), by_action)) == []

@@ -9,7 +9,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver
 
 from ..scopes import Requirement
-from .views import REQUIREMENTS
+from .views import REQUIREMENTS, ScopesRequiredMixin
 
 _SAFE_METHODS = {"get", "head", "options", "trace"}
 _WORDS = ("required_scopes", "required_any_of")
@@ -103,11 +103,15 @@ def names_in_vain(view: Any) -> bool:
     action, has other permissions than the class that names them.
     """
     owner = getattr(view, "cls", None) or getattr(view, "view_class", None)
-    if owner is None or _guarded_with(view):
+    if owner is None:
         return False
     given = getattr(view, "initkwargs", None) or getattr(view, "view_initkwargs", {})
-    named = [word for word in _WORDS if given.get(word) or getattr(owner, word, None)]
+    named = {word: value for word in _WORDS if (value := given.get(word) or getattr(owner, word, None))}
     if not named or not _is_inherited(owner, ("as_view", "setup", "dispatch")):
+        return False
+    # What else guards the view may ask for other scopes, as protect does for a whole part of the URLconf.
+    asked = _guarded_with(view)
+    if issubclass(owner, ScopesRequiredMixin) or (asked and {*_flat(named)}.issubset(asked)):
         return False
     if not hasattr(owner, "permission_classes"):
         return True
