@@ -161,13 +161,11 @@ class Guard:
         except AuthError as error:
             return error.with_traceback(None)
 
-    def recognise(self, credential: Secret | None) -> Read | Source:
+    def recognise(self, credential: Secret) -> Read | Source:
         """Recognise a credential as far as possible without asking anybody: as our own token, or by its source.
 
-        Raises MissingToken, or InvalidToken for a text that was not signed here and belongs to no source.
+        Raises InvalidToken for a text that was not signed here and belongs to no source.
         """
-        if credential is None:
-            raise MissingToken
         # The text is kept in no variable, since a traceback shows this frame's.
         read = self.tokens.examine(credential.reveal()) or self._source_of(credential.reveal())
         if read is None or isinstance(read, InvalidToken):

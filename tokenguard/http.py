@@ -117,19 +117,17 @@ class AuthScheme:
         #: The :meth:`marks` of most answers, which have neither header.
         self.plain_marks = [("Cache-Control", "private"), ("Vary", ", ".join(self.vary))]
 
-    def credential(self, environ: Mapping[str, Any]) -> Secret | None:
-        """Return the one credential, or None. Raises InvalidRequest if it is malformed or not the only one.
+    def credential(self, environ: Mapping[str, Any]) -> Secret:
+        """Return the one credential.
 
-        Raises MissingToken if the header Authorization has something else, which may be why there is none.
+        Raises MissingToken if there is none, and InvalidRequest if it is malformed or not the only one.
         """
         found = [_matched(_BARE, environ[key]) for key in self.further if environ.get(key)]
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if _OUR_SCHEME.search(authorization):
             found.append(_matched(_AUTHORIZATION, authorization))
         if not found:
-            if authorization:
-                raise MissingToken("Authorization has another scheme than Bearer, or none")
-            return None
+            raise MissingToken("Authorization has another scheme than Bearer, or none" if authorization else "")
         if len(found) > 1 or self.is_sent_in(environ.get("QUERY_STRING", "")):
             raise InvalidRequest("more than one credential")
         return found[0]

@@ -99,7 +99,7 @@ class RequestGuard:
             return True
         try:
             credential = self.scheme.credential(environ)
-            known = None if credential is None else self.guard.peek(self.guard.key(credential.reveal()))
+            known = self.guard.peek(self.guard.key(credential.reveal()))
             if known is None:
                 self.guard.recognise(credential)
             elif not known.rates:  # counting requests may mean waiting

@@ -52,8 +52,6 @@ def _found(scheme: AuthScheme, environ: dict[str, Any]) -> tuple[str, str]:
         assert refusal.status == 400
         assert dict(refusal.headers)["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_request"'
         return "refused", ""
-    if credential is None:
-        return "nothing", ""
     assert credential.reveal() not in repr(credential) or credential.reveal() in "<credential, not shown>"
     return "found", credential.reveal()
 
