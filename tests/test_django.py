@@ -26,7 +26,8 @@ from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, modify_settings, override_settings
 from django.test.utils import CaptureQueriesContext
-from django.urls import include, path, reverse
+from django.urls import ResolverMatch, URLPattern, URLResolver, include, path, reverse
+from django.urls.resolvers import RoutePattern
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import cache_page
@@ -511,6 +512,35 @@ def test_what_a_part_of_a_urlconf_may_ask_for(http: Client) -> None:
             assert http.get("/", headers=bearer(issue(sent))).status_code == status
     with pytest.raises(InvalidValue):
         protect([path("", seen)], any_of=[])
+
+
+def test_the_arguments_of_a_guarded_part_of_a_urlconf_reach_its_views(http: Client) -> None:
+    """They may be what restricts a view."""
+
+    def tell(request: HttpRequest, **arguments: str) -> HttpResponse:
+        return HttpResponse(str(sorted(arguments.items())))
+
+    below = include([path("<slug:name>", tell, {"mode": "read"})])
+    with override_settings(ROOT_URLCONF=tuple(protect([path("<slug:org>/", below, {"area": "users"})]))):
+        answer = http.get("/acme/ada", headers=bearer(issue()))
+    assert answer.content == b"[('area', 'users'), ('mode', 'read'), ('name', 'ada'), ('org', 'acme')]"
+
+
+def test_no_view_gets_into_a_guarded_part_of_a_urlconf_by_another_way(http: Client) -> None:
+    class Chosen(URLPattern):
+        def resolve(self, path: str) -> ResolverMatch:
+            return ResolverMatch(seen, (), {})
+
+    class Found(URLResolver):
+        @property
+        def url_patterns(self) -> list[URLPattern]:  # type: ignore[override]
+            return [path("found", seen)]
+
+    given = [Chosen(RoutePattern("chosen", is_endpoint=True), seen), Found(RoutePattern(""), [])]
+    with override_settings(ROOT_URLCONF=tuple(protect(given))):
+        given.append(path("later", seen))
+        codes = [http.get(url).status_code for url in ("/chosen", "/found", "/later")]
+    assert codes == [401, 401, 404]
 
 
 @pytest.mark.parametrize(

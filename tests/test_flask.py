@@ -43,6 +43,7 @@ from tokenguard import (
     PolicyViolation,
     Token,
     TokenGuardError,
+    TokenGuardMiddleware,
 )
 from tokenguard.clock import SECOND
 from tokenguard.errors import MissingToken
@@ -1034,6 +1035,20 @@ def test_a_receiver_that_fails_keeps_no_other_from_being_told(app: Flask, caplog
     with token_refused.muted():
         app.test_client().get("/")
     assert "a receiver failed" not in caplog.text
+
+
+def test_a_signal_about_a_request_to_no_application_of_flask_has_no_sender(app: Flask) -> None:
+    """As in an application beside it, which shares its guard and its hooks."""
+    requests = app.extensions["tokenguard"].requests
+    beside = TokenGuardMiddleware(Response("in"), requests.guard, hooks=requests.hooks)
+    senders: list[object] = []
+
+    def authenticated(sender: object, **arguments: Any) -> None:
+        senders.append(sender)
+
+    with token_authenticated.connected_to(authenticated):
+        assert Caller(beside).get("/", headers=bearer(app)).text == "in"
+    assert senders == [None]
 
 
 def test_signals_of_the_granting_side(app: Flask) -> None:
