@@ -324,3 +324,16 @@ def test_the_rights_on_the_page_are_enough(roles: list[SQLAlchemyStore]) -> None
     assert checking.records()[0].token.idle_ended_at is not None
     issuer.revoke(issued.token.id, actor="me")
     assert prune(issuing, 86_400, actor="me").tokens == 1
+
+
+SCRIPTS_THAT_REVOKE = [
+    script
+    for page in PAGES
+    for script in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    if "xargs" in script
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS_THAT_REVOKE)
+def test_a_script_that_could_not_list_what_to_revoke_fails(script: str) -> None:
+    assert subprocess.run(["sh", "-c", f"tokenguard() {{ return 1; }}\n{script}"], check=False).returncode == 1
