@@ -475,6 +475,20 @@ def test_an_address_that_is_corrected_meanwhile_decides_anew(world: World, asked
     assert requests.admit(known | {"REMOTE_ADDR": "10.0.0.1"}, read).token_id == issued.token.id
 
 
+def test_what_an_answer_says_to_caches_itself_is_kept(world: World) -> None:
+    requests, other = (RequestGuard(world.guard, AuthScheme()) for _ in range(2))
+    token = {"HTTP_AUTHORIZATION": f"Bearer {world.issue().text.reveal()}"}
+    nobody, stranger, caller = environ(), environ(HTTP_AUTHORIZATION="Bearer x"), environ(**token)
+    for asked in (nobody, stranger, caller):
+        requests.authenticate(asked)
+    vary = ("Vary", "Accept, Authorization")
+    for asked in (stranger, caller):
+        for each in (requests, other):
+            assert each.finish(asked, "max-age=9", "Accept") == [vary]
+            assert each.finish(asked, None, "Accept") == [("Cache-Control", "private"), vary]
+    assert requests.finish(nobody, "max-age=9", "Accept") == requests.finish(nobody, None, "Accept") == [vary]
+
+
 def test_of_what_another_guard_has_found_out_only_caches_are_told(world: World) -> None:
     requests, other = (RequestGuard(world.guard, AuthScheme()) for _ in range(2))
     seen = environ(HTTP_AUTHORIZATION=f"Bearer {world.issue('groups:read').text.reveal()}")
