@@ -926,6 +926,20 @@ def test_a_request_counts_once_also_where_the_token_is_not_sent_as_usual(
     assert requests(store, issued) == 2
 
 
+@pytest.mark.parametrize("lets_in", [True, False], ids=["lets in", "asks who it is"])
+def test_a_request_counts_once_where_one_guard_stands_around_another(
+    world: World, store: RecordingStore, lets_in: bool
+) -> None:
+    issued = world.issue()
+    outer, inner = (RequestGuard(world.guard, AuthScheme()) for _ in range(2))
+    for _ in range(2):  # the second one takes the short way
+        asked = environ(issued)
+        assert outer.admit(asked, ANY_TOKEN) if lets_in else outer.authenticate(asked)
+        assert inner.wave_through(asked, ANY_TOKEN) or inner.admit(asked, ANY_TOKEN)
+    world.usage.write(everything=True)
+    assert requests(store, issued) == 2
+
+
 def test_refused_requests_are_no_use(world: World, store: RecordingStore) -> None:
     client = world.client()
     issued = world.issue(client=client.id, conditions=Conditions.parse(["10.0.0.0/8"]))
