@@ -261,9 +261,8 @@ class ScopeCatalog:
         """Return those of ``scopes`` that are not in the catalogue; a wildcard is in it if it covers a name that is."""
         if not self.descriptions:
             return []
-        declared = self.descriptions
-        others = [scope for scope in scopes if scope not in declared]
-        return [scope for scope in others if not (is_wildcard(scope) and any(covers(scope, name) for name in declared))]
+        known = self.descriptions  # looked up first: only wildcards cover other names
+        return [scope for scope in scopes if scope not in known and not any(covers(scope, name) for name in known)]
 
     def check(self, requirement: Requirement) -> None:
         """Raise ConfigurationError if a resource asks for a scope not in the catalogue: nobody could ever hold it."""
